@@ -1,0 +1,436 @@
+//! Every persisted byte. Who writes a record, and whether it may change, stands with it.
+//!
+//! Integers are little-endian. Records are bincode 2 (pinned) in one of two fixed configurations: *fixed* (integers at
+//! their full width, so that a record has one length) and *varied* (small integers in one byte, strings behind their
+//! length). Every record begins with, or lies in a file that begins with, a version byte. The bytes of each record are
+//! held by tests (`golden`): what is written today must be readable for ever.
+//!
+//! # A data directory
+//! ```text
+//! MANIFEST             JSON, see `store::local::manifest`
+//! LOCK                 taken by the process that has the store
+//! gen-000001/journal   frames, each: FrameHeader, then blocks, each: BlockHeader, then its body
+//! gen-000001/claims    sorted file: hash(topic \0 event_id) 16 → SealedClaim 32
+//! gen-000001/processed sorted file: hash(topic) 16, first offset (big-endian) 8 → BlockPlace 16
+//! gen-000001/frames    sorted file: first event sequence (big-endian) 8 → FramePlace 24
+//! gen-000001/filter    Bloom filter of the claims
+//! gen-000002/index/    sled: trees dedup, processed, meta
+//! ```
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian, Varint};
+use bincode::{BorrowDecode, Decode, Encode};
+
+use crate::limits::{
+    EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX, TOPIC_BYTES_MAX,
+};
+
+/// Format of the data directory as a whole; a newer one is refused.
+pub const FORMAT: u32 = 1;
+/// First byte of every record.
+pub const VERSION: u8 = 1;
+/// Body bytes after which a block takes no further event.
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// Largest record of one event.
+pub const RECORD_BYTES_MAX: usize =
+    EVENT_BYTES_MAX + EVENT_ID_BYTES_MAX + TIMESTAMP_BYTES_MAX + SOURCE_BYTES_MAX + 64;
+/// Largest body of a block.
+pub const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + TOPIC_BYTES_MAX + 64 + RECORD_BYTES_MAX;
+/// Largest body of a frame. A longer length in a header is damage.
+pub const FRAME_BYTES_MAX: usize = 32 << 20;
+
+const _: () = assert!(FRAME_BYTES_MAX > 8 * BLOCK_BYTES_MAX);
+
+/// At full width.
+const FIXED: Configuration<LittleEndian, Fixint, Limit<4096>> =
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<4096>();
+/// Small integers in one byte.
+const VARIED: Configuration<LittleEndian, Varint, Limit<BLOCK_BYTES_MAX>> = bincode::config::standard()
+    .with_little_endian()
+    .with_variable_int_encoding()
+    .with_limit::<BLOCK_BYTES_MAX>();
+
+/// Why bytes could not be read as a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A version byte that this program does not know.
+    #[error("written by a newer version of sekali (record version {0})")]
+    Version(u8),
+    /// Anything else.
+    #[error("not a {0}")]
+    Malformed(&'static str),
+}
+
+/// A record of one length: [`FIXED`](self) bincode.
+pub trait FixedRecord: Encode + Decode<()> + Sized {
+    /// Its name in messages.
+    const NAME: &'static str;
+    /// Its length in bytes.
+    const BYTES: usize;
+
+    /// Appends the record.
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        // The limit and the types are fixed, and a Vec takes all that is written: there is no error to meet.
+        let _ = bincode::encode_into_std_write(self, out, FIXED);
+    }
+
+    /// The record's bytes.
+    fn encoded(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(Self::BYTES);
+        self.encode_to(&mut out);
+        out
+    }
+
+    /// Reads a record from exactly its bytes.
+    ///
+    /// # Errors
+    /// If they are not such a record.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bincode::decode_from_slice(bytes, FIXED) {
+            Ok((record, read)) if read == bytes.len() => Ok(record),
+            _ => Err(DecodeError::Malformed(Self::NAME)),
+        }
+    }
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// The first frames of a generation: every topic's state (blocks of [`TopicEntry`]).
+    Topics = 1,
+    /// Events and counters of one commit.
+    Events = 2,
+    /// Nothing; says that the frame before it is durable.
+    Witness = 3,
+}
+
+impl FrameKind {
+    /// The kind with this number.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Topics, Self::Events, Self::Witness].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Head of a frame. Written by the journal's writer, once; never changed (recovery may write the same bytes again).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FrameHeader {
+    /// [`FrameHeader::MAGIC`].
+    pub magic: [u8; 4],
+    /// [`VERSION`].
+    pub version: u8,
+    /// A [`FrameKind`].
+    pub kind: u8,
+    /// 0.
+    pub reserved: u16,
+    /// Bytes of all blocks, their headers included.
+    pub length: u32,
+    /// How many blocks.
+    pub blocks: u32,
+    /// How many events in all blocks.
+    pub events: u32,
+    /// CRC32C of all block headers in a row, which hold the CRCs of the bodies.
+    pub blocks_crc: u32,
+    /// The store.
+    pub store_id: [u8; 16],
+    /// Random, of this generation: also seeds the CRCs, so that bytes of another life never parse.
+    pub nonce: u64,
+    /// Number of this frame, over all generations, without gaps.
+    pub sequence: u64,
+    /// Number of the first event in it (or of the next one, if it has none), over all generations, without gaps.
+    pub first_event: u64,
+    /// Where the frame begins in its file.
+    pub at: u64,
+    /// Every frame up to this number was durable when this one was written.
+    pub durable_through: u64,
+    /// Earliest arrival in it, microseconds since 1970.
+    pub received_min: i64,
+    /// Latest arrival in it.
+    pub received_max: i64,
+    /// CRC of the head of the frame before it in this file; 0 in the first.
+    pub previous_crc: u32,
+    /// CRC32C of the fields above, seeded with the nonce.
+    pub crc: u32,
+}
+
+impl FixedRecord for FrameHeader {
+    const NAME: &'static str = "frame header";
+    const BYTES: usize = 104;
+}
+
+impl FrameHeader {
+    /// First bytes of a frame.
+    pub const MAGIC: [u8; 4] = *b"sKlF";
+
+    /// Appends the header with its CRC, which is returned.
+    pub fn seal_to(&mut self, out: &mut Vec<u8>) -> u32 {
+        let start = out.len();
+        self.encode_to(out);
+        let end = out.len() - size_of::<u32>();
+        self.crc = crc(self.nonce, &out[start..end]);
+        out.truncate(end);
+        out.extend_from_slice(&self.crc.to_le_bytes());
+        self.crc
+    }
+
+    /// Reads a header and checks what can be checked of it alone: magic, CRC, version, kind, length.
+    ///
+    /// # Errors
+    /// If it is not a frame header of a generation with `nonce`.
+    pub fn open(bytes: &[u8], nonce: u64) -> Result<Self, DecodeError> {
+        let header = Self::from_bytes(bytes)?;
+        let sealed = &bytes[..Self::BYTES - size_of::<u32>()];
+        if header.magic != Self::MAGIC || header.nonce != nonce || header.crc != crc(nonce, sealed) {
+            return Err(DecodeError::Malformed(Self::NAME));
+        }
+        if header.version != VERSION {
+            return Err(DecodeError::Version(header.version));
+        }
+        if FrameKind::from_byte(header.kind).is_none() || header.length as usize > FRAME_BYTES_MAX {
+            return Err(DecodeError::Malformed(Self::NAME));
+        }
+        Ok(header)
+    }
+}
+
+/// CRC32C of `bytes`, seeded with a generation's nonce.
+pub fn crc(nonce: u64, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&nonce.to_le_bytes()), bytes)
+}
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// [`EventsHead`], then [`EventRecord`]s of one topic with offsets in a row.
+    Events = 1,
+    /// [`CounterEntry`]s to add.
+    Counters = 2,
+    /// [`TopicEntry`]s.
+    Topics = 3,
+}
+
+impl BlockKind {
+    /// The kind with this number.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Events, Self::Counters, Self::Topics].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Head of a block. Written by workers, before its body; never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct BlockHeader {
+    /// [`VERSION`].
+    pub version: u8,
+    /// A [`BlockKind`].
+    pub kind: u8,
+    /// 0: the body as it is. Other encodings are for later versions.
+    pub encoding: u8,
+    /// 0.
+    pub reserved: u8,
+    /// Bytes of the body.
+    pub length: u32,
+    /// Entries in it.
+    pub count: u32,
+    /// CRC32C of the body.
+    pub crc: u32,
+}
+
+impl FixedRecord for BlockHeader {
+    const NAME: &'static str = "block header";
+    const BYTES: usize = 16;
+}
+
+impl BlockHeader {
+    /// The header of a block with this body.
+    pub fn of(kind: BlockKind, count: u32, body: &[u8]) -> Self {
+        Self {
+            version: VERSION,
+            kind: kind as u8,
+            encoding: 0,
+            reserved: 0,
+            length: body.len() as u32,
+            count,
+            crc: crc32c::crc32c(body),
+        }
+    }
+
+    /// Reads a header and checks what can be checked of it alone.
+    ///
+    /// # Errors
+    /// If it is not one, or of a newer version.
+    pub fn open(bytes: &[u8]) -> Result<(Self, BlockKind), DecodeError> {
+        let header = Self::from_bytes(bytes)?;
+        let kind = BlockKind::from_byte(header.kind).ok_or(DecodeError::Malformed(Self::NAME))?;
+        if header.version != VERSION || header.encoding != 0 {
+            return Err(DecodeError::Version(header.version.max(header.encoding)));
+        }
+        if header.length as usize > BLOCK_BYTES_MAX {
+            return Err(DecodeError::Malformed(Self::NAME));
+        }
+        Ok((header, kind))
+    }
+}
+
+/// First record in a block of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct EventsHead<'a> {
+    /// The topic of all its events.
+    pub topic: &'a [u8],
+    /// Offset of the first of them.
+    pub first_offset: u64,
+    /// When they arrived, microseconds since 1970.
+    pub received_at: i64,
+}
+
+/// One event in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct EventRecord<'a> {
+    /// Digest of the payload, see [`crate::event::EventRef::digest`].
+    pub digest: [u8; 16],
+    /// As it came.
+    pub event_id: &'a [u8],
+    /// As it came.
+    pub timestamp: &'a [u8],
+    /// As it came.
+    pub source: &'a [u8],
+    /// As it came.
+    pub payload: &'a [u8],
+}
+
+/// Counts to add to a topic; an empty topic names the store itself (events refused before they had a topic).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct CounterEntry<'a> {
+    /// The topic.
+    pub topic: &'a [u8],
+    /// Events dropped as known, conflicts among them.
+    pub duplicates: u64,
+    /// Events dropped whose payload differed.
+    pub conflicts: u64,
+    /// Events refused as invalid.
+    pub rejected: u64,
+}
+
+/// A topic's whole state, at the head of a generation; an empty topic names the store itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct TopicEntry<'a> {
+    /// Counts so far.
+    pub counters: CounterEntry<'a>,
+    /// Offset of its next event.
+    pub next_offset: u64,
+    /// Arrival of its first event.
+    pub first_received_at: i64,
+    /// Arrival of its last event.
+    pub last_received_at: i64,
+}
+
+/// Appends a record of varied length.
+pub fn encode_varied<T: Encode>(record: &T, out: &mut Vec<u8>) {
+    // A Vec takes all that is written, and the limit holds for decoding only.
+    let _ = bincode::encode_into_std_write(record, out, VARIED);
+}
+
+/// Reads one record from the front of `bytes`, which then begins behind it.
+///
+/// # Errors
+/// If there is none.
+pub fn decode_varied<'a, T: BorrowDecode<'a, ()>>(
+    bytes: &mut &'a [u8],
+    name: &'static str,
+) -> Result<T, DecodeError> {
+    match bincode::borrow_decode_from_slice(bytes, VARIED) {
+        Ok((record, read)) => {
+            *bytes = bytes.get(read..).unwrap_or_default();
+            Ok(record)
+        }
+        Err(_) => Err(DecodeError::Malformed(name)),
+    }
+}
+
+/// Value in sled's `dedup`, under `topic \0 event_id`. Written by the checkpoint through `compare_and_swap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Claim {
+    /// [`VERSION`].
+    pub version: u8,
+    /// Offset of the stored event in its topic.
+    pub offset: u64,
+    /// Number of the frame that holds it.
+    pub frame: u64,
+    /// Digest of its payload.
+    pub digest: [u8; 16],
+    /// When it arrived.
+    pub received_at: i64,
+}
+
+impl FixedRecord for Claim {
+    const NAME: &'static str = "claim";
+    const BYTES: usize = 41;
+}
+
+/// Value in a sealed generation's `claims`. The file's header has the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SealedClaim {
+    /// Offset of the stored event in its topic.
+    pub offset: u64,
+    /// Digest of its payload.
+    pub digest: [u8; 16],
+    /// When it arrived.
+    pub received_at: i64,
+}
+
+impl FixedRecord for SealedClaim {
+    const NAME: &'static str = "sealed claim";
+    const BYTES: usize = 32;
+}
+
+/// Where a block of events lies in its generation's journal. Value in `processed`, live (behind a version byte) and sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct BlockPlace {
+    /// Where its header begins.
+    pub at: u64,
+    /// Bytes of header and body.
+    pub length: u32,
+    /// How many events.
+    pub count: u32,
+}
+
+impl FixedRecord for BlockPlace {
+    const NAME: &'static str = "block place";
+    const BYTES: usize = 16;
+}
+
+/// Where a run of frames begins in its generation's journal. Value in a sealed generation's `frames`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FramePlace {
+    /// Where the first frame begins.
+    pub at: u64,
+    /// Earliest arrival in the run.
+    pub received_min: i64,
+    /// Latest arrival in the run.
+    pub received_max: i64,
+}
+
+impl FixedRecord for FramePlace {
+    const NAME: &'static str = "frame place";
+    const BYTES: usize = 24;
+}
+
+/// Value in sled's `meta` under `covered`: what the Db holds. Written by the checkpoint, after what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Covered {
+    /// [`VERSION`].
+    pub version: u8,
+    /// The generation's nonce.
+    pub nonce: u64,
+    /// Every frame of the generation up to this number is in it.
+    pub through: u64,
+    /// How many claims.
+    pub claims: u64,
+    /// Sum of their hashes' low 64 bits, wrapping.
+    pub sum: u64,
+}
+
+impl FixedRecord for Covered {
+    const NAME: &'static str = "covered range";
+    const BYTES: usize = 33;
+}
+
+#[cfg(test)]
+mod golden;

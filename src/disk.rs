@@ -1,0 +1,283 @@
+//! The file system, through a seam behind which faults can be played.
+//!
+//! Everything but sled reaches the disk through [`Disk`] and [`DiskFile`]. [`SystemDisk`] goes through `std`, so that
+//! faults can be played from outside of the process too.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::fs;
+use std::io::{self, Error, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new, empty file, to read and write; replaces what is there.
+    Create,
+}
+
+/// An open file. Places are given with each call, so that a handle can be shared.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Reads up to `buf.len()` bytes from `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset`.
+    ///
+    /// # Errors
+    /// What the operating system says; part may be written.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes data durable, and the length if it changed (`fdatasync`). A failure is final: what was written since the
+    /// last success may be lost, and a second call would lie.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync(&self) -> io::Result<()>;
+
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the length is 0.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+impl dyn DiskFile {
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before; else what the operating system says.
+    pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset) {
+                Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the file ends too early")),
+                Ok(n) => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file system.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates a directory, and those above it that are missing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Names of what is in a directory, sorted.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Whether there is something at `path`.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Renames a file, replacing what is at `to`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; it is no error if there is none.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory and all in it; it is no error if there is none.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes durable which names are in a directory.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes durable all that lies under a directory, files and names.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_tree(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes a file for this process alone, creating it if need be; released when the guard is dropped or the process
+    /// ends.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has it; else what the operating system says.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
+
+    /// Bytes that can still be written under `path`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new one, whole.
+///
+/// # Errors
+/// What the operating system says; the old file is then untouched, or the new one is in place but not yet durable.
+pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut temporary = PathBuf::from(path);
+    temporary.as_mut_os_string().push(".tmp");
+    let file = disk.open(&temporary, Open::Create)?;
+    file.write_all_at(content, 0)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// What the operating system says.
+pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, Open::Read)?;
+    let len = usize::try_from(file.len()?).map_err(Error::other)?;
+    let mut content = vec![0; len];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(content)
+}
+
+/// The machine's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemDisk;
+
+impl DiskFile for fs::File {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        fs::File::set_len(self, len)
+    }
+}
+
+fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match how {
+            Open::Read => {}
+            Open::Write => _ = options.write(true),
+            Open::Create => _ = options.write(true).create(true).truncate(true),
+        }
+        Ok(Arc::new(options.open(path)?))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        missing_is_fine(fs::remove_file(path))
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        missing_is_fine(fs::remove_dir_all(path))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                self.sync_tree(&entry.path())?;
+            } else {
+                fs::File::open(entry.path())?.sync_all()?;
+            }
+        }
+        self.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong, by what the caller should do about it.
+
+use std::path::Path;
+
+/// What a failed call means to who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Mend the request: its cursor is not one of this store's.
+    BadCursor,
+    /// Start again from an earlier or later place: what the cursor points to is gone by retention.
+    ExpiredCursor,
+    /// Retry later; nothing of this request was decided.
+    Overloaded,
+    /// Retry later: an index that this request needs is being rebuilt. Part of a batch may be stored.
+    Rebuilding,
+    /// Retry: whether the events were stored is unknown, and sending them again is safe.
+    Unsure,
+    /// Make room, then retry: the disk is full, or the store holds as many topics as it may.
+    NoSpace,
+    /// Don't retry here: the store is stopping.
+    Stopping,
+    /// Another process has the data directory.
+    Locked,
+    /// The data directory can't be used as it is: missing, not writable, not a store, of a newer format.
+    Unusable,
+    /// What is on disk is damaged and can't be mended without losing events.
+    Corrupt,
+    /// The operating system refused an operation on a file.
+    Io,
+}
+
+/// An error of the store: a kind for programs, a sentence for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    #[source]
+    source: Option<std::io::Error>,
+}
+
+/// The result of a call to the store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind` that says `message`, a sentence that names what to do where there is something to do.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// A refusal of the operating system while doing `what` to `path`.
+    pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            _ => ErrorKind::Io,
+        };
+        Self { kind, message: format!("cannot {what} {}: {source}", path.display()), source: Some(source) }
+    }
+
+    /// Damage found in `path` at byte `offset`.
+    pub fn corrupt(path: &Path, offset: u64, what: &str) -> Self {
+        Self::new(ErrorKind::Corrupt, format!("{} is damaged at byte {offset}: {what}", path.display()))
+    }
+
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// Names the path in every I/O error: `file.read(..).during("read", &path)?`.
+pub(crate) trait During<T> {
+    /// Wraps the error with what was being done, and to which path.
+    fn during(self, what: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> During<T> for std::io::Result<T> {
+    fn during(self, what: &str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::io(what, path, e))
+    }
+}

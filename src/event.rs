@@ -1,0 +1,498 @@
+//! Events as they come in: checked once, then kept as places in the body they came in.
+//!
+//! A [`Batch`] owns the body of a request and says of each event where its fields lie, so that an event is copied
+//! once, into the journal's frame. A batch holds only events that passed [`BatchBuilder::push`].
+
+use bytes::Bytes;
+use time::format_description::well_known::{Iso8601, Rfc3339};
+use time::{OffsetDateTime, PrimitiveDateTime};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::limits::{
+    EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, PAYLOAD_DEPTH_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX,
+    TOPIC_BYTES_MAX,
+};
+
+/// The payload of an event that came without one.
+pub const PAYLOAD_ABSENT: &str = "{}";
+
+/// The field of an event that a fault is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in the API")]
+pub enum Field {
+    Topic,
+    EventId,
+    Timestamp,
+    Source,
+    Payload,
+}
+
+impl Field {
+    /// The field's name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::EventId => "event_id",
+            Self::Timestamp => "timestamp",
+            Self::Source => "source",
+            Self::Payload => "payload",
+        }
+    }
+}
+
+/// Why an event can't be taken: the first field at fault, and a sentence that says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field.
+    pub field: Field,
+    /// A sentence for a person; never holds what was sent.
+    pub message: &'static str,
+    /// A stable word for programs, in the manner of pydantic's error types.
+    pub kind: &'static str,
+}
+
+/// The fields of an event, borrowed. All but `digest` are UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRef<'a> {
+    /// 1–255 bytes without control characters.
+    pub topic: &'a [u8],
+    /// 1–256 bytes without control characters.
+    pub event_id: &'a [u8],
+    /// An ISO 8601 date-time, as it came.
+    pub timestamp: &'a [u8],
+    /// 0–255 bytes without control characters.
+    pub source: &'a [u8],
+    /// One JSON value, as it came.
+    pub payload: &'a [u8],
+    /// xxh3-128 (seed 0, little-endian) of the payload without insignificant whitespace.
+    pub digest: [u8; 16],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spans {
+    topic: Span,
+    event_id: Span,
+    timestamp: Span,
+    source: Span,
+    payload: Span,
+    digest: [u8; 16],
+}
+
+/// Checked events of one request, in the order they came.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    body: Bytes,
+    /// Fields that do not lie in the body as they are (JSON escapes); places from `body.len()` on.
+    extra: Vec<u8>,
+    events: Vec<Spans>,
+}
+
+impl Batch {
+    /// How many events.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Bytes held by the batch, for admission.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.extra.len() + self.events.len() * size_of::<Spans>()
+    }
+
+    /// The event at `index`, counted from 0.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Batch::len`].
+    pub fn get(&self, index: usize) -> EventRef<'_> {
+        let spans = &self.events[index];
+        EventRef {
+            topic: self.slice(spans.topic),
+            event_id: self.slice(spans.event_id),
+            timestamp: self.slice(spans.timestamp),
+            source: self.slice(spans.source),
+            payload: self.slice(spans.payload),
+            digest: spans.digest,
+        }
+    }
+
+    /// All events, in order.
+    pub fn iter(&self) -> impl Iterator<Item = EventRef<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        let (start, len) = (span.start as usize, span.len as usize);
+        match start.checked_sub(self.body.len()) {
+            None => &self.body[start..start + len],
+            Some(start) => &self.extra[start..start + len],
+        }
+    }
+}
+
+/// Checks events and collects them into a [`Batch`].
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    batch: Batch,
+    scratch: Vec<u8>,
+}
+
+impl BatchBuilder {
+    /// Collects events whose fields mostly lie in `body`.
+    pub fn new(body: Bytes) -> Self {
+        Self { batch: Batch { body, extra: Vec::new(), events: Vec::new() }, scratch: Vec::new() }
+    }
+
+    /// How many events were taken.
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Takes one event; `payload` is the text of one valid JSON value. Fields that are slices of the body are not
+    /// copied.
+    ///
+    /// # Errors
+    /// The first fault of the event, which is then not taken.
+    pub fn push(
+        &mut self,
+        topic: &str,
+        event_id: &str,
+        timestamp: &str,
+        source: &str,
+        payload: &str,
+    ) -> Result<(), Fault> {
+        check_topic(topic)?;
+        check_event_id(event_id)?;
+        check_timestamp(timestamp)?;
+        check_source(source)?;
+        let digest = check_payload(payload, &mut self.scratch)?;
+        let spans = Spans {
+            topic: self.span(topic),
+            event_id: self.span(event_id),
+            timestamp: self.span(timestamp),
+            source: self.span(source),
+            payload: self.span(payload),
+            digest,
+        };
+        self.batch.events.push(spans);
+        Ok(())
+    }
+
+    /// The batch.
+    pub fn finish(self) -> Batch {
+        self.batch
+    }
+
+    /// Where `text` lies in the body; appended to `extra` if it doesn't.
+    fn span(&mut self, text: &str) -> Span {
+        let body = &self.batch.body;
+        let start = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+        let inside = start <= body.len() && text.len() <= body.len() - start;
+        let start = if inside {
+            start
+        } else {
+            let start = body.len() + self.batch.extra.len();
+            self.batch.extra.extend_from_slice(text.as_bytes());
+            start
+        };
+        Span { start: start as u32, len: text.len() as u32 }
+    }
+}
+
+fn fault(field: Field, kind: &'static str, message: &'static str) -> Fault {
+    Fault { field, message, kind }
+}
+
+/// # Errors
+/// If `text` is no topic.
+pub fn check_topic(text: &str) -> Result<(), Fault> {
+    match text.len() {
+        0 => return Err(fault(Field::Topic, "string_too_short", "topic must not be empty")),
+        1..=TOPIC_BYTES_MAX => {}
+        _ => {
+            return Err(fault(Field::Topic, "string_too_long", "topic must have at most 255 bytes of UTF-8"));
+        }
+    }
+    check_controls(text, Field::Topic, "topic must not hold control characters")
+}
+
+/// # Errors
+/// If `text` is no event id.
+pub fn check_event_id(text: &str) -> Result<(), Fault> {
+    match text.len() {
+        0 => return Err(fault(Field::EventId, "string_too_short", "event_id must not be empty")),
+        1..=EVENT_ID_BYTES_MAX => {}
+        _ => {
+            let message = "event_id must have at most 256 bytes of UTF-8";
+            return Err(fault(Field::EventId, "string_too_long", message));
+        }
+    }
+    check_controls(text, Field::EventId, "event_id must not hold control characters")
+}
+
+/// # Errors
+/// If `text` is no source.
+pub fn check_source(text: &str) -> Result<(), Fault> {
+    if text.len() > SOURCE_BYTES_MAX {
+        return Err(fault(Field::Source, "string_too_long", "source must have at most 255 bytes of UTF-8"));
+    }
+    check_controls(text, Field::Source, "source must not hold control characters")
+}
+
+/// C0, DEL and C1, as in Unicode's category Cc.
+fn check_controls(text: &str, field: Field, message: &'static str) -> Result<(), Fault> {
+    let plain = text.bytes().all(|byte| byte >= b' ' && byte != 0x7f && byte != 0xc2);
+    if plain || !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        Err(fault(field, "string_control_character", message))
+    }
+}
+
+/// # Errors
+/// If `text` is no ISO 8601 / RFC 3339 date-time. Without an offset it is taken as UTC.
+pub fn check_timestamp(text: &str) -> Result<(), Fault> {
+    if text.len() <= TIMESTAMP_BYTES_MAX && (is_common_timestamp(text.as_bytes()) || is_timestamp(text)) {
+        return Ok(());
+    }
+    Err(fault(
+        Field::Timestamp,
+        "datetime_parsing",
+        "timestamp must be an ISO 8601 date-time such as 2026-11-22T10:00:00Z",
+    ))
+}
+
+/// `YYYY-MM-DD[T ]HH:MM:SS[.fraction][Z|±HH:MM]`, the shape of nearly all timestamps, without the parser's cost.
+fn is_common_timestamp(text: &[u8]) -> bool {
+    let number = |range: std::ops::Range<usize>| -> Option<u32> {
+        text.get(range)?
+            .iter()
+            .try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    };
+    let fields = || -> Option<bool> {
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        let separators = text[4] == b'-'
+            && text[7] == b'-'
+            && matches!(text[10], b'T' | b't' | b' ')
+            && text[13] == b':'
+            && text[16] == b':';
+        let month = time::Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let date = time::Date::from_calendar_date(year as i32, month, u8::try_from(day).ok()?).is_ok();
+        if !separators || !date || hour > 23 || minute > 59 || second > 59 {
+            return Some(false);
+        }
+        let mut rest = &text[19..];
+        if let Some(fraction) = rest.strip_prefix(b".") {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 {
+                return Some(false);
+            }
+            rest = &fraction[digits..];
+        }
+        let at = text.len() - rest.len();
+        Some(match rest {
+            [] | [b'Z' | b'z'] => true,
+            [b'+' | b'-', _, _, b':', _, _] => number(at + 1..at + 3)? <= 23 && number(at + 4..at + 6)? <= 59,
+            _ => false,
+        })
+    };
+    fields() == Some(true)
+}
+
+/// Every other form: leap seconds, basic format, week and ordinal dates.
+fn is_timestamp(text: &str) -> bool {
+    OffsetDateTime::parse(text, &Rfc3339).is_ok()
+        || OffsetDateTime::parse(text, &Iso8601::PARSING).is_ok()
+        || PrimitiveDateTime::parse(text, &Iso8601::PARSING).is_ok()
+}
+
+/// The digest of a payload (see [`EventRef::digest`]); `scratch` is overwritten. `raw` is one valid JSON value.
+///
+/// # Errors
+/// If it is too large, nested too deep, or holds an escape of half a surrogate pair, which no Unicode text can hold.
+fn check_payload(raw: &str, scratch: &mut Vec<u8>) -> Result<[u8; 16], Fault> {
+    if raw.len() > EVENT_BYTES_MAX {
+        return Err(fault(Field::Payload, "payload_too_large", "payload must have at most 1 MiB"));
+    }
+    let bytes = raw.as_bytes();
+    scratch.clear();
+    let (mut depth, mut at, mut kept) = (0usize, 0usize, 0usize);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(bytes, at + 1)?;
+                continue;
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > PAYLOAD_DEPTH_MAX {
+                    let message = "payload must not be nested deeper than 64";
+                    return Err(fault(Field::Payload, "recursion_limit", message));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                scratch.extend_from_slice(&bytes[kept..at]);
+                kept = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    let canonical = if kept == 0 {
+        bytes
+    } else {
+        scratch.extend_from_slice(&bytes[kept..]);
+        scratch
+    };
+    Ok(xxh3_128(canonical).to_le_bytes())
+}
+
+/// The place behind the closing quote of the string whose first byte is at `at`.
+fn string_end(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
+    let lone = || {
+        let message = "payload must not hold an escape of half a surrogate pair: it is no Unicode text";
+        fault(Field::Payload, "lone_surrogate", message)
+    };
+    while let Some(step) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
+        at += step;
+        if bytes[at] == b'"' {
+            return Ok(at + 1);
+        }
+        match code_unit(bytes, at) {
+            Some(0xd800..=0xdbff) => {
+                if !matches!(code_unit(bytes, at + 6), Some(0xdc00..=0xdfff)) {
+                    return Err(lone());
+                }
+                at += 12;
+            }
+            Some(0xdc00..=0xdfff) => return Err(lone()),
+            Some(_) => at += 6,
+            None => at += 2,
+        }
+    }
+    Ok(bytes.len())
+}
+
+/// The UTF-16 code unit of the escape `\uXXXX` at `at`, if that is one.
+fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let hex = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(raw: &str) -> Result<[u8; 16], Fault> {
+        check_payload(raw, &mut Vec::new())
+    }
+
+    #[test]
+    fn whitespace_between_tokens_does_not_change_the_digest_but_whitespace_in_strings_does() {
+        let a = digest(r#"{"a":[1,2,"x y"],"b":"\" {"}"#);
+        assert_eq!(a, digest("{ \"a\" : [ 1,\n2,\t\"x y\"],\r\n\"b\":\"\\\" {\" } "));
+        assert_ne!(a, digest(r#"{"a":[1,2,"xy"],"b":"\" {"}"#));
+        assert_ne!(digest("1"), digest("1.0"));
+    }
+
+    #[test]
+    fn nesting_up_to_64_is_taken_and_65_is_refused() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(digest(&nested(64)).is_ok());
+        assert_eq!(digest(&nested(65)).unwrap_err().kind, "recursion_limit");
+        assert_eq!(digest(&nested(10_000)).unwrap_err().kind, "recursion_limit");
+        assert!(digest(&format!("\"{}\"", "[".repeat(100))).is_ok(), "brackets in a string are text");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused_and_a_whole_one_taken() {
+        for bad in
+            [r#""\ud800""#, r#""\udc00\ud800""#, r#"{"\uD83D":1}"#, r#""\ud83d\\ude00""#, r#""\ud83dx""#]
+        {
+            assert_eq!(digest(bad).unwrap_err().kind, "lone_surrogate", "{bad}");
+        }
+        for good in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e9\"\\""#] {
+            assert!(digest(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn date_times_of_the_field_are_taken_and_others_refused() {
+        for good in [
+            "2026-11-22T10:00:00Z",
+            "2026-11-22T10:00:00",
+            "2026-11-22 10:00:00",
+            "2026-11-22T10:00:00.123456",
+            "2026-11-22T10:00:00.123456789+07:00",
+            "2026-11-22t10:00:00z",
+            "2026-11-22T10:00Z",
+            "20261122T100000Z",
+            "2016-12-31T23:59:60Z",
+            "2024-02-29T00:00:00-11:30",
+        ] {
+            assert_eq!(check_timestamp(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "yesterday",
+            "2026-11-22",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-11-22T24:30:00Z",
+            "2026-11-22T10:00:00.Z",
+            "2026-11-22T10:00:00+99:00",
+            "1763800000",
+            "2026-11-22T10:00:00Zjunk",
+            "2026/11/22T10:00:00Z",
+        ] {
+            assert!(check_timestamp(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fields_are_bounded_and_hold_no_control_characters() {
+        assert!(check_topic("é".repeat(127).as_str()).is_ok());
+        assert!(check_topic(&"x".repeat(256)).is_err());
+        assert!(check_topic("").is_err());
+        assert!(check_event_id(&"x".repeat(256)).is_ok());
+        assert!(check_event_id(&"x".repeat(257)).is_err());
+        assert!(check_source("").is_ok());
+        for control in ["a\0b", "a\nb", "\u{7f}", "\u{85}"] {
+            assert!(check_topic(control).is_err());
+            assert!(check_event_id(control).is_err());
+            assert!(check_source(control).is_err());
+        }
+        assert!(check_topic("£ ¢ Â").is_ok(), "0xc2 begins other characters too");
+    }
+
+    #[test]
+    fn a_batch_gives_back_fields_from_the_body_and_from_outside_of_it() {
+        let body = Bytes::from_static(b"topic-in-body {\"a\":1}");
+        let text = std::str::from_utf8(&body).unwrap();
+        let mut builder = BatchBuilder::new(body.clone());
+        let owned = String::from("decoded \" id");
+        builder.push(&text[..13], &owned, "2026-11-22T10:00:00Z", "", &text[14..]).unwrap();
+        let batch = builder.finish();
+        let event = batch.get(0);
+        assert_eq!(event.topic, b"topic-in-body");
+        assert_eq!(event.event_id, b"decoded \" id");
+        assert_eq!(event.source, b"");
+        assert_eq!(event.payload, b"{\"a\":1}");
+    }
+}

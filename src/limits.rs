@@ -1,0 +1,55 @@
+//! Every fixed limit, with its unit last, and how they relate.
+//!
+//! What a user may change is in [`crate::config`]; these are its defaults and the bounds that the formats rest on.
+
+/// Longest topic.
+pub const TOPIC_BYTES_MAX: usize = 255;
+/// Longest event id.
+pub const EVENT_ID_BYTES_MAX: usize = 256;
+/// Longest source.
+pub const SOURCE_BYTES_MAX: usize = 255;
+/// Longest timestamp text.
+pub const TIMESTAMP_BYTES_MAX: usize = 64;
+/// Deepest nesting of a payload.
+pub const PAYLOAD_DEPTH_MAX: usize = 64;
+/// Largest payload, as it was sent.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Largest request body.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Most events in one request.
+pub const BATCH_EVENTS_MAX: usize = 10_000;
+/// Bytes of request bodies held at once, over all connections.
+pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Connections served at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Largest request head (line and headers).
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most faults listed in one refusal.
+pub const FAULTS_LISTED_MAX: usize = 100;
+/// Most topics in one store.
+pub const TOPICS_MAX: usize = 200_000;
+
+/// Events on a page of `GET /events` when `limit` is absent.
+pub const PAGE_EVENTS_DEFAULT: usize = 100;
+/// Most events on a page.
+pub const PAGE_EVENTS_MAX: usize = 10_000;
+/// Journal bytes read for one page; a page that reaches it is short and still has a `next_cursor`.
+pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
+
+/// Seconds until a request's head must be complete.
+pub const HEAD_SECONDS: u64 = 10;
+/// Seconds a request's body may take.
+pub const BODY_SECONDS: u64 = 30;
+/// Seconds a request waits for room before it is refused with 503.
+pub const ADMISSION_SECONDS: u64 = 2;
+/// Seconds that a stop waits for requests under way.
+pub const DRAIN_SECONDS: u64 = 20;
+
+/// Stored events at which a generation is full.
+pub const GENERATION_EVENTS: u64 = 1_000_000;
+/// Journal bytes at which a generation is full.
+pub const GENERATION_BYTES: u64 = 512 << 20;
+
+const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
+const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(GENERATION_BYTES < u32::MAX as u64, "places in a journal are kept in 32 bits a block");

@@ -1,0 +1,199 @@
+//! What a backend must do, in domain terms: events, outcomes, cursors and topics.
+//!
+//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. A backend that dedups, appends and
+//! counts in one SQL statement fits as well as [`local`], which has a journal and an index.
+
+use std::future::Future;
+
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::event::Batch;
+
+pub mod local;
+
+/// What became of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is new, and on disk.
+    Stored,
+    /// It was stored before with the same payload; dropped.
+    Duplicate,
+    /// Its id was stored before with another payload; the first write stays, the newcomer was dropped.
+    Conflict,
+}
+
+/// The answer for one event: the place of the stored event, whether it is this one or an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What became of it.
+    pub status: Status,
+    /// Offset of the stored event within its topic.
+    pub offset: u64,
+    /// When the stored event arrived.
+    pub first_seen: Timestamp,
+}
+
+/// An event as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its topic.
+    pub topic: Box<str>,
+    /// Its id.
+    pub event_id: Box<str>,
+    /// Its time, as it came.
+    pub timestamp: Box<str>,
+    /// Its source.
+    pub source: Box<str>,
+    /// One JSON value, byte for byte as it came.
+    pub payload: Box<str>,
+    /// Its place in its topic, from 0.
+    pub offset: u64,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+/// Order of a listing, by arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Ascending,
+    /// Newest first.
+    Descending,
+}
+
+/// Which events to list.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Only this topic.
+    pub topic: Option<String>,
+    /// Only events from this source.
+    pub source: Option<String>,
+    /// Only events that arrived at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only events that arrived before this time.
+    pub until: Option<Timestamp>,
+    /// By arrival.
+    pub order: Order,
+    /// Go on from here: a [`Page::next_cursor`], opaque.
+    pub cursor: Option<String>,
+    /// At most so many events.
+    pub limit: usize,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The events, in the order asked for.
+    pub events: Vec<StoredEvent>,
+    /// Where to go on; `None` at the end. A page may be short, even empty, and still have one.
+    pub next_cursor: Option<String>,
+}
+
+/// Totals over the life of the store. `received = unique_processed + duplicate_dropped`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Events stored.
+    pub unique_processed: u64,
+    /// Events dropped as known, conflicts among them.
+    pub duplicate_dropped: u64,
+    /// Events dropped whose payload differed from the stored one.
+    pub conflicts: u64,
+    /// Events refused as invalid.
+    pub rejected: u64,
+}
+
+impl Totals {
+    /// Valid events answered.
+    pub fn received(&self) -> u64 {
+        self.unique_processed + self.duplicate_dropped
+    }
+}
+
+/// Totals, and the topics that hold events, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Totals over the life of the store.
+    pub totals: Totals,
+    /// Names of all topics, sorted by their bytes.
+    pub topics: Vec<String>,
+}
+
+/// One topic's figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicStats {
+    /// Its name.
+    pub topic: String,
+    /// Events stored.
+    pub unique_processed: u64,
+    /// Events dropped as known, conflicts among them.
+    pub duplicate_dropped: u64,
+    /// Events dropped whose payload differed.
+    pub conflicts: u64,
+    /// Offset of the first event still stored.
+    pub first_offset: u64,
+    /// Offset of the last event.
+    pub last_offset: u64,
+    /// Arrival of the first event.
+    pub first_received_at: Timestamp,
+    /// Arrival of the last event.
+    pub last_received_at: Timestamp,
+}
+
+/// One page of topics, sorted by their bytes.
+#[derive(Clone, Debug, Default)]
+pub struct TopicPage {
+    /// The topics.
+    pub topics: Vec<TopicStats>,
+    /// Where to go on; `None` at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Whether the store takes events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Recovered, disk fine, not poisoned.
+    Ready,
+    /// Not ready, and why, in a sentence.
+    NotReady(String),
+}
+
+/// A backend. All methods may be called at once from many tasks.
+pub trait EventStore: Send + Sync + 'static {
+    /// Stores what is new of `batch` and answers for each event, in the order of the batch, once every answer rests on
+    /// what is durable. Not a transaction: if it fails, part of the batch may be stored, and sending it again is safe.
+    ///
+    /// # Errors
+    /// `Overloaded` and `Stopping`: nothing was decided. `NoSpace`, `Rebuilding`, `Unsure`: send it all again later.
+    fn append(&self, batch: Batch) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
+
+    /// Counts `events` that were refused as invalid before they got here.
+    fn count_rejected(&self, events: u64);
+
+    /// The stored event with this id.
+    ///
+    /// # Errors
+    /// `Rebuilding`, `Corrupt`, `Io`, `Stopping`.
+    fn find(&self, topic: &str, event_id: &str) -> impl Future<Output = Result<Option<StoredEvent>>> + Send;
+
+    /// One page of durable events. A query with `limit` 0 gives an empty page.
+    ///
+    /// # Errors
+    /// `BadCursor`, `ExpiredCursor`, `Rebuilding`, `Corrupt`, `Io`.
+    fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send;
+
+    /// Topics in order of their bytes, at most `limit`, from `cursor` on.
+    ///
+    /// # Errors
+    /// `BadCursor`; `Unsure` if pending counts could not be made durable.
+    fn topics(&self, cursor: Option<&str>, limit: usize) -> impl Future<Output = Result<TopicPage>> + Send;
+
+    /// Totals that a restart will not take back.
+    ///
+    /// # Errors
+    /// `Unsure` if pending counts could not be made durable.
+    fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
+
+    /// Whether it takes events.
+    fn health(&self) -> Health;
+}
