@@ -21,6 +21,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod disk;
 pub mod error;
 pub mod event;

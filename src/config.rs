@@ -1,0 +1,348 @@
+//! What a user may set, and where each value came from.
+//!
+//! One table, [`settings!`], yields the flag, the environment variable, the key of the file, the default, the help text
+//! and the line of `sekali config`. A flag wins over the environment, that over the file, that over the default:
+//!
+//! | layer | as |
+//! |---|---|
+//! | flag | `--body-bytes-max 1048576` |
+//! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent |
+//! | file (TOML) | `body_bytes_max = 1_048_576` |
+//!
+//! Variables that begin with `SEKALI_` and are no setting are left alone: Kubernetes makes `SEKALI_PORT` and the like
+//! for a service of that name.
+
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+use crate::limits;
+
+/// How logs are written to stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// A line for a person.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(text, false).map_err(|_| "use auto, text or json".to_owned())
+    }
+}
+
+/// Why a configuration can't be used: one sentence that names the value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// This environment variable.
+    Environment(String),
+    /// This flag.
+    Flag(String),
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "env {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// A setting as `sekali config` shows it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its key in the file.
+    pub key: &'static str,
+    /// The value in effect.
+    pub value: Value,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Makes [`Layer`] and [`Config`] from one list of settings.
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty = $default:expr; )+) => {
+        /// What one layer says; `None` where it is silent.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Layer {
+            $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<$type>, )+
+        }
+
+        impl Layer {
+            /// What the environment says.
+            ///
+            /// # Errors
+            /// If a value is not of its setting's type.
+            pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ })
+            }
+        }
+
+        /// The values in effect.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $( $(#[doc = $doc])+ pub $key: $type, )+
+            /// In the order of the settings.
+            origins: Vec<Origin>,
+        }
+
+        impl Config {
+            fn merge(flags: Layer, environment: Layer, file: Layer, path: &Path) -> Self {
+                let mut origins = Vec::new();
+                $(
+                    let key = stringify!($key);
+                    let ($key, origin) = if let Some(value) = flags.$key {
+                        (value, Origin::Flag(flag_name(key)))
+                    } else if let Some(value) = environment.$key {
+                        (value, Origin::Environment(environment_name(key)))
+                    } else if let Some(value) = file.$key {
+                        (value, Origin::File(path.to_owned()))
+                    } else {
+                        ($default, Origin::Default)
+                    };
+                    origins.push(origin);
+                )+
+                Self { $( $key, )+ origins }
+            }
+
+            /// Every setting, with its value and where that came from.
+            pub fn entries(&self) -> Vec<Entry> {
+                let values = [$( (stringify!($key), serde_json::json!(self.$key)), )+];
+                let entry = |((key, value), origin): (_, &Origin)| Entry { key, value, origin: origin.clone() };
+                values.into_iter().zip(&self.origins).map(entry).collect()
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(value_name = "ADDRESS")]
+    listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+
+    /// Directory that holds the store
+    #[arg(value_name = "DIR")]
+    data_dir: PathBuf = PathBuf::from("./data");
+
+    /// Refuse to create a store where there is none, as when a volume is not mounted
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    must_exist: bool = false;
+
+    /// Workers that decide what is new, each the owner of its topics; may change between starts [default: cores]
+    #[arg(value_name = "COUNT")]
+    workers: usize = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+
+    /// Stored events at which a generation is full and is sealed
+    #[arg(value_name = "COUNT")]
+    generation_events: u64 = limits::GENERATION_EVENTS;
+
+    /// Journal bytes at which a generation is full and is sealed
+    #[arg(value_name = "BYTES")]
+    generation_bytes: u64 = limits::GENERATION_BYTES;
+
+    /// Most topics in the store
+    #[arg(value_name = "COUNT")]
+    topics_max: usize = limits::TOPICS_MAX;
+
+    /// Largest request body
+    #[arg(value_name = "BYTES")]
+    body_bytes_max: usize = limits::BODY_BYTES_MAX;
+
+    /// Most events in one request
+    #[arg(value_name = "COUNT")]
+    batch_events_max: usize = limits::BATCH_EVENTS_MAX;
+
+    /// Bytes of request bodies held at once, over all connections; at least 4 bodies
+    #[arg(value_name = "BYTES")]
+    inflight_bytes_max: usize = limits::INFLIGHT_BYTES_MAX;
+
+    /// Connections served at once
+    #[arg(value_name = "COUNT")]
+    connections_max: usize = limits::CONNECTIONS_MAX;
+
+    /// How logs are written to stderr; auto is text on a terminal, JSON otherwise
+    #[arg(value_name = "FORMAT", hide_possible_values = false)]
+    log_format: LogFormat = LogFormat::Auto;
+
+    /// What is logged: a level, or a filter such as info,sekali::store=debug
+    #[arg(value_name = "FILTER")]
+    log: String = "info".to_owned();
+}
+
+/// Most workers.
+const WORKERS_MAX: usize = 1_024;
+/// Largest generation; places in its journal, a last frame over the bound included, stay within 32 bits.
+const GENERATION_BYTES_MAX: u64 = 3 << 30;
+/// Requests whose bodies must fit in at once, so that one sender can't hold all the room.
+const BODIES_INFLIGHT_MIN: usize = 4;
+
+const _: () = assert!(limits::GENERATION_BYTES <= GENERATION_BYTES_MAX);
+const _: () = assert!(limits::INFLIGHT_BYTES_MAX >= limits::BODY_BYTES_MAX * BODIES_INFLIGHT_MIN);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::merge(Layer::default(), Layer::default(), Layer::default(), Path::new(""))
+    }
+}
+
+impl Config {
+    /// Lays `flags` over the environment, that over `file` if there is one, that over the defaults.
+    ///
+    /// # Errors
+    /// If the file can't be read, has an unknown key, or a value is of the wrong type or out of its bounds.
+    pub fn resolve(
+        flags: Layer,
+        variable: impl Fn(&str) -> Option<OsString>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let environment = Layer::from_environment(variable)?;
+        let (layer, path) = match file {
+            Some(path) => (Layer::from_file(path)?, path),
+            None => (Layer::default(), Path::new("")),
+        };
+        let config = Self::merge(flags, environment, layer, path);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.bound("workers", self.workers, 1..=WORKERS_MAX)?;
+        self.bound("generation_events", self.generation_events, 1..=100_000_000)?;
+        self.bound("generation_bytes", self.generation_bytes, 64 << 10..=GENERATION_BYTES_MAX)?;
+        self.bound("topics_max", self.topics_max, 1..=10_000_000)?;
+        self.bound("body_bytes_max", self.body_bytes_max, 1 << 10..=256 << 20)?;
+        self.bound("batch_events_max", self.batch_events_max, 1..=1_000_000)?;
+        self.bound("connections_max", self.connections_max, 1..=1_000_000)?;
+        if self.inflight_bytes_max / BODIES_INFLIGHT_MIN < self.body_bytes_max {
+            return Err(ConfigError(format!(
+                "inflight_bytes_max is {} ({}), but must hold {BODIES_INFLIGHT_MIN} bodies of body_bytes_max, which is {} ({})",
+                self.inflight_bytes_max,
+                self.origin("inflight_bytes_max"),
+                self.body_bytes_max,
+                self.origin("body_bytes_max"),
+            )));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
+        }
+        if let Err(fault) = EnvFilter::builder().parse(&self.log) {
+            return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
+        }
+        Ok(())
+    }
+
+    fn bound<T: PartialOrd + Display>(
+        &self,
+        key: &str,
+        value: T,
+        bounds: RangeInclusive<T>,
+    ) -> Result<(), ConfigError> {
+        if bounds.contains(&value) {
+            return Ok(());
+        }
+        let (origin, least, most) = (self.origin(key), bounds.start(), bounds.end());
+        Err(ConfigError(format!("{key} is {value} ({origin}), but must be between {least} and {most}")))
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.entries().into_iter().find(|entry| entry.key == key).map_or(Origin::Default, |entry| entry.origin)
+    }
+}
+
+impl Layer {
+    /// What a TOML file says.
+    ///
+    /// # Errors
+    /// If it can't be read, has an unknown key, or a value is not of its setting's type.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?;
+        Self::from_toml(&text).map_err(|fault| ConfigError(format!("{}, {fault}", path.display())))
+    }
+
+    fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|fault| {
+            let message = fault.message().lines().next().unwrap_or_default();
+            let at = fault.span().map_or(0, |span| span.start.min(text.len()));
+            let number = text[..at].matches('\n').count();
+            let line = text.lines().nth(number).unwrap_or_default().trim();
+            ConfigError(format!("line {}, `{line}`: {message}", number + 1))
+        })
+    }
+}
+
+/// Completes the help of every setting in `command` with its default and its environment variable.
+pub fn describe(command: clap::Command) -> clap::Command {
+    Config::default().entries().into_iter().fold(command, |command, entry| {
+        if !command.get_arguments().any(|arg| arg.get_id() == entry.key) {
+            return command;
+        }
+        let variable = environment_name(entry.key);
+        command.mut_arg(entry.key, |arg| {
+            let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            if !help.contains("[default:") {
+                help.push_str(&format!(" [default: {}]", shown(&entry.value)));
+            }
+            arg.help(format!("{help} [env: {variable}]"))
+        })
+    })
+}
+
+/// A value as a person writes it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn environment_name(key: &str) -> String {
+    format!("SEKALI_{}", key.to_ascii_uppercase())
+}
+
+fn flag_name(key: &str) -> String {
+    format!("--{}", key.replace('_', "-"))
+}
+
+fn parsed<T: FromStr<Err: Display>>(
+    name: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(raw) = variable(name).filter(|raw| !raw.is_empty()) else { return Ok(None) };
+    let text = raw.to_str().ok_or_else(|| ConfigError(format!("{name} is not UTF-8")))?;
+    match text.parse() {
+        Ok(value) => Ok(Some(value)),
+        Err(fault) => Err(ConfigError(format!("{name} is {text:?}: {fault}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

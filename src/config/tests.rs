@@ -1,0 +1,118 @@
+//! The layers and their faults, without a process.
+
+use super::*;
+
+fn none(_: &str) -> Option<OsString> {
+    None
+}
+
+fn resolve_file(text: &str) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    Config::resolve(Layer::default(), none, Some(file.path()))
+}
+
+fn fault(text: &str) -> String {
+    resolve_file(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, b"workers = 1\nconnections_max = 2\ntopics_max = 3").unwrap();
+    let variable = |name: &str| match name {
+        "SEKALI_WORKERS" => Some("4".into()),
+        "SEKALI_CONNECTIONS_MAX" => Some("5".into()),
+        "SEKALI_LOG" => Some("".into()),
+        _ => None,
+    };
+    let flags = Layer { workers: Some(6), ..Layer::default() };
+    let config = Config::resolve(flags, variable, Some(file.path())).unwrap();
+    assert_eq!((config.workers, config.origin("workers")), (6, Origin::Flag("--workers".into())));
+    let origin = Origin::Environment("SEKALI_CONNECTIONS_MAX".into());
+    assert_eq!((config.connections_max, config.origin("connections_max")), (5, origin));
+    assert_eq!((config.topics_max, config.origin("topics_max")), (3, Origin::File(file.path().into())));
+    assert_eq!((config.log.as_str(), config.origin("log")), ("info", Origin::Default));
+}
+
+#[test]
+fn the_defaults_are_within_their_bounds() {
+    Config::resolve(Layer::default(), none, None).unwrap();
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name_and_line() {
+    let said = fault("workers = 1\nworkerz = 2\n");
+    assert!(said.contains("line 2, `workerz = 2`: unknown field `workerz`"), "{said}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_refused_with_its_line() {
+    for text in ["workers = 'many'", "listen = 'nowhere'", "log_format = 'xml'", "workers = -1", "workers"] {
+        let said = fault(text);
+        assert!(said.contains(&format!("line 1, `{text}`: ")) && !said.contains('\n'), "{said}");
+    }
+}
+
+#[test]
+fn a_value_in_the_environment_that_does_not_parse_is_refused_by_name() {
+    for (name, text) in
+        [("SEKALI_WORKERS", "x"), ("SEKALI_LISTEN", "8080"), ("SEKALI_MUST_EXIST", "1"), ("SEKALI_LOG_FORMAT", "x")]
+    {
+        let variable = |asked: &str| (asked == name).then(|| text.into());
+        let said = Config::resolve(Layer::default(), variable, None).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("{name} is \"{text}\": ")), "{said}");
+    }
+}
+
+#[test]
+fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
+    for (text, bounds) in [
+        ("workers = 0", "between 1 and 1024"),
+        ("generation_events = 0", "between 1 and 100000000"),
+        ("generation_bytes = 4_000_000_000", "between 65536 and 3221225472"),
+        ("topics_max = 0", "between 1 and"),
+        ("body_bytes_max = 1_000_000_000", "between 1024 and 268435456"),
+        ("batch_events_max = 0", "between 1 and"),
+        ("connections_max = 0", "between 1 and"),
+        ("inflight_bytes_max = 1_000_000", "must hold 4 bodies of body_bytes_max, which is 16777216 (default)"),
+        ("data_dir = ''", "data_dir is empty"),
+        ("log = 'sekali=loud'", "log is \"sekali=loud\""),
+    ] {
+        let said = fault(text);
+        assert!(said.contains(bounds) && said.contains("(file "), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_a_fault() {
+    let said = Config::resolve(Layer::default(), none, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
+    assert!(said.starts_with("cannot read the configuration /nowhere.toml: "), "{said}");
+}
+
+/// Each `# key = value` of the sample, without its comment sign.
+fn sample() -> String {
+    let text = include_str!("../../config.example.toml");
+    let setting = |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.contains(" = ") && !rest.starts_with(' '));
+    text.lines().filter(setting).map(|line| format!("{}\n", &line[1..])).collect()
+}
+
+#[test]
+fn the_sample_file_without_comment_signs_is_the_defaults() {
+    let config = resolve_file(&sample()).unwrap();
+    for (given, default) in config.entries().into_iter().zip(Config::default().entries()) {
+        // How many cores there are is the machine's affair: the sample names the key only.
+        if given.key == "workers" {
+            continue;
+        }
+        assert_eq!(given.value, default.value, "{}", given.key);
+        assert!(matches!(given.origin, Origin::File(_)), "{} is missing from the sample", given.key);
+    }
+    assert!(include_str!("../../config.example.toml").contains("#workers = "));
+}
+
+#[test]
+fn the_sample_file_as_it_is_sets_nothing() {
+    let config = resolve_file(include_str!("../../config.example.toml")).unwrap();
+    assert!(config.entries().iter().all(|entry| entry.origin == Origin::Default));
+}
