@@ -153,7 +153,7 @@ settings! {
     data_dir: PathBuf = PathBuf::from("./data");
 
     /// Refuse to create a store where there is none, as when a volume is not mounted
-    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     must_exist: bool = false;
 
     /// Workers that decide what is new, each the owner of its topics; may change between starts [default: cores]
@@ -188,8 +188,8 @@ settings! {
     #[arg(value_name = "COUNT")]
     connections_max: usize = limits::CONNECTIONS_MAX;
 
-    /// How logs are written to stderr; auto is text on a terminal, JSON otherwise
-    #[arg(value_name = "FORMAT", hide_possible_values = false)]
+    /// How logs are written to stderr: text, json, or auto (text on a terminal, JSON otherwise)
+    #[arg(value_name = "FORMAT", hide_possible_values = true)]
     log_format: LogFormat = LogFormat::Auto;
 
     /// What is logged: a level, or a filter such as info,sekali::store=debug
@@ -259,7 +259,7 @@ impl Config {
         Ok(())
     }
 
-    fn bound<T: PartialOrd + Display>(
+    fn bound<T: Copy + PartialOrd + Display>(
         &self,
         key: &str,
         value: T,
@@ -273,7 +273,10 @@ impl Config {
     }
 
     fn origin(&self, key: &str) -> Origin {
-        self.entries().into_iter().find(|entry| entry.key == key).map_or(Origin::Default, |entry| entry.origin)
+        self.entries()
+            .into_iter()
+            .find(|entry| entry.key == key)
+            .map_or(Origin::Default, |entry| entry.origin)
     }
 }
 

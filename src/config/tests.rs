@@ -56,9 +56,12 @@ fn a_value_of_the_wrong_type_is_refused_with_its_line() {
 
 #[test]
 fn a_value_in_the_environment_that_does_not_parse_is_refused_by_name() {
-    for (name, text) in
-        [("SEKALI_WORKERS", "x"), ("SEKALI_LISTEN", "8080"), ("SEKALI_MUST_EXIST", "1"), ("SEKALI_LOG_FORMAT", "x")]
-    {
+    for (name, text) in [
+        ("SEKALI_WORKERS", "x"),
+        ("SEKALI_LISTEN", "8080"),
+        ("SEKALI_MUST_EXIST", "1"),
+        ("SEKALI_LOG_FORMAT", "x"),
+    ] {
         let variable = |asked: &str| (asked == name).then(|| text.into());
         let said = Config::resolve(Layer::default(), variable, None).unwrap_err().to_string();
         assert!(said.starts_with(&format!("{name} is \"{text}\": ")), "{said}");
@@ -75,7 +78,10 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
         ("body_bytes_max = 1_000_000_000", "between 1024 and 268435456"),
         ("batch_events_max = 0", "between 1 and"),
         ("connections_max = 0", "between 1 and"),
-        ("inflight_bytes_max = 1_000_000", "must hold 4 bodies of body_bytes_max, which is 16777216 (default)"),
+        (
+            "inflight_bytes_max = 1_000_000",
+            "must hold 4 bodies of body_bytes_max, which is 16777216 (default)",
+        ),
         ("data_dir = ''", "data_dir is empty"),
         ("log = 'sekali=loud'", "log is \"sekali=loud\""),
     ] {
@@ -86,14 +92,17 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
 
 #[test]
 fn a_file_that_is_missing_is_a_fault() {
-    let said = Config::resolve(Layer::default(), none, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
+    let said =
+        Config::resolve(Layer::default(), none, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
     assert!(said.starts_with("cannot read the configuration /nowhere.toml: "), "{said}");
 }
 
 /// Each `# key = value` of the sample, without its comment sign.
 fn sample() -> String {
     let text = include_str!("../../config.example.toml");
-    let setting = |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.contains(" = ") && !rest.starts_with(' '));
+    let setting = |line: &&str| {
+        line.strip_prefix('#').is_some_and(|rest| rest.contains(" = ") && !rest.starts_with(' '))
+    };
     text.lines().filter(setting).map(|line| format!("{}\n", &line[1..])).collect()
 }
 

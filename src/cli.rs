@@ -1,0 +1,124 @@
+//! Commands: each parses its arguments, resolves the configuration and ends with an [`Exit`].
+//!
+//! stdout is for results, stderr for logs, progress and faults. Nothing below this layer writes to either.
+
+mod bench;
+mod check;
+mod exit;
+mod health;
+mod logging;
+mod probe;
+mod serve;
+mod show;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use sekali::config::{self, Config, Layer};
+
+pub(crate) use exit::{Exit, Failure};
+
+#[derive(Parser)]
+#[command(
+    name = "sekali",
+    version,
+    about = "An event inbox: every event, known by (topic, event_id), is stored exactly once, for ever",
+    after_help = "Examples:
+  sekali serve                                 start on 127.0.0.1:8080, store in ./data
+  sekali bench --events 100000                 load it, and verify its counts
+  curl --json '{\"topic\":\"t\",\"event_id\":\"1\",\"timestamp\":\"2026-11-22T10:00:00Z\",\"source\":\"me\"}' \\
+    localhost:8080/publish
+
+Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
+  5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running.",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take events over HTTP and store each once
+    Serve(serve::Arguments),
+    /// Print every setting in effect and where it came from
+    Config(show::Arguments),
+    /// Prove that journal, indexes, filters and counters of a stopped store agree
+    Verify(check::Arguments),
+    /// Make the indexes of a stopped store anew from its journals
+    Rebuild(check::Arguments),
+    /// Ask a running service whether it is ready; for health checks
+    Health(health::Arguments),
+    /// Load a running service with seeded events and verify its counts
+    Bench(bench::Arguments),
+}
+
+/// Where the configuration comes from besides flags.
+#[derive(clap::Args)]
+struct File {
+    /// Configuration file (TOML) [env: SEKALI_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl File {
+    /// The values in effect: `flags` over the environment over the file over the defaults.
+    fn resolve(self, flags: Layer) -> Result<Config, Failure> {
+        let named = || std::env::var_os("SEKALI_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+        let file = self.config.or_else(named);
+        Config::resolve(flags, |name| std::env::var_os(name), file.as_deref())
+            .map_err(|fault| Failure::new(Exit::Configuration, fault))
+    }
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> Exit {
+    let matches = described(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit());
+    let done = match cli.command {
+        Command::Serve(arguments) => arguments.run(),
+        Command::Config(arguments) => arguments.run(),
+        Command::Verify(arguments) => arguments.verify(),
+        Command::Rebuild(arguments) => arguments.rebuild(),
+        Command::Health(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
+    };
+    done.unwrap_or_else(|failure| {
+        say(&failure);
+        failure.exit
+    })
+}
+
+/// Defaults and variables of the settings, written into each command's help.
+fn described(mut command: clap::Command) -> clap::Command {
+    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, config::describe);
+    }
+    command
+}
+
+/// One sentence for a person, on stderr.
+fn say(sentence: impl Display) {
+    // If stderr is gone there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "sekali: {sentence}");
+}
+
+/// A result, on stdout.
+fn print(text: impl Display) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|e| Failure::new(Exit::Fault, format!("cannot write to stdout: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        described(Cli::command()).debug_assert();
+    }
+}

@@ -1,0 +1,297 @@
+//! One connection: a request out, an answer in, without ever blocking on either.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::super::probe::Target;
+use super::workload::Workload;
+
+/// Longest wait for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+/// First wait before a request is sent again; doubled with each further time, up to `BACK_OFF_MAX`.
+const BACK_OFF_MIN: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// Bytes taken from a socket at once.
+const READ_BYTES: usize = 16 << 10;
+/// Largest answer to a publish; a longer one is not from a service like this.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// What an answer to a publish says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) unique_processed: u64,
+    pub(super) duplicate_dropped: u64,
+    retry_after: Option<Duration>,
+    closes: bool,
+    /// For a fault: the start of its body.
+    pub(super) body: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Sending,
+    Receiving,
+    Waiting { until: Instant },
+}
+
+/// What came of a step.
+pub(super) enum Progress {
+    /// Nothing to report yet.
+    Pending,
+    /// The request has its answer.
+    Answered(Answer),
+    /// It was refused for now, and is sent again later.
+    Refused,
+    /// The connection broke or could not be made; the request is sent again later, which is safe.
+    Broken(io::Error),
+}
+
+/// A connection, and the request that it carries.
+#[derive(Debug)]
+pub(super) struct Connection {
+    target: Target,
+    stream: Option<TcpStream>,
+    request: Vec<u8>,
+    written: usize,
+    answer: Vec<u8>,
+    state: State,
+    attempts: u32,
+    /// From when the latency of the request counts.
+    pub(super) due: Instant,
+    /// When it was first sent.
+    pub(super) begun: Instant,
+    /// Events in it.
+    pub(super) events: u32,
+}
+
+impl Connection {
+    pub(super) fn new(target: Target, now: Instant) -> Self {
+        Self {
+            target,
+            stream: None,
+            request: Vec::new(),
+            written: 0,
+            answer: Vec::new(),
+            state: State::Idle,
+            attempts: 0,
+            due: now,
+            begun: now,
+            events: 0,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
+    /// When a waiting request is to be sent again.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// What to wait for, if it waits for its socket.
+    pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
+        let flags = match self.state {
+            State::Sending => PollFlags::OUT,
+            State::Receiving => PollFlags::IN,
+            State::Idle | State::Waiting { .. } => return None,
+        };
+        Some(PollFd::new(self.stream.as_ref()?, flags))
+    }
+
+    /// Makes a request of `events` events and sends as much of it as the socket takes.
+    pub(super) fn begin(
+        &mut self,
+        workload: &mut Workload,
+        events: u32,
+        due: Instant,
+        now: Instant,
+    ) -> Progress {
+        self.request.clear();
+        let (host, length) = (&self.target.host, Workload::body_bytes(events));
+        // Writing to a Vec cannot fail.
+        let _ = write!(
+            self.request,
+            "POST /publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        workload.write_body(events, &mut self.request);
+        (self.events, self.due, self.begun, self.attempts) = (events, due, now, 0);
+        self.send(now)
+    }
+
+    /// Sends the request from its start.
+    pub(super) fn send(&mut self, now: Instant) -> Progress {
+        self.written = 0;
+        self.answer.clear();
+        if self.stream.is_none() {
+            match self.target.connect(CONNECT).and_then(|stream| {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }) {
+                Ok(stream) => self.stream = Some(stream),
+                Err(fault) => return self.broken(fault, now),
+            }
+        }
+        self.state = State::Sending;
+        self.advance(now)
+    }
+
+    /// Goes on after its socket became ready.
+    pub(super) fn advance(&mut self, now: Instant) -> Progress {
+        let result = match self.state {
+            State::Sending => self.write(),
+            State::Receiving => self.read(),
+            State::Idle | State::Waiting { .. } => Ok(None),
+        };
+        match result {
+            Ok(None) => Progress::Pending,
+            Ok(Some(answer)) => {
+                if answer.closes {
+                    self.stream = None;
+                }
+                if answer.status == 503 {
+                    self.wait(answer.retry_after.unwrap_or_default(), now);
+                    return Progress::Refused;
+                }
+                self.state = State::Idle;
+                Progress::Answered(answer)
+            }
+            Err(fault) => self.broken(fault, now),
+        }
+    }
+
+    fn write(&mut self) -> io::Result<Option<Answer>> {
+        let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
+        while self.written < self.request.len() {
+            match stream.write(&self.request[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        // No attempt to read: the answer takes a while, and `poll` says when it is there.
+        self.state = State::Receiving;
+        Ok(None)
+    }
+
+    fn read(&mut self) -> io::Result<Option<Answer>> {
+        let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
+        let mut chunk = [0; READ_BYTES];
+        match stream.read(&mut chunk) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.answer.extend_from_slice(&chunk[..read]);
+                parse(&self.answer)
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn broken(&mut self, fault: io::Error, now: Instant) -> Progress {
+        self.stream = None;
+        self.wait(Duration::ZERO, now);
+        Progress::Broken(fault)
+    }
+
+    fn wait(&mut self, at_least: Duration, now: Instant) {
+        let back_off = BACK_OFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACK_OFF_MAX);
+        self.attempts += 1;
+        self.state = State::Waiting { until: now + back_off.max(at_least) };
+    }
+}
+
+/// Reads an answer; `None` while it is not whole.
+fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
+    let malformed = |why| Err(io::Error::new(ErrorKind::InvalidData, why));
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+        return if bytes.len() > READ_BYTES {
+            malformed("the head of the answer is too long")
+        } else {
+            Ok(None)
+        };
+    };
+    let (head, rest) = (&bytes[..end], &bytes[end + 4..]);
+    if !head.starts_with(b"HTTP/1.1 ") {
+        return malformed("the answer is not HTTP/1.1");
+    }
+    let mut answer = Answer { status: number(&head[9..]) as u16, ..Answer::default() };
+    let mut length = None;
+    for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            length = Some(number(value) as usize);
+        } else if name.eq_ignore_ascii_case(b"retry-after") {
+            answer.retry_after = Some(Duration::from_secs(number(value)));
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            answer.closes = value.eq_ignore_ascii_case(b"close");
+        }
+    }
+    let Some(length) = length.filter(|length| *length <= ANSWER_BYTES_MAX) else {
+        return malformed("the answer has no Content-Length, or too long a one");
+    };
+    let Some(body) = rest.get(..length) else { return Ok(None) };
+    if answer.status == 200 {
+        answer.unique_processed = member(body, b"\"unique_processed\":");
+        answer.duplicate_dropped = member(body, b"\"duplicate_dropped\":");
+    } else {
+        let text = String::from_utf8_lossy(body);
+        answer.body = text.chars().filter(|c| !c.is_control()).take(300).collect();
+    }
+    Ok(Some(answer))
+}
+
+/// The number behind the first `name` in a JSON text; 0 if there is none.
+fn member(json: &[u8], name: &[u8]) -> u64 {
+    memchr::memmem::find(json, name).map_or(0, |at| number(json[at + name.len()..].trim_ascii_start()))
+}
+
+/// The decimal number at the start of `text`; 0 if there is none.
+fn number(text: &[u8]) -> u64 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |value: u64, digit| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_once_it_is_whole() {
+        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n{\"received\":3,\"unique_processed\": 2,\"duplicate_dropped\":1,\"x\":0}";
+        for cut in 0..whole.len() {
+            assert_eq!(parse(&whole[..cut]).unwrap(), None, "{cut}");
+        }
+        let answer = parse(whole).unwrap().unwrap();
+        assert_eq!((answer.status, answer.unique_processed, answer.duplicate_dropped), (200, 2, 1));
+    }
+
+    #[test]
+    fn a_refusal_says_how_long_to_wait_and_whether_the_connection_ends() {
+        let text = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbusy";
+        let answer = parse(text).unwrap().unwrap();
+        assert_eq!(
+            (answer.status, answer.retry_after, answer.closes),
+            (503, Some(Duration::from_secs(2)), true)
+        );
+        assert_eq!(answer.body, "busy");
+    }
+
+    #[test]
+    fn what_is_not_an_answer_with_a_length_is_a_fault() {
+        for text in ["SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

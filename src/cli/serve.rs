@@ -1,0 +1,134 @@
+//! `sekali serve`: everything around the server.
+
+use std::net::SocketAddr;
+
+use sekali::config::{Config, Layer};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{Exit, Failure, File, logging};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sekali serve --data-dir /var/lib/sekali --must-exist
+  sekali serve --listen 127.0.0.1:0 --log-format json      a free port; the log says which
+  SEKALI_LISTEN=0.0.0.0:8080 sekali serve --config /etc/sekali.toml
+
+SIGTERM or SIGINT finishes what was taken, then stops; a second one stops at once, which loses nothing that was answered.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    flags: Layer,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let config = self.file.resolve(self.flags)?;
+        logging::start(&config)?;
+        let runtime = Runtime::new()
+            .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
+        let done = runtime.block_on(serve(config));
+        // Not a plain drop, which would wait for a blocking call that may hang.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+async fn serve(config: Config) -> Result<Exit, Failure> {
+    let mut stop = stop_signal()?;
+    // Before the store is opened: a port in use is found at once, not after a recovery.
+    let listener = listen(config.listen).await?;
+    let opening = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || open_store(&config)
+    });
+    let store = tokio::select! {
+        opened = opening => match opened {
+            Ok(opened) => opened?,
+            Err(fault) => return Err(Failure::new(Exit::StoreFailed, format!("opening the store failed: {fault}"))),
+        },
+        _ = &mut stop => return Ok(Exit::Success),
+    };
+    announce(&listener, &config)?;
+    serve_store(store, &config, listener, async { _ = stop.await }).await?;
+    info!("stopped");
+    Ok(Exit::Success)
+}
+
+/// SEAM: the store's place; goes away with the functions below.
+struct LocalStore;
+
+/// SEAM: opens `config.data_dir`, or creates it unless `config.must_exist`; blocks. Replace by the local store:
+/// `LocalStore::open(…).map_err(Failure::from)`, which gives every kind of error its exit code.
+fn open_store(config: &Config) -> Result<LocalStore, Failure> {
+    if config.must_exist && !config.data_dir.join("MANIFEST").exists() {
+        let sentence = format!("there is no store in {}, and it must exist", config.data_dir.display());
+        return Err(Failure::new(Exit::Unusable, sentence));
+    }
+    Ok(LocalStore)
+}
+
+/// SEAM: replace by `sekali::server::run(Arc::new(store), http::Limits {…}, Arc::new(SystemClock), listener, shutdown)`
+/// with the error mapped to [`Exit::StoreFailed`].
+async fn serve_store(
+    _store: LocalStore,
+    _config: &Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    shutdown.await;
+    drop(listener);
+    Ok(())
+}
+
+async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(at).await.map_err(|e| {
+        let sentence = match e.kind() {
+            std::io::ErrorKind::AddrInUse => format!("cannot listen on {at}: another process does"),
+            _ => format!("cannot listen on {at}: {e}"),
+        };
+        Failure::new(Exit::Listen, sentence)
+    })
+}
+
+fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
+    let addr = listener
+        .local_addr()
+        .map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))?;
+    if !addr.ip().is_loopback() {
+        warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
+    }
+    info!(%addr, data_dir = %config.data_dir.display(), workers = config.workers, "listening on http://{addr}");
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would show it.
+fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
+    let hook = |kind| {
+        signal(kind).map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))
+    };
+    let mut terminate = hook(SignalKind::terminate())?;
+    let mut interrupt = hook(SignalKind::interrupt())?;
+    let (first, stop) = oneshot::channel();
+    tokio::spawn(async move {
+        let name = next(&mut terminate, &mut interrupt).await.0;
+        info!(signal = name, "stopping; a second signal stops at once");
+        // Nobody waits if the server has ended by itself.
+        let _ = first.send(());
+        let (name, number) = next(&mut terminate, &mut interrupt).await;
+        warn!(signal = name, "stopped at once");
+        std::process::exit(128 + number);
+    });
+    Ok(stop)
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
+    tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+    }
+}
