@@ -13,7 +13,8 @@ use super::{Exit, Failure, File, logging, print};
   sekali verify --data-dir /var/lib/sekali
   sekali rebuild --data-dir /var/lib/sekali --json
 
-The store must be stopped. Exit codes: 0 sound, 1 faults that a rebuild mends, 7 damaged events.")]
+The store must be stopped. Exit codes: 0 sound, 1 faults were found, 4 a process has the store open,
+5 there is no store, 7 damage that stops the work.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     file: File,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::config::{Config, Layer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -10,6 +11,9 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Exit, Failure, File, logging};
+
+/// Files that the store and the process itself keep open, roughly.
+const STORE_FILES: u64 = 128;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -40,6 +44,7 @@ impl Arguments {
 
 async fn serve(config: Config) -> Result<Exit, Failure> {
     let mut stop = stop_signal()?;
+    allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
     let opening = tokio::task::spawn_blocking({
@@ -83,6 +88,20 @@ async fn serve_store(
     shutdown.await;
     drop(listener);
     Ok(())
+}
+
+/// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.
+fn allow_files(connections_max: usize) {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    // A refusal leaves the limit as it was, which is then what is told.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if files < connections_max as u64 + STORE_FILES {
+        warn!(
+            files,
+            connections_max, "the limit of open files is too low for so many connections (ulimit -n)"
+        );
+    }
 }
 
 async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {

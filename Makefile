@@ -1,0 +1,36 @@
+# Everything here calls cargo; nothing here knows more than it does.
+# make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
+
+# Test binaries that take seconds; the others play faults for minutes.
+QUICK = cli deploy
+
+.PHONY: check test tools bench deny audit
+
+check:
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --lib --bins $(QUICK:%=--test %)
+
+test: tools
+	cargo test --locked
+
+# Programs that fault tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
+tools:
+	@missing=""; \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace; do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing \
+			|| echo "could not install:$$missing; going on without" >&2; \
+	elif [ -n "$$missing" ]; then echo "not installed:$$missing; tests that need them will not run" >&2; fi
+
+bench:
+	cargo bench --locked
+
+deny:
+	cargo deny --locked check bans licenses sources
+
+# Fetches the list of known vulnerabilities.
+audit:
+	cargo deny --locked check advisories

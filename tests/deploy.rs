@@ -1,0 +1,59 @@
+//! The files people deploy with agree with the program.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+const DOCKERFILE: &str = include_str!("../Dockerfile");
+
+/// `NAME=value` pairs of the image's environment.
+fn environment() -> Vec<(&'static str, &'static str)> {
+    DOCKERFILE
+        .split_whitespace()
+        .filter(|word| word.starts_with("SEKALI_"))
+        .filter_map(|word| word.split_once('='))
+        .collect()
+}
+
+#[test]
+fn the_image_sets_only_what_is_a_setting() {
+    let pairs = environment();
+    let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
+        .args(["config", "--json"])
+        .envs(pairs.clone())
+        .output()
+        .unwrap();
+    let settings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pairs.len(), 2);
+    for (name, value) in pairs {
+        let key = name.trim_start_matches("SEKALI_").to_lowercase();
+        assert_eq!(settings[&key]["value"], value, "{name}");
+        assert_eq!(settings[&key]["origin"], format!("env {name}"));
+    }
+}
+
+#[test]
+fn the_image_is_built_by_the_oldest_compiler_that_is_promised() {
+    let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    let version = manifest["package"]["rust-version"].as_str().unwrap();
+    assert!(
+        DOCKERFILE.contains(&format!("FROM rust:{version}-")),
+        "Dockerfile must build with Rust {version}"
+    );
+}
+
+#[test]
+fn the_image_runs_as_nobody_keeps_data_in_a_volume_and_checks_its_health() {
+    for line in ["USER 65532:65532", "VOLUME /data", "STOPSIGNAL SIGTERM", "EXPOSE 8080"] {
+        assert!(DOCKERFILE.lines().any(|found| found == line), "{line}");
+    }
+    assert!(DOCKERFILE.contains(r#"CMD ["/usr/local/bin/sekali", "health"]"#));
+    assert_eq!(environment().first(), Some(&("SEKALI_DATA_DIR", "/data")));
+}
+
+#[test]
+fn the_license_files_are_what_the_manifest_says() {
+    assert!(include_str!("../Cargo.toml").contains(r#"license = "MIT OR Apache-2.0""#));
+    assert!(include_str!("../LICENSE-MIT").starts_with("MIT License"));
+    assert!(include_str!("../LICENSE-APACHE").contains("Apache License"));
+}
