@@ -44,7 +44,7 @@ impl std::fmt::Display for Timestamp {
 }
 
 /// Where time comes from.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
     /// Wall-clock time; may jump, also backwards. Nothing but what a person reads and pruning rests on it.
     fn now(&self) -> Timestamp;
     /// Time that never goes back.

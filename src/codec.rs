@@ -351,8 +351,6 @@ pub struct Claim {
     pub version: u8,
     /// Offset of the stored event in its topic.
     pub offset: u64,
-    /// Number of the frame that holds it.
-    pub frame: u64,
     /// Digest of its payload.
     pub digest: [u8; 16],
     /// When it arrived.
@@ -361,7 +359,7 @@ pub struct Claim {
 
 impl FixedRecord for Claim {
     const NAME: &'static str = "claim";
-    const BYTES: usize = 41;
+    const BYTES: usize = 33;
 }
 
 /// Value in a sealed generation's `claims`. The file's header has the version.

@@ -64,7 +64,7 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
 }
 
-impl dyn DiskFile {
+impl dyn DiskFile + '_ {
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
@@ -131,12 +131,6 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// # Errors
     /// What the operating system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-
-    /// Makes durable all that lies under a directory, files and names.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    fn sync_tree(&self, path: &Path) -> io::Result<()>;
 
     /// Takes a file for this process alone, creating it if need be; released when the guard is dropped or the process
     /// ends.
@@ -253,18 +247,6 @@ impl Disk for SystemDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
-    }
-
-    fn sync_tree(&self, path: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                self.sync_tree(&entry.path())?;
-            } else {
-                fs::File::open(entry.path())?.sync_all()?;
-            }
-        }
-        self.sync_dir(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {

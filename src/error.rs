@@ -40,7 +40,7 @@ pub struct Error {
 }
 
 /// The result of a call to the store.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `kind` that says `message`, a sentence that names what to do where there is something to do.

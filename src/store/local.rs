@@ -1,1 +1,601 @@
-//! The local store.
+//! The local store: a journal that is the truth, and indexes that the journal can rebuild.
+//!
+//! ```text
+//! append ─> workers (by topic) ─> journal (one frame, one fdatasync for all) ─> answers
+//!                                    └┄> checkpoint ─> sled ┄> seal ─> claims, processed, frames, filter
+//! ```
+//! Four kinds of threads: workers decide, one writer commits, one checkpoint works behind the acknowledgement, one
+//! prepares zeroed room. Nothing reaches the index before the journal holds it durably.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc as queue, oneshot};
+
+use self::checkpoint::{Checkpoint, Committed, LiveIndex};
+use self::core::{Core, Failure, Lag, Watch};
+use self::frame::Chain;
+use self::hash::Secret;
+use self::index::Indexes;
+use self::journal::{GROUPS_MAX, Message, Writer};
+use self::manifest::{Clean, ManifestFile};
+use self::open_files::{FileCache, OPEN_FILES_MAX};
+use self::recovery::{Recovered, recover};
+use self::space::Space;
+use self::worker::{Item, JOB_BYTES, Job, QUEUE_REQUESTS_MAX, Worker, record_bytes};
+use crate::clock::{Clock, Timestamp};
+use crate::codec::{Covered, VERSION};
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Batch;
+use crate::limits::ADMISSION_SECONDS;
+use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicStats};
+
+mod checkpoint;
+mod claims;
+mod core;
+pub mod filter;
+mod frame;
+mod generation;
+pub mod hash;
+pub mod index;
+mod journal;
+mod manifest;
+pub mod open_files;
+mod read;
+mod recovery;
+mod seal;
+pub mod sorted_file;
+mod space;
+mod topic;
+pub mod verify;
+mod worker;
+
+/// How often a hanging disk is looked for.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// What a user sets.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the store lies.
+    pub data_dir: PathBuf,
+    /// Refuse to make a new store.
+    pub must_exist: bool,
+    /// Threads that decide; at least 1. May change from start to start.
+    pub workers: usize,
+    /// Events at which a generation is full.
+    pub generation_events: u64,
+    /// Journal bytes at which a generation is full.
+    pub generation_bytes: u64,
+    /// Most topics.
+    pub topics_max: usize,
+}
+
+impl Options {
+    /// Claims that one worker may meet in one generation, with room to spare.
+    fn table_capacity(&self) -> usize {
+        let share = self.generation_events / self.workers.max(1) as u64;
+        usize::try_from(share + share / 2).unwrap_or(usize::MAX).min(4 << 20)
+    }
+}
+
+/// What the store reaches the world through.
+#[derive(Clone, Debug)]
+pub struct Seams {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The live index.
+    pub indexes: Arc<dyn Indexes>,
+}
+
+/// An open store. Dropping it stops it as a crash would; [`Local::close`] stops it cleanly.
+#[derive(Debug)]
+pub struct Local {
+    core: Arc<Core>,
+    workers: Vec<queue::Sender<Job>>,
+    journal: Mutex<Option<SyncSender<Message>>>,
+    threads: Mutex<Option<Threads>>,
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// A thread; `None` if it panicked.
+type Handle<T> = JoinHandle<Option<T>>;
+
+struct Threads {
+    workers: Vec<Handle<()>>,
+    journal: Handle<Chain>,
+    checkpoint: Handle<Option<LiveIndex>>,
+    space: Handle<()>,
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Threads").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// The worker of a topic with this hash.
+pub(crate) fn route(topic: u128, workers: usize) -> usize {
+    ((topic >> 64) as u64 % workers.max(1) as u64) as usize
+}
+
+impl Local {
+    /// Opens the store in `options.data_dir`, or makes one; returns once everything that was ever answered is durable
+    /// and known.
+    ///
+    /// # Errors
+    /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
+    pub fn open(options: &Options, seams: Seams) -> Result<Self> {
+        let Seams { disk, clock, indexes } = seams;
+        let lock = take_lock(options, &*disk)?;
+        let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
+        let recovered = recover(options, &disk, &files)?;
+        let Recovered {
+            manifest,
+            topics,
+            filters,
+            generations,
+            tables,
+            committed,
+            claims,
+            chain,
+            zeroed,
+            clean,
+        } = recovered;
+        let Some(live) = generations.last().cloned() else {
+            return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
+        };
+        let origin = clock.monotonic();
+        let space = Space::new(
+            Arc::clone(&disk),
+            &options.data_dir,
+            options.generation_bytes,
+            (live.id, live.journal()?),
+            (chain.at, zeroed),
+        );
+        let core = Arc::new(Core {
+            data_dir: options.data_dir.clone(),
+            disk,
+            clock,
+            indexes,
+            files,
+            store_id: manifest.store_id(),
+            secret: Secret::new(manifest.secret()),
+            generation_events: options.generation_events,
+            generation_bytes: options.generation_bytes,
+            manifest: ManifestFile::new(manifest),
+            topics,
+            filters,
+            space,
+            generations: RwLock::new(Arc::new(generations.clone())),
+            durable: AtomicU64::new(chain.durable_through),
+            lag: Lag::default(),
+            failure: Failure::default(),
+            journal_watch: Watch::new("a write to the journal", origin),
+            index_watch: Watch::new("a write to the index", origin),
+        });
+        core.lag.add(claims);
+        let open: Vec<_> = generations.into_iter().filter(|generation| !generation.is_sealed()).collect();
+        let index = open_trusted_index(&core, clean, &open)?;
+
+        let (committed_tx, committed_rx) = mpsc::channel::<Committed>();
+        for committed in committed {
+            // The receiver lives in this function.
+            let _ = committed_tx.send(committed);
+        }
+        let (journal, groups) = sync_channel(GROUPS_MAX);
+        let writer = Writer::new(Arc::clone(&core), groups, committed_tx, chain, live)?;
+        let checkpoint = Checkpoint::new(Arc::clone(&core), committed_rx, open, index);
+        let mut senders = Vec::new();
+        let mut workers = Vec::new();
+        for (number, tables) in tables.into_iter().enumerate() {
+            let (sender, jobs) = queue::channel(QUEUE_REQUESTS_MAX);
+            let worker = Worker::new(Arc::clone(&core), jobs, journal.clone(), tables);
+            workers.push(spawn(&core, &format!("worker-{number}"), move || worker.run())?);
+            senders.push(sender);
+        }
+        let preparing = Arc::clone(&core);
+        let prepare = move || {
+            if let Err(e) = preparing.space.run() {
+                preparing.failure.set(&e);
+            }
+        };
+        let threads = Threads {
+            workers,
+            journal: spawn(&core, "journal", move || writer.run())?,
+            checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
+            space: spawn(&core, "space", prepare)?,
+        };
+        Ok(Self {
+            core,
+            workers: senders,
+            journal: Mutex::new(Some(journal)),
+            threads: Mutex::new(Some(threads)),
+            _lock: lock,
+        })
+    }
+
+    /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
+    /// that it may trust both. Must not be called from within an async task.
+    ///
+    /// # Errors
+    /// `Unsure` if the store had failed; `NoSpace`, `Io` if the end could not be recorded (what was answered is safe).
+    pub fn close(&self) -> Result<()> {
+        for worker in &self.workers {
+            // A worker that is gone already has nothing left to decide.
+            let _ = worker.blocking_send(Job::Stop);
+        }
+        let Some((chain, index)) = self.join() else { return Ok(()) };
+        let (Some(chain), None) = (chain, self.core.failure.get()) else {
+            return Err(self.core.failure.unsure());
+        };
+        let covered = index.flatten().and_then(|LiveIndex { index, covered }| {
+            let live = self.core.generations().last().map(|live| live.closed())?;
+            let is_whole = covered.claims == live.events && covered.sum == live.claims_sum;
+            if let Some(live) = self.core.generations().last() {
+                live.set_index(None);
+            }
+            drop(index);
+            is_whole.then(|| covered.into())
+        });
+        let dir =
+            self.core.generations().last().map(|live| live.dir.join(checkpoint::INDEX)).unwrap_or_default();
+        if covered.is_some() {
+            self.core.indexes.sync(&dir)?;
+        }
+        let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
+        self.core
+            .manifest
+            .update(&*self.core.disk, &self.core.data_dir, |manifest| manifest.clean = Some(clean))
+    }
+
+    /// Waits until the store fails: it then answers nothing more, and only a restart helps. An fdatasync or a sled call
+    /// that hangs is such a failure.
+    pub async fn failed(&self) -> Error {
+        loop {
+            let wait = self.core.failure.wait();
+            if tokio::time::timeout(WATCH, wait).await.is_ok() {
+                return self.core.failure.unsure();
+            }
+            let now = self.core.clock.monotonic();
+            for watch in [&self.core.journal_watch, &self.core.index_watch] {
+                if let Err(e) = watch.check(now) {
+                    self.core.failure.set(&e);
+                }
+            }
+        }
+    }
+
+    /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
+    fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        for worker in threads.workers {
+            let _ = worker.join();
+        }
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let chain = threads.journal.join().ok().flatten();
+        self.core.space.stop();
+        let index = threads.checkpoint.join().ok().flatten();
+        let _ = threads.space.join();
+        Some((chain, index))
+    }
+
+    /// Sends jobs to workers, all or none, in order of the workers so that no two requests wait for each other.
+    async fn send(&self, jobs: Vec<(usize, Job)>) -> Result<()> {
+        let mut permits = Vec::with_capacity(jobs.len());
+        for (worker, _) in &jobs {
+            let queue = &self.workers[*worker];
+            let permit = match queue.try_reserve() {
+                Ok(permit) => permit,
+                Err(queue::error::TrySendError::Full(())) => {
+                    let deadline = Duration::from_secs(ADMISSION_SECONDS);
+                    match tokio::time::timeout(deadline, queue.reserve()).await {
+                        Ok(permit) => permit.map_err(|_| stopping())?,
+                        Err(_) => {
+                            return Err(Error::new(
+                                ErrorKind::Overloaded,
+                                "too many requests wait; retry later",
+                            ));
+                        }
+                    }
+                }
+                Err(queue::error::TrySendError::Closed(())) => return Err(stopping()),
+            };
+            permits.push(permit);
+        }
+        for (permit, (_, job)) in permits.into_iter().zip(jobs) {
+            permit.send(job);
+        }
+        Ok(())
+    }
+
+    /// Waits for an answer, or for the failure of the store.
+    async fn answer<T>(&self, reply: oneshot::Receiver<Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            answer = reply => answer.unwrap_or_else(|_| Err(self.core.failure.unsure())),
+            () = self.core.failure.wait() => Err(self.core.failure.unsure()),
+        }
+    }
+
+    /// Makes counts durable that wait, so that what is shown is never taken back.
+    async fn flush(&self) -> Result<()> {
+        if !self.core.topics.has_pending() {
+            return Ok(());
+        }
+        let (done, answer) = oneshot::channel();
+        let journal =
+            self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopping)?;
+        let sent = tokio::task::spawn_blocking(move || journal.send(Message::Flush(done))).await;
+        match sent {
+            Ok(Ok(())) => self.answer(answer).await,
+            _ => Err(self.core.failure.unsure()),
+        }
+    }
+
+    /// Runs what reads the disk where it may wait.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let core = Arc::clone(&self.core);
+        tokio::task::spawn_blocking(move || read(&core)).await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.workers.clear();
+        self.join();
+    }
+}
+
+impl EventStore for Local {
+    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
+        if self.core.failure.get().is_some() {
+            return Err(self.core.failure.unsure());
+        }
+        let parts = split(&self.core, &batch, self.workers.len());
+        let batch = Arc::new(batch);
+        let (mut jobs, mut replies) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for (worker, items) in parts {
+            let (reply, answer) = oneshot::channel();
+            replies.push((items.iter().map(|item| item.index).collect::<Vec<_>>(), answer));
+            jobs.push((worker, Job::Append { batch: Arc::clone(&batch), items, reply }));
+        }
+        self.send(jobs).await?;
+        if let [(_, _)] = &replies[..]
+            && let Some((_, answer)) = replies.pop()
+        {
+            return self.answer(answer).await;
+        }
+        let mut outcomes = vec![None; batch.len()];
+        let mut failed = None;
+        for (indexes, answer) in replies {
+            match self.answer(answer).await {
+                Ok(part) => {
+                    for (index, outcome) in indexes.into_iter().zip(part) {
+                        outcomes[index as usize] = Some(outcome);
+                    }
+                }
+                Err(e) => failed = Some(e),
+            }
+        }
+        match (failed, outcomes.into_iter().collect()) {
+            (None, Some(outcomes)) => Ok(outcomes),
+            (Some(e), _) => Err(e),
+            (None, None) => Err(self.core.failure.unsure()),
+        }
+    }
+
+    fn count_rejected(&self, events: u64) {
+        self.core.topics.count_rejected(events);
+    }
+
+    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
+        let Some(known) = self.core.topics.get(topic) else { return Ok(None) };
+        let hash = self.core.secret.event(topic.as_bytes(), event_id.as_bytes());
+        let key = ([topic.as_bytes(), b"\0", event_id.as_bytes()].concat(), topic.len() + 1);
+        let (reply, answer) = oneshot::channel();
+        let worker = route(known.hash, self.workers.len());
+        self.send(vec![(worker, Job::Find { key, hash, reply })]).await?;
+        match self.answer(answer).await? {
+            Some(offset) => self.blocking(move |core| read::event(core, &known, offset)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn read(&self, query: Query) -> Result<Page> {
+        self.blocking(move |core| read::page(core, &query)).await
+    }
+
+    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
+        let after = cursor.map(read_topic_cursor).transpose()?;
+        self.flush().await?;
+        let mut topics = self.core.topics.sorted(after.as_deref());
+        topics.retain(|topic| topic.next_offset() > 0);
+        let has_more = topics.len() > limit;
+        topics.truncate(limit);
+        let next_cursor = topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&topic.name));
+        let topics = topics.iter().map(|topic| {
+            let figures = topic.figures();
+            TopicStats {
+                topic: topic.name.to_string(),
+                unique_processed: figures.next_offset,
+                duplicate_dropped: figures.duplicates,
+                conflicts: figures.conflicts,
+                first_offset: 0,
+                last_offset: figures.next_offset.saturating_sub(1),
+                first_received_at: Timestamp(figures.first_received_at),
+                last_received_at: Timestamp(figures.last_received_at),
+            }
+        });
+        Ok(TopicPage { topics: topics.collect(), next_cursor })
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.flush().await?;
+        let topics = self.core.topics.sorted(None);
+        let names = topics.iter().filter(|topic| topic.next_offset() > 0).map(|topic| topic.name.to_string());
+        Ok(Stats { totals: self.core.topics.totals(), topics: names.collect() })
+    }
+
+    fn health(&self) -> Health {
+        match (self.core.failure.get(), self.core.space.full()) {
+            (Some(why), _) => Health::NotReady(format!("the store failed: {why}; restart it to recover")),
+            (None, Some(why)) => Health::NotReady(why),
+            (None, None) => Health::Ready,
+        }
+    }
+}
+
+/// The events of a batch by worker, in jobs of bounded size, in order of the workers.
+fn split(core: &Core, batch: &Batch, workers: usize) -> Vec<(usize, Vec<Item>)> {
+    let mut parts: Vec<(usize, Vec<Item>)> = Vec::new();
+    // The last part of each worker and its bytes.
+    let mut open: Vec<Option<(usize, u64)>> = vec![None; workers];
+    let mut last: Option<(&[u8], u128)> = None;
+    for (index, event) in batch.iter().enumerate() {
+        let topic = match last {
+            Some((name, hash)) if name == event.topic => hash,
+            _ => core.secret.topic(event.topic),
+        };
+        last = Some((event.topic, topic));
+        let item = Item { index: index as u32, event: core.secret.event(event.topic, event.event_id), topic };
+        let worker = route(topic, workers);
+        let bytes = record_bytes(&event);
+        match &mut open[worker] {
+            Some((part, held)) if *held + bytes <= JOB_BYTES => {
+                *held += bytes;
+                parts[*part].1.push(item);
+            }
+            slot => {
+                *slot = Some((parts.len(), bytes));
+                let mut items = Vec::with_capacity((batch.len() - index) / workers + 1);
+                items.push(item);
+                parts.push((worker, items));
+            }
+        }
+    }
+    // Stable: a worker's parts stay in order.
+    parts.sort_by_key(|(worker, _)| *worker);
+    parts
+}
+
+/// The index that a clean stop left, if all of it is there. What is not trusted is removed when the checkpoint needs
+/// the place.
+fn open_trusted_index(
+    core: &Core,
+    clean: Option<Clean>,
+    open: &[Arc<generation::Generation>],
+) -> Result<Option<LiveIndex>> {
+    let (Some(Clean { covered: Some(clean), .. }), Some(live)) = (clean, open.last()) else {
+        return Ok(None);
+    };
+    let dir = live.dir.join(checkpoint::INDEX);
+    let opened = core.index_watch.during(core.clock.monotonic(), || {
+        let index = core.indexes.open(&dir)?;
+        let covered = index.covered()?;
+        Ok::<_, Error>((index, covered))
+    });
+    let figures = live.closed();
+    let expected = Covered {
+        version: VERSION,
+        nonce: live.nonce,
+        through: clean.through,
+        claims: figures.events,
+        sum: figures.claims_sum,
+    };
+    match opened {
+        Ok((index, Some(covered))) if covered == expected => {
+            let index: Arc<dyn index::Index> = Arc::from(index);
+            live.set_index(Some(Arc::clone(&index)));
+            Ok(Some(LiveIndex { index, covered }))
+        }
+        Ok(_) => Ok(doubt(live, "it does not hold what MANIFEST says")),
+        Err(e) => Ok(doubt(live, &e.to_string())),
+    }
+}
+
+/// The index can't be trusted although its claims have not been read into RAM: it is made anew from the journal, and
+/// until then what needs it is answered "rebuilding".
+fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
+    tracing::warn!(generation = live.id, why, "the index is made anew from the journal");
+    live.begin_rebuild();
+    None
+}
+
+fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>> {
+    let dir = &options.data_dir;
+    if options.must_exist && !disk.exists(dir) {
+        let message =
+            format!("{} does not exist: mount the volume, or start without --must-exist", dir.display());
+        return Err(Error::new(ErrorKind::Unusable, message));
+    }
+    let unusable = |e: std::io::Error| {
+        let message = format!("cannot use {} as data directory: {e}", dir.display());
+        Error::new(ErrorKind::Unusable, message)
+    };
+    disk.create_dir_all(dir).map_err(unusable)?;
+    disk.lock(&dir.join("LOCK")).map_err(|e| match e.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            let message = format!("{} is in use by another sekali: stop that one first", dir.display());
+            Error::new(ErrorKind::Locked, message)
+        }
+        _ => unusable(e),
+    })
+}
+
+/// A thread whose panic poisons the store, and kills nothing else.
+fn spawn<T: Send + 'static>(
+    core: &Arc<Core>,
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<Handle<T>> {
+    let core = Arc::clone(core);
+    let named = name.to_owned();
+    let guarded = move || match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(done) => Some(done),
+        Err(_) => {
+            let message = format!("the {named} thread panicked: this is a bug, please report it");
+            core.failure.set(&Error::new(ErrorKind::Io, message));
+            core.space.stop();
+            None
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(|e| {
+        let message = format!("cannot start a thread: {e}");
+        Error::new(ErrorKind::Unusable, message)
+    })
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
+}
+
+/// A topic's name in hexadecimal.
+fn write_topic_cursor(name: &str) -> String {
+    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_topic_cursor(text: &str) -> Result<String> {
+    let bytes: Option<Vec<u8>> = (0..text.len())
+        .step_by(2)
+        .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|name| !name.is_empty()).ok_or_else(|| {
+        let message = "the cursor is not one that /topics gave; start again without a cursor";
+        Error::new(ErrorKind::BadCursor, message)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,398 @@
+//! The checkpoint: one thread behind the acknowledgement that puts claims into sled and seals full generations.
+//!
+//! It takes synced frames in journal order. A set that goes into the index is exactly a range of frames; its claims
+//! leave RAM once the index has them. When a generation is closed, what has not been put into its index yet never is:
+//! the seal makes the generation's maps from the journal, and the index is removed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::claims::ClaimSet;
+use super::core::Core;
+use super::frame::{FrameReader, unreadable};
+use super::generation::Generation;
+use super::index::Index;
+use super::manifest::Entry;
+use super::seal::Place;
+use super::topic::Topic;
+use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Name of the index's folder in a generation's.
+pub(crate) const INDEX: &str = "index";
+/// Claims that are put into the index at once.
+const SET_CLAIMS: usize = 100_000;
+/// When so few wait, they are put into the index after this time.
+const IDLE: Duration = Duration::from_secs(2);
+/// Pause after an error of the disk.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// A durable frame, as the journal's writer hands it on.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) through: u64,
+    pub(crate) sets: Vec<Arc<ClaimSet>>,
+    pub(crate) blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
+}
+
+/// What waits for the index of one generation.
+#[derive(Debug)]
+struct Waiting {
+    generation: Arc<Generation>,
+    through: u64,
+    sets: Vec<Arc<ClaimSet>>,
+    blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
+    claims: usize,
+    since: Instant,
+}
+
+/// The index of the live generation, and what it holds.
+pub(crate) struct LiveIndex {
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) covered: Covered,
+}
+
+/// The thread's state.
+pub(crate) struct Checkpoint {
+    core: Arc<Core>,
+    committed: Receiver<Committed>,
+    /// Closed generations to seal, then the live one.
+    waiting: Vec<Waiting>,
+    index: Option<LiveIndex>,
+    /// The index had an error and is to be made anew.
+    is_broken: bool,
+    retry_at: Option<Instant>,
+}
+
+impl Checkpoint {
+    /// A checkpoint for `live` that goes on with `index`, if there is one to trust; `closed` are to be sealed.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        committed: Receiver<Committed>,
+        generations: Vec<Arc<Generation>>,
+        index: Option<LiveIndex>,
+    ) -> Self {
+        let now = core.clock.monotonic();
+        let waiting = generations.into_iter().map(|generation| Waiting::new(generation, now)).collect();
+        Self { core, committed, waiting, index, is_broken: false, retry_at: None }
+    }
+
+    /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
+    pub(crate) fn run(mut self) -> Option<LiveIndex> {
+        loop {
+            match self.committed.recv_timeout(Duration::from_millis(if self.is_due() { 1 } else { 200 })) {
+                Ok(committed) => self.take(committed),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while let Ok(committed) = self.committed.try_recv() {
+                self.take(committed);
+            }
+            if self.is_due() {
+                self.work();
+            }
+        }
+        while self.waiting.len() > 1 && self.core.failure.get().is_none() {
+            if self.seal_oldest().is_err() {
+                return None;
+            }
+        }
+        if self.core.failure.get().is_some() || self.is_broken {
+            return None;
+        }
+        self.checkpoint().and_then(|()| self.flush()).ok()?;
+        self.index
+    }
+
+    fn take(&mut self, committed: Committed) {
+        let now = self.core.clock.monotonic();
+        if self.waiting.last().is_none_or(|last| last.generation.id != committed.generation.id) {
+            self.waiting.push(Waiting::new(Arc::clone(&committed.generation), now));
+        }
+        let covered = self.index.as_ref().map_or(0, |open| open.covered.through);
+        if let Some(last) = self.waiting.last_mut() {
+            if last.claims == 0 {
+                last.since = now;
+            }
+            last.claims +=
+                committed.sets.iter().filter_map(|set| set.with(super::claims::Claims::len)).sum::<usize>();
+            last.through = committed.through;
+            last.sets.extend(committed.sets);
+            last.blocks.extend(committed.blocks);
+            if self.waiting.len() == 1 && committed.through <= covered {
+                // A rebuild has read it from the journal already.
+                release(&self.core, &mut self.waiting[0]);
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = self.core.clock.monotonic();
+        if self.core.failure.get().is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        self.waiting.len() > 1
+            || self.is_broken
+            || self.waiting.last().is_some_and(|live| {
+                let is_doubtful = live.generation.is_doubtful();
+                let is_late = live.claims > 0 && now.saturating_duration_since(live.since) >= IDLE;
+                live.claims >= SET_CLAIMS || is_late || is_doubtful
+            })
+    }
+
+    fn work(&mut self) {
+        let doubtful = self.waiting.last().is_some_and(|live| live.generation.is_doubtful());
+        let done = if self.waiting.len() > 1 {
+            self.seal_oldest()
+        } else if doubtful || self.is_broken {
+            self.rebuild()
+        } else {
+            self.checkpoint()
+        };
+        self.retry_at = None;
+        let Err(e) = done else { return };
+        match e.kind() {
+            ErrorKind::Corrupt => self.core.failure.set(&e),
+            _ => {
+                tracing::warn!(error = %e, "the checkpoint failed and will be tried again");
+                self.retry_at = Some(self.core.clock.monotonic() + BACK_OFF);
+            }
+        }
+    }
+
+    /// Puts all that waits of the live generation into its index.
+    fn checkpoint(&mut self) -> Result<()> {
+        let Some(live) = self.waiting.last_mut() else { return Ok(()) };
+        if live.sets.is_empty() && live.blocks.is_empty() {
+            return Ok(());
+        }
+        let (index, mut covered) = match &self.index {
+            Some(open) => (Arc::clone(&open.index), open.covered),
+            None => open_index(&self.core, &live.generation)?,
+        };
+        let mut claims = ClaimBuffer::default();
+        for set in &live.sets {
+            set.with(|set| set.iter().for_each(|(key, hash, known)| claims.push(key, hash, known)));
+        }
+        covered.through = live.through;
+        covered.claims += claims.claims.len() as u64;
+        covered.sum = covered.sum.wrapping_add(claims.sum);
+        let inserted = claims.insert(&self.core, &*index, &live.blocks, &covered);
+        if let Err(e) = inserted {
+            // sled's errors are sticky: this Db is never used again.
+            drop(index);
+            self.drop_index();
+            return Err(e);
+        }
+        live.generation.set_index(Some(Arc::clone(&index)));
+        self.index = Some(LiveIndex { index, covered });
+        release(&self.core, live);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(open) = &self.index else { return Ok(()) };
+        let now = self.core.clock.monotonic();
+        let flushed = self.core.index_watch.during(now, || open.index.flush());
+        if flushed.is_err() {
+            self.drop_index();
+        }
+        flushed
+    }
+
+    fn drop_index(&mut self) {
+        if let Some(live) = self.waiting.last() {
+            live.generation.set_index(None);
+        }
+        self.index = None;
+        self.is_broken = true;
+    }
+
+    /// Makes the live index anew from the journal.
+    fn rebuild(&mut self) -> Result<()> {
+        self.drop_index();
+        let Some(live) = self.waiting.last_mut() else { return Ok(()) };
+        let (index, mut covered) = open_index(&self.core, &live.generation)?;
+        // All that waits is in frames up to here.
+        fill(&self.core, &live.generation, &*index, &mut covered)?;
+        live.generation.set_index(Some(Arc::clone(&index)));
+        live.generation.clear_doubt();
+        self.index = Some(LiveIndex { index, covered });
+        self.is_broken = false;
+        tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
+        release(&self.core, live);
+        self.flush()
+    }
+
+    /// Seals the oldest closed generation.
+    fn seal_oldest(&mut self) -> Result<()> {
+        let Some(oldest) = self.waiting.first_mut() else { return Ok(()) };
+        let generation = Arc::clone(&oldest.generation);
+        seal(&self.core, &generation)?;
+        release(&self.core, oldest);
+        self.waiting.remove(0);
+        self.index = None;
+        self.is_broken = false;
+        let index = generation.dir.join(INDEX);
+        // What is left of it is removed by the next start.
+        if let Err(e) = self.core.indexes.remove(&index) {
+            tracing::debug!(error = %e, "a sealed generation's index could not be removed yet");
+        }
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn new(generation: Arc<Generation>, now: Instant) -> Self {
+        Self { generation, through: 0, sets: Vec::new(), blocks: Vec::new(), claims: 0, since: now }
+    }
+}
+
+/// What waited can be found elsewhere now: it leaves RAM.
+fn release(core: &Core, waiting: &mut Waiting) {
+    for set in waiting.sets.drain(..) {
+        set.drop_claims();
+    }
+    waiting.generation.forget_blocks(&waiting.blocks);
+    waiting.blocks.clear();
+    core.lag.sub(std::mem::take(&mut waiting.claims) as u64);
+}
+
+/// Makes the maps of a closed generation, and lets look-ups go to them.
+pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
+    let closed = generation.closed();
+    let (first_frame, first_event) = (generation.first_frame, generation.first_event);
+    let (id, nonce) = (generation.id, generation.nonce);
+    let entry = Entry { id, nonce, first_frame, first_event, closed: Some(closed), sealed: true };
+    let place = Place {
+        disk: &core.disk,
+        files: &core.files,
+        data_dir: &core.data_dir,
+        store_id: core.store_id,
+        secret: &core.secret,
+        entry: &entry,
+        closed,
+    };
+    let (maps, filter) = place.build()?;
+    // Its zeros are given back.
+    let path = generation.journal_path();
+    let journal = generation.journal()?;
+    journal.set_len(closed.end).and_then(|()| journal.sync()).map_err(|e| Error::io("cut", &path, e))?;
+    core.manifest.update(&*core.disk, &core.data_dir, |manifest| {
+        if let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == id) {
+            entry.sealed = true;
+        }
+    })?;
+    core.filters.add(id, filter);
+    generation.set_sealed(maps);
+    tracing::info!(generation = id, events = closed.events, "generation sealed");
+    Ok(())
+}
+
+fn index_dir(generation: &Generation) -> PathBuf {
+    generation.dir.join(INDEX)
+}
+
+/// An empty index for `generation`.
+fn open_index(core: &Core, generation: &Generation) -> Result<(Arc<dyn Index>, Covered)> {
+    let dir = index_dir(generation);
+    core.indexes.remove(&dir)?;
+    let index = core.index_watch.during(core.clock.monotonic(), || core.indexes.open(&dir))?;
+    let covered = Covered {
+        version: VERSION,
+        nonce: generation.nonce,
+        through: generation.first_frame,
+        claims: 0,
+        sum: 0,
+    };
+    Ok((Arc::from(index), covered))
+}
+
+/// Puts all durable frames of a generation into an empty index.
+pub(crate) fn fill(
+    core: &Core,
+    generation: &Generation,
+    index: &dyn Index,
+    covered: &mut Covered,
+) -> Result<()> {
+    let closed = generation.closed();
+    let path = generation.journal_path();
+    let mut reader: FrameReader = generation.reader()?;
+    let (mut claims, mut blocks) = (ClaimBuffer::default(), Vec::new());
+    let mut at = 0;
+    while at < closed.end {
+        let Some(frame) = reader.frame(at, &path)? else {
+            return Err(Error::corrupt(&path, at, "no valid frame"));
+        };
+        for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+            let (head, events) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+            let name =
+                std::str::from_utf8(head.topic).map_err(|_| Error::corrupt(&path, block.at, "topic"))?;
+            let topic = core.topics.ensure(name, core.secret.topic(head.topic))?;
+            let place = BlockPlace { at: block.at, length: block.length, count: block.count };
+            blocks.push((topic, head.first_offset, place));
+            let mut key = Vec::new();
+            for (event, offset) in events.zip(head.first_offset..) {
+                let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+                key.clear();
+                key.extend_from_slice(head.topic);
+                key.push(0);
+                key.extend_from_slice(event.event_id);
+                let known =
+                    super::claims::Known { offset, digest: event.digest, received_at: head.received_at };
+                claims.push(&key, core.secret.event(head.topic, event.event_id) as u64, known);
+            }
+        }
+        at = frame.end();
+        covered.through = frame.header.sequence;
+        if claims.claims.len() >= SET_CLAIMS || at >= closed.end {
+            covered.claims += claims.claims.len() as u64;
+            covered.sum = covered.sum.wrapping_add(claims.sum);
+            claims.insert(core, index, &blocks, covered)?;
+            (claims, blocks) = (ClaimBuffer::default(), Vec::new());
+        }
+    }
+    Ok(())
+}
+
+/// Claims on their way into the index: keys in one buffer, sorted before they go.
+#[derive(Default)]
+struct ClaimBuffer {
+    keys: Vec<u8>,
+    claims: Vec<((usize, usize), Claim)>,
+    sum: u64,
+}
+
+impl ClaimBuffer {
+    fn push(&mut self, key: &[u8], hash: u64, known: super::claims::Known) {
+        let start = self.keys.len();
+        self.keys.extend_from_slice(key);
+        let claim = Claim {
+            version: VERSION,
+            offset: known.offset,
+            digest: known.digest,
+            received_at: known.received_at,
+        };
+        self.claims.push(((start, self.keys.len()), claim));
+        self.sum = self.sum.wrapping_add(hash);
+    }
+
+    fn insert(
+        &self,
+        core: &Core,
+        index: &dyn Index,
+        blocks: &[(Arc<Topic>, u64, BlockPlace)],
+        covered: &Covered,
+    ) -> Result<()> {
+        let mut claims: Vec<(&[u8], Claim)> =
+            self.claims.iter().map(|((start, end), claim)| (&self.keys[*start..*end], *claim)).collect();
+        claims.sort_unstable_by_key(|(key, _)| *key);
+        let mut blocks: Vec<(&[u8], u64, BlockPlace)> =
+            blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
+        blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
+        core.index_watch.during(core.clock.monotonic(), || index.insert(&claims, &blocks, covered))
+    }
+}

@@ -1,0 +1,319 @@
+//! Claims of the generations that are not sealed yet, as one worker knows them.
+//!
+//! A *set* holds the claims of one group, with full keys. It stays in RAM, protected by the journal, until the
+//! checkpoint has put it into the index (or a seal has made the generation's maps); then its content is dropped.
+//! A *table* holds, for each claim of one generation, a 64-bit fingerprint and the set it came in: so a fresh event is
+//! known as fresh without asking the index, and the index is asked only for what it must have.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use hashbrown::HashTable;
+
+use super::generation::Generation;
+
+/// What is known of a stored event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) offset: u64,
+    pub(crate) digest: [u8; 16],
+    pub(crate) received_at: i64,
+}
+
+/// One claim in a set.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    key: (u32, u32),
+    /// Low half of the keyed hash: its fingerprint.
+    hash: u64,
+    known: Known,
+}
+
+/// Claims with their keys, `topic \0 event_id`.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    keys: Vec<u8>,
+    recent: Vec<Recent>,
+}
+
+impl Claims {
+    pub(crate) fn len(&self) -> usize {
+        self.recent.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.recent.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, topic: &[u8], event_id: &[u8], hash: u64, known: Known) {
+        let start = self.keys.len() as u32;
+        self.keys.extend_from_slice(topic);
+        self.keys.push(0);
+        self.keys.extend_from_slice(event_id);
+        self.recent.push(Recent { key: (start, self.keys.len() as u32), hash, known });
+    }
+
+    /// All claims: key, hash, what is known.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64, Known)> {
+        self.recent.iter().map(|claim| (self.key(claim), claim.hash, claim.known))
+    }
+
+    /// Sum of the hashes, wrapping.
+    pub(crate) fn sum(&self) -> u64 {
+        self.recent.iter().fold(0, |sum, claim| sum.wrapping_add(claim.hash))
+    }
+
+    fn key(&self, claim: &Recent) -> &[u8] {
+        &self.keys[claim.key.0 as usize..claim.key.1 as usize]
+    }
+
+    fn find(&self, index: u32, topic: &[u8], event_id: &[u8]) -> Option<Known> {
+        let claim = self.recent.get(index as usize)?;
+        let (name, id) = self.key(claim).split_at_checked(topic.len())?;
+        (name == topic && id.split_first() == Some((&0, event_id))).then_some(claim.known)
+    }
+}
+
+/// Where the frame of a set went.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) frame: u64,
+}
+
+/// The claims of one group.
+#[derive(Debug)]
+pub(crate) struct ClaimSet {
+    /// `None` once the index or the generation's maps have them.
+    claims: RwLock<Option<Claims>>,
+    /// Set by the journal's writer when it makes the frame.
+    pub(crate) placed: OnceLock<Placed>,
+}
+
+impl ClaimSet {
+    pub(crate) fn new(claims: Claims) -> Arc<Self> {
+        Arc::new(Self { claims: RwLock::new(Some(claims)), placed: OnceLock::new() })
+    }
+
+    /// Looks at the claims while they are in RAM.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Claims) -> T) -> Option<T> {
+        self.claims.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    }
+
+    /// Frees the claims: they can be found elsewhere now.
+    pub(crate) fn drop_claims(&self) {
+        *self.claims.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.claims.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    fingerprint: u64,
+    /// Number of the set, counted from the table's first.
+    set: u32,
+    /// Place in the set.
+    index: u32,
+}
+
+#[derive(Debug)]
+struct Table {
+    /// `None` until the first of its sets is placed.
+    generation: Option<Arc<Generation>>,
+    first_set: u64,
+    slots: HashTable<Slot>,
+}
+
+/// What a worker's tables say of an event.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    /// Not in a generation that is not sealed.
+    Absent,
+    /// In RAM. `frame` is that of the original, `None` while it is on its way to the journal.
+    Recent {
+        /// What is known of it.
+        known: Known,
+        /// Where it is.
+        frame: Option<u64>,
+    },
+    /// Its fingerprint is known, and its claim has left RAM: this generation's index or maps have it (or, very rarely,
+    /// it is another event's fingerprint).
+    Indexed(Arc<Generation>),
+}
+
+/// The claims of one worker's topics in generations that are not sealed.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// Oldest first; never empty.
+    tables: VecDeque<Table>,
+    /// Sets that may still be in RAM, in order; the first has number `base`.
+    sets: VecDeque<Arc<ClaimSet>>,
+    base: u64,
+    /// Sets below this number are in the table of their generation.
+    settled: u64,
+    /// The set of the group being decided; it has the number behind the last of `sets`.
+    current: Claims,
+    capacity: usize,
+}
+
+impl Tables {
+    /// Empty tables; `capacity` is how many claims a generation may bring.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let mut tables = Self {
+            tables: VecDeque::new(),
+            sets: VecDeque::new(),
+            base: 0,
+            settled: 0,
+            current: Claims::default(),
+            capacity,
+        };
+        tables.push_table(None);
+        tables
+    }
+
+    fn push_table(&mut self, generation: Option<Arc<Generation>>) {
+        // Made at full size (untouched memory costs nothing): growing would stall a group for tens of milliseconds.
+        let slots = HashTable::with_capacity(self.capacity);
+        self.tables.push_back(Table { generation, first_set: self.next_set(), slots });
+    }
+
+    fn next_set(&self) -> u64 {
+        self.base + self.sets.len() as u64
+    }
+
+    /// What is known of an event.
+    pub(crate) fn lookup(&self, hash: u128, topic: &[u8], event_id: &[u8]) -> Lookup {
+        let fingerprint = hash as u64;
+        for table in self.tables.iter().rev() {
+            let mut indexed = false;
+            for slot in table.slots.iter_hash(fingerprint).filter(|slot| slot.fingerprint == fingerprint) {
+                let number = table.first_set + u64::from(slot.set);
+                if number == self.next_set() {
+                    if let Some(known) = self.current.find(slot.index, topic, event_id) {
+                        return Lookup::Recent { known, frame: None };
+                    }
+                    continue;
+                }
+                let set = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
+                match set
+                    .and_then(|set| Some((set, set.with(|claims| claims.find(slot.index, topic, event_id))?)))
+                {
+                    Some((set, Some(known))) => {
+                        let frame = set.placed.get().map(|placed| placed.frame);
+                        return Lookup::Recent { known, frame };
+                    }
+                    Some((_, None)) => {}
+                    None => indexed = true,
+                }
+            }
+            if indexed && let Some(generation) = &table.generation {
+                return Lookup::Indexed(Arc::clone(generation));
+            }
+        }
+        Lookup::Absent
+    }
+
+    /// Remembers a fresh event in the set of the group being decided.
+    pub(crate) fn insert(&mut self, hash: u128, topic: &[u8], event_id: &[u8], known: Known) {
+        let (fingerprint, number) = (hash as u64, self.next_set());
+        let index = self.current.len() as u32;
+        self.current.push(topic, event_id, fingerprint, known);
+        if let Some(table) = self.tables.back_mut() {
+            let set = (number - table.first_set) as u32;
+            let slot = Slot { fingerprint, set, index };
+            table.slots.insert_unique(fingerprint, slot, |slot| slot.fingerprint);
+        }
+    }
+
+    /// Ends the group: the set of its fresh events, if it had any.
+    pub(crate) fn finish_group(&mut self) -> Option<Arc<ClaimSet>> {
+        if self.current.is_empty() {
+            return None;
+        }
+        let room = self.current.len();
+        let claims = std::mem::take(&mut self.current);
+        self.current.keys.reserve(claims.keys.len().min(room * 64));
+        self.current.recent.reserve(room);
+        let set = ClaimSet::new(claims);
+        self.sets.push_back(Arc::clone(&set));
+        Some(set)
+    }
+
+    /// Takes over a set found by recovery; `dropped` if the index has it.
+    pub(crate) fn restore(&mut self, generation: &Arc<Generation>, set: Arc<ClaimSet>, dropped: bool) {
+        if self
+            .tables
+            .back()
+            .and_then(|table| table.generation.as_ref())
+            .is_none_or(|of| of.id != generation.id)
+        {
+            if self.tables.back().is_some_and(|table| table.generation.is_none() && table.slots.is_empty()) {
+                self.tables.pop_back();
+            }
+            self.push_table(Some(Arc::clone(generation)));
+        }
+        let number = self.next_set();
+        if let Some(table) = self.tables.back_mut() {
+            set.with(|claims| {
+                for (index, claim) in claims.recent.iter().enumerate() {
+                    let slot = Slot {
+                        fingerprint: claim.hash,
+                        set: (number - table.first_set) as u32,
+                        index: index as u32,
+                    };
+                    table.slots.insert_unique(claim.hash, slot, |slot| slot.fingerprint);
+                }
+            });
+        }
+        if dropped {
+            set.drop_claims();
+        }
+        self.sets.push_back(set);
+        self.settled = self.next_set();
+    }
+
+    /// Between groups: moves claims into the table of the generation they were written to, forgets sealed generations
+    /// and sets that left RAM.
+    pub(crate) fn settle(&mut self) {
+        while let Some(set) = self.settled.checked_sub(self.base).and_then(|at| self.sets.get(at as usize)) {
+            let Some(placed) = set.placed.get() else { break };
+            let generation = Arc::clone(&placed.generation);
+            self.settle_set(self.settled, generation);
+            self.settled += 1;
+        }
+        if self.settled == self.next_set() {
+            let is_sealed = |table: &Table| table.generation.as_ref().is_some_and(|of| of.is_sealed());
+            self.tables.retain(|table| !is_sealed(table));
+            if self.tables.is_empty() {
+                self.push_table(None);
+            }
+        }
+        while self.base < self.settled && self.sets.front().is_some_and(|set| set.is_dropped()) {
+            self.sets.pop_front();
+            self.base += 1;
+        }
+    }
+
+    fn settle_set(&mut self, number: u64, generation: Arc<Generation>) {
+        let Some(newest) = self.tables.back_mut() else { return };
+        match &newest.generation {
+            Some(of) if of.id == generation.id => {}
+            None => newest.generation = Some(generation),
+            Some(_) => {
+                let boundary = (number - newest.first_set) as u32;
+                let moved: Vec<Slot> = newest.slots.extract_if(|slot| slot.set >= boundary).collect();
+                self.push_table(Some(generation));
+                if let Some(newest) = self.tables.back_mut() {
+                    newest.first_set = number;
+                    for slot in moved {
+                        let slot = Slot { set: slot.set - boundary, ..slot };
+                        newest.slots.insert_unique(slot.fingerprint, slot, |slot| slot.fingerprint);
+                    }
+                }
+            }
+        }
+    }
+}

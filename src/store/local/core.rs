@@ -1,0 +1,179 @@
+//! What all parts of an open store share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::filter::Filters;
+use super::generation::Generation;
+use super::hash::Secret;
+use super::index::Indexes;
+use super::manifest::ManifestFile;
+use super::open_files::FileCache;
+use super::space::Space;
+use super::topic::Topics;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind};
+
+/// An fdatasync or a sled call that takes longer has failed.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Shared by the workers, the journal's writer, the checkpoint and readers.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) indexes: Arc<dyn Indexes>,
+    pub(crate) files: Arc<FileCache>,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) secret: Secret,
+    pub(crate) generation_events: u64,
+    pub(crate) generation_bytes: u64,
+    pub(crate) manifest: ManifestFile,
+    pub(crate) topics: Topics,
+    pub(crate) filters: Filters,
+    pub(crate) space: Space,
+    /// Oldest first; the last one is live. Replaced as a whole.
+    pub(crate) generations: RwLock<Arc<Vec<Arc<Generation>>>>,
+    /// Number of the last durable frame.
+    pub(crate) durable: AtomicU64,
+    pub(crate) lag: Lag,
+    pub(crate) failure: Failure,
+    pub(crate) journal_watch: Watch,
+    pub(crate) index_watch: Watch,
+}
+
+impl Core {
+    /// The generations as they are now.
+    pub(crate) fn generations(&self) -> Arc<Vec<Arc<Generation>>> {
+        Arc::clone(&self.generations.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The generation with this number.
+    pub(crate) fn generation(&self, id: u64) -> Option<Arc<Generation>> {
+        let generations = self.generations();
+        let at = generations.binary_search_by_key(&id, |generation| generation.id).ok()?;
+        generations.get(at).cloned()
+    }
+
+    /// Adds a new live generation.
+    pub(crate) fn push_generation(&self, generation: Arc<Generation>) {
+        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Vec::clone(&generations);
+        next.push(generation);
+        *generations = Arc::new(next);
+    }
+
+    /// Most claims that may wait for the checkpoint: two generations.
+    pub(crate) fn lag_max(&self) -> u64 {
+        2 * self.generation_events.max(1_000)
+    }
+}
+
+/// Claims that are in RAM only. Over the bound, deciding waits for the checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Lag {
+    claims: Mutex<u64>,
+    fell: Condvar,
+}
+
+impl Lag {
+    pub(crate) fn add(&self, claims: u64) {
+        *self.claims.lock().unwrap_or_else(PoisonError::into_inner) += claims;
+    }
+
+    pub(crate) fn sub(&self, claims: u64) {
+        let mut lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        *lag = lag.saturating_sub(claims);
+        self.fell.notify_all();
+    }
+
+    /// Waits until no more than `max` claims wait, or the store has failed.
+    pub(crate) fn wait_below(&self, max: u64, failure: &Failure) {
+        let mut lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        while *lag > max && failure.get().is_none() {
+            let step = Duration::from_millis(100);
+            lag = self.fell.wait_timeout(lag, step).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The first failure that makes the store useless until a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Failure {
+    why: OnceLock<String>,
+    changed: Notify,
+}
+
+impl Failure {
+    /// Poisons the store. Only the first failure is kept.
+    pub(crate) fn set(&self, why: &Error) {
+        if self.why.set(why.to_string()).is_ok() {
+            tracing::error!(error = %why, "the store failed; restart it to recover");
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn get(&self) -> Option<&str> {
+        self.why.get().map(String::as_str)
+    }
+
+    /// What a request is answered that was under way.
+    pub(crate) fn unsure(&self) -> Error {
+        let why = self.get().unwrap_or("the store is stopping");
+        let message =
+            format!("whether the events were stored is unknown ({why}); sending them again is safe");
+        Error::new(ErrorKind::Unsure, message)
+    }
+
+    /// Waits for a failure.
+    pub(crate) async fn wait(&self) {
+        let mut changed = std::pin::pin!(self.changed.notified());
+        changed.as_mut().enable();
+        if self.get().is_none() {
+            changed.await;
+        }
+    }
+}
+
+/// Sees calls into the operating system that do not come back.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    name: &'static str,
+    origin: Instant,
+    /// Milliseconds since `origin` plus 1; 0 while no call is under way.
+    since: AtomicU64,
+}
+
+impl Watch {
+    pub(crate) fn new(name: &'static str, origin: Instant) -> Self {
+        Self { name, origin, since: AtomicU64::new(0) }
+    }
+
+    /// Runs a call under watch.
+    pub(crate) fn during<T>(&self, now: Instant, call: impl FnOnce() -> T) -> T {
+        self.since.store(self.millis(now) + 1, Ordering::Release);
+        let result = call();
+        self.since.store(0, Ordering::Release);
+        result
+    }
+
+    /// An error if a call has been under way for too long.
+    pub(crate) fn check(&self, now: Instant) -> Result<(), Error> {
+        let since = self.since.load(Ordering::Acquire);
+        if since == 0 || Duration::from_millis((self.millis(now) + 1).saturating_sub(since)) < STALL {
+            return Ok(());
+        }
+        let message = format!("{} has not come back for {} seconds", self.name, STALL.as_secs());
+        Err(Error::new(ErrorKind::Io, message))
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
+    }
+}

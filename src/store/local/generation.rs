@@ -1,0 +1,400 @@
+//! A generation: the unit in which everything grows, and where its claims, blocks and frames are found.
+//!
+//! | state | claims | blocks | frames |
+//! |---|---|---|---|
+//! | open (live, or closed and about to be sealed) | workers' tables, then sled | RAM, then sled | RAM, sparse |
+//! | sealed | `claims` | `processed` | `frames` |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use super::claims::Known;
+use super::frame::{FrameReader, unreadable};
+use super::index::Index;
+use super::manifest::{Closed, Entry, folder};
+use super::seal::SealedMaps;
+use super::space::JOURNAL;
+use super::topic::Topic;
+use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim};
+use crate::disk::DiskFile;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of journal behind which the sparse list of frames gets another entry.
+const FRAME_STRIDE_BYTES: u64 = 64 << 10;
+
+/// A generation of an open store.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub(crate) id: u64,
+    pub(crate) nonce: u64,
+    pub(crate) first_frame: u64,
+    pub(crate) first_event: u64,
+    pub(crate) dir: PathBuf,
+    figures: Figures,
+    state: RwLock<State>,
+    /// Set when its index has lost a claim: the checkpoint then makes it anew.
+    is_doubtful: AtomicBool,
+}
+
+/// What is durable in a generation. Written by the journal's writer alone.
+#[derive(Debug, Default)]
+struct Figures {
+    end: AtomicU64,
+    events: AtomicU64,
+    claims_sum: AtomicU64,
+    last_frame: AtomicU64,
+    received_min: AtomicI64,
+    received_max: AtomicI64,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(OpenState),
+    Sealed(Arc<SealedMaps>),
+}
+
+struct OpenState {
+    journal: Arc<dyn DiskFile>,
+    /// `None` until the checkpoint has made it, and while it is made anew.
+    index: Option<Arc<dyn Index>>,
+    /// Whether there was an index: then what is not in RAM is in it alone.
+    has_left_ram: bool,
+    /// Blocks that are not in the index yet, by topic number and first offset.
+    recent: BTreeMap<(u32, u64), BlockPlace>,
+    /// Every so many bytes: number of the first event and place of a frame, with the arrivals up to the next entry.
+    frames: Vec<(u64, FramePlace)>,
+}
+
+impl std::fmt::Debug for OpenState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenState").field("recent", &self.recent.len()).finish_non_exhaustive()
+    }
+}
+
+impl Generation {
+    /// A generation that is not sealed.
+    pub(crate) fn open(data_dir: &Path, entry: &Entry, journal: Arc<dyn DiskFile>) -> Self {
+        let state = OpenState {
+            journal,
+            index: None,
+            has_left_ram: false,
+            recent: BTreeMap::new(),
+            frames: Vec::new(),
+        };
+        Self::new(data_dir, entry, State::Open(state))
+    }
+
+    /// A sealed one.
+    pub(crate) fn sealed(data_dir: &Path, entry: &Entry, closed: Closed, maps: SealedMaps) -> Self {
+        let generation = Self::new(data_dir, entry, State::Sealed(Arc::new(maps)));
+        let figures = &generation.figures;
+        figures.end.store(closed.end, Ordering::Release);
+        figures.events.store(closed.events, Ordering::Release);
+        figures.claims_sum.store(closed.claims_sum, Ordering::Release);
+        figures.last_frame.store(closed.last_frame, Ordering::Release);
+        figures.received_min.store(closed.received_min, Ordering::Release);
+        figures.received_max.store(closed.received_max, Ordering::Release);
+        generation
+    }
+
+    fn new(data_dir: &Path, entry: &Entry, state: State) -> Self {
+        Self {
+            id: entry.id,
+            nonce: entry.nonce,
+            first_frame: entry.first_frame,
+            first_event: entry.first_event,
+            dir: folder(data_dir, entry.id),
+            figures: Figures::default(),
+            state: RwLock::new(state),
+            is_doubtful: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn journal_path(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
+    }
+
+    /// Bytes of durable journal.
+    pub(crate) fn end(&self) -> u64 {
+        self.figures.end.load(Ordering::Acquire)
+    }
+
+    /// Durable events.
+    pub(crate) fn events(&self) -> u64 {
+        self.figures.events.load(Ordering::Acquire)
+    }
+
+    /// What it holds, durably.
+    pub(crate) fn closed(&self) -> Closed {
+        Closed {
+            end: self.end(),
+            last_frame: self.figures.last_frame.load(Ordering::Acquire),
+            events: self.events(),
+            claims_sum: self.figures.claims_sum.load(Ordering::Acquire),
+            received_min: self.figures.received_min.load(Ordering::Acquire),
+            received_max: self.figures.received_max.load(Ordering::Acquire),
+        }
+    }
+
+    /// Makes a durable frame visible: its blocks of events first, the end last.
+    pub(crate) fn publish(
+        &self,
+        frame: &FrameHeader,
+        blocks: &[(Arc<Topic>, u64, BlockPlace)],
+        claims_sum: u64,
+    ) {
+        let end = frame.at + FrameHeader::BYTES as u64 + u64::from(frame.length);
+        if let State::Open(open) = &mut *self.write() {
+            for (topic, first_offset, place) in blocks {
+                open.recent.insert((topic.number, *first_offset), *place);
+            }
+            open.add_frame(frame);
+        }
+        let figures = &self.figures;
+        if frame.events > 0 {
+            let is_first = self.events() == 0;
+            let min = figures.received_min.load(Ordering::Acquire);
+            let max = figures.received_max.load(Ordering::Acquire);
+            let min = if is_first { frame.received_min } else { min.min(frame.received_min) };
+            let max = if is_first { frame.received_max } else { max.max(frame.received_max) };
+            figures.received_min.store(min, Ordering::Release);
+            figures.received_max.store(max, Ordering::Release);
+            let sum = figures.claims_sum.load(Ordering::Acquire).wrapping_add(claims_sum);
+            figures.claims_sum.store(sum, Ordering::Release);
+            figures.events.fetch_add(u64::from(frame.events), Ordering::AcqRel);
+        }
+        figures.last_frame.store(frame.sequence, Ordering::Release);
+        figures.end.store(end, Ordering::Release);
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(&*self.read(), State::Sealed(_))
+    }
+
+    /// The journal, to read.
+    pub(crate) fn journal(&self) -> Result<Arc<dyn DiskFile>> {
+        match &*self.read() {
+            State::Open(open) => Ok(Arc::clone(&open.journal)),
+            State::Sealed(maps) => maps.journal.get(),
+        }
+    }
+
+    /// Frames of the journal, to read.
+    pub(crate) fn reader(&self) -> Result<FrameReader> {
+        Ok(FrameReader::new(self.journal()?, self.nonce))
+    }
+
+    /// Gives it an index that has all that is not in RAM.
+    pub(crate) fn set_index(&self, index: Option<Arc<dyn Index>>) {
+        if let State::Open(open) = &mut *self.write() {
+            open.has_left_ram |= index.is_some();
+            open.index = index;
+        }
+    }
+
+    /// These blocks are in the index now.
+    pub(crate) fn forget_blocks(&self, blocks: &[(Arc<Topic>, u64, BlockPlace)]) {
+        if let State::Open(open) = &mut *self.write() {
+            for (topic, first_offset, _) in blocks {
+                open.recent.remove(&(topic.number, *first_offset));
+            }
+        }
+    }
+
+    /// From here on, look-ups go to its maps.
+    pub(crate) fn set_sealed(&self, maps: SealedMaps) {
+        *self.write() = State::Sealed(Arc::new(maps));
+    }
+
+    /// Its index is not to be trusted, and what it had is not in RAM.
+    pub(crate) fn begin_rebuild(&self) {
+        if let State::Open(open) = &mut *self.write() {
+            open.has_left_ram = true;
+        }
+        self.is_doubtful.store(true, Ordering::Release);
+    }
+
+    /// Whether its index is known to have lost something.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.is_doubtful.load(Ordering::Acquire)
+    }
+
+    /// Its index was made anew.
+    pub(crate) fn clear_doubt(&self) {
+        self.is_doubtful.store(false, Ordering::Release);
+    }
+
+    /// The claim of an event whose claim has left RAM. `key` is `topic \0 event_id`.
+    ///
+    /// # Errors
+    /// `Rebuilding` while its index is made anew; `Corrupt`, `Io`.
+    pub(crate) fn claim(&self, hash: u128, key: impl FnOnce() -> Vec<u8>) -> Result<Option<Known>> {
+        let index = match &*self.read() {
+            State::Sealed(maps) => {
+                let maps = Arc::clone(maps);
+                return maps.claim(hash);
+            }
+            State::Open(open) => open.index.clone(),
+        };
+        let index = index.ok_or_else(rebuilding)?;
+        let key = key();
+        if let Some(claim) = index.claim(&key)? {
+            return Ok(Some(Known {
+                offset: claim.offset,
+                digest: claim.digest,
+                received_at: claim.received_at,
+            }));
+        }
+        // The fingerprint was known: either two events share it, or the index has lost a key. The journal knows.
+        let known = self.claim_in_journal(&key)?;
+        if known.is_some() {
+            tracing::warn!(generation = self.id, "the index has lost a claim; it is being made anew");
+            self.is_doubtful.store(true, Ordering::Release);
+        }
+        Ok(known)
+    }
+
+    fn claim_in_journal(&self, key: &[u8]) -> Result<Option<Known>> {
+        let (path, end) = (self.journal_path(), self.end());
+        let mut reader = self.reader()?;
+        let mut at = 0;
+        while at < end {
+            let Some(frame) = reader.frame(at, &path)? else {
+                return Err(Error::corrupt(&path, at, "no valid frame"));
+            };
+            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+                let (head, events) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+                let Some(id) = key.strip_prefix(head.topic).and_then(|rest| rest.strip_prefix(b"\0")) else {
+                    continue;
+                };
+                for (event, offset) in events.zip(head.first_offset..) {
+                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+                    if event.event_id == id {
+                        let (digest, received_at) = (event.digest, head.received_at);
+                        return Ok(Some(Known { offset, digest, received_at }));
+                    }
+                }
+            }
+            at = frame.end();
+        }
+        Ok(None)
+    }
+
+    /// The block of `topic` that begins at or last before `offset` in this generation.
+    ///
+    /// # Errors
+    /// `Rebuilding`, `Corrupt`, `Io`.
+    pub(crate) fn block(&self, topic: &Topic, offset: u64) -> Result<Option<(u64, BlockPlace)>> {
+        let (index, has_left_ram) = match &*self.read() {
+            State::Sealed(maps) => {
+                let maps = Arc::clone(maps);
+                return maps.block(topic.hash, offset);
+            }
+            State::Open(open) => {
+                let range = (topic.number, 0)..=(topic.number, offset);
+                if let Some((&(_, first), place)) = open.recent.range(range).next_back() {
+                    return Ok(Some((first, *place)));
+                }
+                (open.index.clone(), open.has_left_ram)
+            }
+        };
+        match index {
+            Some(index) => index.block_at_or_before(topic.name.as_bytes(), offset),
+            None if has_left_ram => Err(rebuilding()),
+            None => Ok(None),
+        }
+    }
+
+    /// A frame at or before the one with event number `event`, the next entry's place behind it, and the arrivals
+    /// between the two.
+    pub(crate) fn frames_near(&self, event: u64) -> Result<FrameRun> {
+        match &*self.read() {
+            State::Sealed(maps) => {
+                let maps = Arc::clone(maps);
+                maps.frames_near(event, self)
+            }
+            State::Open(open) => {
+                let after = open.frames.partition_point(|(first, _)| *first <= event);
+                let next = open.frames.get(after).copied();
+                let entry = after.checked_sub(1).and_then(|at| open.frames.get(at).copied());
+                Ok(FrameRun::between(entry, next, self))
+            }
+        }
+    }
+}
+
+/// Part of a journal: whole frames in a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameRun {
+    /// Where it begins and ends in the file.
+    pub(crate) bytes: (u64, u64),
+    /// Its first event's number, and that of the first one behind it.
+    pub(crate) events: (u64, u64),
+    /// Earliest and latest arrival in it.
+    pub(crate) received: (i64, i64),
+}
+
+impl FrameRun {
+    /// From one entry of a sparse list of frames to the next.
+    pub(crate) fn between(
+        entry: Option<(u64, FramePlace)>,
+        next: Option<(u64, FramePlace)>,
+        generation: &Generation,
+    ) -> Self {
+        // The events before the end: the writer moves the end last.
+        let (end, last) = (generation.end(), generation.first_event + generation.events());
+        let everything = FramePlace { at: 0, received_min: i64::MIN, received_max: i64::MAX };
+        let (first, place) = entry.unwrap_or((generation.first_event, everything));
+        let (behind, to) = next.map_or((last, end), |(event, place)| (event, place.at));
+        Self {
+            bytes: (place.at, to),
+            events: (first, behind),
+            received: (place.received_min, place.received_max),
+        }
+    }
+}
+
+impl OpenState {
+    fn add_frame(&mut self, frame: &FrameHeader) {
+        add_sparse(&mut self.frames, frame);
+    }
+}
+
+/// Adds a frame to a sparse list: a new entry every [`FRAME_STRIDE_BYTES`], else its arrivals to the last entry.
+/// Frames without events are left out, so that event numbers ascend.
+pub(crate) fn add_sparse(frames: &mut Vec<(u64, FramePlace)>, frame: &FrameHeader) {
+    if frame.events == 0 {
+        return;
+    }
+    match frames.last_mut() {
+        Some((_, last)) if frame.at - last.at < FRAME_STRIDE_BYTES => {
+            last.received_min = last.received_min.min(frame.received_min);
+            last.received_max = last.received_max.max(frame.received_max);
+        }
+        _ => {
+            let (received_min, received_max) = (frame.received_min, frame.received_max);
+            frames.push((frame.first_event, FramePlace { at: frame.at, received_min, received_max }));
+        }
+    }
+}
+
+impl From<SealedClaim> for Known {
+    fn from(claim: SealedClaim) -> Self {
+        Self { offset: claim.offset, digest: claim.digest, received_at: claim.received_at }
+    }
+}
+
+fn rebuilding() -> Error {
+    let message = "an index that this request needs is being rebuilt; send it again in a few seconds";
+    Error::new(ErrorKind::Rebuilding, message)
+}

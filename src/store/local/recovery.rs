@@ -1,0 +1,449 @@
+//! Opening a store: what is on disk is checked, made durable, and brought back into RAM before anything is answered.
+//!
+//! | found in the live journal | then |
+//! |---|---|
+//! | an invalid frame, and a later valid one that says it was durable | damage: refused, with file and offset |
+//! | an invalid frame below the end that a clean stop recorded | damage: refused |
+//! | an invalid frame, and nothing later that says so | the end: cut, zeroed, synced |
+//! | valid frames that nothing proves durable | written again in place, synced (after SIGKILL they may be in the page cache only) |
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Options;
+use super::checkpoint::Committed;
+use super::claims::{ClaimSet, Claims, Known, Placed, Tables};
+use super::filter::Filters;
+use super::frame::{Block, Chain, Frame, FrameBuilder, FrameReader, unreadable};
+use super::generation::Generation;
+use super::hash::Secret;
+use super::journal::{random_u64, topic_table, write_head};
+use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder, folder_id};
+use super::open_files::FileCache;
+use super::seal::Place;
+use super::space::{JOURNAL, prepare, zero};
+use super::topic::{Topic, Topics};
+use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FrameKind};
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::{During, Error, ErrorKind, Result};
+
+/// Claims that are handed to the checkpoint at once.
+const SET_CLAIMS: usize = 20_000;
+/// Zeros that a new store's journal begins with.
+const FIRST_BYTES: u64 = 256 << 10;
+
+/// What recovery found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) manifest: Manifest,
+    pub(crate) topics: Topics,
+    pub(crate) filters: Filters,
+    pub(crate) generations: Vec<Arc<Generation>>,
+    pub(crate) tables: Vec<Tables>,
+    /// What the checkpoint has to do.
+    pub(crate) committed: Vec<Committed>,
+    /// Claims in them.
+    pub(crate) claims: u64,
+    pub(crate) chain: Chain,
+    /// The live journal is zeroed up to here.
+    pub(crate) zeroed: u64,
+    /// How the last process stopped, if cleanly and its index was complete.
+    pub(crate) clean: Option<Clean>,
+}
+
+/// Recovers or creates the store in `options.data_dir`, whose lock is held.
+pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileCache>) -> Result<Recovered> {
+    let dir = &options.data_dir;
+    let mut manifest = match Manifest::read(&**disk, dir)? {
+        Some(manifest) => manifest,
+        None => create(options, &**disk)?,
+    };
+    check_folders(&**disk, dir, &manifest)?;
+    let clean = manifest.clean.take();
+    if clean.is_some() {
+        // Cleared before the first write: from here on, only the journal is believed.
+        manifest.write(&**disk, dir)?;
+    }
+    let mut recovery = Recovery {
+        options,
+        disk,
+        files,
+        store_id: manifest.store_id(),
+        secret: Secret::new(manifest.secret()),
+        topics: Topics::new(),
+        filters: Filters::default(),
+        generations: Vec::new(),
+        tables: (0..options.workers).map(|_| Tables::new(options.table_capacity())).collect(),
+        committed: Vec::new(),
+        claims: 0,
+    };
+    let (Some((live, older)), true) = (manifest.generations.split_last(), options.workers > 0) else {
+        return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
+    };
+    for entry in older {
+        match entry.closed {
+            Some(closed) if entry.sealed => recovery.open_sealed(entry, closed)?,
+            closed => _ = recovery.replay(entry, closed, None)?,
+        }
+    }
+    let (chain, zeroed) = recovery.replay(live, None, clean)?;
+    // What is stored stays readable, whatever the limit is now.
+    recovery.topics.limit(options.topics_max);
+    let Recovery { topics, filters, generations, tables, committed, claims, .. } = recovery;
+    Ok(Recovered { manifest, topics, filters, generations, tables, committed, claims, chain, zeroed, clean })
+}
+
+/// Makes a new store.
+fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
+    let dir = &options.data_dir;
+    if options.must_exist {
+        let message = format!(
+            "{} holds no store (no {MANIFEST}): mount the right volume, or start without --must-exist to create one",
+            dir.display()
+        );
+        return Err(Error::new(ErrorKind::Unusable, message));
+    }
+    for name in disk.list(dir).during("list", dir)?.iter().filter(|name| folder_id(name).is_some()) {
+        let folder = dir.join(name);
+        if holds_events(disk, &folder)? {
+            let message = format!("{} holds events, but {MANIFEST} is missing: restore it", folder.display());
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        disk.remove_dir_all(&folder).during("remove", &folder)?;
+    }
+    tracing::warn!(data_dir = %dir.display(), "created a new, empty store here");
+    let random = || Ok::<u128, Error>(u128::from(random_u64()?) << 64 | u128::from(random_u64()?));
+    let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
+    let entry =
+        Entry { id: 1, nonce: random_u64()?, first_frame: 1, first_event: 0, closed: None, sealed: false };
+    let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES))?;
+    let mut chain = Chain {
+        store_id: manifest.store_id(),
+        nonce: entry.nonce,
+        sequence: entry.first_frame,
+        first_event: 0,
+        at: 0,
+        durable_through: 0,
+        previous_crc: 0,
+    };
+    let path = folder(dir, entry.id).join(JOURNAL);
+    write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))?;
+    manifest.generations.push(entry);
+    manifest.write(disk, dir)?;
+    Ok(manifest)
+}
+
+/// Folders that MANIFEST does not name: prepared ones are removed, ones with events refused.
+fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
+    for name in disk.list(dir).during("list", dir)? {
+        let Some(id) = folder_id(&name) else { continue };
+        if manifest.generations.iter().any(|entry| entry.id == id) {
+            continue;
+        }
+        let folder = dir.join(&name);
+        if holds_events(disk, &folder)? {
+            let message = format!(
+                "{} holds events, but {MANIFEST} does not name it: restore the {MANIFEST} that does",
+                folder.display()
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        disk.remove_dir_all(&folder).during("remove", &folder)?;
+    }
+    Ok(())
+}
+
+/// Whether the journal in a folder has frames with events; its nonce is taken from its first frame.
+fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+    let path = folder.join(JOURNAL);
+    if !disk.exists(&path) {
+        return Ok(false);
+    }
+    let file = disk.open(&path, Open::Read).during("open", &path)?;
+    let mut head = [0; FrameHeader::BYTES];
+    if file.len().during("read", &path)? < head.len() as u64 {
+        return Ok(false);
+    }
+    file.read_exact_at(&mut head, 0).during("read", &path)?;
+    let Ok(first) = FrameHeader::from_bytes(&head) else { return Ok(false) };
+    let mut reader = FrameReader::new(file, first.nonce);
+    let mut at = 0;
+    while let Some(frame) = reader.frame(at, &path)? {
+        if frame.header.kind != FrameKind::Topics as u8 {
+            return Ok(true);
+        }
+        at = frame.end();
+    }
+    Ok(false)
+}
+
+struct Recovery<'a> {
+    options: &'a Options,
+    disk: &'a Arc<dyn Disk>,
+    files: &'a Arc<FileCache>,
+    store_id: [u8; 16],
+    secret: Secret,
+    topics: Topics,
+    filters: Filters,
+    generations: Vec<Arc<Generation>>,
+    tables: Vec<Tables>,
+    committed: Vec<Committed>,
+    claims: u64,
+}
+
+impl Recovery<'_> {
+    fn open_sealed(&mut self, entry: &Entry, closed: Closed) -> Result<()> {
+        let place = Place {
+            disk: self.disk,
+            files: self.files,
+            data_dir: &self.options.data_dir,
+            store_id: self.store_id,
+            secret: &self.secret,
+            entry,
+            closed,
+        };
+        let (maps, filter) = match place.open() {
+            Ok(opened) => opened,
+            Err(e) => {
+                tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
+                place.build()?
+            }
+        };
+        self.filters.add(entry.id, filter);
+        let generation = Generation::sealed(&self.options.data_dir, entry, closed, maps);
+        self.generations.push(Arc::new(generation));
+        Ok(())
+    }
+
+    /// Reads a generation that is not sealed; returns where its journal goes on, and up to where it is zeroed.
+    fn replay(
+        &mut self,
+        entry: &Entry,
+        closed: Option<Closed>,
+        clean: Option<Clean>,
+    ) -> Result<(Chain, u64)> {
+        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let file = self.disk.open(&path, Open::Write).during("open", &path)?;
+        let generation = Arc::new(Generation::open(&self.options.data_dir, entry, Arc::clone(&file)));
+        self.generations.push(Arc::clone(&generation));
+        let mut replay = Replay {
+            recovery: self,
+            generation,
+            path: path.clone(),
+            is_live: closed.is_none(),
+            is_indexed: clean.is_some_and(|clean| clean.covered.is_some()),
+            sets: Vec::new(),
+            blocks: Vec::new(),
+            waiting: 0,
+        };
+        replay.begin_sets();
+        let mut chain = Chain {
+            store_id: replay.recovery.store_id,
+            nonce: entry.nonce,
+            sequence: entry.first_frame,
+            first_event: entry.first_event,
+            at: 0,
+            durable_through: clean.map_or(0, |clean| clean.last_frame),
+            previous_crc: 0,
+        };
+        let mut reader = FrameReader::new(Arc::clone(&file), entry.nonce);
+        // Frames behind the last one that is proven durable.
+        let mut unproven = Vec::new();
+        while closed.is_none_or(|closed| chain.at < closed.end)
+            && let Some(frame) = reader.frame(chain.at, &path)?
+            && follows(&frame.header, &chain)
+        {
+            replay.apply(&frame)?;
+            chain.durable_through = chain.durable_through.max(frame.header.durable_through);
+            unproven.retain(|(sequence, _)| *sequence > chain.durable_through);
+            if frame.header.sequence > chain.durable_through {
+                unproven.push((frame.header.sequence, frame.header.at));
+            }
+            chain.sequence += 1;
+            chain.first_event += u64::from(frame.header.events);
+            chain.at = frame.end();
+            chain.previous_crc = frame.header.crc;
+        }
+        replay.end_sets(chain.sequence.saturating_sub(1));
+        let generation = replay.generation;
+        if let Some(closed) = closed {
+            return if generation.closed() == closed {
+                Ok((chain, closed.end))
+            } else {
+                Err(Error::corrupt(&path, chain.at, "it does not hold what MANIFEST says"))
+            };
+        }
+        if chain.at == 0 || clean.is_some_and(|clean| chain.at < clean.end) {
+            return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
+        }
+        // The end, if nothing later says that there was more.
+        let mut from = chain.at + 1;
+        while let Some(header) = reader.next_header(from, &path)? {
+            if header.durable_through >= chain.sequence {
+                return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
+            }
+            from = header.at + 1;
+        }
+        if clean.is_none() {
+            let first = unproven.first().map_or(chain.at, |(_, at)| *at);
+            rewrite(&*file, &path, first, chain.at)?;
+        }
+        let zeroed = clear_tail(&*file, &path, chain.at)?;
+        file.sync().during("sync", &path)?;
+        chain.durable_through = chain.sequence - 1;
+        Ok((chain, zeroed))
+    }
+}
+
+/// Whether a frame is the one that comes next.
+pub(crate) fn follows(header: &FrameHeader, chain: &Chain) -> bool {
+    header.sequence == chain.sequence
+        && header.first_event == chain.first_event
+        && header.previous_crc == chain.previous_crc
+        && header.store_id == chain.store_id
+}
+
+/// Writes what is in the file from `from` to `to` again, so that the next sync makes it durable whatever happened to
+/// the last one.
+fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    let mut at = from;
+    while at < to {
+        let length = piece.len().min(usize::try_from(to - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut piece[..length], at).during("read", path)?;
+        file.write_all_at(&piece[..length], at).during("write to", path)?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Zeroes what lies behind the end; returns where the file ends.
+fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u64> {
+    let len = file.len().during("read", path)?;
+    let mut piece = vec![0; 1 << 20];
+    let mut at = end;
+    while at < len {
+        let length = piece.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut piece[..length], at).during("read", path)?;
+        if piece[..length].iter().any(|byte| *byte != 0) {
+            zero(file, path, at, at + length as u64)?;
+        }
+        at += length as u64;
+    }
+    Ok(len.max(end))
+}
+
+/// Takes the frames of one journal in.
+struct Replay<'a, 'b> {
+    recovery: &'a mut Recovery<'b>,
+    generation: Arc<Generation>,
+    path: PathBuf,
+    is_live: bool,
+    /// The index has all of it.
+    is_indexed: bool,
+    sets: Vec<Claims>,
+    blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
+    waiting: usize,
+}
+
+impl Replay<'_, '_> {
+    fn begin_sets(&mut self) {
+        self.sets = (0..self.recovery.tables.len()).map(|_| Claims::default()).collect();
+        self.waiting = 0;
+    }
+
+    fn apply(&mut self, frame: &Frame<'_>) -> Result<()> {
+        let mut sum = 0u64;
+        let mut blocks = Vec::new();
+        for block in frame.blocks() {
+            match block.kind {
+                BlockKind::Events => blocks.push(self.events(&block, &mut sum)?),
+                BlockKind::Counters if self.is_live => self.counters(&block)?,
+                BlockKind::Topics if self.is_live => self.topics(&block)?,
+                BlockKind::Counters | BlockKind::Topics => {}
+            }
+        }
+        let visible = if self.is_indexed { &[] } else { &blocks[..] };
+        self.generation.publish(&frame.header, visible, sum);
+        if !self.is_indexed {
+            self.blocks.append(&mut blocks);
+        }
+        if self.waiting >= SET_CLAIMS {
+            self.end_sets(frame.header.sequence);
+        }
+        Ok(())
+    }
+
+    fn topic(&self, name: &[u8], at: u64) -> Result<Arc<Topic>> {
+        let text =
+            std::str::from_utf8(name).map_err(|_| Error::corrupt(&self.path, at, "a topic is not UTF-8"))?;
+        self.recovery.topics.ensure(text, self.recovery.secret.topic(name))
+    }
+
+    fn events(&mut self, block: &Block<'_>, sum: &mut u64) -> Result<(Arc<Topic>, u64, BlockPlace)> {
+        let (head, events) = block.events().map_err(|e| unreadable(&self.path, block.at, e))?;
+        let topic = self.topic(head.topic, block.at)?;
+        if self.is_live {
+            if topic.next_offset() != head.first_offset {
+                return Err(Error::corrupt(&self.path, block.at, "the offsets of its topic have a gap"));
+            }
+            topic.add_events(u64::from(block.count), head.received_at);
+        }
+        let worker = super::route(topic.hash, self.sets.len());
+        for (event, offset) in events.zip(head.first_offset..) {
+            let event = event.map_err(|e| unreadable(&self.path, block.at, e))?;
+            let hash = self.recovery.secret.event(head.topic, event.event_id) as u64;
+            *sum = sum.wrapping_add(hash);
+            let known = Known { offset, digest: event.digest, received_at: head.received_at };
+            self.sets[worker].push(head.topic, event.event_id, hash, known);
+            self.waiting += 1;
+        }
+        let place = BlockPlace { at: block.at, length: block.length, count: block.count };
+        Ok((topic, head.first_offset, place))
+    }
+
+    fn counters(&mut self, block: &Block<'_>) -> Result<()> {
+        for entry in block.counters() {
+            let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
+            if entry.topic.is_empty() {
+                self.recovery.topics.add_rejected(entry.rejected);
+            } else {
+                self.topic(entry.topic, block.at)?.add_counts(entry.duplicates, entry.conflicts);
+            }
+        }
+        Ok(())
+    }
+
+    fn topics(&mut self, block: &Block<'_>) -> Result<()> {
+        for entry in block.topics() {
+            let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
+            if entry.counters.topic.is_empty() {
+                self.recovery.topics.add_rejected(entry.counters.rejected);
+            } else {
+                self.topic(entry.counters.topic, block.at)?.restore(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what was collected to the workers' tables and the checkpoint; it reaches through frame `through`.
+    fn end_sets(&mut self, through: u64) {
+        let mut sets = Vec::new();
+        let collected = std::mem::take(&mut self.sets);
+        for (tables, claims) in self.recovery.tables.iter_mut().zip(collected) {
+            if claims.is_empty() {
+                continue;
+            }
+            let set = ClaimSet::new(claims);
+            let _ = set.placed.set(Placed { generation: Arc::clone(&self.generation), frame: through });
+            tables.restore(&self.generation, Arc::clone(&set), self.is_indexed);
+            sets.push(set);
+        }
+        if !self.is_indexed {
+            self.recovery.claims += self.waiting as u64;
+            let (generation, blocks) = (Arc::clone(&self.generation), std::mem::take(&mut self.blocks));
+            self.recovery.committed.push(Committed { generation, through, sets, blocks });
+        }
+        self.begin_sets();
+    }
+}

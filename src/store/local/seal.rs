@@ -1,0 +1,265 @@
+//! Sealing: a generation that takes no more events gets its immutable maps, made from its journal alone.
+//!
+//! The same is how lost or damaged maps are made anew. What the maps hold is compared with what was counted when the
+//! events were decided, before anything rests on them.
+
+use std::sync::Arc;
+
+use super::claims::Known;
+use super::filter::Bloom;
+use super::frame::{FrameReader, unreadable};
+use super::generation::{FrameRun, Generation, add_sparse};
+use super::hash::Secret;
+use super::manifest::{Closed, Entry, folder};
+use super::open_files::{CachedFile, FileCache};
+use super::sorted_file::{self, Block, Kind, Shape, SortedFile};
+use super::space::JOURNAL;
+use crate::codec::{BlockKind, BlockPlace, FixedRecord, FramePlace, SealedClaim};
+use crate::disk::{self, Disk, Open};
+use crate::error::{During, Error, Result};
+
+/// Names of the files of a sealed generation.
+pub(crate) const CLAIMS: &str = "claims";
+/// Blocks by topic and offset.
+pub(crate) const PROCESSED: &str = "processed";
+/// Frames by event number.
+pub(crate) const FRAMES: &str = "frames";
+/// Bloom filter of the claims.
+pub(crate) const FILTER: &str = "filter";
+
+/// The maps of a sealed generation.
+#[derive(Debug)]
+pub(crate) struct SealedMaps {
+    pub(crate) journal: CachedFile,
+    claims: SortedFile,
+    processed: SortedFile,
+    frames: SortedFile,
+}
+
+/// Which generation of which store, for what is read and written of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) files: &'a Arc<FileCache>,
+    pub(crate) data_dir: &'a std::path::Path,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) secret: &'a Secret,
+    pub(crate) entry: &'a Entry,
+    pub(crate) closed: Closed,
+}
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        folder(self.data_dir, self.entry.id).join(name)
+    }
+
+    fn shape(&self, kind: Kind) -> Shape {
+        let (key_width, value_width) = match kind {
+            Kind::Claims => (CLAIM_KEY_BYTES, SealedClaim::BYTES),
+            Kind::Processed => (BLOCK_KEY_BYTES, BlockPlace::BYTES),
+            Kind::Frames => (FRAME_KEY_BYTES, FramePlace::BYTES),
+        };
+        Shape { kind, key_width, value_width, store_id: self.store_id, nonce: self.entry.nonce }
+    }
+
+    /// Opens the maps and the filter.
+    ///
+    /// # Errors
+    /// `Corrupt` if a file is missing, of another generation, or not what it should hold; `Io`.
+    pub(crate) fn open(&self) -> Result<(SealedMaps, Bloom)> {
+        let maps = SealedMaps {
+            journal: self.files.file(&self.path(JOURNAL)),
+            claims: self.open_map(Kind::Claims, CLAIMS)?,
+            processed: self.open_map(Kind::Processed, PROCESSED)?,
+            frames: self.open_map(Kind::Frames, FRAMES)?,
+        };
+        let path = self.path(FILTER);
+        let bytes = disk::read(&**self.disk, &path).during("read", &path)?;
+        let filter = Bloom::decode(&path, &bytes, self.store_id, self.entry.nonce)?;
+        if maps.claims.count() != self.closed.events || filter.claims() != self.closed.events {
+            return Err(Error::corrupt(&self.path(CLAIMS), 0, "not as many claims as MANIFEST says"));
+        }
+        Ok((maps, filter))
+    }
+
+    fn open_map(&self, kind: Kind, name: &str) -> Result<SortedFile> {
+        SortedFile::open(self.files, &self.path(name), self.shape(kind))
+    }
+
+    /// Makes the maps and the filter from the journal, durably, and opens them. What there was is replaced.
+    ///
+    /// # Errors
+    /// `Corrupt` if the journal is damaged or does not hold what MANIFEST says; `NoSpace`, `Io`.
+    pub(crate) fn build(&self) -> Result<(SealedMaps, Bloom)> {
+        let mut content = self.read_journal()?;
+        let events = content.claims.len() as u64;
+        let sum = content.claims.iter().fold(0u64, |sum, (hash, _)| sum.wrapping_add(*hash as u64));
+        if events != self.closed.events || sum != self.closed.claims_sum {
+            let what = format!(
+                "it holds {events} events with sum {sum:016x}, and {} with {:016x} were stored in it",
+                self.closed.events, self.closed.claims_sum
+            );
+            return Err(Error::corrupt(&self.path(JOURNAL), self.closed.end, &what));
+        }
+        content.claims.sort_unstable_by_key(|(hash, _)| *hash);
+        content.blocks.sort_unstable_by_key(|(key, _)| *key);
+        let mut filter = Bloom::with_capacity(events);
+        for (hash, _) in &content.claims {
+            filter.insert(*hash);
+        }
+        let records = content.claims.iter().map(|(hash, claim)| (hash.to_be_bytes(), claim.encoded()));
+        self.write_map(Kind::Claims, CLAIMS, records)?;
+        let records =
+            content.blocks.iter().map(|((topic, first), place)| (block_key(*topic, *first), place.encoded()));
+        self.write_map(Kind::Processed, PROCESSED, records)?;
+        let records = content.frames.iter().map(|(first, place)| (first.to_be_bytes(), place.encoded()));
+        self.write_map(Kind::Frames, FRAMES, records)?;
+        let path = self.path(FILTER);
+        let file = self.disk.open(&path, Open::Create).during("create", &path)?;
+        file.write_all_at(&filter.encode(self.store_id, self.entry.nonce), 0).during("write to", &path)?;
+        file.sync().during("sync", &path)?;
+        let dir = folder(self.data_dir, self.entry.id);
+        self.disk.sync_dir(&dir).during("sync", &dir)?;
+        let (maps, filter) = self.open()?;
+        maps.verify()?;
+        Ok((maps, filter))
+    }
+
+    fn write_map<K: AsRef<[u8]>>(
+        &self,
+        kind: Kind,
+        name: &str,
+        records: impl Iterator<Item = (K, Vec<u8>)>,
+    ) -> Result<()> {
+        let path = self.path(name);
+        sorted_file::write(&**self.disk, &path, self.shape(kind), records).map(|_| ())
+    }
+
+    /// Everything the maps need.
+    pub(crate) fn read_journal(&self) -> Result<JournalContent> {
+        let path = self.path(JOURNAL);
+        let file = self.disk.open(&path, Open::Read).during("open", &path)?;
+        let mut reader = FrameReader::new(file, self.entry.nonce);
+        let mut content = JournalContent::default();
+        let mut at = 0;
+        while at < self.closed.end {
+            let Some(frame) = reader.frame(at, &path)? else {
+                return Err(Error::corrupt(&path, at, "no valid frame"));
+            };
+            add_sparse(&mut content.frames, &frame.header);
+            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+                let (head, events) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+                let place = BlockPlace { at: block.at, length: block.length, count: block.count };
+                content.blocks.push(((self.secret.topic(head.topic), head.first_offset), place));
+                for (event, offset) in events.zip(head.first_offset..) {
+                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+                    let claim = SealedClaim { offset, digest: event.digest, received_at: head.received_at };
+                    content.claims.push((self.secret.event(head.topic, event.event_id), claim));
+                }
+            }
+            at = frame.end();
+        }
+        Ok(content)
+    }
+}
+
+/// What a journal says of its generation.
+#[derive(Debug, Default)]
+pub(crate) struct JournalContent {
+    pub(crate) claims: Vec<(u128, SealedClaim)>,
+    pub(crate) blocks: Vec<((u128, u64), BlockPlace)>,
+    pub(crate) frames: Vec<(u64, FramePlace)>,
+}
+
+impl SealedMaps {
+    /// The claim with this hash.
+    pub(crate) fn claim(&self, hash: u128) -> Result<Option<Known>> {
+        let mut block = Block::default();
+        let value = self.claims.get(&hash.to_be_bytes(), &mut block)?;
+        Ok(value.and_then(|value| SealedClaim::from_bytes(value).ok()).map(Known::from))
+    }
+
+    /// The block that begins at or last before `offset`.
+    pub(crate) fn block(&self, topic: u128, offset: u64) -> Result<Option<(u64, BlockPlace)>> {
+        let mut block = Block::default();
+        let found = self.processed.at_or_before(&block_key(topic, offset), &mut block)?;
+        Ok(found.and_then(|(_, key, value)| {
+            let first = key.strip_prefix(&topic.to_be_bytes())?.try_into().map(u64::from_be_bytes).ok()?;
+            Some((first, BlockPlace::from_bytes(value).ok()?))
+        }))
+    }
+
+    /// The run of frames of `generation` that holds event number `event`.
+    pub(crate) fn frames_near(&self, event: u64, generation: &Generation) -> Result<FrameRun> {
+        let mut block = Block::default();
+        let decode = |record: Option<(&[u8], &[u8])>| -> Option<(u64, FramePlace)> {
+            let (key, value) = record?;
+            let first = key.try_into().map(u64::from_be_bytes).ok()?;
+            Some((first, FramePlace::from_bytes(value).ok()?))
+        };
+        let (index, record) = match self.frames.at_or_before(&event.to_be_bytes(), &mut block)? {
+            Some((index, key, value)) => (index, decode(Some((key, value)))),
+            None => return Ok(FrameRun::between(None, None, generation)),
+        };
+        let next = decode(self.frames.record(index + 1, &mut block)?);
+        Ok(FrameRun::between(record, next, generation))
+    }
+
+    /// Shows all claims in order of their hashes.
+    pub(crate) fn each_claim(&self, show: &mut dyn FnMut(u128, SealedClaim)) -> Result<()> {
+        let mut records = self.claims.scan();
+        while let Some((key, value)) = records.next()? {
+            if let (Ok(key), Ok(claim)) = (key.try_into(), SealedClaim::from_bytes(value)) {
+                show(u128::from_be_bytes(key), claim);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows all blocks in order of topic hash and first offset.
+    pub(crate) fn each_block(&self, show: &mut dyn FnMut((u128, u64), BlockPlace)) -> Result<()> {
+        let mut records = self.processed.scan();
+        while let Some((key, value)) = records.next()? {
+            let (topic, first) = key.split_at(size_of::<u128>());
+            if let (Ok(topic), Ok(first), Ok(place)) =
+                (topic.try_into(), first.try_into(), BlockPlace::from_bytes(value))
+            {
+                show((u128::from_be_bytes(topic), u64::from_be_bytes(first)), place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the sparse list of frames in order.
+    pub(crate) fn each_frame(&self, show: &mut dyn FnMut(u64, FramePlace)) -> Result<()> {
+        let mut records = self.frames.scan();
+        while let Some((key, value)) = records.next()? {
+            if let (Ok(first), Ok(place)) = (key.try_into(), FramePlace::from_bytes(value)) {
+                show(u64::from_be_bytes(first), place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads everything and checks every block and the order.
+    pub(crate) fn verify(&self) -> Result<()> {
+        for map in [&self.claims, &self.processed, &self.frames] {
+            let mut records = map.scan();
+            while records.next()?.is_some() {}
+        }
+        Ok(())
+    }
+}
+
+const CLAIM_KEY_BYTES: usize = size_of::<u128>();
+const BLOCK_KEY_BYTES: usize = size_of::<u128>() + size_of::<u64>();
+const FRAME_KEY_BYTES: usize = size_of::<u64>();
+
+/// Key of a block in `processed`.
+fn block_key(topic: u128, first_offset: u64) -> [u8; BLOCK_KEY_BYTES] {
+    let mut key = [0; BLOCK_KEY_BYTES];
+    let (hash, offset) = key.split_at_mut(size_of::<u128>());
+    hash.copy_from_slice(&topic.to_be_bytes());
+    offset.copy_from_slice(&first_offset.to_be_bytes());
+    key
+}

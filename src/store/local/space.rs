@@ -1,0 +1,327 @@
+//! Room in the journal, reserved before anything is decided.
+//!
+//! One thread writes zeros ahead of the journal's writer and syncs them, and prepares the next generation's folder. So
+//! a commit overwrites blocks that the file system has already allocated (half the time of an fdatasync that must
+//! allocate), and a full disk is met before an event is decided, never after.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::manifest;
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::{During, Error, ErrorKind, Result};
+
+/// Name of a generation's journal in its folder.
+pub(crate) const JOURNAL: &str = "journal";
+/// Zeros written and synced at once: a commit that meets it waits about a millisecond.
+const STEP_BYTES: u64 = 1 << 20;
+/// How often a full disk is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The next generation's folder, its journal filled with zeros.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) zeroed: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The live journal.
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// Zeros are on disk up to here.
+    zeroed: u64,
+    /// Frames are written up to here.
+    written: u64,
+    /// Reserved for what is decided or about to be.
+    outstanding: u64,
+    /// The largest reservation that waits.
+    wanted: u64,
+    next_id: u64,
+    next: Option<Prepared>,
+    /// Bytes that the next journal must have before it can be taken.
+    next_wanted: u64,
+    /// Why there is no room.
+    full: Option<String>,
+    /// The preparing thread ended: nothing more comes.
+    stopped: bool,
+}
+
+/// Accounts of the journal's room.
+#[derive(Debug)]
+pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    /// Zeros kept ahead of the writer.
+    ahead: u64,
+    /// Left free on the disk: for seals, the index and the manifest.
+    reserve: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Space {
+    /// Accounts for the journal `file` of generation `id`, written up to `written` and zeroed up to `zeroed`.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        data_dir: &Path,
+        generation_bytes: u64,
+        (id, file): (u64, Arc<dyn DiskFile>),
+        (written, zeroed): (u64, u64),
+    ) -> Self {
+        let state = State {
+            file,
+            path: manifest::folder(data_dir, id).join(JOURNAL),
+            zeroed,
+            written,
+            outstanding: 0,
+            wanted: 0,
+            next_id: id + 1,
+            next: None,
+            next_wanted: 0,
+            full: None,
+            stopped: false,
+        };
+        Self {
+            disk,
+            data_dir: data_dir.to_path_buf(),
+            ahead: (generation_bytes / 16).clamp(256 << 10, 16 << 20),
+            reserve: generation_bytes / 4,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves `bytes`, waiting for zeros to be written.
+    ///
+    /// # Errors
+    /// `NoSpace` if the disk is full; `Stopping`.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
+        let mut state = self.lock();
+        loop {
+            if state.zeroed.saturating_sub(state.written + state.outstanding) >= bytes {
+                state.outstanding += bytes;
+                if state.zeroed - state.written - state.outstanding < self.ahead / 2 {
+                    self.changed.notify_all();
+                }
+                return Ok(());
+            }
+            if state.stopped {
+                return Err(Error::new(
+                    ErrorKind::Stopping,
+                    "the store is stopping; send the events again later",
+                ));
+            }
+            if let Some(why) = &state.full {
+                return Err(Error::new(ErrorKind::NoSpace, why.clone()));
+            }
+            state.wanted = state.wanted.max(bytes);
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Reserves `bytes` if there is room now.
+    pub(crate) fn try_reserve(&self, bytes: u64) -> bool {
+        let mut state = self.lock();
+        let fits = state.zeroed.saturating_sub(state.written + state.outstanding) >= bytes;
+        if fits {
+            state.outstanding += bytes;
+        }
+        fits
+    }
+
+    /// Gives back a reservation; frames are written up to `written` now, if given.
+    pub(crate) fn settle(&self, reserved: u64, written: Option<u64>) {
+        let mut state = self.lock();
+        state.outstanding = state.outstanding.saturating_sub(reserved);
+        if let Some(written) = written {
+            state.written = written;
+        }
+        let ahead = state.zeroed.saturating_sub(state.written + state.outstanding);
+        if ahead < self.ahead / 2 || state.wanted > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next generation's journal, if it is ready and has room for `head` bytes beside all that is reserved. The
+    /// caller then switches with [`Space::switch`].
+    pub(crate) fn take_next(&self, head: u64) -> Option<Prepared> {
+        let mut state = self.lock();
+        let wanted = head + state.outstanding + self.ahead / 4;
+        if state.next.as_ref().is_some_and(|next| next.zeroed >= wanted) {
+            return state.next.take();
+        }
+        state.next_wanted = state.next_wanted.max(wanted);
+        self.changed.notify_all();
+        None
+    }
+
+    /// From here on, room is that of `prepared`, whose head ends at `written`.
+    pub(crate) fn switch(&self, prepared: &Prepared, written: u64) {
+        let mut state = self.lock();
+        state.file = Arc::clone(&prepared.file);
+        state.path = manifest::folder(&self.data_dir, prepared.id).join(JOURNAL);
+        (state.zeroed, state.written) = (prepared.zeroed, written);
+        state.next_id = prepared.id + 1;
+        state.next_wanted = 0;
+        self.changed.notify_all();
+    }
+
+    /// Ends [`Space::run`] and all waiting.
+    pub(crate) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the disk was found full, and why.
+    pub(crate) fn full(&self) -> Option<String> {
+        self.lock().full.clone()
+    }
+
+    /// The preparing thread. Returns when stopped, or with an error that is final: a sync that failed may have taken
+    /// frames with it.
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut state = self.lock();
+        while !state.stopped {
+            let work = self.work(&state);
+            let Some(work) = work else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let done = self.perform(work);
+            state = self.lock();
+            match done {
+                Ok(Done::Extended { path, zeroed }) if path == state.path => {
+                    state.zeroed = zeroed;
+                    state.full = None;
+                    if zeroed - state.written - state.outstanding >= state.wanted {
+                        state.wanted = 0;
+                    }
+                }
+                // The writer has moved on meanwhile.
+                Ok(Done::Extended { .. }) => {}
+                Ok(Done::Prepared(prepared)) => {
+                    state.next = (prepared.id == state.next_id).then_some(prepared);
+                    state.full = None;
+                }
+                Err(e) if e.kind() != ErrorKind::NoSpace => {
+                    state.stopped = true;
+                    self.changed.notify_all();
+                    return Err(e);
+                }
+                Err(e) => {
+                    if state.full.is_none() {
+                        tracing::warn!(error = %e, "no room for the journal; writing waits, reading goes on");
+                    }
+                    state.full = Some(format!("{e}; free some space, then send the events again"));
+                    self.changed.notify_all();
+                    state = self.changed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+                    continue;
+                }
+            }
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
+    fn work(&self, state: &State) -> Option<Work> {
+        let room = state.zeroed.saturating_sub(state.written + state.outstanding);
+        if room < self.ahead.max(state.wanted) {
+            let work =
+                Work::Extend { file: Arc::clone(&state.file), path: state.path.clone(), from: state.zeroed };
+            return Some(work);
+        }
+        let wanted = state.next_wanted.max(self.ahead / 2);
+        let (file, from) = match &state.next {
+            Some(next) if next.zeroed >= wanted => return None,
+            Some(next) => (Some(Arc::clone(&next.file)), next.zeroed),
+            None => (None, 0),
+        };
+        Some(Work::Prepare { id: state.next_id, file, from, to: wanted })
+    }
+
+    fn perform(&self, work: Work) -> Result<Done> {
+        self.check_free()?;
+        match work {
+            Work::Extend { file, path, from } => {
+                let zeroed = zero(&*file, &path, from, from + STEP_BYTES.min(self.ahead))?;
+                Ok(Done::Extended { path, zeroed })
+            }
+            Work::Prepare { id, file, from, to } => {
+                let prepared = prepare(&*self.disk, &self.data_dir, id, file, (from, to))?;
+                Ok(Done::Prepared(prepared))
+            }
+        }
+    }
+
+    fn check_free(&self) -> Result<()> {
+        let free = self.disk.free_bytes(&self.data_dir).during("ask for free space in", &self.data_dir)?;
+        if free < self.reserve {
+            let message = format!(
+                "{} has {free} bytes free, less than the {} kept for sealing what is stored",
+                self.data_dir.display(),
+                self.reserve
+            );
+            return Err(Error::new(ErrorKind::NoSpace, message));
+        }
+        Ok(())
+    }
+}
+
+enum Work {
+    Extend { file: Arc<dyn DiskFile>, path: PathBuf, from: u64 },
+    Prepare { id: u64, file: Option<Arc<dyn DiskFile>>, from: u64, to: u64 },
+}
+
+enum Done {
+    Extended { path: PathBuf, zeroed: u64 },
+    Prepared(Prepared),
+}
+
+/// Makes the folder and journal of generation `id`, zeroed over `range`, durably.
+pub(crate) fn prepare(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    id: u64,
+    file: Option<Arc<dyn DiskFile>>,
+    (from, to): (u64, u64),
+) -> Result<Prepared> {
+    let folder = manifest::folder(data_dir, id);
+    let path = folder.join(JOURNAL);
+    let file = match file {
+        Some(file) => file,
+        None => {
+            disk.create_dir_all(&folder).during("create", &folder)?;
+            disk.open(&path, Open::Create).during("create", &path)?
+        }
+    };
+    let mut zeroed = from;
+    while zeroed < to {
+        zeroed = zero(&*file, &path, zeroed, (zeroed + STEP_BYTES).min(to))?;
+    }
+    disk.sync_dir(&folder).during("sync", &folder)?;
+    disk.sync_dir(data_dir).during("sync", data_dir)?;
+    Ok(Prepared { id, file, zeroed })
+}
+
+/// Writes zeros and makes them durable; returns where they end.
+pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<u64> {
+    static ZEROS: [u8; STEP_BYTES as usize] = [0; STEP_BYTES as usize];
+    let mut at = from;
+    while at < to {
+        let length = (to - at).min(STEP_BYTES);
+        file.write_all_at(&ZEROS[..length as usize], at).during("write zeros to", path)?;
+        at += length;
+    }
+    file.sync().during("sync", path)?;
+    Ok(to)
+}

@@ -1,0 +1,130 @@
+//! The store from above: batches in, outcomes and pages out, over restarts, with tiny generations.
+
+use bytes::Bytes;
+
+use super::index::{MemoryIndexes, SledIndexes};
+use super::*;
+use crate::clock::SystemClock;
+use crate::disk::SystemDisk;
+use crate::event::BatchBuilder;
+use crate::store::{Order, Status};
+
+fn options(dir: &std::path::Path, workers: usize) -> Options {
+    Options {
+        data_dir: dir.to_path_buf(),
+        must_exist: false,
+        workers,
+        generation_events: 200,
+        generation_bytes: 1 << 20,
+        topics_max: 100,
+    }
+}
+
+fn seams(indexes: Arc<dyn Indexes>) -> Seams {
+    Seams { disk: Arc::new(SystemDisk), clock: Arc::new(SystemClock), indexes }
+}
+
+fn batch(events: &[(&str, String, &str)]) -> Batch {
+    let mut builder = BatchBuilder::new(Bytes::new());
+    for (topic, id, payload) in events {
+        builder.push(topic, id, "2026-11-22T10:00:00Z", "test", payload).unwrap();
+    }
+    builder.finish()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Everything, by pages of `limit`.
+async fn everything(store: &Local, topic: Option<&str>, order: Order, limit: usize) -> Vec<StoredEvent> {
+    let mut events = Vec::new();
+    let mut query = Query { topic: topic.map(str::to_owned), order, limit, ..Query::default() };
+    loop {
+        let page = store.read(query.clone()).await.unwrap();
+        assert!(page.events.len() <= limit);
+        events.extend(page.events);
+        match page.next_cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => return events,
+        }
+    }
+}
+
+fn through_restarts(indexes: &Arc<dyn Indexes>) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let topics = ["a", "b", "c"];
+    let mut sent = 0;
+    for (round, workers) in [1, 3, 2, 1, 4].into_iter().enumerate() {
+        let store = Local::open(&options(dir.path(), workers), seams(Arc::clone(indexes))).unwrap();
+        runtime.block_on(async {
+            for number in 0..sent {
+                let topic = topics[number % 3];
+                let again = store.append(batch(&[(topic, format!("e{number}"), "{}")])).await.unwrap();
+                assert_eq!(again[0].status, Status::Duplicate, "e{number} in round {round}");
+                assert_eq!(again[0].offset, number as u64 / 3);
+            }
+            for _ in 0..20 {
+                let events: Vec<_> = (sent..sent + 15)
+                    .map(|number| (topics[number % 3], format!("e{number}"), "{}"))
+                    .collect();
+                let outcomes = store.append(batch(&events)).await.unwrap();
+                for (outcome, number) in outcomes.iter().zip(sent..) {
+                    assert_eq!((outcome.status, outcome.offset), (Status::Stored, number as u64 / 3));
+                }
+                sent += 15;
+            }
+            let conflict = store.append(batch(&[("a", "e0".into(), "{\"other\":1}")])).await.unwrap();
+            assert_eq!(conflict[0].status, Status::Conflict);
+
+            let all = everything(&store, None, Order::Ascending, 100).await;
+            assert_eq!(all.len(), sent);
+            let mut reversed = everything(&store, None, Order::Descending, 77).await;
+            reversed.reverse();
+            assert_eq!(all, reversed);
+            for topic in topics {
+                let of_topic = everything(&store, Some(topic), Order::Ascending, 33).await;
+                let expected: Vec<_> = all.iter().filter(|event| *event.topic == *topic).cloned().collect();
+                assert_eq!(of_topic, expected);
+                assert!(of_topic.iter().zip(0..).all(|(event, offset)| event.offset == offset));
+                let mut reversed = everything(&store, Some(topic), Order::Descending, 10).await;
+                reversed.reverse();
+                assert_eq!(of_topic, reversed);
+            }
+            let found = store.find("b", "e1").await.unwrap().unwrap();
+            assert_eq!((&*found.event_id, found.offset), ("e1", 0));
+            assert_eq!(store.find("b", "e0").await.unwrap(), None);
+            assert_eq!(store.find("none", "e0").await.unwrap(), None);
+            let stats = store.stats().await.unwrap();
+            assert_eq!(stats.totals.unique_processed, sent as u64);
+            assert_eq!(stats.topics, topics);
+            let rounds = round as u64 + 1;
+            assert_eq!(stats.totals.conflicts, rounds);
+            assert_eq!(stats.totals.duplicate_dropped, rounds + 300 * (0..=round as u64).sum::<u64>());
+        });
+        if round % 2 == 0 {
+            store.close().unwrap();
+        }
+        drop(store);
+        let report =
+            verify::verify(&options(dir.path(), 1), &seams(Arc::clone(indexes)), &|_, _| ()).unwrap();
+        assert_eq!(report.faults, Vec::<String>::new());
+        assert_eq!(report.events, sent as u64);
+        if round == 3 {
+            verify::rebuild(&options(dir.path(), 1), &seams(Arc::clone(indexes)), &|_, _| ()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn events_are_stored_once_and_read_back_through_restarts_with_sled() {
+    let indexes: Arc<dyn Indexes> = Arc::new(SledIndexes::default());
+    through_restarts(&indexes);
+}
+
+#[test]
+fn events_are_stored_once_and_read_back_through_restarts_with_the_model_index() {
+    let indexes: Arc<dyn Indexes> = Arc::new(MemoryIndexes::default());
+    through_restarts(&indexes);
+}

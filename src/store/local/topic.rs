@@ -1,0 +1,236 @@
+//! Topics: what is durable of each, and counts that wait to become so.
+//!
+//! Only the journal's writer changes what is durable. Workers add to the pending counts, which the writer takes along.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::codec::{CounterEntry, TopicEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Totals;
+
+/// One topic.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: Box<str>,
+    /// Keyed hash of the name.
+    pub(crate) hash: u128,
+    /// Its number in this process, from 0.
+    pub(crate) number: u32,
+    next_offset: AtomicU64,
+    duplicates: AtomicU64,
+    conflicts: AtomicU64,
+    first_received_at: AtomicI64,
+    last_received_at: AtomicI64,
+    pending_duplicates: AtomicU64,
+    pending_conflicts: AtomicU64,
+    is_pending: AtomicBool,
+}
+
+/// A topic's durable state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicFigures {
+    pub(crate) next_offset: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) first_received_at: i64,
+    pub(crate) last_received_at: i64,
+}
+
+impl Topic {
+    /// Offset of the next event to become durable.
+    pub(crate) fn next_offset(&self) -> u64 {
+        self.next_offset.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn figures(&self) -> TopicFigures {
+        TopicFigures {
+            next_offset: self.next_offset(),
+            duplicates: self.duplicates.load(Ordering::Acquire),
+            conflicts: self.conflicts.load(Ordering::Acquire),
+            first_received_at: self.first_received_at.load(Ordering::Acquire),
+            last_received_at: self.last_received_at.load(Ordering::Acquire),
+        }
+    }
+
+    /// Its entry in the table at the head of a generation.
+    pub(crate) fn entry(&self) -> TopicEntry<'_> {
+        let figures = self.figures();
+        TopicEntry {
+            counters: CounterEntry {
+                topic: self.name.as_bytes(),
+                duplicates: figures.duplicates,
+                conflicts: figures.conflicts,
+                rejected: 0,
+            },
+            next_offset: figures.next_offset,
+            first_received_at: figures.first_received_at,
+            last_received_at: figures.last_received_at,
+        }
+    }
+
+    /// Sets what a table says.
+    pub(crate) fn restore(&self, entry: &TopicEntry<'_>) {
+        self.next_offset.store(entry.next_offset, Ordering::Release);
+        self.duplicates.store(entry.counters.duplicates, Ordering::Release);
+        self.conflicts.store(entry.counters.conflicts, Ordering::Release);
+        self.first_received_at.store(entry.first_received_at, Ordering::Release);
+        self.last_received_at.store(entry.last_received_at, Ordering::Release);
+    }
+
+    /// `count` more events became durable.
+    pub(crate) fn add_events(&self, count: u64, received_at: i64) {
+        if self.next_offset.load(Ordering::Acquire) == 0 {
+            self.first_received_at.store(received_at, Ordering::Release);
+        }
+        self.last_received_at.store(received_at, Ordering::Release);
+        self.next_offset.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// These counts became durable.
+    pub(crate) fn add_counts(&self, duplicates: u64, conflicts: u64) {
+        self.duplicates.fetch_add(duplicates, Ordering::AcqRel);
+        self.conflicts.fetch_add(conflicts, Ordering::AcqRel);
+    }
+}
+
+/// Counts of one topic on their way to disk.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
+}
+
+/// All topics of a store, and the store's own counts.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    max: usize,
+    by_name: RwLock<BTreeMap<Box<str>, Arc<Topic>>>,
+    pending: Mutex<Vec<Arc<Topic>>>,
+    rejected: AtomicU64,
+    pending_rejected: AtomicU64,
+}
+
+impl Topics {
+    /// None yet, and as many as there may be.
+    pub(crate) fn new() -> Self {
+        Self {
+            max: usize::MAX,
+            by_name: RwLock::default(),
+            pending: Mutex::default(),
+            rejected: AtomicU64::new(0),
+            pending_rejected: AtomicU64::new(0),
+        }
+    }
+
+    /// From here on, only so many topics may be made.
+    pub(crate) fn limit(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The topic with this name, made if need be.
+    ///
+    /// # Errors
+    /// `NoSpace` if there are as many topics as there may be.
+    pub(crate) fn ensure(&self, name: &str, hash: u128) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.get(name) {
+            return Ok(topic);
+        }
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        if by_name.len() >= self.max && !by_name.contains_key(name) {
+            let message = format!(
+                "the store has {} topics, as many as it may: use fewer topics, or raise --topics-max",
+                by_name.len()
+            );
+            return Err(Error::new(ErrorKind::NoSpace, message));
+        }
+        let number = by_name.len() as u32;
+        let topic = by_name.entry(name.into()).or_insert_with(|| {
+            Arc::new(Topic {
+                name: name.into(),
+                hash,
+                number,
+                next_offset: AtomicU64::new(0),
+                duplicates: AtomicU64::new(0),
+                conflicts: AtomicU64::new(0),
+                first_received_at: AtomicI64::new(0),
+                last_received_at: AtomicI64::new(0),
+                pending_duplicates: AtomicU64::new(0),
+                pending_conflicts: AtomicU64::new(0),
+                is_pending: AtomicBool::new(false),
+            })
+        });
+        Ok(Arc::clone(topic))
+    }
+
+    /// All topics, sorted by name, from behind `after` on.
+    pub(crate) fn sorted(&self, after: Option<&str>) -> Vec<Arc<Topic>> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, topic)| Arc::clone(topic)).collect()
+    }
+
+    /// Durable totals.
+    pub(crate) fn totals(&self) -> Totals {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = Totals { rejected: self.rejected(), ..Totals::default() };
+        for topic in by_name.values() {
+            let figures = topic.figures();
+            totals.unique_processed += figures.next_offset;
+            totals.duplicate_dropped += figures.duplicates;
+            totals.conflicts += figures.conflicts;
+        }
+        totals
+    }
+
+    /// Counts dropped events of `topic`; durable with the next frame.
+    pub(crate) fn count(&self, topic: &Arc<Topic>, duplicates: u64, conflicts: u64) {
+        topic.pending_duplicates.fetch_add(duplicates, Ordering::AcqRel);
+        topic.pending_conflicts.fetch_add(conflicts, Ordering::AcqRel);
+        if !topic.is_pending.swap(true, Ordering::AcqRel) {
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(topic));
+        }
+    }
+
+    /// Counts refused events; durable with the next frame.
+    pub(crate) fn count_rejected(&self, events: u64) {
+        self.pending_rejected.fetch_add(events, Ordering::AcqRel);
+    }
+
+    /// Whether counts wait.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending_rejected.load(Ordering::Acquire) > 0
+            || !self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes the counts that wait, to write them.
+    pub(crate) fn take_pending(&self) -> (Vec<Pending>, u64) {
+        let topics = mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let counts = topics.into_iter().map(|topic| {
+            // First the mark: what is counted from here on puts the topic on the list again.
+            topic.is_pending.store(false, Ordering::Release);
+            let duplicates = topic.pending_duplicates.swap(0, Ordering::AcqRel);
+            let conflicts = topic.pending_conflicts.swap(0, Ordering::AcqRel);
+            Pending { topic, duplicates, conflicts }
+        });
+        (counts.collect(), self.pending_rejected.swap(0, Ordering::AcqRel))
+    }
+
+    /// Refused events, durable.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Acquire)
+    }
+
+    /// So many more refused events became durable.
+    pub(crate) fn add_rejected(&self, events: u64) {
+        self.rejected.fetch_add(events, Ordering::AcqRel);
+    }
+}

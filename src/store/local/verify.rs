@@ -1,0 +1,364 @@
+//! Work on a store that no process serves: proving that journal, indexes, filters and counters agree, and making the
+//! indexes anew.
+//!
+//! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the truth: everything
+//! else is compared with it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checkpoint::INDEX;
+use super::frame::{Block, Chain, FrameReader, unreadable};
+use super::hash::Secret;
+use super::manifest::{Closed, Entry, Manifest, folder};
+use super::open_files::{FileCache, OPEN_FILES_MAX};
+use super::recovery::follows;
+use super::seal::{JournalContent, Place};
+use super::space::JOURNAL;
+use super::{Options, Seams, take_lock};
+use crate::codec::{BlockKind, Claim, SealedClaim};
+use crate::disk::{Disk, Open};
+use crate::error::{During, Error, ErrorKind, Result};
+
+/// What was looked at, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Generations.
+    pub generations: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Bytes of journal.
+    pub bytes: u64,
+    /// What is wrong, a sentence each. Empty: all agree.
+    pub faults: Vec<String>,
+}
+
+/// Is told how many bytes of journal are done, of how many.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+/// Proves that all parts of the store agree with its journal.
+///
+/// # Errors
+/// `Locked`, `Unusable`; `Corrupt` if MANIFEST is; `Io`. Anything else that is wrong is in the report.
+pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
+    let (_lock, manifest) = open(options, &*seams.disk)?;
+    let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
+    let mut check = Check {
+        options,
+        seams,
+        files,
+        store_id: manifest.store_id(),
+        secret: Secret::new(manifest.secret()),
+        topics: HashMap::new(),
+        rejected: 0,
+        report: Report::default(),
+    };
+    let total = journal_bytes(options, &*seams.disk, &manifest);
+    for entry in &manifest.generations {
+        // A file that is missing or can't be read is a fault as well: the other generations are still looked at.
+        if let Err(e) = check.generation(entry, &manifest) {
+            check.report.faults.push(e.to_string());
+        }
+        progress(check.report.bytes, total);
+    }
+    Ok(check.report)
+}
+
+/// Makes the maps and filters of all sealed generations anew from their journals, and drops the live index, which the
+/// next start makes anew.
+///
+/// # Errors
+/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if a journal is damaged.
+pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
+    let disk = &seams.disk;
+    let (_lock, mut manifest) = open(options, &**disk)?;
+    let files = FileCache::new(Arc::clone(disk), OPEN_FILES_MAX);
+    let total = journal_bytes(options, &**disk, &manifest);
+    let mut report = Report::default();
+    if let Some(clean) = &mut manifest.clean {
+        clean.covered = None;
+    }
+    manifest.write(&**disk, &options.data_dir)?;
+    let secret = Secret::new(manifest.secret());
+    for entry in &manifest.generations {
+        seams.indexes.remove(&folder(&options.data_dir, entry.id).join(INDEX))?;
+        report.generations += 1;
+        if let Some(closed) = entry.closed {
+            if entry.sealed {
+                let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
+                place.build()?;
+            }
+            report.events += closed.events;
+            report.bytes += closed.end;
+        }
+        progress(report.bytes, total);
+    }
+    Ok(report)
+}
+
+fn open(options: &Options, disk: &dyn Disk) -> Result<(Box<dyn std::any::Any + Send + Sync>, Manifest)> {
+    let none = || {
+        let message = format!("there is no store in {}", options.data_dir.display());
+        Error::new(ErrorKind::Unusable, message)
+    };
+    if !disk.exists(&options.data_dir) {
+        return Err(none());
+    }
+    let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(none)?;
+    let lock = take_lock(options, disk)?;
+    Ok((lock, manifest))
+}
+
+fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manifest) -> u64 {
+    let length = |entry: &Entry| match entry.closed {
+        Some(closed) => closed.end,
+        None => {
+            let path = folder(&options.data_dir, entry.id).join(JOURNAL);
+            disk.open(&path, Open::Read).and_then(|file| file.len()).unwrap_or(0)
+        }
+    };
+    manifest.generations.iter().map(length).sum()
+}
+
+fn place<'a>(
+    options: &'a Options,
+    seams: &'a Seams,
+    files: &'a Arc<FileCache>,
+    manifest: &Manifest,
+    secret: &'a Secret,
+    (entry, closed): (&'a Entry, Closed),
+) -> Place<'a> {
+    let (data_dir, store_id) = (&options.data_dir, manifest.store_id());
+    Place { disk: &seams.disk, files, data_dir, store_id, secret, entry, closed }
+}
+
+/// What a topic must have next, as the journal has told so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Expected {
+    next_offset: u64,
+    duplicates: u64,
+    conflicts: u64,
+}
+
+struct Check<'a> {
+    options: &'a Options,
+    seams: &'a Seams,
+    files: Arc<FileCache>,
+    store_id: [u8; 16],
+    secret: Secret,
+    topics: HashMap<Box<[u8]>, Expected>,
+    rejected: u64,
+    report: Report,
+}
+
+impl Check<'_> {
+    fn generation(&mut self, entry: &Entry, manifest: &Manifest) -> Result<()> {
+        self.report.generations += 1;
+        let found = self.journal(entry)?;
+        self.report.events += found.events;
+        self.report.bytes += found.end;
+        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        match entry.closed {
+            Some(closed) if closed != found => {
+                return Err(Error::corrupt(&path, found.end, "it does not hold what MANIFEST says"));
+            }
+            None if found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end) => {
+                return Err(Error::corrupt(&path, found.end, "no valid frame, and a durable one was here"));
+            }
+            _ => {}
+        }
+        let secret = self.secret;
+        let place = place(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
+        let content = place.read_journal()?;
+        if entry.sealed {
+            return place.compare(content);
+        }
+        match manifest.clean {
+            Some(clean) if clean.covered.is_some() && entry.closed.is_none() => self.index(entry, &path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a journal with every check there is: the chain of frames, offsets, the topic table against what was
+    /// counted before.
+    fn journal(&mut self, entry: &Entry) -> Result<Closed> {
+        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let file = self.seams.disk.open(&path, Open::Read).during("open", &path)?;
+        let mut reader = FrameReader::new(file, entry.nonce);
+        let mut chain = Chain {
+            store_id: self.store_id,
+            nonce: entry.nonce,
+            sequence: entry.first_frame,
+            first_event: entry.first_event,
+            at: 0,
+            durable_through: 0,
+            previous_crc: 0,
+        };
+        let (mut received, mut sum) = (None, 0u64);
+        while entry.closed.is_none_or(|closed| chain.at < closed.end)
+            && let Some(frame) = reader.frame(chain.at, &path)?
+            && follows(&frame.header, &chain)
+        {
+            for block in frame.blocks() {
+                self.block(&block, &path, entry.first_frame == 1, &mut sum)?;
+            }
+            if frame.header.events > 0 {
+                let (min, max) = received.unwrap_or((frame.header.received_min, frame.header.received_max));
+                received = Some((min.min(frame.header.received_min), max.max(frame.header.received_max)));
+            }
+            chain.sequence += 1;
+            chain.first_event += u64::from(frame.header.events);
+            chain.at = frame.end();
+            chain.previous_crc = frame.header.crc;
+        }
+        let mut from = chain.at + 1;
+        while entry.closed.is_none()
+            && let Some(header) = reader.next_header(from, &path)?
+        {
+            if header.durable_through >= chain.sequence {
+                return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
+            }
+            from = header.at + 1;
+        }
+        let (received_min, received_max) = received.unwrap_or_default();
+        Ok(Closed {
+            end: chain.at,
+            last_frame: chain.sequence - 1,
+            events: chain.first_event - entry.first_event,
+            claims_sum: sum,
+            received_min,
+            received_max,
+        })
+    }
+
+    fn block(&mut self, block: &Block<'_>, path: &Path, is_first: bool, sum: &mut u64) -> Result<()> {
+        let bad = |what: &str| Err(Error::corrupt(path, block.at, what));
+        match block.kind {
+            BlockKind::Events => {
+                let (head, events) = block.events().map_err(|e| unreadable(path, block.at, e))?;
+                let topic = self.topics.entry(head.topic.into()).or_default();
+                if topic.next_offset != head.first_offset {
+                    return bad("the offsets of its topic have a gap");
+                }
+                topic.next_offset += u64::from(block.count);
+                for event in events {
+                    let event = event.map_err(|e| unreadable(path, block.at, e))?;
+                    *sum = sum.wrapping_add(self.secret.event(head.topic, event.event_id) as u64);
+                }
+            }
+            BlockKind::Counters => {
+                for entry in block.counters() {
+                    let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
+                    self.rejected += entry.rejected;
+                    if !entry.topic.is_empty() {
+                        let topic = self.topics.entry(entry.topic.into()).or_default();
+                        topic.duplicates += entry.duplicates;
+                        topic.conflicts += entry.conflicts;
+                    }
+                }
+            }
+            BlockKind::Topics => {
+                for entry in block.topics() {
+                    let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
+                    let (counters, next_offset) = (entry.counters, entry.next_offset);
+                    if counters.topic.is_empty() {
+                        if counters.rejected != self.rejected {
+                            return bad("the topic table does not have the counts of the generation before");
+                        }
+                        continue;
+                    }
+                    let (duplicates, conflicts) = (counters.duplicates, counters.conflicts);
+                    let told = Expected { next_offset, duplicates, conflicts };
+                    let known = self.topics.get(counters.topic).copied().unwrap_or_default();
+                    if told != known && !is_first {
+                        return bad("the topic table does not have the counts of the generation before");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the live index of a store that was stopped cleanly with the journal.
+    fn index(&self, entry: &Entry, path: &Path) -> Result<()> {
+        let dir = folder(&self.options.data_dir, entry.id).join(INDEX);
+        let corrupt = |what: &str| Err(Error::corrupt(&dir, 0, what));
+        let index = self.seams.indexes.open(&dir)?;
+        let file = self.seams.disk.open(path, Open::Read).during("open", path)?;
+        let mut reader = FrameReader::new(file, entry.nonce);
+        let (mut at, mut claims, mut blocks) = (0, 0u64, 0u64);
+        while let Some(frame) = reader.frame(at, path)? {
+            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+                let (head, events) = block.events().map_err(|e| unreadable(path, block.at, e))?;
+                for (event, offset) in events.zip(head.first_offset..) {
+                    let event = event.map_err(|e| unreadable(path, block.at, e))?;
+                    let key = [head.topic, b"\0", event.event_id].concat();
+                    let same = |claim: &Claim| {
+                        claim.offset == offset
+                            && claim.digest == event.digest
+                            && claim.received_at == head.received_at
+                    };
+                    if !index.claim(&key)?.as_ref().is_some_and(same) {
+                        return corrupt("it does not have the claim of an event in the journal");
+                    }
+                    claims += 1;
+                }
+                let found = index.block_at_or_before(head.topic, head.first_offset)?;
+                if !found.is_some_and(|(first, place)| first == head.first_offset && place.at == block.at) {
+                    return corrupt("it does not have a block of the journal");
+                }
+                blocks += 1;
+            }
+            at = frame.end();
+        }
+        let (mut in_index, mut blocks_in_index) = (0u64, 0u64);
+        index.for_each_claim(&mut |_, _| {
+            in_index += 1;
+            Ok(())
+        })?;
+        index.for_each_block(&mut |_, _, _| {
+            blocks_in_index += 1;
+            Ok(())
+        })?;
+        drop(index);
+        self.seams.indexes.sync(&dir)?;
+        if (in_index, blocks_in_index) != (claims, blocks) {
+            return corrupt("it has more claims or blocks than the journal");
+        }
+        Ok(())
+    }
+}
+
+impl Place<'_> {
+    /// Compares the maps and the filter with the journal's content.
+    fn compare(&self, mut content: JournalContent) -> Result<()> {
+        let (maps, filter) = self.open()?;
+        let corrupt = |what: &str| Err(Error::corrupt(&folder(self.data_dir, self.entry.id), 0, what));
+        content.claims.sort_unstable_by_key(|(hash, _)| *hash);
+        content.blocks.sort_unstable_by_key(|(key, _)| *key);
+        let mut claims = content.claims.iter();
+        let mut same = true;
+        maps.each_claim(&mut |hash, claim: SealedClaim| {
+            same &= claims.next().is_some_and(|expected| *expected == (hash, claim));
+        })?;
+        if !same || claims.next().is_some() {
+            return corrupt("its claims are not those of the journal; run `sekali rebuild`");
+        }
+        let mut blocks = content.blocks.iter();
+        maps.each_block(&mut |key, place| {
+            same &= blocks.next().is_some_and(|expected| *expected == (key, place));
+        })?;
+        let mut frames = content.frames.iter();
+        maps.each_frame(&mut |first, place| {
+            same &= frames.next().is_some_and(|expected| *expected == (first, place));
+        })?;
+        if !same || blocks.next().is_some() || frames.next().is_some() {
+            return corrupt("its blocks or frames are not those of the journal; run `sekali rebuild`");
+        }
+        if content.claims.iter().any(|(hash, _)| !filter.contains(*hash)) {
+            return corrupt("its filter forgets an event; run `sekali rebuild`");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! A worker: sole owner of its topics, it decides what becomes of an event.
+//!
+//! ```text
+//! event ─> recent claims, tables (RAM) ─> filters of sealed generations: a "no" is final
+//!            │ fingerprint known             │ maybe
+//!            └> sled of the open generation  └> claims maps, newest first
+//! found: duplicate or conflict │ not found: next offset of its topic, claim remembered, event encoded
+//! ```
+//! It drains what is queued into one group, and hands the group to the journal's writer. A group of known events only,
+//! all of them durable, is answered at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::{mpsc as queue, oneshot};
+
+use super::claims::{Known, Lookup, Tables};
+use super::core::Core;
+use super::filter::FilterSet;
+use super::journal::{EventsBlock, Group, Message, Reply};
+use super::topic::Topic;
+use crate::clock::Timestamp;
+use crate::codec::{
+    BLOCK_BYTES, BlockHeader, BlockKind, EventRecord, EventsHead, FixedRecord, FrameHeader, RECORD_BYTES_MAX,
+    encode_varied,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Batch, EventRef};
+use crate::limits::TOPIC_BYTES_MAX;
+use crate::store::{Outcome, Status};
+
+/// A group takes no further request once it has so many bytes.
+const GROUP_BYTES: u64 = 1 << 20;
+/// Most that an event's record takes beside its fields, a block of its own included.
+const EVENT_OVERHEAD_BYTES: u64 = (2 * BlockHeader::BYTES + TOPIC_BYTES_MAX + 64) as u64;
+/// A request goes on in a further job behind so many bytes.
+pub(crate) const JOB_BYTES: u64 = 1 << 20;
+/// Most bytes of a group.
+pub(crate) const GROUP_BYTES_MAX: usize =
+    (GROUP_BYTES + JOB_BYTES + EVENT_OVERHEAD_BYTES) as usize + RECORD_BYTES_MAX;
+/// Requests that may wait for one worker.
+pub(crate) const QUEUE_REQUESTS_MAX: usize = 4_096;
+
+/// An event of a request, with its hashes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    /// Its place in the batch.
+    pub(crate) index: u32,
+    pub(crate) event: u128,
+    pub(crate) topic: u128,
+}
+
+/// What a worker is asked.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Decide these events of a batch.
+    Append {
+        /// The request's events.
+        batch: Arc<Batch>,
+        /// Those of this worker's topics, in the order of the batch.
+        items: Vec<Item>,
+        /// Gets an outcome for each item.
+        reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    },
+    /// Where is this event?
+    Find {
+        /// `topic \0 event_id`, and where the id begins.
+        key: (Vec<u8>, usize),
+        /// Its keyed hash.
+        hash: u128,
+        /// Gets the offset, once the event is durable.
+        reply: oneshot::Sender<Result<Option<u64>>>,
+    },
+    /// Decide nothing more.
+    Stop,
+}
+
+/// A topic as its owner knows it.
+#[derive(Debug)]
+struct OwnTopic {
+    topic: Arc<Topic>,
+    /// Offset of the next event, decided or durable.
+    next_offset: u64,
+    /// Its open block in the group.
+    block: Option<usize>,
+    duplicates: u64,
+    conflicts: u64,
+}
+
+/// A block that is being filled.
+#[derive(Debug)]
+struct OpenBlock {
+    topic: usize,
+    first_offset: u64,
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+/// The worker's state.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    core: Arc<Core>,
+    jobs: queue::Receiver<Job>,
+    journal: SyncSender<Message>,
+    tables: Tables,
+    topics: Vec<OwnTopic>,
+    by_hash: HashMap<u128, usize>,
+    blocks: Vec<OpenBlock>,
+    /// Topics of the group with counts.
+    counted: Vec<usize>,
+    received_at: Timestamp,
+    /// The filters of sealed generations as they were when the group began; a generation that was sealed since is
+    /// still in the tables.
+    filters: Arc<FilterSet>,
+    /// Something in the group waits for a commit.
+    must_commit: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        jobs: queue::Receiver<Job>,
+        journal: mpsc::SyncSender<Message>,
+        tables: Tables,
+    ) -> Self {
+        let filters = core.filters.view();
+        Self {
+            core,
+            filters,
+            jobs,
+            journal,
+            tables,
+            topics: Vec::new(),
+            by_hash: HashMap::new(),
+            blocks: Vec::new(),
+            counted: Vec::new(),
+            received_at: Timestamp::default(),
+            must_commit: false,
+        }
+    }
+
+    /// The thread.
+    pub(crate) fn run(mut self) {
+        while let Some(job) = self.jobs.blocking_recv() {
+            // In this order: what the tables forget is in the filters.
+            self.tables.settle();
+            self.filters = self.core.filters.view();
+            match job {
+                Job::Append { batch, items, reply } => {
+                    if !self.group(&batch, &items, reply) {
+                        return;
+                    }
+                }
+                Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
+                Job::Stop => return,
+            }
+        }
+    }
+
+    /// Decides one request and what else is queued; false to stop.
+    fn group(&mut self, batch: &Batch, items: &[Item], reply: oneshot::Sender<Result<Vec<Outcome>>>) -> bool {
+        self.core.lag.wait_below(self.core.lag_max(), &self.core.failure);
+        self.received_at = self.core.clock.now();
+        self.must_commit = false;
+        let (mut replies, mut reserved) = (Vec::new(), 0);
+        let mut goes_on = true;
+        self.decide(batch, items, reply, &mut replies, &mut reserved);
+        while reserved < GROUP_BYTES {
+            match self.jobs.try_recv() {
+                Ok(Job::Append { batch, items, reply }) => {
+                    self.decide(&batch, &items, reply, &mut replies, &mut reserved);
+                }
+                Ok(Job::Find { key, hash, reply }) => _ = reply.send(self.find(&key, hash)),
+                Ok(Job::Stop) => {
+                    goes_on = false;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.finish(replies, reserved);
+        goes_on
+    }
+
+    /// Decides one request's events.
+    fn decide(
+        &mut self,
+        batch: &Batch,
+        items: &[Item],
+        to: oneshot::Sender<Result<Vec<Outcome>>>,
+        replies: &mut Vec<Reply>,
+        reserved: &mut u64,
+    ) {
+        let bytes = items.iter().map(|item| record_bytes(&batch.get(item.index as usize))).sum::<u64>()
+            + FrameHeader::BYTES as u64;
+        if let Err(e) = self.core.space.reserve(bytes) {
+            // Nothing of it was decided, so nothing is waited for.
+            _ = to.send(Err(e));
+            return;
+        }
+        *reserved += bytes;
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut answer = Ok(());
+        for item in items {
+            match self.decide_event(&batch.get(item.index as usize), item) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(e) => {
+                    answer = Err(e);
+                    break;
+                }
+            }
+        }
+        replies.push(Reply { to, answer: answer.map(|()| outcomes) });
+    }
+
+    fn decide_event(&mut self, event: &EventRef<'_>, item: &Item) -> Result<Outcome> {
+        let topic = self.topic(event.topic, item.topic)?;
+        if let Some(known) = self.known(event, item.event)? {
+            let status = if known.digest == event.digest { Status::Duplicate } else { Status::Conflict };
+            let own = &mut self.topics[topic];
+            if own.duplicates == 0 {
+                self.counted.push(topic);
+            }
+            own.duplicates += 1;
+            own.conflicts += u64::from(status == Status::Conflict);
+            return Ok(Outcome { status, offset: known.offset, first_seen: Timestamp(known.received_at) });
+        }
+        let offset = self.encode(topic, event);
+        let known = Known { offset, digest: event.digest, received_at: self.received_at.0 };
+        self.tables.insert(item.event, event.topic, event.event_id, known);
+        self.must_commit = true;
+        Ok(Outcome { status: Status::Stored, offset, first_seen: self.received_at })
+    }
+
+    /// What is known of an event, wherever it is. Marks the group if that is not durable yet.
+    fn known(&mut self, event: &EventRef<'_>, hash: u128) -> Result<Option<Known>> {
+        let (known, frame) = self.look_up(hash, event.topic, event.event_id)?;
+        if known.is_some() && !self.is_durable(frame) {
+            // A duplicate may rest on a claim of this same commit.
+            self.must_commit = true;
+        }
+        Ok(known)
+    }
+
+    fn is_durable(&self, frame: Option<u64>) -> bool {
+        frame.is_some_and(|frame| frame <= self.core.durable.load(Ordering::Acquire))
+    }
+
+    /// What is known of an event, and the frame that holds it (`None`: not in a frame yet).
+    fn look_up(&self, hash: u128, topic: &[u8], event_id: &[u8]) -> Result<(Option<Known>, Option<u64>)> {
+        match self.tables.lookup(hash, topic, event_id) {
+            Lookup::Recent { known, frame } => return Ok((Some(known), frame)),
+            Lookup::Indexed(generation) => {
+                let key = || [topic, b"\0", event_id].concat();
+                if let Some(known) = generation.claim(hash, key)? {
+                    return Ok((Some(known), Some(0)));
+                }
+            }
+            Lookup::Absent => {}
+        }
+        for id in self.filters.candidates(hash) {
+            let Some(generation) = self.core.generation(id) else { continue };
+            if let Some(known) = generation.claim(hash, Vec::new)? {
+                return Ok((Some(known), Some(0)));
+            }
+        }
+        Ok((None, Some(0)))
+    }
+
+    fn find(&self, (key, id_at): &(Vec<u8>, usize), hash: u128) -> Result<Option<u64>> {
+        let (topic, event_id) = (&key[..*id_at - 1], &key[*id_at..]);
+        let (known, frame) = self.look_up(hash, topic, event_id)?;
+        Ok(known.filter(|_| self.is_durable(frame)).map(|known| known.offset))
+    }
+
+    /// The place of a topic in `topics`.
+    fn topic(&mut self, name: &[u8], hash: u128) -> Result<usize> {
+        if let Some(&at) = self.by_hash.get(&hash) {
+            return Ok(at);
+        }
+        let text =
+            std::str::from_utf8(name).map_err(|_| Error::new(ErrorKind::Io, "a topic is not UTF-8"))?;
+        let topic = self.core.topics.ensure(text, hash)?;
+        let next_offset = topic.next_offset();
+        let own = OwnTopic { topic, next_offset, block: None, duplicates: 0, conflicts: 0 };
+        self.topics.push(own);
+        self.by_hash.insert(hash, self.topics.len() - 1);
+        Ok(self.topics.len() - 1)
+    }
+
+    /// Appends a fresh event to its topic's block; returns its offset.
+    fn encode(&mut self, topic: usize, event: &EventRef<'_>) -> u64 {
+        let own = &mut self.topics[topic];
+        let offset = own.next_offset;
+        own.next_offset += 1;
+        let at = match own.block {
+            Some(at) if self.blocks[at].bytes.len() < BLOCK_BYTES => at,
+            _ => {
+                let mut bytes = Vec::with_capacity(1_024);
+                bytes.resize(BlockHeader::BYTES, 0);
+                let (name, received_at) = (own.topic.name.as_bytes(), self.received_at.0);
+                encode_varied(&EventsHead { topic: name, first_offset: offset, received_at }, &mut bytes);
+                self.blocks.push(OpenBlock { topic, first_offset: offset, count: 0, bytes });
+                own.block = Some(self.blocks.len() - 1);
+                self.blocks.len() - 1
+            }
+        };
+        let block = &mut self.blocks[at];
+        let record = EventRecord {
+            digest: event.digest,
+            event_id: event.event_id,
+            timestamp: event.timestamp,
+            source: event.source,
+            payload: event.payload,
+        };
+        encode_varied(&record, &mut block.bytes);
+        block.count += 1;
+        offset
+    }
+
+    /// Counts, and answers or hands on.
+    fn finish(&mut self, replies: Vec<Reply>, reserved: u64) {
+        for topic in self.counted.drain(..) {
+            let own = &mut self.topics[topic];
+            let (duplicates, conflicts) =
+                (std::mem::take(&mut own.duplicates), std::mem::take(&mut own.conflicts));
+            self.core.topics.count(&own.topic, duplicates, conflicts);
+        }
+        if !self.must_commit {
+            self.core.space.settle(reserved, None);
+            replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
+            return;
+        }
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for OpenBlock { topic, first_offset, count, mut bytes } in self.blocks.drain(..) {
+            let own = &mut self.topics[topic];
+            own.block = None;
+            let header = BlockHeader::of(BlockKind::Events, count, &bytes[BlockHeader::BYTES..]).encoded();
+            bytes[..BlockHeader::BYTES].copy_from_slice(&header);
+            blocks.push(EventsBlock { topic: Arc::clone(&own.topic), first_offset, count, bytes });
+        }
+        let claims = self.tables.finish_group();
+        if let Some(fresh) = claims.as_ref().and_then(|set| set.with(super::claims::Claims::len)) {
+            self.core.lag.add(fresh as u64);
+        }
+        let group = Group { blocks, claims, received_at: self.received_at.0, replies, reserved };
+        if let Err(mpsc::SendError(Message::Group(group))) = self.journal.send(Message::Group(group)) {
+            for reply in group.replies {
+                _ = reply.to.send(Err(self.core.failure.unsure()));
+            }
+        }
+    }
+}
+
+/// Most bytes that an event takes in a frame.
+pub(crate) fn record_bytes(event: &EventRef<'_>) -> u64 {
+    let fields = event.event_id.len()
+        + event.timestamp.len()
+        + event.source.len()
+        + event.payload.len()
+        + event.digest.len();
+    fields as u64 + EVENT_OVERHEAD_BYTES
+}
