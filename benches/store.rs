@@ -1,0 +1,192 @@
+//! The whole path of an event in process, and its parts, each beside a reference so that a ratio can be read.
+//!
+//! `append`: batches of 100 events through the local store, 16 in flight. Its reference writes the same bytes to a file
+//! with one fdatasync a 1,600 events, and knows ids in a `HashSet`: the least that a durable inbox must do.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sekali::clock::SystemClock;
+use sekali::codec::{EventRecord, decode_varied, encode_varied};
+use sekali::disk::SystemDisk;
+use sekali::event::{Batch, BatchBuilder};
+use sekali::store::EventStore;
+use sekali::store::local::index::SledIndexes;
+use sekali::store::local::{Local, Options, Seams};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BATCH: usize = 100;
+const IN_FLIGHT: usize = 16;
+const PAYLOAD: &str = r#"{"amount": 1250, "currency": "EUR", "customer": "c-18342", "items": [{"sku": "A-1", "n": 2}], "note": "as agreed"}"#;
+
+/// Events with ids that never repeat, 40 % of them sent again.
+struct Workload {
+    random: fastrand::Rng,
+    sent: Vec<(u8, u128)>,
+}
+
+impl Workload {
+    fn new() -> Self {
+        Self { random: fastrand::Rng::with_seed(7), sent: Vec::new() }
+    }
+
+    fn batch(&mut self) -> Batch {
+        let mut body = String::new();
+        let mut ids = Vec::new();
+        for _ in 0..BATCH {
+            let (topic, id) = if !self.sent.is_empty() && self.random.u8(..) < 102 {
+                self.sent[self.sent.len() - 1 - self.random.usize(..self.sent.len().min(100_000))]
+            } else {
+                let fresh = (self.random.u8(..64), self.random.u128(..));
+                self.sent.push(fresh);
+                fresh
+            };
+            let start = body.len();
+            body.push_str(&format!("topic-{topic:02}{id:032x}"));
+            ids.push(start..body.len());
+        }
+        let body = Bytes::from(body);
+        let mut builder = BatchBuilder::new(body.clone());
+        for id in ids {
+            let text = std::str::from_utf8(&body[id]).unwrap_or_default();
+            let (topic, id) = text.split_at(8);
+            let _ = builder.push(topic, id, "2026-11-22T10:00:00.123456+00:00", "checkout-service", PAYLOAD);
+        }
+        builder.finish()
+    }
+}
+
+fn append(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append");
+    group.throughput(Throughput::Elements((BATCH * IN_FLIGHT) as u64)).sample_size(10);
+    group.measurement_time(Duration::from_secs(8));
+
+    let Ok(dir) = tempfile::tempdir_in(".") else { return };
+    let options = Options {
+        data_dir: dir.path().to_path_buf(),
+        must_exist: false,
+        workers: 2,
+        generation_events: 1_000_000,
+        generation_bytes: 512 << 20,
+        topics_max: 1_000,
+    };
+    let seams = Seams {
+        disk: Arc::new(SystemDisk),
+        clock: Arc::new(SystemClock),
+        indexes: Arc::new(SledIndexes::default()),
+    };
+    let Ok(store) = Local::open(&options, seams) else { return };
+    let store = Arc::new(store);
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() else {
+        return;
+    };
+    let mut workload = Workload::new();
+    group.bench_function("local store", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let batches: Vec<Batch> = (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch()).collect();
+            let batches = Arc::new(std::sync::Mutex::new(batches));
+            let begin = now();
+            runtime.block_on(async {
+                let tasks: Vec<_> = (0..IN_FLIGHT)
+                    .map(|_| {
+                        let (store, batches) = (Arc::clone(&store), Arc::clone(&batches));
+                        tokio::spawn(async move {
+                            while let Some(batch) = batches.lock().ok().and_then(|mut left| left.pop()) {
+                                if store.append(batch).await.is_err() {
+                                    return;
+                                }
+                            }
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    let _ = task.await;
+                }
+            });
+            begin.elapsed()
+        });
+    });
+    let _ = store.close();
+
+    let Ok(file) = File::create(dir.path().join("reference")) else { return };
+    let (mut at, mut known) = (0, HashSet::new());
+    group.bench_function("reference: file and set", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let batches: Vec<Batch> = (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch()).collect();
+            let begin = now();
+            for group in batches.chunks(IN_FLIGHT) {
+                let mut bytes = Vec::new();
+                for event in group.iter().flat_map(Batch::iter) {
+                    if known.insert([event.topic, event.event_id].concat()) {
+                        for field in [event.topic, event.event_id, event.timestamp, event.source, event.payload] {
+                            bytes.extend_from_slice(field);
+                        }
+                    }
+                }
+                let _ = file.write_all_at(&bytes, at).and_then(|()| file.sync_data());
+                at += bytes.len() as u64;
+            }
+            begin.elapsed()
+        });
+    });
+    group.finish();
+}
+
+fn parts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parts");
+    group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(2));
+    let id = "0123456789abcdef0123456789abcdef";
+    group.bench_function("check one event (digest included)", |bencher| {
+        let mut builder = BatchBuilder::new(Bytes::new());
+        bencher.iter(|| {
+            if builder.len() == 10_000 {
+                builder = BatchBuilder::new(Bytes::new());
+            }
+            builder.push("orders", id, "2026-11-22T10:00:00.123456+00:00", "checkout", PAYLOAD)
+        });
+    });
+    let record = EventRecord {
+        digest: [7; 16],
+        event_id: id.as_bytes(),
+        timestamp: b"2026-11-22T10:00:00.123456+00:00",
+        source: b"checkout",
+        payload: PAYLOAD.as_bytes(),
+    };
+    let mut bytes = Vec::new();
+    group.bench_function("encode one record", |bencher| {
+        bencher.iter(|| {
+            bytes.clear();
+            encode_varied(&record, &mut bytes);
+            bytes.len()
+        });
+    });
+    group.bench_function("reference: copy one record", |bencher| {
+        let from = bytes.clone();
+        let mut to = Vec::new();
+        bencher.iter(|| {
+            to.clear();
+            to.extend_from_slice(&from);
+            to.len()
+        });
+    });
+    group.bench_function("decode one record", |bencher| {
+        bencher.iter(|| decode_varied::<EventRecord<'_>>(&mut &bytes[..], "event").map(|event| event.payload.len()));
+    });
+    group.bench_function("checksum of one record", |bencher| bencher.iter(|| crc32c::crc32c(&bytes)));
+    group.finish();
+}
+
+#[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+criterion_group!(benches, parts, append);
+criterion_main!(benches);
