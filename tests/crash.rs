@@ -3,6 +3,8 @@
 //!
 //! A kill keeps the page cache: what was written but not synced survives it. See `power_cut.rs` for the rest.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
 mod support;
 
 use std::time::Duration;

@@ -5,10 +5,13 @@
 //! Needs root, loop devices, `mkfs.ext4` (`mkfs.xfs`) and `xfs_io` or `python3`. Where something is missing, the test
 //! says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
 mod support;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use support::checker::{check, expect_clean};
 use support::history::{Kind, Violation};
@@ -21,7 +24,10 @@ const CLIENTS: u64 = 8;
 const IMAGE_BYTES: u64 = 512 << 20;
 /// The XFS_IOC_GOINGDOWN call with XFS_FSOP_GOING_FLAGS_NOLOGFLUSH, which ext4 understands too.
 const SHUTDOWN_PY: &str = "import fcntl,os,struct,sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+at = os.open(sys.argv[1], os.O_RDONLY)
+print('armed', flush=True)
+sys.stdin.readline()
+fcntl.ioctl(at, 0x8004587d, struct.pack('I', 2))";
 /// A sync that does nothing and says it did.
 const NO_SYNC_C: &str =
     "int fsync(int f){return 0;} int fdatasync(int f){return 0;} int syncfs(int f){return 0;}
@@ -67,10 +73,34 @@ impl Volume {
         Ok(())
     }
 
-    /// From here on nothing reaches the image any more, and what was not synced never will.
-    fn cut(&self) -> Result<(), String> {
+    /// Puts a finger on the switch, so that the cut itself takes no time in which later syncs could cover up for
+    /// missing ones.
+    fn arm(&self) -> Result<Switch, String> {
         let at = self.at.to_string_lossy();
-        run("xfs_io", &["-x", "-c", "shutdown", &at]).or_else(|_| run("python3", &["-c", SHUTDOWN_PY, &at]))
+        let mut why = String::new();
+        for (program, args) in [("python3", vec!["-c", SHUTDOWN_PY, &at]), ("xfs_io", vec!["-x", &at])] {
+            let child = Command::new(program)
+                .args(args)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn();
+            match child {
+                Ok(mut child) => {
+                    if let (Some(out), "python3") = (child.stdout.as_mut(), program) {
+                        let mut armed = [0; 5];
+                        if out.read_exact(&mut armed).is_err() {
+                            why = "python3 cannot open the mount point".into();
+                            let _ = child.wait();
+                            continue;
+                        }
+                    }
+                    return Ok(Switch(child));
+                }
+                Err(e) => why = format!("{program} cannot be run: {e}"),
+            }
+        }
+        Err(why)
     }
 
     /// Whether the cut happened: nothing can be written any more.
@@ -78,6 +108,28 @@ impl Volume {
         std::fs::write(self.at.join("alive"), "x")
             .and_then(|()| std::fs::File::open(&self.at)?.sync_all())
             .is_err()
+    }
+}
+
+/// A process that waits for a line to shut the file system down.
+struct Switch(Child);
+
+impl Switch {
+    /// From here on nothing reaches the image any more, and what was not synced never will.
+    fn cut(mut self) -> Result<(), String> {
+        let line = self.0.stdin.take().ok_or("no switch")?.write_all(b"shutdown\n");
+        let status = self.0.wait();
+        match (line, status) {
+            (Ok(()), Ok(status)) if status.success() => Ok(()),
+            other => Err(format!("the shutdown failed: {other:?}")),
+        }
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -94,7 +146,7 @@ impl Drop for Volume {
 fn volume(what: &str, mkfs: &[&str]) -> Option<Volume> {
     // Tried on a volume of its own: what this machine lacks must not look like a fault of the store.
     let tried = Volume::new(mkfs).and_then(|volume| {
-        volume.cut()?;
+        volume.arm()?.cut()?;
         if volume.dead() { Ok(()) } else { Err("the file system goes on after its shutdown".into()) }
     });
     match tried.and_then(|()| Volume::new(mkfs)) {
@@ -122,6 +174,7 @@ fn round(
         server.terminate();
         return Ok((violations, server.log()));
     };
+    let switch = volume.arm()?;
     let run = workload.start(addr, CLIENTS);
     assert!(
         run.acknowledged(requests),
@@ -129,7 +182,8 @@ fn round(
         server.log()
     );
     let unknown = workload.history(|history| history.tally.unknown);
-    volume.cut()?;
+    run.ignore_answers();
+    switch.cut()?;
     assert!(volume.dead(), "the power was not cut");
     // It may have ended by itself already, as its syncs fail now.
     let log = server.log();

@@ -164,13 +164,13 @@ impl History {
                     self.violate(Kind::StoredTwice, format!("{key} was answered as stored a second time"));
                 }
                 self.is(key, digest);
-                self.at(key, place);
+                self.at(key, &place);
             }
             Answer::Duplicate(place) => {
                 life.dropped += 1;
                 self.tally.duplicates += 1;
                 self.is(key, digest);
-                self.at(key, place);
+                self.at(key, &place);
             }
             Answer::Conflict(place) => {
                 life.dropped += 1;
@@ -183,7 +183,7 @@ impl History {
                         format!("{key}: the stored payload was answered with a conflict"),
                     );
                 }
-                self.at(key, place);
+                self.at(key, &place);
             }
         }
     }
@@ -197,7 +197,7 @@ impl History {
         if tried {
             self.is(key, seen.digest);
         }
-        self.at(key, Place { offset: seen.offset, first_seen: seen.received_at.clone() });
+        self.at(key, &Place { offset: seen.offset, first_seen: seen.received_at.clone() });
         self.touched.insert(key.clone());
     }
 
@@ -241,7 +241,7 @@ impl History {
         }
     }
 
-    fn at(&mut self, key: &Key, place: Place) {
+    fn at(&mut self, key: &Key, place: &Place) {
         let owner = self.owners.entry(key.topic.clone()).or_default();
         let owner = owner.entry(place.offset).or_insert_with(|| key.event_id.clone()).clone();
         if owner != key.event_id {
@@ -250,7 +250,7 @@ impl History {
         }
         let life = self.lives.entry(key.clone()).or_default();
         let was = life.place.get_or_insert_with(|| place.clone()).clone();
-        if was != place {
+        if was != *place {
             self.violate(Kind::Changed, format!("{key} was at {was:?} and is at {place:?}"));
         }
     }

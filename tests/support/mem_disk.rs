@@ -84,7 +84,7 @@ impl Inode {
                     put(&mut self.durable, *offset, &data[..rng.usize(..=data.len())]);
                 }
                 Change::Write { offset, data } if rng.u8(..4) == 0 => {
-                    torn(&mut self.durable, *offset, data, rng)
+                    torn(&mut self.durable, *offset, data, rng);
                 }
                 change => change.apply(&mut self.durable),
             }
@@ -241,7 +241,7 @@ impl State {
         }
         let Inode { durable, pending, .. } = &mut self.inodes[inode];
         for (i, change) in std::mem::take(pending).into_iter().enumerate() {
-            if synced.is_ok() || (i as u64 ^ self.syncs) % 2 == 0 {
+            if synced.is_ok() || (i as u64 ^ self.syncs).is_multiple_of(2) {
                 change.apply(durable);
             }
         }
