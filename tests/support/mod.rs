@@ -1,7 +1,7 @@
 //! What the tests from outside share: a log of what clients were told, the checker that holds the store to it, a server
 //! process that can be killed, a load, and a disk that loses what was not synced.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
