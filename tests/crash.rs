@@ -1,0 +1,107 @@
+//! The real process, killed under load again and again on the same data directory. After each start the checker holds
+//! what can be read against what the clients were told. `SEKALI_CRASH_ROUNDS` sets the number of rounds.
+//!
+//! A kill keeps the page cache: what was written but not synced survives it. See `power_cut.rs` for the rest.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::checker::{check, check_touched, expect_clean};
+use support::load::Workload;
+use support::process::{Server, Start};
+use support::reader::HttpReader;
+use support::{number, seed};
+
+const CLIENTS: u64 = 8;
+/// Every so many rounds everything is read, in between only what changed.
+const FULL_CHECK_ROUNDS: u64 = 20;
+
+fn verify(
+    workload: &Workload,
+    server: &Server,
+    addr: std::net::SocketAddr,
+    full: bool,
+    seed: u64,
+    when: &str,
+) {
+    let mut reader = HttpReader::new(addr);
+    let violations = workload.history(|history| match full {
+        true => check(history, &mut reader, seed),
+        false => check_touched(history, &mut reader),
+    });
+    expect_clean(&violations, seed, when, &server.log());
+}
+
+#[test]
+fn no_answered_event_is_lost_or_doubled_by_sigkill_under_load() {
+    let (rounds, seed) = (number("SEKALI_CRASH_ROUNDS", 100), seed());
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = Start::tiny_generations(&dir.path().join("data"));
+    let mut workload = Workload::new(seed);
+    let (mut kills, mut stops, mut kills_under_way) = (0, 0, 0);
+    for round in 0..=rounds {
+        start.workers = rng.usize(1..=4);
+        let (mut server, addr) = start.ready().unwrap_or_else(|e| panic!("round {round}, seed {seed}: {e}"));
+        let full = round % FULL_CHECK_ROUNDS == 0 || round == rounds;
+        verify(&workload, &server, addr, full, seed, &format!("at the start of round {round}"));
+        if round == rounds {
+            assert_eq!(server.terminate(), Some(0), "{}", server.log());
+            break;
+        }
+        let before = workload.history(|history| history.tally.unknown);
+        let run = workload.start(addr, CLIENTS);
+        let enough = run.acknowledged(rng.u64(1..250));
+        assert!(enough, "round {round}, seed {seed}: answers stopped; the server's log:\n{}", server.log());
+        if rng.u8(..10) == 0 {
+            assert_eq!(server.terminate(), Some(0), "round {round}, seed {seed}: {}", server.log());
+            stops += 1;
+        } else {
+            server.kill();
+            kills += 1;
+            run.stop();
+            kills_under_way += u64::from(workload.history(|history| history.tally.unknown) > before);
+        }
+    }
+    let tally = workload.history(|history| history.tally);
+    eprintln!(
+        "{kills} SIGKILLs ({kills_under_way} with requests under way), {stops} stops, 0 failures, seed {seed}: {tally:?}"
+    );
+    assert!(kills_under_way * 2 > kills, "too few kills met a request: {kills_under_way} of {kills}");
+}
+
+#[test]
+fn no_answered_event_is_lost_by_kills_during_recovery() {
+    let (trials, seed) = (number("SEKALI_RECOVERY_KILLS", 10), seed());
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = Start::tiny_generations(&dir.path().join("data"));
+    let mut workload = Workload::new(seed);
+    let (mut kills, mut early) = (0, 0);
+    for trial in 0..=trials {
+        let (mut server, addr) = start.ready().unwrap_or_else(|e| panic!("trial {trial}, seed {seed}: {e}"));
+        let full = trial % FULL_CHECK_ROUNDS == 0 || trial == trials;
+        verify(&workload, &server, addr, full, seed, &format!("at the start of trial {trial}"));
+        if trial == trials {
+            break;
+        }
+        let run = workload.start(addr, CLIENTS);
+        assert!(run.acknowledged(rng.u64(50..200)), "trial {trial}, seed {seed}: {}", server.log());
+        server.kill();
+        run.stop();
+        for _ in 0..5 {
+            start.workers = rng.usize(1..=4);
+            let mut server = start.spawn();
+            early += u64::from(!server.listens_within(Duration::from_micros(rng.u64(..60_000))));
+            server.kill();
+            kills += 1;
+        }
+    }
+    eprintln!(
+        "{kills} SIGKILLs after a start, {early} before it listened, in {trials} trials, 0 failures, seed {seed}"
+    );
+    assert!(early > 0, "no kill met the recovery");
+}

@@ -1,0 +1,173 @@
+//! The disk in memory behaves as its table says: the tests that stand on it would prove nothing otherwise.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use sekali::disk::{Disk, Open, read, replace};
+use support::mem_disk::{Fault, MemDisk};
+
+const FILE: &str = "/data/file";
+
+/// A disk with a durable file of 2,048 ones.
+fn with_file() -> MemDisk {
+    let disk = MemDisk::new();
+    disk.create_dir_all(Path::new("/data")).unwrap();
+    let file = disk.open(Path::new(FILE), Open::Create).unwrap();
+    file.write_all_at(&[1; 2_048], 0).unwrap();
+    file.sync().unwrap();
+    disk.sync_dir(Path::new("/data")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk
+}
+
+fn content(disk: &MemDisk) -> Vec<u8> {
+    read(disk, Path::new(FILE)).unwrap()
+}
+
+fn write(disk: &MemDisk, byte: u8, offset: u64) -> std::io::Result<()> {
+    disk.open(Path::new(FILE), Open::Write).unwrap().write_all_at(&[byte; 1_024], offset)
+}
+
+#[test]
+fn what_was_synced_survives_every_power_cut() {
+    for seed in 0..200 {
+        assert_eq!(content(&with_file().crash(seed)), [1; 2_048]);
+    }
+}
+
+#[test]
+fn what_was_not_synced_is_kept_lost_or_torn_in_any_part() {
+    let (mut whole, mut gone, mut torn, mut reordered) = (false, false, false, false);
+    for seed in 0..500 {
+        let disk = with_file();
+        write(&disk, 2, 0).unwrap();
+        write(&disk, 3, 1_024).unwrap();
+        let content = content(&disk.crash(seed));
+        let count = |byte| content.iter().filter(|b| **b == byte).count();
+        assert_eq!(count(1) + count(2) + count(3), 2_048);
+        whole |= count(2) == 1_024 && count(3) == 1_024;
+        gone |= count(1) == 2_048;
+        torn |= count(2) % 512 != 0 || count(3) % 512 != 0;
+        reordered |= count(2) == 0 && count(3) == 1_024;
+    }
+    assert!(whole && gone && torn && reordered);
+}
+
+#[test]
+fn a_kill_keeps_what_was_written_but_a_power_cut_after_it_may_not() {
+    let disk = with_file();
+    write(&disk, 2, 0).unwrap();
+    let killed = disk.kill();
+    assert_eq!(content(&killed)[..1_024], [2; 1_024]);
+    let outcomes = (0..100).map(|seed| {
+        let disk = with_file();
+        write(&disk, 2, 0).unwrap();
+        content(&disk.kill().crash(seed))[0]
+    });
+    assert_eq!(outcomes.collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn the_old_disk_is_dead_after_its_end() {
+    let disk = with_file();
+    let file = disk.open(Path::new(FILE), Open::Write).unwrap();
+    let _after = disk.kill();
+    assert_eq!(file.write_all_at(b"x", 0).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
+    assert!(disk.open(Path::new(FILE), Open::Read).is_err() && !disk.exists(Path::new(FILE)));
+}
+
+#[test]
+fn names_are_durable_once_their_directory_is_synced() {
+    let outcomes: BTreeSet<_> = (0..50)
+        .map(|seed| {
+            let disk = with_file();
+            disk.open(Path::new("/data/new"), Open::Create).unwrap().sync().unwrap();
+            disk.remove_file(Path::new(FILE)).unwrap();
+            let after = disk.crash(seed);
+            (after.exists(Path::new("/data/new")), after.exists(Path::new(FILE)))
+        })
+        .collect();
+    // In order: never the removal without the creation before it.
+    assert_eq!(outcomes, BTreeSet::from([(false, true), (true, true), (true, false)]));
+    let disk = with_file();
+    disk.open(Path::new("/data/new"), Open::Create).unwrap();
+    disk.sync_dir(Path::new("/data")).unwrap();
+    assert!(disk.crash(1).exists(Path::new("/data/new")));
+}
+
+#[test]
+fn a_file_in_a_directory_that_was_lost_is_lost() {
+    let lost = (0..50).filter(|seed| {
+        let disk = with_file();
+        disk.create_dir_all(Path::new("/data/a/b")).unwrap();
+        disk.open(Path::new("/data/a/b/c"), Open::Create).unwrap();
+        disk.sync_dir(Path::new("/data/a/b")).unwrap();
+        !disk.crash(*seed).exists(Path::new("/data/a/b/c"))
+    });
+    assert!((1..50).contains(&lost.count()));
+}
+
+#[test]
+fn a_replaced_file_is_the_old_or_the_new_one_whole() {
+    for seed in 0..100 {
+        let disk = with_file();
+        disk.plan(Fault::DeadAtSync { at: disk.syncs() + seed % 3 });
+        let done = replace(&disk, Path::new(FILE), b"new").is_ok();
+        let content = content(&disk.crash(seed));
+        assert!(content == b"new" || (content == [1; 2_048] && !done), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failed_sync_is_not_mended_by_a_second_one() {
+    let disk = with_file();
+    let file = disk.open(Path::new(FILE), Open::Write).unwrap();
+    disk.plan(Fault::Sync { at: disk.syncs() });
+    for n in 0..4 {
+        file.write_all_at(&[2; 512], n * 512).unwrap();
+    }
+    assert!(file.sync().is_err());
+    file.sync().unwrap();
+    assert_eq!(content(&disk), [2; 2_048]);
+    assert!(content(&disk.crash(1)).contains(&1));
+}
+
+#[test]
+fn a_planned_write_fails_and_may_leave_a_part() {
+    let disk = with_file();
+    disk.plan(Fault::Write { at: disk.writes() + 1, kept: 10 });
+    write(&disk, 2, 0).unwrap();
+    assert_eq!(write(&disk, 3, 1_024).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(content(&disk)[1_024..1_036], [3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1, 1]);
+    write(&disk, 3, 1_024).unwrap();
+    disk.plan(Fault::DeadAtWrite { at: disk.writes(), kept: 0 });
+    assert!(write(&disk, 4, 0).is_err());
+    assert!(disk.list(Path::new("/data")).is_err());
+}
+
+#[test]
+fn a_full_disk_refuses_growth_only_and_takes_it_again_after_room_is_made() {
+    let disk = with_file();
+    disk.set_capacity(Some(2_560));
+    assert_eq!(disk.free_bytes(Path::new("/data")).unwrap(), 512);
+    assert_eq!(write(&disk, 2, 2_048).unwrap_err().raw_os_error(), Some(28));
+    write(&disk, 2, 1_536).unwrap();
+    disk.remove_file(Path::new(FILE)).unwrap();
+    assert_eq!(disk.free_bytes(Path::new("/data")).unwrap(), 2_560);
+}
+
+#[test]
+fn a_lock_is_held_by_one_and_freed_by_its_guard_or_a_kill() {
+    let disk = with_file();
+    let path = Path::new("/data/LOCK");
+    let guard = disk.lock(path).unwrap();
+    assert_eq!(disk.lock(path).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(guard);
+    let _guard = disk.lock(path).unwrap();
+    disk.kill().lock(path).unwrap();
+}

@@ -1,0 +1,298 @@
+//! A disk in memory that knows what was synced. A power cut keeps what was, and any part of what was not; a kill keeps
+//! all that was written. Faults are planned by counting writes and syncs.
+//!
+//! | change | durable after | at a power cut else |
+//! |---|---|---|
+//! | write, length of a file | `sync` of the file | any 512-byte sectors of any writes, the last kept write torn at any byte |
+//! | create, rename, remove, new directory | `sync_dir` of its directory | those of a directory up to some point, in order |
+//!
+//! After a failed sync the writes it covered are durable or not, each by itself, still readable, and never become
+//! durable by a later sync: as Linux does it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Error, ErrorKind};
+use std::path::{Path, PathBuf};
+
+mod handle;
+
+pub use handle::MemDisk;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const SECTOR_BYTES: usize = 512;
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The write number `at` (from 0) fails after `kept` bytes (or all but one, if it is shorter) were written.
+    Write { at: u64, kept: usize },
+    /// The sync number `at` (from 0) of a file or directory fails.
+    Sync { at: u64 },
+    /// At the write number `at` the disk goes dead after `kept` bytes.
+    DeadAtWrite { at: u64, kept: usize },
+    /// At the sync number `at` the disk goes dead before it is done.
+    DeadAtSync { at: u64 },
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    Len(usize),
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, data } => put(content, *offset, data),
+            Self::Len(len) => content.resize(*len, 0),
+        }
+    }
+}
+
+fn put(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    if content.len() < offset + data.len() {
+        content.resize(offset + data.len(), 0);
+    }
+    content[offset..offset + data.len()].copy_from_slice(data);
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+impl Inode {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live);
+        self.pending.push(change);
+    }
+
+    /// What a power cut leaves of it.
+    fn cut(&mut self, rng: &mut fastrand::Rng) {
+        let keep = rng.u8(..=4);
+        let kept: Vec<_> =
+            std::mem::take(&mut self.pending).into_iter().filter(|_| rng.u8(..4) < keep).collect();
+        let last = kept.iter().rposition(|change| matches!(change, Change::Write { .. }));
+        for (i, change) in kept.iter().enumerate() {
+            match change {
+                Change::Write { offset, data } if Some(i) == last && rng.bool() => {
+                    put(&mut self.durable, *offset, &data[..rng.usize(..=data.len())]);
+                }
+                Change::Write { offset, data } if rng.u8(..4) == 0 => {
+                    torn(&mut self.durable, *offset, data, rng);
+                }
+                change => change.apply(&mut self.durable),
+            }
+        }
+        self.live = self.durable.clone();
+    }
+}
+
+/// Writes any of the sectors that the data covers.
+fn torn(content: &mut Vec<u8>, offset: usize, data: &[u8], rng: &mut fastrand::Rng) {
+    let mut at = 0;
+    while at < data.len() {
+        let end = data.len().min(at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES);
+        if rng.bool() {
+            put(content, offset + at, &data[at..end]);
+        }
+        at = end;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+type Names = BTreeMap<PathBuf, Node>;
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Add(PathBuf, Node),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+impl NameChange {
+    fn dir(&self) -> &Path {
+        let (Self::Add(path, _) | Self::Rename(_, path) | Self::Remove(path)) = self;
+        parent(path)
+    }
+
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Add(path, node) => _ = names.insert(path.clone(), *node),
+            Self::Rename(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+            Self::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    dead: bool,
+    inodes: Vec<Inode>,
+    live: Names,
+    durable: Names,
+    pending: Vec<NameChange>,
+    locks: BTreeSet<PathBuf>,
+    faults: Vec<Fault>,
+    writes: u64,
+    syncs: u64,
+    capacity_bytes: Option<u64>,
+}
+
+fn os(code: i32) -> Error {
+    Error::from_raw_os_error(code)
+}
+
+impl State {
+    fn alive(&self) -> io::Result<()> {
+        if self.dead { Err(os(EIO)) } else { Ok(()) }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let files = self.live.values().filter_map(|node| match node {
+            Node::File(inode) => Some(self.inodes[*inode].live.len() as u64),
+            Node::Dir => None,
+        });
+        files.sum()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.map_or(1 << 50, |capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        path == Path::new("") || path == Path::new("/") || self.live.get(path) == Some(&Node::Dir)
+    }
+
+    fn name(&mut self, change: NameChange) {
+        change.apply(&mut self.live);
+        self.pending.push(change);
+    }
+
+    fn add(&mut self, path: &Path) -> io::Result<usize> {
+        if !self.is_dir(parent(path)) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.inodes.push(Inode::default());
+        let inode = self.inodes.len() - 1;
+        self.name(NameChange::Add(path.to_owned(), Node::File(inode)));
+        Ok(inode)
+    }
+
+    fn write(&mut self, inode: usize, data: &[u8], offset: usize) -> io::Result<()> {
+        let number = self.writes;
+        self.writes += 1;
+        let short = |kept: usize| kept.min(data.len().saturating_sub(1));
+        for fault in self.faults.clone() {
+            match fault {
+                Fault::Write { at, kept } if at == number => {
+                    self.inodes[inode].change(Change::Write { offset, data: data[..short(kept)].to_vec() });
+                    return Err(os(EIO));
+                }
+                Fault::DeadAtWrite { at, kept } if at == number => {
+                    self.inodes[inode].change(Change::Write { offset, data: data[..short(kept)].to_vec() });
+                    self.dead = true;
+                    return Err(os(EIO));
+                }
+                _ => {}
+            }
+        }
+        let growth = (offset + data.len()).saturating_sub(self.inodes[inode].live.len()) as u64;
+        if growth > self.free_bytes() {
+            return Err(os(ENOSPC));
+        }
+        self.inodes[inode].change(Change::Write { offset, data: data.to_vec() });
+        Ok(())
+    }
+
+    /// Counts a sync, and says whether it fails.
+    fn sync(&mut self) -> io::Result<()> {
+        let number = self.syncs;
+        self.syncs += 1;
+        if self.faults.contains(&Fault::DeadAtSync { at: number }) {
+            self.dead = true;
+        }
+        let fails = self.dead || self.faults.contains(&Fault::Sync { at: number });
+        if fails { Err(os(EIO)) } else { Ok(()) }
+    }
+
+    fn sync_file(&mut self, inode: usize) -> io::Result<()> {
+        let synced = self.sync();
+        if self.dead {
+            return synced;
+        }
+        let Inode { durable, pending, .. } = &mut self.inodes[inode];
+        for (i, change) in std::mem::take(pending).into_iter().enumerate() {
+            if synced.is_ok() || (i as u64 ^ self.syncs).is_multiple_of(2) {
+                change.apply(durable);
+            }
+        }
+        synced
+    }
+
+    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
+        self.sync()?;
+        let (done, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|change| change.dir() == dir);
+        self.pending = rest;
+        done.iter().for_each(|change| change.apply(&mut self.durable));
+        Ok(())
+    }
+
+    /// What is directly in a directory, as paths.
+    fn children(&self, dir: &Path) -> Vec<PathBuf> {
+        self.live.keys().filter(|name| parent(name) == dir).cloned().collect()
+    }
+
+    fn sync_tree(&mut self, path: &Path) -> io::Result<()> {
+        for child in self.children(path) {
+            match self.live.get(&child) {
+                Some(Node::Dir) => self.sync_tree(&child)?,
+                Some(Node::File(inode)) => self.sync_file(*inode)?,
+                None => {}
+            }
+        }
+        self.sync_names(path)
+    }
+
+    fn cut(&mut self, rng: &mut fastrand::Rng) {
+        let mut left: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        for change in &self.pending {
+            *left.entry(change.dir().to_owned()).or_default() += 1;
+        }
+        left.values_mut().for_each(|count| *count = rng.usize(..=*count));
+        for change in std::mem::take(&mut self.pending) {
+            let Some(left) = left.get_mut(change.dir()).filter(|left| **left > 0) else { continue };
+            *left -= 1;
+            change.apply(&mut self.durable);
+        }
+        // What lies in a directory that is gone is gone.
+        let names = self.durable.clone();
+        let reachable = |name: &Path| {
+            name.ancestors()
+                .skip(1)
+                .all(|dir| dir == Path::new("") || dir == Path::new("/") || names.contains_key(dir))
+        };
+        self.durable.retain(|name, _| reachable(name));
+        self.live = self.durable.clone();
+        self.inodes.iter_mut().for_each(|inode| inode.cut(rng));
+    }
+}

@@ -1,0 +1,235 @@
+//! The disk and its files as the store sees them.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sekali::disk::{Disk, DiskFile, Open};
+
+use super::{Change, ENOSPC, Fault, NameChange, Node, State, os, parent};
+
+/// The disk; clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct MemDisk(Arc<Mutex<State>>);
+
+impl MemDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Plans a fault.
+    pub fn plan(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Bounds the bytes in all files together; `None` for no bound.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity_bytes = bytes;
+    }
+
+    /// Writes so far: where to plan a fault.
+    pub fn writes(&self) -> u64 {
+        self.state().writes
+    }
+
+    /// Syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// Cuts the power: this disk is dead, the one returned is what is found afterwards.
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut state = self.end();
+        state.cut(&mut fastrand::Rng::with_seed(seed));
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Kills the process: this disk is dead, the one returned has all that was written, synced or not.
+    pub fn kill(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.end())))
+    }
+
+    fn end(&self) -> State {
+        let mut state = self.state();
+        let next = State {
+            dead: false,
+            locks: BTreeSet::new(),
+            faults: Vec::new(),
+            writes: 0,
+            syncs: 0,
+            ..state.clone()
+        };
+        state.dead = true;
+        next
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        state.alive()?;
+        Ok(state)
+    }
+}
+
+#[derive(Debug)]
+struct MemFile {
+    disk: MemDisk,
+    inode: usize,
+    writable: bool,
+}
+
+impl MemFile {
+    fn writable(&self) -> io::Result<MutexGuard<'_, State>> {
+        if self.writable { self.disk.alive() } else { Err(os(9)) }
+    }
+}
+
+impl DiskFile for MemFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.alive()?;
+        let content = state.inodes[self.inode].live.get(offset as usize..).unwrap_or_default();
+        let n = content.len().min(buf.len());
+        buf[..n].copy_from_slice(&content[..n]);
+        Ok(n)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.writable()?.write(self.inode, buf, offset as usize)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.alive()?.sync_file(self.inode)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.alive()?.inodes[self.inode].live.len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.writable()?;
+        if len.saturating_sub(state.inodes[self.inode].live.len() as u64) > state.free_bytes() {
+            return Err(os(ENOSPC));
+        }
+        state.inodes[self.inode].change(Change::Len(len as usize));
+        Ok(())
+    }
+}
+
+struct Lock(MemDisk, PathBuf);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.0.lock() {
+            state.locks.remove(&self.1);
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.alive()?;
+        let inode = match (state.live.get(path), how) {
+            (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
+            (Some(Node::File(inode)), Open::Create) => {
+                let inode = *inode;
+                state.inodes[inode].change(Change::Len(0));
+                inode
+            }
+            (Some(Node::File(inode)), _) => *inode,
+            (None, Open::Create) => state.add(path)?,
+            (None, _) => return Err(ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(MemFile { disk: self.clone(), inode, writable: how != Open::Read }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.alive()?;
+        let mut missing: Vec<_> = path.ancestors().take_while(|dir| !state.is_dir(dir)).collect();
+        missing.reverse();
+        for dir in missing {
+            if state.live.contains_key(dir) {
+                return Err(ErrorKind::NotADirectory.into());
+            }
+            state.name(NameChange::Add(dir.to_owned(), Node::Dir));
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = self.alive()?;
+        if !state.is_dir(path) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        let names = state.children(path);
+        Ok(names.iter().filter_map(|name| Some(name.file_name()?.to_string_lossy().into_owned())).collect())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.alive().is_ok_and(|state| state.is_dir(path) || state.live.contains_key(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.alive()?;
+        match state.live.get(from) {
+            None => Err(ErrorKind::NotFound.into()),
+            // Not used by the store, and not modelled: a move of a directory, or to another one.
+            Some(Node::Dir) => Err(ErrorKind::Unsupported.into()),
+            Some(_) if parent(from) != parent(to) => Err(ErrorKind::Unsupported.into()),
+            Some(_) => {
+                state.name(NameChange::Rename(from.to_owned(), to.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.alive()?;
+        match state.live.get(path) {
+            None => Ok(()),
+            Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
+            Some(Node::File(_)) => {
+                state.name(NameChange::Remove(path.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.alive()?;
+        // One by one, the innermost first, as a power cut may leave some of them.
+        let names: Vec<_> = state.live.keys().filter(|name| name.starts_with(path)).rev().cloned().collect();
+        for name in names {
+            state.name(NameChange::Remove(name));
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.alive()?;
+        if state.is_dir(path) { state.sync_names(path) } else { Err(ErrorKind::NotFound.into()) }
+    }
+
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        self.alive()?.sync_tree(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let mut state = self.alive()?;
+        if !state.live.contains_key(path) {
+            state.add(path)?;
+        }
+        if !state.locks.insert(path.to_owned()) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Lock(self.clone(), path.to_owned())))
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.alive()?.free_bytes())
+    }
+}

@@ -1,0 +1,182 @@
+//! A server process: started, found, killed, and never left behind.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::client::Client;
+use super::until;
+
+/// Lines of the server's log that are kept for a failure's message.
+const LOG_LINES_KEPT: usize = 60;
+/// Seconds until a started server must be ready, and a stopped one gone.
+const READY_SECONDS: u64 = 60;
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub data_dir: PathBuf,
+    pub workers: usize,
+    pub generation_events: u64,
+    pub generation_bytes: u64,
+    /// Environment variables beside those of the test.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+impl Start {
+    /// One that rotates generations all the time.
+    pub fn tiny_generations(data_dir: &Path) -> Self {
+        let data_dir = data_dir.to_owned();
+        Self { data_dir, workers: 2, generation_events: 300, generation_bytes: 65_536, env: Vec::new() }
+    }
+
+    /// Starts the process, and waits for nothing.
+    pub fn spawn(&self) -> Server {
+        let binary = std::env::var_os("SEKALI_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sekali").into());
+        let mut child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
+            .arg(&self.data_dir)
+            .args(["--workers", &self.workers.to_string()])
+            .args(["--generation-events", &self.generation_events.to_string()])
+            .args(["--generation-bytes", &self.generation_bytes.to_string()])
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("the server cannot be started: {e}"));
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        let (sender, addr) = channel();
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    if let Some(addr) = address(&line) {
+                        let _ = sender.send(addr);
+                    }
+                    let mut log = log.lock().unwrap();
+                    if log.len() == LOG_LINES_KEPT {
+                        log.pop_front();
+                    }
+                    log.push_back(line);
+                }
+            });
+        }
+        Server { child, log, addr }
+    }
+
+    /// Starts the process and waits until it is ready to serve.
+    ///
+    /// # Errors
+    /// A sentence with the end of the server's log.
+    pub fn ready(&self) -> Result<(Server, SocketAddr), String> {
+        let mut server = self.spawn();
+        let addr = server.listening()?;
+        let mut client = Client::new(addr);
+        let ready = until(READY_SECONDS, || match client.get("/readyz") {
+            Ok(answer) if answer.status == 200 => Some(true),
+            _ => server.exited().then_some(false),
+        });
+        match ready {
+            Some(true) => Ok((server, addr)),
+            _ => Err(format!("the server did not get ready; its log:\n{}", server.log())),
+        }
+    }
+}
+
+fn address(line: &str) -> Option<SocketAddr> {
+    let start = line.find("\"addr\":\"")? + 8;
+    let text = &line[start..];
+    text[..text.find('"')?].parse().ok()
+}
+
+/// A process of its own process group; killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log: Arc<Mutex<VecDeque<String>>>,
+    addr: Receiver<SocketAddr>,
+}
+
+impl Server {
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The address it listens on, once it says so.
+    ///
+    /// # Errors
+    /// It ended, or time is over: a sentence with the end of its log.
+    pub fn listening(&mut self) -> Result<SocketAddr, String> {
+        self.addr.recv_timeout(Duration::from_secs(READY_SECONDS)).map_err(|e| {
+            format!("the server does not listen ({e}; {:?}); its log:\n{}", self.wait(), self.log())
+        })
+    }
+
+    /// Waits for it to listen, at most so long.
+    pub fn listens_within(&self, time: Duration) -> bool {
+        self.addr.recv_timeout(time).is_ok()
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    fn exited(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        // Sent only before the process is reaped, so the id is still its own.
+        kill_process(pid, signal).unwrap_or_else(|e| panic!("the signal was not sent: {e}"));
+    }
+
+    fn wait(&mut self) -> Option<ExitStatus> {
+        until(READY_SECONDS, || self.child.try_wait().ok().flatten())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// If it did not die of it.
+    pub fn kill(&mut self) {
+        assert!(!self.exited(), "the server ended before it was killed; its log:\n{}", self.log());
+        self.signal(Signal::KILL);
+        let status = self.wait();
+        assert_eq!(status.and_then(|s| s.signal()), Some(9), "not killed: {status:?}\n{}", self.log());
+    }
+
+    /// SIGTERM, and its exit code.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert!(status.is_some(), "the server did not stop; its log:\n{}", self.log());
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
