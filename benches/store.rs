@@ -84,7 +84,8 @@ fn append(criterion: &mut Criterion) {
     };
     let Ok(store) = Local::open(&options, seams) else { return };
     let store = Arc::new(store);
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    else {
         return;
     };
     let mut workload = Workload::new();
@@ -125,7 +126,9 @@ fn append(criterion: &mut Criterion) {
                 let mut bytes = Vec::new();
                 for event in group.iter().flat_map(Batch::iter) {
                     if known.insert([event.topic, event.event_id].concat()) {
-                        for field in [event.topic, event.event_id, event.timestamp, event.source, event.payload] {
+                        for field in
+                            [event.topic, event.event_id, event.timestamp, event.source, event.payload]
+                        {
                             bytes.extend_from_slice(field);
                         }
                     }
@@ -177,7 +180,9 @@ fn parts(criterion: &mut Criterion) {
         });
     });
     group.bench_function("decode one record", |bencher| {
-        bencher.iter(|| decode_varied::<EventRecord<'_>>(&mut &bytes[..], "event").map(|event| event.payload.len()));
+        bencher.iter(|| {
+            decode_varied::<EventRecord<'_>>(&mut &bytes[..], "event").map(|event| event.payload.len())
+        });
     });
     group.bench_function("checksum of one record", |bencher| bencher.iter(|| crc32c::crc32c(&bytes)));
     group.finish();

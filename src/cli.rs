@@ -14,9 +14,14 @@ mod show;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use sekali::clock::SystemClock;
 use sekali::config::{self, Config, Layer};
+use sekali::disk::SystemDisk;
+use sekali::store::local::index::SledIndexes;
+use sekali::store::local::{Options, Seams};
 
 pub(crate) use exit::{Exit, Failure};
 
@@ -99,6 +104,27 @@ fn described(mut command: clap::Command) -> clap::Command {
         command = command.mut_subcommand(name, config::describe);
     }
     command
+}
+
+/// What the store needs of the configuration.
+fn store_options(config: &Config) -> Options {
+    Options {
+        data_dir: config.data_dir.clone(),
+        must_exist: config.must_exist,
+        workers: config.workers,
+        generation_events: config.generation_events,
+        generation_bytes: config.generation_bytes,
+        topics_max: config.topics_max,
+    }
+}
+
+/// The machine's disk and clock, and sled.
+fn store_seams() -> Seams {
+    Seams {
+        disk: Arc::new(SystemDisk),
+        clock: Arc::new(SystemClock),
+        indexes: Arc::new(SledIndexes::default()),
+    }
 }
 
 /// One sentence for a person, on stderr.

@@ -325,7 +325,7 @@ fn is_timestamp(text: &str) -> bool {
 ///
 /// # Errors
 /// If it is too large, nested too deep, or holds an escape of half a surrogate pair, which no Unicode text can hold.
-fn check_payload(raw: &str, scratch: &mut Vec<u8>) -> Result<[u8; 16], Fault> {
+pub fn check_payload(raw: &str, scratch: &mut Vec<u8>) -> Result<[u8; 16], Fault> {
     if raw.len() > EVENT_BYTES_MAX {
         return Err(fault(Field::Payload, "payload_too_large", "payload must have at most 1 MiB"));
     }

@@ -25,5 +25,8 @@ pub mod config;
 pub mod disk;
 pub mod error;
 pub mod event;
+pub mod http;
 pub mod limits;
+pub mod metrics;
+pub mod server;
 pub mod store;

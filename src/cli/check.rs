@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sekali::config::{Config, Layer};
+use sekali::store::local::verify;
 use serde::Serialize;
 
-use super::{Exit, Failure, File, logging, print};
+use super::{Exit, Failure, File, logging, print, store_options, store_seams};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -33,6 +34,8 @@ struct Report {
     generations: u64,
     /// Events looked at.
     events: u64,
+    /// Bytes of journal looked at.
+    bytes: u64,
     /// What is wrong, a sentence each.
     faults: Vec<String>,
 }
@@ -70,16 +73,28 @@ fn progress() -> ProgressBar {
     bar
 }
 
-/// SEAM: proves that the store in `config.data_dir` agrees with itself. Sets the bar's length and position in bytes.
+/// Proves that the store in `config.data_dir` agrees with itself.
 fn verify_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
-    absent(config, progress)
+    let report =
+        verify::verify(&store_options(config), &store_seams(), &|done, total| show(progress, done, total))?;
+    Ok(report.into())
 }
 
-/// SEAM: makes the indexes of the store in `config.data_dir` anew. Sets the bar's length and position in bytes.
+/// Makes the indexes of the store in `config.data_dir` anew.
 fn rebuild_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
-    absent(config, progress)
+    let report =
+        verify::rebuild(&store_options(config), &store_seams(), &|done, total| show(progress, done, total))?;
+    Ok(report.into())
 }
 
-fn absent(config: &Config, _progress: &ProgressBar) -> Result<Report, Failure> {
-    Err(Failure::new(Exit::Unusable, format!("there is no store in {}", config.data_dir.display())))
+fn show(progress: &ProgressBar, done: u64, total: u64) {
+    progress.set_length(total);
+    progress.set_position(done);
+}
+
+impl From<verify::Report> for Report {
+    fn from(report: verify::Report) -> Self {
+        let verify::Report { generations, events, bytes, faults } = report;
+        Self { generations, events, bytes, faults }
+    }
 }

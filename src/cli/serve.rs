@@ -1,19 +1,28 @@
 //! `sekali serve`: everything around the server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sekali::clock::SystemClock;
 use sekali::config::{Config, Layer};
+use sekali::http::Limits;
+use sekali::server;
+use sekali::store::local::Local;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Exit, Failure, File, logging};
+use super::{Exit, Failure, File, logging, store_options, store_seams};
 
 /// Files that the store and the process itself keep open, roughly.
 const STORE_FILES: u64 = 128;
+
+/// How long a failed store's last answers may take to leave.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -49,7 +58,7 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
     let listener = listen(config.listen).await?;
     let opening = tokio::task::spawn_blocking({
         let config = config.clone();
-        move || open_store(&config)
+        move || Local::open(&store_options(&config), store_seams()).map_err(Failure::from)
     });
     let store = tokio::select! {
         opened = opening => match opened {
@@ -59,35 +68,43 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
         _ = &mut stop => return Ok(Exit::Success),
     };
     announce(&listener, &config)?;
-    serve_store(store, &config, listener, async { _ = stop.await }).await?;
+    let exit = serve_store(store, &config, listener, async { _ = stop.await }).await?;
     info!("stopped");
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
-/// SEAM: the store's place; goes away with the functions below.
-struct LocalStore;
-
-/// SEAM: opens `config.data_dir`, or creates it unless `config.must_exist`; blocks. Replace by the local store:
-/// `LocalStore::open(…).map_err(Failure::from)`, which gives every kind of error its exit code.
-fn open_store(config: &Config) -> Result<LocalStore, Failure> {
-    if config.must_exist && !config.data_dir.join("MANIFEST").exists() {
-        let sentence = format!("there is no store in {}, and it must exist", config.data_dir.display());
-        return Err(Failure::new(Exit::Unusable, sentence));
-    }
-    Ok(LocalStore)
-}
-
-/// SEAM: replace by `sekali::server::run(Arc::new(store), http::Limits {…}, Arc::new(SystemClock), listener, shutdown)`
-/// with the error mapped to [`Exit::StoreFailed`].
+/// Serves until told to stop or the store fails; then closes the store.
 async fn serve_store(
-    _store: LocalStore,
-    _config: &Config,
+    store: Local,
+    config: &Config,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), Failure> {
-    shutdown.await;
-    drop(listener);
-    Ok(())
+) -> Result<Exit, Failure> {
+    let store = Arc::new(store);
+    let limits = Limits {
+        body_bytes_max: config.body_bytes_max,
+        batch_events_max: config.batch_events_max,
+        inflight_bytes_max: config.inflight_bytes_max,
+        connections_max: config.connections_max,
+    };
+    let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), listener, shutdown);
+    tokio::select! {
+        served = serving => served.map_err(|e| Failure::new(Exit::Listen, format!("serving failed: {e}")))?,
+        // What is under way is answered before the process ends.
+        failure = answer_then(store.failed()) => return Err(Failure::new(Exit::StoreFailed, failure.to_string())),
+    }
+    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    match closed {
+        Ok(closed) => closed.map(|()| Exit::Success).map_err(Failure::from),
+        Err(fault) => Err(Failure::new(Exit::StoreFailed, format!("closing the store failed: {fault}"))),
+    }
+}
+
+/// Gives the answers to what was under way a moment to leave.
+async fn answer_then(failed: impl Future<Output = sekali::error::Error>) -> sekali::error::Error {
+    let failure = failed.await;
+    tokio::time::sleep(FAREWELL).await;
+    failure
 }
 
 /// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.

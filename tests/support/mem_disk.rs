@@ -262,17 +262,6 @@ impl State {
         self.live.keys().filter(|name| parent(name) == dir).cloned().collect()
     }
 
-    fn sync_tree(&mut self, path: &Path) -> io::Result<()> {
-        for child in self.children(path) {
-            match self.live.get(&child) {
-                Some(Node::Dir) => self.sync_tree(&child)?,
-                Some(Node::File(inode)) => self.sync_file(*inode)?,
-                None => {}
-            }
-        }
-        self.sync_names(path)
-    }
-
     fn cut(&mut self, rng: &mut fastrand::Rng) {
         let mut left: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for change in &self.pending {

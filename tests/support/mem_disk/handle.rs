@@ -214,10 +214,6 @@ impl Disk for MemDisk {
         if state.is_dir(path) { state.sync_names(path) } else { Err(ErrorKind::NotFound.into()) }
     }
 
-    fn sync_tree(&self, path: &Path) -> io::Result<()> {
-        self.alive()?.sync_tree(path)
-    }
-
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut state = self.alive()?;
         if !state.live.contains_key(path) {

@@ -1,0 +1,202 @@
+//! HTTP: routes, bodies, answers. Knows no storage, only [`EventStore`].
+//!
+//! ```text
+//! request → route → body (limits) → decode → store → answer
+//! ```
+//! `decode.rs` has the fast path of a body; only what it refuses is looked at again by `faults.rs`, which says what is
+//! wrong with it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use tokio::sync::Semaphore;
+
+use self::problem::Problem;
+use crate::clock::Clock;
+use crate::limits;
+use crate::metrics::{Metrics, Route};
+use crate::store::{EventStore, Health};
+
+mod body;
+mod decode;
+mod faults;
+mod problem;
+mod publish;
+mod query;
+mod read;
+
+/// An answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// What a user may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest body of a request.
+    pub body_bytes_max: usize,
+    /// Most events in one request.
+    pub batch_events_max: usize,
+    /// Bytes of bodies held at once.
+    pub inflight_bytes_max: usize,
+    /// Connections served at once.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            batch_events_max: limits::BATCH_EVENTS_MAX,
+            inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
+            connections_max: limits::CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Answers requests; one for all connections.
+#[derive(Debug)]
+pub struct Service<S> {
+    store: Arc<S>,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    /// Bytes of bodies that may still be taken.
+    inflight: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl<S: EventStore> Service<S> {
+    /// A service over `store`.
+    pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        let started = clock.monotonic();
+        let inflight = Arc::new(Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS)));
+        Self { store, limits, clock, started, inflight, metrics }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// Never: every fault is an answer.
+    pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let begin = self.clock.monotonic();
+        let wants_problem = problem::is_wanted(request.headers());
+        let is_head = request.method() == Method::HEAD;
+        let (route, answered) = match check_host(&request) {
+            Ok(()) => self.route(request).await,
+            Err(problem) => (Route::None, Err(problem)),
+        };
+        let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(wants_problem));
+        if is_head {
+            // hyper keeps the length of a body that a HEAD is not sent.
+            let length = http_body_util::BodyExt::boxed(answer.body().clone());
+            let length = hyper::body::Body::size_hint(&length).exact().unwrap_or(0);
+            answer.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
+            *answer.body_mut() = Full::default();
+        }
+        let took = self.clock.monotonic().saturating_duration_since(begin);
+        self.metrics.answered(route, answer.status(), took);
+        if answer.status().is_server_error() {
+            tracing::warn!(route = route.name(), status = answer.status().as_u16(), "a request failed");
+        }
+        Ok(answer)
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> (Route, Result<Answer, Problem>) {
+        let path = request.uri().path().to_owned();
+        let route = match path.as_str() {
+            "/publish" => Route::Publish,
+            "/events" => Route::Events,
+            "/stats" => Route::Stats,
+            "/topics" => Route::Topics,
+            "/healthz" => Route::Healthz,
+            "/readyz" => Route::Readyz,
+            "/metrics" => Route::Metrics,
+            _ => match path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')) {
+                Some((_, id)) if !id.contains('/') => Route::Event,
+                _ => Route::None,
+            },
+        };
+        if let Err(problem) = check_method(route, request.method()) {
+            return (route, Err(problem));
+        }
+        let answered = match route {
+            Route::Publish => self.publish(request).await,
+            Route::Events => self.events(request.uri().query().unwrap_or("")).await,
+            Route::Event => self.event(&path).await,
+            Route::Stats => self.stats().await,
+            Route::Topics => self.topics(request.uri().query().unwrap_or("")).await,
+            Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
+            Route::Readyz => self.ready(),
+            Route::Metrics => Ok(text(self.metrics.render())),
+            Route::None => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is nothing here; see /publish, /events, /stats, /topics, /healthz, /readyz and /metrics",
+            )),
+        };
+        (route, answered)
+    }
+
+    fn ready(&self) -> Result<Answer, Problem> {
+        match self.store.health() {
+            Health::Ready => Ok(json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec())),
+            Health::NotReady(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_later()),
+        }
+    }
+}
+
+/// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.
+fn check_host(request: &Request<Incoming>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(
+            Problem::new(StatusCode::BAD_REQUEST, "a request must have exactly one Host header").close()
+        );
+    }
+    Ok(())
+}
+
+fn check_method(route: Route, method: &Method) -> Result<(), Problem> {
+    let (is_allowed, allow) = match route {
+        Route::None => return Ok(()),
+        Route::Publish => (method == Method::POST, "POST"),
+        _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    let message = format!("this path answers {allow} only");
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allow)))
+}
+
+/// An answer with a JSON body.
+fn json(status: StatusCode, body: Vec<u8>) -> Answer {
+    with_type(status, HeaderValue::from_static("application/json"), body)
+}
+
+fn text(body: String) -> Answer {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    with_type(StatusCode::OK, kind, body.into_bytes())
+}
+
+fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// The value of a header that may stand once.
+fn header<'a>(headers: &'a HeaderMap, name: &hyper::header::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Appends a JSON string.
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    // A string always serialises, and a Vec takes all that is written.
+    let _ = serde_json::to_writer(out, text);
+}

@@ -1,0 +1,201 @@
+//! The fast path of a body: one pass, fields borrowed from the body, straight into a batch.
+//!
+//! Four shapes: an event, an array of events, `{"events":[…]}`, `{"events":{…}}`. Whatever is not one of them, valid, is
+//! refused here without a reason; `faults.rs` finds the reason.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::event::{Batch, BatchBuilder, PAYLOAD_ABSENT};
+
+/// A decoded body.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) batch: Batch,
+    /// Whether the body was one event, not a list.
+    pub(super) is_single: bool,
+}
+
+/// Why the fast path did not take a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// More events than a batch may have.
+    TooMany,
+    /// Not JSON, or something in it invalid.
+    Invalid,
+}
+
+/// Decodes a body of at most `events_max` events.
+pub(super) fn decode(body: &Bytes, events_max: usize) -> Result<Decoded, Refused> {
+    let mut sink =
+        Sink { builder: BatchBuilder::new(body.clone()), events_max, is_single: false, too_many: false };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let taken = Body(&mut sink).deserialize(&mut json).and_then(|()| json.end());
+    match taken {
+        Ok(()) => Ok(Decoded { batch: sink.builder.finish(), is_single: sink.is_single }),
+        Err(_) if sink.too_many => Err(Refused::TooMany),
+        Err(_) => Err(Refused::Invalid),
+    }
+}
+
+struct Sink {
+    builder: BatchBuilder,
+    events_max: usize,
+    is_single: bool,
+    too_many: bool,
+}
+
+impl Sink {
+    fn push<E: Error>(&mut self, event: &Fields<'_>) -> Result<(), E> {
+        let (Some(topic), Some(event_id), Some(timestamp), Some(source)) =
+            (&event.topic, &event.event_id, &event.timestamp, &event.source)
+        else {
+            return Err(E::custom("a field is missing"));
+        };
+        if self.builder.len() >= self.events_max {
+            self.too_many = true;
+            return Err(E::custom("too many events"));
+        }
+        let payload = event.payload.map_or(PAYLOAD_ABSENT, RawValue::get);
+        self.builder
+            .push(&topic.0, &event_id.0, &timestamp.0, &source.0, payload)
+            .map_err(|_| E::custom("invalid"))
+    }
+}
+
+/// A string, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The fields of an event that are there.
+#[derive(Default)]
+struct Fields<'a> {
+    topic: Option<Text<'a>>,
+    event_id: Option<Text<'a>>,
+    timestamp: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    payload: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes the value of `key`, if that is one of the fields.
+    fn take<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<(), M::Error> {
+        match key {
+            "topic" => set(&mut self.topic, map),
+            "event_id" => set(&mut self.event_id, map),
+            "timestamp" => set(&mut self.timestamp, map),
+            "source" => set(&mut self.source, map),
+            "payload" => set(&mut self.payload, map),
+            _ => map.next_value::<IgnoredAny>().map(|_| ()),
+        }
+    }
+}
+
+/// A field that is there twice is ambiguous.
+fn set<'a, T: Deserialize<'a>, M: MapAccess<'a>>(field: &mut Option<T>, map: &mut M) -> Result<(), M::Error> {
+    match field.replace(map.next_value()?) {
+        None => Ok(()),
+        Some(_) => Err(M::Error::custom("a field is there twice")),
+    }
+}
+
+/// A whole body.
+struct Body<'s>(&'s mut Sink);
+
+impl<'de> DeserializeSeed<'de> for Body<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Body<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an event or a list of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        List(self.0).visit_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut fields = Fields::default();
+        let mut events: Option<&'de RawValue> = None;
+        while let Some(Text(key)) = map.next_key()? {
+            if key == "events" {
+                set(&mut events, &mut map)?;
+            } else {
+                fields.take(&key, &mut map)?;
+            }
+        }
+        let is_event = fields.topic.is_some() || fields.event_id.is_some();
+        match events {
+            // An envelope.
+            Some(events) if !is_event => {
+                let mut json = serde_json::Deserializer::from_str(events.get());
+                let taken = if events.get().starts_with('[') {
+                    json.deserialize_seq(List(self.0))
+                } else {
+                    self.0.is_single = true;
+                    json.deserialize_map(One(self.0))
+                };
+                taken.map_err(A::Error::custom)
+            }
+            _ => {
+                self.0.is_single = true;
+                self.0.push(&fields)
+            }
+        }
+    }
+}
+
+/// An array of events.
+struct List<'s>(&'s mut Sink);
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(One(self.0))?.is_some() {}
+        Ok(())
+    }
+}
+
+/// An event.
+struct One<'s>(&'s mut Sink);
+
+impl<'de> DeserializeSeed<'de> for One<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for One<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut fields = Fields::default();
+        while let Some(Text(key)) = map.next_key()? {
+            fields.take(&key, &mut map)?;
+        }
+        self.0.push(&fields)
+    }
+}

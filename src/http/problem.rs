@@ -1,0 +1,139 @@
+//! Refusals: FastAPI's shape, or RFC 9457 for who accepts `application/problem+json`. Never an echo of what was sent.
+
+use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::{Answer, header, push_string, with_type};
+use crate::error::{Error, ErrorKind};
+use crate::limits::FAULTS_LISTED_MAX;
+
+/// One part of a fault's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loc {
+    Name(&'static str),
+    Index(usize),
+}
+
+/// Something wrong in a request, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) loc: Vec<Loc>,
+    pub(super) msg: String,
+    pub(super) kind: &'static str,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    message: String,
+    faults: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A refusal that says `message`: what is wrong and what to do.
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), faults: Vec::new(), headers: Vec::new() }
+    }
+
+    /// A 422 that lists faults; more than can be listed are cut.
+    pub(super) fn invalid(mut faults: Vec<Fault>) -> Self {
+        faults.truncate(FAULTS_LISTED_MAX);
+        let message = "the request holds something invalid; nothing of it was stored";
+        Self { faults, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, message) }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Says that the same request may succeed a second later.
+    pub(super) fn retry_later(self) -> Self {
+        self.with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// Ends the connection: what follows on it can't be told apart from the rest of this request.
+    pub(super) fn close(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(super) fn into_answer(self, as_problem: bool) -> Answer {
+        let mut body = Vec::new();
+        if as_problem {
+            body.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
+            push_string(&mut body, self.status.canonical_reason().unwrap_or("Error"));
+            body.extend_from_slice(format!(",\"status\":{},\"detail\":", self.status.as_u16()).as_bytes());
+            push_string(&mut body, &self.message);
+            if !self.faults.is_empty() {
+                body.extend_from_slice(b",\"errors\":");
+                push_faults(&mut body, &self.faults);
+            }
+        } else {
+            body.extend_from_slice(b"{\"detail\":");
+            if self.faults.is_empty() {
+                push_string(&mut body, &self.message);
+            } else {
+                push_faults(&mut body, &self.faults);
+            }
+        }
+        body.push(b'}');
+        let kind = if as_problem { "application/problem+json" } else { "application/json" };
+        let mut answer: Response<_> = with_type(self.status, HeaderValue::from_static(kind), body);
+        for (name, value) in self.headers {
+            answer.headers_mut().insert(name, value);
+        }
+        answer
+    }
+}
+
+fn push_faults(body: &mut Vec<u8>, faults: &[Fault]) {
+    body.push(b'[');
+    for (number, fault) in faults.iter().enumerate() {
+        body.extend_from_slice(if number == 0 { b"{\"loc\":[" } else { b",{\"loc\":[" });
+        for (number, loc) in fault.loc.iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            match loc {
+                Loc::Name(name) => push_string(body, name),
+                Loc::Index(index) => body.extend_from_slice(index.to_string().as_bytes()),
+            }
+        }
+        body.extend_from_slice(b"],\"msg\":");
+        push_string(body, &fault.msg);
+        body.extend_from_slice(b",\"type\":");
+        push_string(body, fault.kind);
+        body.push(b'}');
+    }
+    body.push(b']');
+}
+
+/// Whether the client asks for RFC 9457.
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+    header(headers, &ACCEPT).is_some_and(|accept| accept.contains("application/problem+json"))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match error.kind() {
+            ErrorKind::BadCursor => StatusCode::BAD_REQUEST,
+            ErrorKind::ExpiredCursor => StatusCode::GONE,
+            ErrorKind::Overloaded | ErrorKind::Rebuilding | ErrorKind::Unsure | ErrorKind::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::Locked | ErrorKind::Unusable => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            // The sentence names files of this machine: it is for the operator.
+            tracing::error!(error = %error, "the store could not answer");
+            return Self::new(status, "the store could not answer; its log says why");
+        }
+        let problem = Self::new(status, error.to_string());
+        if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_later() } else { problem }
+    }
+}

@@ -1,0 +1,139 @@
+//! What is read: `GET /events`, `/events/{topic}/{event_id}`, `/stats`, `/topics`.
+
+use std::io::Write;
+
+use hyper::StatusCode;
+
+use super::problem::Problem;
+use super::query::{Parameters, bad, decode};
+use super::{Answer, Service, json, push_string};
+use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
+use crate::store::{EventStore, Order, Query, StoredEvent};
+
+impl<S: EventStore> Service<S> {
+    pub(super) async fn events(&self, query: &str) -> Result<Answer, Problem> {
+        let parameters = Parameters::parse(query);
+        let order = match parameters.get("order") {
+            None | Some("asc") => Order::Ascending,
+            Some("desc") => Order::Descending,
+            Some(_) => return Err(bad("order", "literal_error", "Input should be 'asc' or 'desc'".into())),
+        };
+        let query = Query {
+            topic: parameters.get("topic").map(str::to_owned),
+            source: parameters.get("source").map(str::to_owned),
+            since: parameters.time("since")?,
+            until: parameters.time("until")?,
+            order,
+            cursor: parameters.get("cursor").map(str::to_owned),
+            limit: parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?,
+        };
+        let topic = query.topic.clone();
+        let page = self.store.read(query).await?;
+        let mut body = Vec::with_capacity(128 + 400 * page.events.len());
+        body.extend_from_slice(b"{\"topic\":");
+        push_optional(&mut body, topic.as_deref());
+        // A Vec takes all that is written.
+        let _ = write!(body, ",\"count\":{},\"events\":[", page.events.len());
+        for (number, event) in page.events.iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            push_event(&mut body, event);
+        }
+        body.extend_from_slice(b"],\"next_cursor\":");
+        push_optional(&mut body, page.next_cursor.as_deref());
+        body.push(b'}');
+        Ok(json(StatusCode::OK, body))
+    }
+
+    /// `path` is `/events/{topic}/{event_id}`, still escaped.
+    pub(super) async fn event(&self, path: &str) -> Result<Answer, Problem> {
+        let (topic, event_id) =
+            path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')).unwrap_or_default();
+        let (topic, event_id) = (decode(topic, false), decode(event_id, false));
+        match self.store.find(&topic, &event_id).await? {
+            Some(event) => {
+                let mut body = Vec::new();
+                push_event(&mut body, &event);
+                Ok(json(StatusCode::OK, body))
+            }
+            None => Err(Problem::new(StatusCode::NOT_FOUND, "no event with this id is stored in this topic")),
+        }
+    }
+
+    pub(super) async fn stats(&self) -> Result<Answer, Problem> {
+        let stats = self.store.stats().await?;
+        let totals = stats.totals;
+        let uptime = self.clock.monotonic().saturating_duration_since(self.started).as_secs_f64();
+        let mut body = Vec::new();
+        let _ = write!(
+            body,
+            r#"{{"received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"rejected":{},"topics":["#,
+            totals.received(),
+            totals.unique_processed,
+            totals.duplicate_dropped,
+            totals.conflicts,
+            totals.rejected
+        );
+        for (number, topic) in stats.topics.iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            push_string(&mut body, topic);
+        }
+        let _ = write!(body, r#"],"uptime_seconds":{uptime:.3},"uptime":{uptime:.3}}}"#);
+        Ok(json(StatusCode::OK, body))
+    }
+
+    pub(super) async fn topics(&self, query: &str) -> Result<Answer, Problem> {
+        let parameters = Parameters::parse(query);
+        let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
+        let page = self.store.topics(parameters.get("cursor"), limit).await?;
+        let mut body = Vec::new();
+        let _ = write!(body, r#"{{"count":{},"topics":["#, page.topics.len());
+        for (number, topic) in page.topics.iter().enumerate() {
+            body.extend_from_slice(if number == 0 { b"{\"topic\":" } else { b",{\"topic\":" });
+            push_string(&mut body, &topic.topic);
+            let _ = write!(
+                body,
+                r#","received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"first_offset":{},"last_offset":{},"first_received_at":"{}","last_received_at":"{}"}}"#,
+                topic.unique_processed + topic.duplicate_dropped,
+                topic.unique_processed,
+                topic.duplicate_dropped,
+                topic.conflicts,
+                topic.first_offset,
+                topic.last_offset,
+                topic.first_received_at,
+                topic.last_received_at
+            );
+        }
+        body.extend_from_slice(b"],\"next_cursor\":");
+        push_optional(&mut body, page.next_cursor.as_deref());
+        body.push(b'}');
+        Ok(json(StatusCode::OK, body))
+    }
+}
+
+fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => push_string(body, text),
+        None => body.extend_from_slice(b"null"),
+    }
+}
+
+fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
+    for (name, value) in [
+        (&b"{\"topic\":"[..], &event.topic),
+        (b",\"event_id\":", &event.event_id),
+        (b",\"timestamp\":", &event.timestamp),
+        (b",\"source\":", &event.source),
+    ] {
+        body.extend_from_slice(name);
+        push_string(body, value);
+    }
+    body.extend_from_slice(b",\"payload\":");
+    body.extend_from_slice(event.payload.as_bytes());
+    let _ = write!(body, ",\"offset\":{},\"received_at\":\"", event.offset);
+    event.received_at.write_to(body);
+    body.extend_from_slice(b"\"}");
+}

@@ -1,0 +1,118 @@
+//! Accepts connections, serves them, and drains them on a stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::http::{Limits, Service};
+use crate::limits::{DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS};
+use crate::metrics::Metrics;
+use crate::store::EventStore;
+
+/// Pause after an `accept` that failed for lack of files or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// How often the metrics are tidied up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Serves `store` on `listener` until `shutdown`; then takes no more connections, finishes the requests under way
+/// within a bounded time, and returns.
+///
+/// # Errors
+/// None that is not passing: a listener that fails is tried again.
+pub async fn run<S: EventStore>(
+    store: Arc<S>,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let metrics = Metrics::default();
+    let service = Arc::new(Service::new(store, limits, Arc::clone(&clock), metrics.clone()));
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    let started = clock.monotonic();
+    loop {
+        let accepted = async {
+            // Waits in the kernel's queue while all places are taken.
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = upkeep.tick() => metrics.upkeep(clock.monotonic().saturating_duration_since(started)),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = accepted => match accepted {
+                Ok((stream, place)) => {
+                    let (service, stopping) = (Arc::clone(&service), stopping.clone());
+                    connections.spawn(async move {
+                        serve(stream, service, stopping).await;
+                        drop(place);
+                    });
+                }
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept connections for the moment");
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+            },
+        }
+        metrics.connections(connections.len());
+    }
+    drop(listener);
+    // Nobody listens if there is no connection.
+    let _ = stop.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), drained).await.is_err() {
+        tracing::warn!(connections = connections.len(), "stopping although requests are under way");
+        connections.abort_all();
+    }
+    Ok(())
+}
+
+async fn serve<S: EventStore>(
+    stream: TcpStream,
+    service: Arc<Service<S>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Without it, answers wait for the client's acknowledgements; a refusal only makes it slower.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(|request| {
+        let service = Arc::clone(&service);
+        async move { service.answer(request).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also ends a connection that stays idle so long.
+        .header_read_timeout(Duration::from_secs(HEAD_SECONDS))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection);
+    let stop = async { _ = stopping.wait_for(|stop| *stop).await };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// Whether only the connection to be accepted has failed.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
