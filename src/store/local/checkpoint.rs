@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::claims::ClaimSet;
+use super::claims::{ClaimSet, Claims, Known};
 use super::core::Core;
 use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
@@ -109,23 +109,24 @@ impl Checkpoint {
 
     fn take(&mut self, committed: Committed) {
         let now = self.core.clock.monotonic();
-        if self.waiting.last().is_none_or(|last| last.generation.id != committed.generation.id) {
+        let is_of = |waiting: &Waiting| waiting.generation.id == committed.generation.id;
+        let at = self.waiting.iter().position(is_of).unwrap_or_else(|| {
             self.waiting.push(Waiting::new(Arc::clone(&committed.generation), now));
-        }
+            self.waiting.len() - 1
+        });
         let covered = self.index.as_ref().map_or(0, |open| open.covered.through);
-        if let Some(last) = self.waiting.last_mut() {
-            if last.claims == 0 {
-                last.since = now;
-            }
-            last.claims +=
-                committed.sets.iter().filter_map(|set| set.with(super::claims::Claims::len)).sum::<usize>();
-            last.through = committed.through;
-            last.sets.extend(committed.sets);
-            last.blocks.extend(committed.blocks);
-            if self.waiting.len() == 1 && committed.through <= covered {
-                // A rebuild has read it from the journal already.
-                release(&self.core, &mut self.waiting[0]);
-            }
+        let is_only = self.waiting.len() == 1;
+        let waiting = &mut self.waiting[at];
+        if waiting.claims == 0 {
+            waiting.since = now;
+        }
+        waiting.claims += committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
+        waiting.through = waiting.through.max(committed.through);
+        waiting.sets.extend(committed.sets);
+        waiting.blocks.extend(committed.blocks);
+        if is_only && waiting.through <= covered {
+            // A rebuild has read it from the journal already.
+            release(&self.core, waiting);
         }
     }
 
@@ -341,8 +342,7 @@ pub(crate) fn fill(
                 key.extend_from_slice(head.topic);
                 key.push(0);
                 key.extend_from_slice(event.event_id);
-                let known =
-                    super::claims::Known { offset, digest: event.digest, received_at: head.received_at };
+                let known = Known { offset, digest: event.digest, received_at: head.received_at };
                 claims.push(&key, core.secret.event(head.topic, event.event_id) as u64, known);
             }
         }
@@ -367,7 +367,7 @@ struct ClaimBuffer {
 }
 
 impl ClaimBuffer {
-    fn push(&mut self, key: &[u8], hash: u64, known: super::claims::Known) {
+    fn push(&mut self, key: &[u8], hash: u64, known: Known) {
         let start = self.keys.len();
         self.keys.extend_from_slice(key);
         let claim = Claim {

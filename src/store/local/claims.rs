@@ -188,7 +188,7 @@ impl Tables {
     pub(crate) fn lookup(&self, hash: u128, topic: &[u8], event_id: &[u8]) -> Lookup {
         let fingerprint = hash as u64;
         for table in self.tables.iter().rev() {
-            let mut indexed = false;
+            let mut indexed = None;
             for slot in table.slots.iter_hash(fingerprint).filter(|slot| slot.fingerprint == fingerprint) {
                 let number = table.first_set + u64::from(slot.set);
                 if number == self.next_set() {
@@ -198,19 +198,23 @@ impl Tables {
                     continue;
                 }
                 let set = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
-                match set
-                    .and_then(|set| Some((set, set.with(|claims| claims.find(slot.index, topic, event_id))?)))
-                {
-                    Some((set, Some(known))) => {
+                // A set that was forgotten has been settled: it is of its table's generation. One that left RAM since
+                // the group began may not have been, but it knows where it went.
+                let Some(set) = set else {
+                    indexed = table.generation.clone();
+                    continue;
+                };
+                match set.with(|claims| claims.find(slot.index, topic, event_id)) {
+                    Some(Some(known)) => {
                         let frame = set.placed.get().map(|placed| placed.frame);
                         return Lookup::Recent { known, frame };
                     }
-                    Some((_, None)) => {}
-                    None => indexed = true,
+                    Some(None) => {}
+                    None => indexed = set.placed.get().map(|placed| Arc::clone(&placed.generation)),
                 }
             }
-            if indexed && let Some(generation) = &table.generation {
-                return Lookup::Indexed(Arc::clone(generation));
+            if let Some(generation) = indexed {
+                return Lookup::Indexed(generation);
             }
         }
         Lookup::Absent

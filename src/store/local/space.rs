@@ -157,6 +157,9 @@ impl Space {
         let mut state = self.lock();
         let wanted = head + state.outstanding + self.ahead / 4;
         if state.next.as_ref().is_some_and(|next| next.zeroed >= wanted) {
+            // From here on this folder is the writer's: the next one to be prepared is another.
+            state.next_id += 1;
+            state.next_wanted = 0;
             return state.next.take();
         }
         state.next_wanted = state.next_wanted.max(wanted);
@@ -170,8 +173,6 @@ impl Space {
         state.file = Arc::clone(&prepared.file);
         state.path = manifest::folder(&self.data_dir, prepared.id).join(JOURNAL);
         (state.zeroed, state.written) = (prepared.zeroed, written);
-        state.next_id = prepared.id + 1;
-        state.next_wanted = 0;
         self.changed.notify_all();
     }
 
