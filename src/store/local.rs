@@ -156,11 +156,12 @@ impl Local {
         let origin = clock.monotonic();
         let space = Space::new(
             Arc::clone(&disk),
+            Arc::clone(&clock),
             &options.data_dir,
             options.generation_bytes,
-            (live.id, live.journal()?),
+            live.id,
             (chain.at, zeroed),
-        );
+        )?;
         let core = Arc::new(Core {
             data_dir: options.data_dir.clone(),
             disk,
@@ -266,7 +267,7 @@ impl Local {
                 return self.core.failure.unsure();
             }
             let now = self.core.clock.monotonic();
-            for watch in [&self.core.journal_watch, &self.core.index_watch] {
+            for watch in [&self.core.journal_watch, &self.core.index_watch, &self.core.space.watch] {
                 if let Err(e) = watch.check(now) {
                     self.core.failure.set(&e);
                 }
@@ -326,11 +327,8 @@ impl Local {
         }
     }
 
-    /// Makes counts durable that wait, so that what is shown is never taken back.
+    /// Makes counts durable that wait or are on their way, so that what is shown is never taken back.
     async fn flush(&self) -> Result<()> {
-        if !self.core.topics.has_pending() {
-            return Ok(());
-        }
         let (done, answer) = oneshot::channel();
         let journal =
             self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopping)?;
@@ -535,9 +533,11 @@ fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
 
 fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>> {
     let dir = &options.data_dir;
-    if options.must_exist && !disk.exists(dir) {
-        let message =
-            format!("{} does not exist: mount the volume, or start without --must-exist", dir.display());
+    if options.must_exist && !disk.exists(&dir.join(manifest::MANIFEST)) {
+        let message = format!(
+            "{} holds no store: mount the right volume, or start without --must-exist to create one",
+            dir.display()
+        );
         return Err(Error::new(ErrorKind::Unusable, message));
     }
     let unusable = |e: std::io::Error| {

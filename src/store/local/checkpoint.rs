@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::claims::{ClaimSet, Claims, Known};
 use super::core::Core;
+use super::filter::Bloom;
 use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
 use super::index::Index;
 use super::manifest::Entry;
-use super::seal::Place;
+use super::seal::{Place, SealedMaps};
 use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
 use crate::error::{Error, ErrorKind, Result};
@@ -137,6 +138,7 @@ impl Checkpoint {
         }
         self.waiting.len() > 1
             || self.is_broken
+            || self.damaged_maps().is_some()
             || self.waiting.last().is_some_and(|live| {
                 let is_doubtful = live.generation.is_doubtful();
                 let is_late = live.claims > 0 && now.saturating_duration_since(live.since) >= IDLE;
@@ -146,7 +148,11 @@ impl Checkpoint {
 
     fn work(&mut self) {
         let doubtful = self.waiting.last().is_some_and(|live| live.generation.is_doubtful());
-        let done = if self.waiting.len() > 1 {
+        let damaged = self.damaged_maps();
+        let is_of_journal = damaged.is_some() || self.waiting.len() > 1 || doubtful || self.is_broken;
+        let done = if let Some(generation) = damaged {
+            renew_maps(&self.core, &generation)
+        } else if self.waiting.len() > 1 {
             self.seal_oldest()
         } else if doubtful || self.is_broken {
             self.rebuild()
@@ -156,12 +162,19 @@ impl Checkpoint {
         self.retry_at = None;
         let Err(e) = done else { return };
         match e.kind() {
-            ErrorKind::Corrupt => self.core.failure.set(&e),
+            // What the journal itself says is damaged can't be made anew from it.
+            ErrorKind::Corrupt if is_of_journal => self.core.failure.set(&e),
             _ => {
                 tracing::warn!(error = %e, "the checkpoint failed and will be tried again");
                 self.retry_at = Some(self.core.clock.monotonic() + BACK_OFF);
             }
         }
+    }
+
+    /// A sealed generation whose maps were found damaged.
+    fn damaged_maps(&self) -> Option<Arc<Generation>> {
+        let generations = self.core.generations();
+        generations.iter().find(|generation| generation.is_doubtful() && generation.is_sealed()).cloned()
     }
 
     /// Puts all that waits of the live generation into its index.
@@ -262,8 +275,8 @@ fn release(core: &Core, waiting: &mut Waiting) {
     core.lag.sub(std::mem::take(&mut waiting.claims) as u64);
 }
 
-/// Makes the maps of a closed generation, and lets look-ups go to them.
-pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
+/// Makes the maps and the filter of a closed generation from its journal.
+fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Bloom)> {
     let closed = generation.closed();
     let (first_frame, first_event) = (generation.first_frame, generation.first_event);
     let (id, nonce) = (generation.id, generation.nonce);
@@ -277,7 +290,22 @@ pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
         entry: &entry,
         closed,
     };
-    let (maps, filter) = place.build()?;
+    place.build()
+}
+
+/// Makes the damaged maps of a sealed generation anew. Its filter is in RAM and stays.
+fn renew_maps(core: &Core, generation: &Generation) -> Result<()> {
+    let (maps, _) = build_maps(core, generation)?;
+    generation.set_sealed(maps);
+    generation.clear_doubt();
+    tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
+    Ok(())
+}
+
+/// Makes the maps of a closed generation, and lets look-ups go to them.
+pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
+    let (id, closed) = (generation.id, generation.closed());
+    let (maps, filter) = build_maps(core, generation)?;
     // Its zeros are given back.
     let path = generation.journal_path();
     let journal = generation.journal()?;

@@ -288,12 +288,17 @@ impl Tables {
             self.settle_set(self.settled, generation);
             self.settled += 1;
         }
-        if self.settled == self.next_set() {
-            let is_sealed = |table: &Table| table.generation.as_ref().is_some_and(|of| of.is_sealed());
-            self.tables.retain(|table| !is_sealed(table));
-            if self.tables.is_empty() {
-                self.push_table(None);
-            }
+        // All that is not settled is in the newest table.
+        let keep_newest = self.settled < self.next_set();
+        let older = self.tables.len().saturating_sub(1);
+        let mut at = 0;
+        self.tables.retain(|table| {
+            let is_sealed = table.generation.as_ref().is_some_and(|of| of.is_sealed());
+            at += 1;
+            !is_sealed || (keep_newest && at > older)
+        });
+        if self.tables.is_empty() {
+            self.push_table(None);
         }
         while self.base < self.settled && self.sets.front().is_some_and(|set| set.is_dropped()) {
             self.sets.pop_front();

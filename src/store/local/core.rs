@@ -18,6 +18,7 @@ use super::topic::Topics;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind};
+use crate::limits::ADMISSION_SECONDS;
 
 /// An fdatasync or a sled call that takes longer has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -93,13 +94,12 @@ impl Lag {
         self.fell.notify_all();
     }
 
-    /// Waits until no more than `max` claims wait, or the store has failed.
-    pub(crate) fn wait_below(&self, max: u64, failure: &Failure) {
-        let mut lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        while *lag > max && failure.get().is_none() {
-            let step = Duration::from_millis(100);
-            lag = self.fell.wait_timeout(lag, step).unwrap_or_else(PoisonError::into_inner).0;
-        }
+    /// Waits until no more than `max` claims wait; false if that takes longer than a request may wait.
+    pub(crate) fn wait_below(&self, max: u64) -> bool {
+        let lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Duration::from_secs(ADMISSION_SECONDS);
+        let waited = self.fell.wait_timeout_while(lag, deadline, |lag| *lag > max);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

@@ -242,13 +242,13 @@ impl Generation {
         let index = match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
-                return maps.claim(hash);
+                return self.trusted(|| maps.claim(hash));
             }
             State::Open(open) => open.index.clone(),
         };
         let index = index.ok_or_else(rebuilding)?;
         let key = key();
-        if let Some(claim) = index.claim(&key)? {
+        if let Some(claim) = self.trusted(|| index.claim(&key))? {
             return Ok(Some(Known {
                 offset: claim.offset,
                 digest: claim.digest,
@@ -262,6 +262,15 @@ impl Generation {
             self.is_doubtful.store(true, Ordering::Release);
         }
         Ok(known)
+    }
+
+    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and made anew.
+    fn trusted<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        ask().map_err(|e| {
+            tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is made anew from the journal");
+            self.is_doubtful.store(true, Ordering::Release);
+            rebuilding()
+        })
     }
 
     fn claim_in_journal(&self, key: &[u8]) -> Result<Option<Known>> {
@@ -298,7 +307,7 @@ impl Generation {
         let (index, has_left_ram) = match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
-                return maps.block(topic.hash, offset);
+                return self.trusted(|| maps.block(topic.hash, offset));
             }
             State::Open(open) => {
                 let range = (topic.number, 0)..=(topic.number, offset);
@@ -309,7 +318,7 @@ impl Generation {
             }
         };
         match index {
-            Some(index) => index.block_at_or_before(topic.name.as_bytes(), offset),
+            Some(index) => self.trusted(|| index.block_at_or_before(topic.name.as_bytes(), offset)),
             None if has_left_ram => Err(rebuilding()),
             None => Ok(None),
         }
@@ -321,7 +330,7 @@ impl Generation {
         match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
-                maps.frames_near(event, self)
+                self.trusted(|| maps.frames_near(event, self))
             }
             State::Open(open) => {
                 let after = open.frames.partition_point(|(first, _)| *first <= event);

@@ -19,15 +19,15 @@ use super::claims::{ClaimSet, Placed};
 use super::core::Core;
 use super::frame::{Chain, FrameBuilder};
 use super::generation::Generation;
-use super::manifest::Entry;
-use super::space::Prepared;
+use super::manifest::{Entry, folder};
+use super::space::{JOURNAL, Prepared};
 use super::topic::{Pending, Topic};
 use super::worker::GROUP_BYTES_MAX;
 use crate::codec::{
     BlockKind, BlockPlace, CounterEntry, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind,
 };
 use crate::codec::{TopicEntry, encode_varied};
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::Outcome;
@@ -199,6 +199,7 @@ impl Writer {
                 }
             }
         }
+        let done = done.and_then(|()| if flushes.is_empty() { Ok(()) } else { self.commit_counters() });
         for flush in flushes {
             let result = if done.is_ok() { Ok(()) } else { Err(self.core.failure.unsure()) };
             _ = flush.send(result);
@@ -364,7 +365,10 @@ impl Writer {
         let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted(None));
         let head_bytes = table_bytes(&head) + FrameHeader::BYTES as u64 * (1 + head.len() as u64);
         match self.core.space.take_next(head_bytes) {
-            Some(prepared) => self.rotate(&prepared, &head),
+            Some(prepared) => {
+                let core = Arc::clone(&self.core);
+                core.journal_watch.during(core.clock.monotonic(), || self.rotate(&prepared, &head))
+            }
             None => Ok(()),
         }
     }
@@ -380,10 +384,11 @@ impl Writer {
             sealed: false,
         };
         let mut chain = Chain { nonce: entry.nonce, at: 0, previous_crc: 0, ..self.chain.clone() };
-        let file = Arc::clone(&prepared.file);
-        let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, file));
-        let path = generation.journal_path();
-        let headers = write_head(&*prepared.file, &path, &mut self.builder, &mut chain, head)?;
+        // A handle of the writer's own, see `Space`.
+        let path = folder(&self.core.data_dir, prepared.id).join(JOURNAL);
+        let file = self.core.disk.open(&path, Open::Write).during("open", &path)?;
+        let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, Arc::clone(&file)));
+        let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;
         let (disk, dir) = (&*self.core.disk, &self.core.data_dir);
         self.core.manifest.update(disk, dir, |manifest| {
             if let Some(last) = manifest.generations.last_mut() {
@@ -405,8 +410,7 @@ impl Writer {
             blocks: Vec::new(),
         };
         let _ = self.committed.send(none);
-        (self.chain, self.file, self.path, self.generation) =
-            (chain, Arc::clone(&prepared.file), path, generation);
+        (self.chain, self.file, self.path, self.generation) = (chain, file, path, generation);
         self.builder.clear();
         tracing::info!(generation = self.generation.id, "generation began");
         Ok(())

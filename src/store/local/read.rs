@@ -4,6 +4,8 @@
 //! position (event number, or offset in a topic) of one store, never a place in a file. It names the first event not
 //! yet given: ascending pages go on from it, descending ones from the one before it.
 
+use std::sync::Arc;
+
 use super::core::Core;
 use super::frame::{Block, unreadable};
 use super::generation::{FrameRun, Generation};
@@ -56,7 +58,7 @@ pub(crate) fn page(core: &Core, query: &Query) -> Result<Page> {
 
 /// The event at `offset` of `topic`.
 pub(crate) fn event(core: &Core, topic: &Topic, offset: u64) -> Result<StoredEvent> {
-    let (generation, place) = locate(core, topic, offset)?;
+    let (generation, place) = locate(core, topic, offset, None)?;
     let mut found = None;
     read_block(&generation, &place, topic, &mut |head, event, at| {
         if at == offset {
@@ -108,8 +110,12 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
     let ascending = query.order == Order::Ascending;
     let mut position = cursor.unwrap_or(if ascending { 0 } else { end }).min(end);
     let is_left = |position: u64| if ascending { position < end } else { position > 0 };
+    let mut near = None;
     while is_left(position) && !collector.is_done() {
-        let (generation, place) = locate(core, &topic, if ascending { position } else { position - 1 })?;
+        let wanted = if ascending { position } else { position - 1 };
+        let (generation, place) = locate(core, &topic, wanted, near.as_ref())?;
+        near = Some(Arc::clone(&generation));
+
         let mut block = Vec::new();
         read_block(&generation, &place, &topic, &mut |head, event, offset| {
             let is_ahead = if ascending { offset >= position } else { offset < position };
@@ -232,13 +238,19 @@ fn read_run(
 }
 
 /// The block that holds `offset` of `topic`: in the newest generation that has one beginning at or before it.
-fn locate(core: &Core, topic: &Topic, offset: u64) -> Result<(std::sync::Arc<Generation>, BlockPlace)> {
-    for generation in core.generations().iter().rev() {
-        if let Some((first, place)) = generation.block(topic, offset)? {
-            if offset - first < u64::from(place.count) {
-                return Ok((std::sync::Arc::clone(generation), place));
-            }
-            break;
+/// `near` is where the block before was found: most often the next one is there too.
+fn locate(
+    core: &Core,
+    topic: &Topic,
+    offset: u64,
+    near: Option<&Arc<Generation>>,
+) -> Result<(Arc<Generation>, BlockPlace)> {
+    let all = core.generations();
+    for generation in near.into_iter().chain(all.iter().rev()) {
+        if let Some((first, place)) = generation.block(topic, offset)?
+            && offset - first < u64::from(place.count)
+        {
+            return Ok((Arc::clone(generation), place));
         }
     }
     Err(missing(topic, offset))

@@ -24,7 +24,7 @@ use super::seal::Place;
 use super::space::{JOURNAL, prepare, zero};
 use super::topic::{Topic, Topics};
 use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FrameKind};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
 /// Claims that are handed to the checkpoint at once.
@@ -153,28 +153,20 @@ fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()>
     Ok(())
 }
 
-/// Whether the journal in a folder has frames with events; its nonce is taken from its first frame.
+/// Whether the journal in a folder has frames other than those a generation begins with, of whatever nonce.
 fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
     let path = folder.join(JOURNAL);
     if !disk.exists(&path) {
         return Ok(false);
     }
-    let file = disk.open(&path, Open::Read).during("open", &path)?;
-    let mut head = [0; FrameHeader::BYTES];
-    if file.len().during("read", &path)? < head.len() as u64 {
-        return Ok(false);
-    }
-    file.read_exact_at(&mut head, 0).during("read", &path)?;
-    let Ok(first) = FrameHeader::from_bytes(&head) else { return Ok(false) };
-    let mut reader = FrameReader::new(file, first.nonce);
-    let mut at = 0;
-    while let Some(frame) = reader.frame(at, &path)? {
-        if frame.header.kind != FrameKind::Topics as u8 {
-            return Ok(true);
-        }
-        at = frame.end();
-    }
-    Ok(false)
+    let content = disk::read(disk, &path).during("read", &path)?;
+    Ok(memchr::memmem::find_iter(&content, &FrameHeader::MAGIC).any(|at| {
+        let header = content.get(at..at + FrameHeader::BYTES).and_then(|bytes| {
+            let nonce = FrameHeader::from_bytes(bytes).ok()?.nonce;
+            FrameHeader::open(bytes, nonce).ok()
+        });
+        header.is_some_and(|header| header.kind != FrameKind::Topics as u8)
+    }))
 }
 
 struct Recovery<'a> {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::core::Watch;
 use super::manifest;
+use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
@@ -29,7 +31,8 @@ pub(crate) struct Prepared {
 
 #[derive(Debug)]
 struct State {
-    /// The live journal.
+    /// The live journal, in a handle of its own: the system tells of a failed write-back once a handle, and the
+    /// writer must hear of it.
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     /// Zeros are on disk up to here.
@@ -44,16 +47,27 @@ struct State {
     next: Option<Prepared>,
     /// Bytes that the next journal must have before it can be taken.
     next_wanted: u64,
+    /// The writer is between two journals: nothing can be reserved in either.
+    is_switching: bool,
     /// Why there is no room.
     full: Option<String>,
     /// The preparing thread ended: nothing more comes.
     stopped: bool,
 }
 
+impl State {
+    /// Bytes that can be reserved.
+    fn room(&self) -> u64 {
+        self.zeroed.saturating_sub(self.written + self.outstanding)
+    }
+}
+
 /// Accounts of the journal's room.
 #[derive(Debug)]
 pub(crate) struct Space {
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    pub(crate) watch: Watch,
     data_dir: PathBuf,
     /// Zeros kept ahead of the writer.
     ahead: u64,
@@ -64,17 +78,22 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Accounts for the journal `file` of generation `id`, written up to `written` and zeroed up to `zeroed`.
+    /// Accounts for the journal of generation `id`, written up to `written` and zeroed up to `zeroed`.
+    ///
+    /// # Errors
+    /// `Io`.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
         data_dir: &Path,
         generation_bytes: u64,
-        (id, file): (u64, Arc<dyn DiskFile>),
+        id: u64,
         (written, zeroed): (u64, u64),
-    ) -> Self {
+    ) -> Result<Self> {
+        let path = manifest::folder(data_dir, id).join(JOURNAL);
         let state = State {
-            file,
-            path: manifest::folder(data_dir, id).join(JOURNAL),
+            file: disk.open(&path, Open::Write).during("open", &path)?,
+            path,
             zeroed,
             written,
             outstanding: 0,
@@ -82,17 +101,20 @@ impl Space {
             next_id: id + 1,
             next: None,
             next_wanted: 0,
+            is_switching: false,
             full: None,
             stopped: false,
         };
-        Self {
+        Ok(Self {
+            watch: Watch::new("a write of room for the journal", clock.monotonic()),
             disk,
+            clock,
             data_dir: data_dir.to_path_buf(),
             ahead: (generation_bytes / 16).clamp(256 << 10, 16 << 20),
             reserve: generation_bytes / 4,
             state: Mutex::new(state),
             changed: Condvar::new(),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,9 +128,9 @@ impl Space {
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
         let mut state = self.lock();
         loop {
-            if state.zeroed.saturating_sub(state.written + state.outstanding) >= bytes {
+            if !state.is_switching && state.room() >= bytes {
                 state.outstanding += bytes;
-                if state.zeroed - state.written - state.outstanding < self.ahead / 2 {
+                if state.room() < self.ahead / 2 {
                     self.changed.notify_all();
                 }
                 return Ok(());
@@ -119,7 +141,7 @@ impl Space {
                     "the store is stopping; send the events again later",
                 ));
             }
-            if let Some(why) = &state.full {
+            if let (Some(why), false) = (&state.full, state.is_switching) {
                 return Err(Error::new(ErrorKind::NoSpace, why.clone()));
             }
             state.wanted = state.wanted.max(bytes);
@@ -131,7 +153,7 @@ impl Space {
     /// Reserves `bytes` if there is room now.
     pub(crate) fn try_reserve(&self, bytes: u64) -> bool {
         let mut state = self.lock();
-        let fits = state.zeroed.saturating_sub(state.written + state.outstanding) >= bytes;
+        let fits = !state.is_switching && state.room() >= bytes;
         if fits {
             state.outstanding += bytes;
         }
@@ -145,8 +167,7 @@ impl Space {
         if let Some(written) = written {
             state.written = written;
         }
-        let ahead = state.zeroed.saturating_sub(state.written + state.outstanding);
-        if ahead < self.ahead / 2 || state.wanted > 0 {
+        if state.room() < self.ahead / 2 || state.wanted > 0 {
             self.changed.notify_all();
         }
     }
@@ -160,6 +181,7 @@ impl Space {
             // From here on this folder is the writer's: the next one to be prepared is another.
             state.next_id += 1;
             state.next_wanted = 0;
+            state.is_switching = true;
             return state.next.take();
         }
         state.next_wanted = state.next_wanted.max(wanted);
@@ -173,6 +195,7 @@ impl Space {
         state.file = Arc::clone(&prepared.file);
         state.path = manifest::folder(&self.data_dir, prepared.id).join(JOURNAL);
         (state.zeroed, state.written) = (prepared.zeroed, written);
+        state.is_switching = false;
         self.changed.notify_all();
     }
 
@@ -204,7 +227,7 @@ impl Space {
                 Ok(Done::Extended { path, zeroed }) if path == state.path => {
                     state.zeroed = zeroed;
                     state.full = None;
-                    if zeroed - state.written - state.outstanding >= state.wanted {
+                    if state.room() >= state.wanted {
                         state.wanted = 0;
                     }
                 }
@@ -235,10 +258,15 @@ impl Space {
     }
 
     fn work(&self, state: &State) -> Option<Work> {
-        let room = state.zeroed.saturating_sub(state.written + state.outstanding);
-        if room < self.ahead.max(state.wanted) {
-            let work =
-                Work::Extend { file: Arc::clone(&state.file), path: state.path.clone(), from: state.zeroed };
+        if state.is_switching {
+            return None;
+        }
+        if state.room() < self.ahead.max(state.wanted) {
+            let work = Work::Extend {
+                file: Arc::clone(&state.file),
+                path: state.path.clone(),
+                from: state.zeroed.max(state.written),
+            };
             return Some(work);
         }
         let wanted = state.next_wanted.max(self.ahead / 2);
@@ -251,6 +279,10 @@ impl Space {
     }
 
     fn perform(&self, work: Work) -> Result<Done> {
+        self.watch.during(self.clock.monotonic(), || self.perform_watched(work))
+    }
+
+    fn perform_watched(&self, work: Work) -> Result<Done> {
         self.check_free()?;
         match work {
             Work::Extend { file, path, from } => {
@@ -323,6 +355,7 @@ pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Resu
         file.write_all_at(&ZEROS[..length as usize], at).during("write zeros to", path)?;
         at += length;
     }
-    file.sync().during("sync", path)?;
+    // Final, whatever the reason: what was written before may be lost.
+    file.sync().map_err(|e| Error::new(ErrorKind::Io, format!("cannot sync {}: {e}", path.display())))?;
     Ok(to)
 }

@@ -105,8 +105,8 @@ fn open(options: &Options, disk: &dyn Disk) -> Result<(Box<dyn std::any::Any + S
     if !disk.exists(&options.data_dir) {
         return Err(none());
     }
+    let lock = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
     let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(none)?;
-    let lock = take_lock(options, disk)?;
     Ok((lock, manifest))
 }
 

@@ -161,7 +161,11 @@ impl Worker {
 
     /// Decides one request and what else is queued; false to stop.
     fn group(&mut self, batch: &Batch, items: &[Item], reply: oneshot::Sender<Result<Vec<Outcome>>>) -> bool {
-        self.core.lag.wait_below(self.core.lag_max(), &self.core.failure);
+        if !self.core.lag.wait_below(self.core.lag_max()) {
+            let message = "what is stored can't be indexed fast enough; nothing of this was stored, send it again later";
+            _ = reply.send(Err(Error::new(ErrorKind::Overloaded, message)));
+            return true;
+        }
         self.received_at = self.core.clock.now();
         self.must_commit = false;
         let (mut replies, mut reserved) = (Vec::new(), 0);
