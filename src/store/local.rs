@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc as queue, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use self::checkpoint::{Checkpoint, Committed, LiveIndex};
 use self::core::{Core, Failure, Lag, Watch};
@@ -26,9 +26,10 @@ use self::index::Indexes;
 use self::journal::{GROUPS_MAX, Message, Writer};
 use self::manifest::{Clean, ManifestFile};
 use self::open_files::{FileCache, OPEN_FILES_MAX};
+use self::queue::{Pace, Queue};
 use self::recovery::{Recovered, recover};
 use self::space::Space;
-use self::worker::{Item, JOB_BYTES, Job, QUEUE_REQUESTS_MAX, Worker, record_bytes};
+use self::worker::{Item, JOB_BYTES, Job, Worker, record_bytes};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
 use crate::disk::Disk;
@@ -48,6 +49,7 @@ pub mod index;
 mod journal;
 mod manifest;
 pub mod open_files;
+mod queue;
 mod read;
 mod recovery;
 mod seal;
@@ -100,7 +102,6 @@ pub struct Seams {
 #[derive(Debug)]
 pub struct Local {
     core: Arc<Core>,
-    workers: Vec<queue::Sender<Job>>,
     journal: Mutex<Option<SyncSender<Message>>>,
     threads: Mutex<Option<Threads>>,
     _lock: Box<dyn Any + Send + Sync>,
@@ -176,6 +177,8 @@ impl Local {
             topics,
             filters,
             space,
+            queues: (0..options.workers).map(|_| Queue::default()).collect(),
+            pace: Pace::default(),
             generations: RwLock::new(Arc::new(generations.clone())),
             durable: AtomicU64::new(chain.durable_through),
             lag: Lag::default(),
@@ -195,13 +198,10 @@ impl Local {
         let (journal, groups) = sync_channel(GROUPS_MAX);
         let writer = Writer::new(Arc::clone(&core), groups, committed_tx, chain, live)?;
         let checkpoint = Checkpoint::new(Arc::clone(&core), committed_rx, open, index);
-        let mut senders = Vec::new();
         let mut workers = Vec::new();
         for (number, tables) in tables.into_iter().enumerate() {
-            let (sender, jobs) = queue::channel(QUEUE_REQUESTS_MAX);
-            let worker = Worker::new(Arc::clone(&core), jobs, journal.clone(), tables);
+            let worker = Worker::new(Arc::clone(&core), number, journal.clone(), tables);
             workers.push(spawn(&core, &format!("worker-{number}"), move || worker.run())?);
-            senders.push(sender);
         }
         let preparing = Arc::clone(&core);
         let prepare = move || {
@@ -215,13 +215,7 @@ impl Local {
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
         };
-        Ok(Self {
-            core,
-            workers: senders,
-            journal: Mutex::new(Some(journal)),
-            threads: Mutex::new(Some(threads)),
-            _lock: lock,
-        })
+        Ok(Self { core, journal: Mutex::new(Some(journal)), threads: Mutex::new(Some(threads)), _lock: lock })
     }
 
     /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
@@ -230,10 +224,6 @@ impl Local {
     /// # Errors
     /// `Unsure` if the store had failed; `NoSpace`, `Io` if the end could not be recorded (what was answered is safe).
     pub fn close(&self) -> Result<()> {
-        for worker in &self.workers {
-            // A worker that is gone already has nothing left to decide.
-            let _ = worker.blocking_send(Job::Stop);
-        }
         let Some((chain, index)) = self.join() else { return Ok(()) };
         let (Some(chain), None) = (chain, self.core.failure.get()) else {
             return Err(self.core.failure.unsure());
@@ -278,6 +268,7 @@ impl Local {
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        self.core.queues.iter().for_each(Queue::close);
         for worker in threads.workers {
             let _ = worker.join();
         }
@@ -289,18 +280,18 @@ impl Local {
         Some((chain, index))
     }
 
-    /// Sends jobs to workers, all or none, in order of the workers so that no two requests wait for each other.
-    async fn send(&self, jobs: Vec<(usize, Job)>) -> Result<()> {
-        let mut permits = Vec::with_capacity(jobs.len());
-        for (worker, _) in &jobs {
-            let queue = &self.workers[*worker];
-            let permit = match queue.try_reserve() {
-                Ok(permit) => permit,
-                Err(queue::error::TrySendError::Full(())) => {
+    /// Places in the queues of `workers`, all or none, in order so that no two requests wait for each other.
+    async fn places(&self, workers: impl Iterator<Item = usize>) -> Result<Vec<OwnedSemaphorePermit>> {
+        let mut places = Vec::new();
+        for worker in workers {
+            let queue = &self.core.queues[worker].places;
+            let place = match Arc::clone(queue).try_acquire_owned() {
+                Ok(place) => place,
+                Err(_) => {
                     let deadline = Duration::from_secs(ADMISSION_SECONDS);
-                    match tokio::time::timeout(deadline, queue.reserve()).await {
-                        Ok(permit) => permit.map_err(|_| stopping())?,
-                        Err(_) => {
+                    match tokio::time::timeout(deadline, Arc::clone(queue).acquire_owned()).await {
+                        Ok(Ok(place)) => place,
+                        _ => {
                             return Err(Error::new(
                                 ErrorKind::Overloaded,
                                 "too many requests wait; retry later",
@@ -308,14 +299,10 @@ impl Local {
                         }
                     }
                 }
-                Err(queue::error::TrySendError::Closed(())) => return Err(stopping()),
             };
-            permits.push(permit);
+            places.push(place);
         }
-        for (permit, (_, job)) in permits.into_iter().zip(jobs) {
-            permit.send(job);
-        }
-        Ok(())
+        Ok(places)
     }
 
     /// Waits for an answer, or for the failure of the store.
@@ -351,7 +338,6 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.workers.clear();
         self.join();
     }
 }
@@ -361,18 +347,22 @@ impl EventStore for Local {
         if self.core.failure.get().is_some() {
             return Err(self.core.failure.unsure());
         }
-        let parts = split(&self.core, &batch, self.workers.len());
+        let parts = split(&self.core, &batch);
+        let places = self.places(parts.iter().map(|part| part.worker)).await?;
         let batch = Arc::new(batch);
-        let (mut jobs, mut replies) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
-        for (worker, items) in parts {
+        let mut replies = Vec::with_capacity(parts.len());
+        let is_whole = parts.len() == 1;
+        for (Part { worker, items, bytes }, place) in parts.into_iter().zip(places) {
             let (reply, answer) = oneshot::channel();
-            replies.push((items.iter().map(|item| item.index).collect::<Vec<_>>(), answer));
-            jobs.push((worker, Job::Append { batch: Arc::clone(&batch), items, reply }));
+            // A whole batch is answered in its own order.
+            let indexes = if is_whole { Vec::new() } else { items.iter().map(|item| item.index).collect() };
+            replies.push((indexes, answer));
+            let job = Job::Append { place, batch: Arc::clone(&batch), items, reply };
+            if !self.core.queues[worker].push(job, bytes, &self.core.pace) {
+                return Err(stopping());
+            }
         }
-        self.send(jobs).await?;
-        if let [(_, _)] = &replies[..]
-            && let Some((_, answer)) = replies.pop()
-        {
+        if is_whole && let Some((_, answer)) = replies.pop() {
             return self.answer(answer).await;
         }
         let mut outcomes = vec![None; batch.len()];
@@ -403,8 +393,10 @@ impl EventStore for Local {
         let hash = self.core.secret.event(topic.as_bytes(), event_id.as_bytes());
         let key = ([topic.as_bytes(), b"\0", event_id.as_bytes()].concat(), topic.len() + 1);
         let (reply, answer) = oneshot::channel();
-        let worker = route(known.hash, self.workers.len());
-        self.send(vec![(worker, Job::Find { key, hash, reply })]).await?;
+        let queue = &self.core.queues[route(known.hash, self.core.queues.len())];
+        if !queue.push_urgent(Job::Find { key, hash, reply }, &self.core.pace) {
+            return Err(stopping());
+        }
         match self.answer(answer).await? {
             Some(offset) => self.blocking(move |core| read::event(core, &known, offset)).await.map(Some),
             None => Ok(None),
@@ -456,10 +448,11 @@ impl EventStore for Local {
 }
 
 /// The events of a batch by worker, in jobs of bounded size, in order of the workers.
-fn split(core: &Core, batch: &Batch, workers: usize) -> Vec<(usize, Vec<Item>)> {
-    let mut parts: Vec<(usize, Vec<Item>)> = Vec::new();
-    // The last part of each worker and its bytes.
-    let mut open: Vec<Option<(usize, u64)>> = vec![None; workers];
+fn split(core: &Core, batch: &Batch) -> Vec<Part> {
+    let workers = core.queues.len();
+    let mut parts: Vec<Part> = Vec::new();
+    // The last part of each worker.
+    let mut open: Vec<Option<usize>> = vec![None; workers];
     let mut last: Option<(&[u8], u128)> = None;
     for (index, event) in batch.iter().enumerate() {
         let topic = match last {
@@ -470,22 +463,30 @@ fn split(core: &Core, batch: &Batch, workers: usize) -> Vec<(usize, Vec<Item>)> 
         let item = Item { index: index as u32, event: core.secret.event(event.topic, event.event_id), topic };
         let worker = route(topic, workers);
         let bytes = record_bytes(&event);
-        match &mut open[worker] {
-            Some((part, held)) if *held + bytes <= JOB_BYTES => {
-                *held += bytes;
-                parts[*part].1.push(item);
+        match open[worker].and_then(|part| parts.get_mut(part)) {
+            Some(part) if part.bytes + bytes <= JOB_BYTES => {
+                part.bytes += bytes;
+                part.items.push(item);
             }
-            slot => {
-                *slot = Some((parts.len(), bytes));
+            _ => {
+                open[worker] = Some(parts.len());
                 let mut items = Vec::with_capacity((batch.len() - index) / workers + 1);
                 items.push(item);
-                parts.push((worker, items));
+                parts.push(Part { worker, items, bytes });
             }
         }
     }
     // Stable: a worker's parts stay in order.
-    parts.sort_by_key(|(worker, _)| *worker);
+    parts.sort_by_key(|part| part.worker);
     parts
+}
+
+/// Events of a batch that go to one worker at once.
+struct Part {
+    worker: usize,
+    items: Vec<Item>,
+    /// Most bytes that they take in a frame.
+    bytes: u64,
 }
 
 /// The index that a clean stop left, if all of it is there. What is not trusted is removed when the checkpoint needs

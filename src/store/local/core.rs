@@ -13,6 +13,7 @@ use super::hash::Secret;
 use super::index::Indexes;
 use super::manifest::ManifestFile;
 use super::open_files::FileCache;
+use super::queue::{Pace, Queue};
 use super::space::Space;
 use super::topic::Topics;
 use crate::clock::Clock;
@@ -39,6 +40,9 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) filters: Filters,
     pub(crate) space: Space,
+    /// One for each worker.
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) pace: Pace,
     /// Oldest first; the last one is live. Replaced as a whole.
     pub(crate) generations: RwLock<Arc<Vec<Arc<Generation>>>>,
     /// Number of the last durable frame.

@@ -169,6 +169,8 @@ impl Writer {
 
     /// Commits `first` and all else that waits, as one frame.
     fn commit(&mut self, first: Message) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        let _committing = core.pace.commit(&core.queues);
         self.builder.clear();
         let (mut groups, mut flushes) = (Vec::new(), Vec::new());
         let mut message = Some(first);

@@ -9,12 +9,12 @@
 //! It drains what is queued into one group, and hands the group to the journal's writer. A group of known events only,
 //! all of them durable, is answered at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, mpsc};
 
-use tokio::sync::{mpsc as queue, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::claims::{Known, Lookup, Tables};
 use super::core::Core;
@@ -57,6 +57,8 @@ pub(crate) struct Item {
 pub(crate) enum Job {
     /// Decide these events of a batch.
     Append {
+        /// Its place in the queue.
+        place: OwnedSemaphorePermit,
         /// The request's events.
         batch: Arc<Batch>,
         /// Those of this worker's topics, in the order of the batch.
@@ -73,8 +75,6 @@ pub(crate) enum Job {
         /// Gets the offset, once the event is durable.
         reply: oneshot::Sender<Result<Option<u64>>>,
     },
-    /// Decide nothing more.
-    Stop,
 }
 
 /// A topic as its owner knows it.
@@ -102,7 +102,7 @@ struct OpenBlock {
 #[derive(Debug)]
 pub(crate) struct Worker {
     core: Arc<Core>,
-    jobs: queue::Receiver<Job>,
+    number: usize,
     journal: SyncSender<Message>,
     tables: Tables,
     topics: Vec<OwnTopic>,
@@ -121,7 +121,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         core: Arc<Core>,
-        jobs: queue::Receiver<Job>,
+        number: usize,
         journal: mpsc::SyncSender<Message>,
         tables: Tables,
     ) -> Self {
@@ -129,7 +129,7 @@ impl Worker {
         Self {
             core,
             filters,
-            jobs,
+            number,
             journal,
             tables,
             topics: Vec::new(),
@@ -143,49 +143,39 @@ impl Worker {
 
     /// The thread.
     pub(crate) fn run(mut self) {
-        while let Some(job) = self.jobs.blocking_recv() {
-            // In this order: what the tables forget is in the filters.
-            self.tables.settle();
-            self.filters = self.core.filters.view();
-            match job {
-                Job::Append { batch, items, reply } => {
-                    if !self.group(&batch, &items, reply) {
-                        return;
-                    }
-                }
-                Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
-                Job::Stop => return,
+        let core = Arc::clone(&self.core);
+        while let Some(mut jobs) = core.queues[self.number].take(&core.pace) {
+            while !jobs.is_empty() {
+                // In this order: what the tables forget is in the filters.
+                self.tables.settle();
+                self.filters = core.filters.view();
+                self.group(&mut jobs);
             }
         }
     }
 
-    /// Decides one request and what else is queued; false to stop.
-    fn group(&mut self, batch: &Batch, items: &[Item], reply: oneshot::Sender<Result<Vec<Outcome>>>) -> bool {
-        if !self.core.lag.wait_below(self.core.lag_max()) {
-            let message = "what is stored can't be indexed fast enough; nothing of this was stored, send it again later";
-            _ = reply.send(Err(Error::new(ErrorKind::Overloaded, message)));
-            return true;
-        }
+    /// Decides what a group may hold of `jobs`.
+    fn group(&mut self, jobs: &mut VecDeque<Job>) {
+        let has_room = self.core.lag.wait_below(self.core.lag_max());
         self.received_at = self.core.clock.now();
         self.must_commit = false;
-        let (mut replies, mut reserved) = (Vec::new(), 0);
-        let mut goes_on = true;
-        self.decide(batch, items, reply, &mut replies, &mut reserved);
-        while reserved < GROUP_BYTES {
-            match self.jobs.try_recv() {
-                Ok(Job::Append { batch, items, reply }) => {
+        let (mut replies, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
+        while reserved < GROUP_BYTES
+            && let Some(job) = jobs.pop_front()
+        {
+            match job {
+                Job::Append { reply, .. } if !has_room => {
+                    let message = "what is stored can't be indexed fast enough; nothing of this was stored, send it again later";
+                    _ = reply.send(Err(Error::new(ErrorKind::Overloaded, message)));
+                }
+                Job::Append { place, batch, items, reply } => {
+                    drop(place);
                     self.decide(&batch, &items, reply, &mut replies, &mut reserved);
                 }
-                Ok(Job::Find { key, hash, reply }) => _ = reply.send(self.find(&key, hash)),
-                Ok(Job::Stop) => {
-                    goes_on = false;
-                    break;
-                }
-                Err(_) => break,
+                Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
             }
         }
         self.finish(replies, reserved);
-        goes_on
     }
 
     /// Decides one request's events.
