@@ -93,6 +93,8 @@ async fn serve<S: EventStore>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has sent all it has may close its side, and still wants its answers.
+        .half_close(true)
         // Also ends a connection that stays idle so long.
         .header_read_timeout(Duration::from_secs(HEAD_SECONDS))
         .max_buf_size(HEAD_BYTES_MAX)
