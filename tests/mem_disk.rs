@@ -171,3 +171,16 @@ fn a_lock_is_held_by_one_and_freed_by_its_guard_or_a_kill() {
     let _guard = disk.lock(path).unwrap();
     disk.kill().lock(path).unwrap();
 }
+
+#[test]
+fn a_directory_made_again_after_its_removal_keeps_what_was_synced_in_it() {
+    for seed in 0..50 {
+        let disk = with_file();
+        disk.remove_dir_all(Path::new("/data")).unwrap();
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        disk.open(Path::new(FILE), Open::Create).unwrap();
+        disk.sync_dir(Path::new("/data")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        assert_eq!(content(&disk.crash(seed)), b"");
+    }
+}

@@ -250,6 +250,17 @@ impl State {
 
     fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
         self.sync()?;
+        // Names are kept by path: the removal of a former directory must not take what is in the new one.
+        let removal =
+            |change: &NameChange| matches!(change, NameChange::Remove(path) if dir.starts_with(path));
+        if let Some(last) = self.pending.iter().rposition(removal) {
+            let above = self.pending[last].dir().to_owned();
+            let later = self.pending.split_off(last + 1);
+            let (done, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.pending).into_iter().partition(|change| change.dir() == above);
+            done.iter().for_each(|change| change.apply(&mut self.durable));
+            self.pending = rest.into_iter().chain(later).collect();
+        }
         let (done, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().partition(|change| change.dir() == dir);
         self.pending = rest;
