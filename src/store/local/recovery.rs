@@ -130,7 +130,23 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))?;
     manifest.generations.push(entry);
     manifest.write(disk, dir)?;
+    sync_above(disk, dir)?;
     Ok(manifest)
+}
+
+/// Makes the names of a new data directory and of those above it durable: a power cut would take it away as a whole,
+/// and the next start would make an empty store.
+fn sync_above(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    for above in dir.ancestors().skip(1) {
+        let above = if above == Path::new("") { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Not made by us, then.
+            Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput) => {}
+            done => done.during("sync", above)?,
+        }
+    }
+    Ok(())
 }
 
 /// Folders that MANIFEST does not name: prepared ones are removed, ones with events refused.
