@@ -359,7 +359,7 @@ impl EventStore for Local {
             replies.push((indexes, answer));
             let job = Job::Append { place, batch: Arc::clone(&batch), items, reply };
             if !self.core.queues[worker].push(job, bytes, &self.core.pace) {
-                return Err(stopping());
+                return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() });
             }
         }
         if is_whole && let Some((_, answer)) = replies.pop() {
@@ -379,7 +379,7 @@ impl EventStore for Local {
         }
         match (failed, outcomes.into_iter().collect()) {
             (None, Some(outcomes)) => Ok(outcomes),
-            (Some(e), _) => Err(e),
+            (Some(e), _) => Err(in_part(e)),
             (None, None) => Err(self.core.failure.unsure()),
         }
     }
@@ -576,6 +576,17 @@ fn spawn<T: Send + 'static>(
         let message = format!("cannot start a thread: {e}");
         Error::new(ErrorKind::Unusable, message)
     })
+}
+
+/// The answer to a batch of which another part was or may be decided.
+fn in_part(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Overloaded | ErrorKind::Stopping => {
+            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
+            Error::new(ErrorKind::Unsure, message)
+        }
+        _ => e,
+    }
 }
 
 fn stopping() -> Error {

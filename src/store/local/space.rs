@@ -124,7 +124,7 @@ impl Space {
     /// Reserves `bytes`, waiting for zeros to be written.
     ///
     /// # Errors
-    /// `NoSpace` if the disk is full; `Stopping`.
+    /// `NoSpace` if the disk is full; `Unsure` if the store has failed, as nothing else ends this before the workers.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
         let mut state = self.lock();
         loop {
@@ -137,8 +137,8 @@ impl Space {
             }
             if state.stopped {
                 return Err(Error::new(
-                    ErrorKind::Stopping,
-                    "the store is stopping; send the events again later",
+                    ErrorKind::Unsure,
+                    "whether the events were stored is unknown (the store failed); sending them again is safe",
                 ));
             }
             if let (Some(why), false) = (&state.full, state.is_switching) {
