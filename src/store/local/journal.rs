@@ -73,6 +73,8 @@ pub(crate) struct EventsBlock {
 pub(crate) struct Group {
     pub(crate) blocks: Vec<EventsBlock>,
     pub(crate) claims: Option<Arc<ClaimSet>>,
+    /// Dropped events, which may rest on a claim of this group: durable with it or later, never before.
+    pub(crate) counts: Vec<Pending>,
     pub(crate) received_at: i64,
     pub(crate) replies: Vec<Reply>,
     /// Bytes reserved for it.
@@ -219,6 +221,9 @@ impl Writer {
     }
 
     fn commit_groups(&mut self, groups: &mut [Group]) -> Result<()> {
+        for pending in groups.iter().flat_map(|group| &group.counts) {
+            self.core.topics.count_pending(pending);
+        }
         let (counters, reserved_for_counters) = self.push_counters();
         let frame = self.chain.sequence;
         let (mut blocks, mut received) = (Vec::new(), Vec::new());
@@ -292,7 +297,7 @@ impl Writer {
         self.counted_at = self.core.clock.monotonic();
         let (mut topics, rejected) = self.core.topics.take_pending();
         for pending in topics.split_off(topics.len().min(COUNTERS_BYTES / COUNTER_BYTES_MAX)) {
-            self.core.topics.count(&pending.topic, pending.duplicates, pending.conflicts);
+            self.core.topics.count_pending(&pending);
         }
         let mut entries = CounterBlocks::default();
         if rejected > 0 {
@@ -311,7 +316,7 @@ impl Writer {
             // No room: they wait on.
             self.core.topics.count_rejected(rejected);
             for pending in &topics {
-                self.core.topics.count(&pending.topic, pending.duplicates, pending.conflicts);
+                self.core.topics.count_pending(pending);
             }
             return (Counters::default(), 0);
         }

@@ -191,8 +191,10 @@ impl Topics {
         totals
     }
 
-    /// Counts dropped events of `topic`; durable with the next frame.
-    pub(crate) fn count(&self, topic: &Arc<Topic>, duplicates: u64, conflicts: u64) {
+    /// Counts dropped events of a topic; durable with the next frame.
+    pub(crate) fn count_pending(&self, pending: &Pending) {
+        let Pending { topic, duplicates, conflicts } = pending;
+        let (duplicates, conflicts) = (*duplicates, *conflicts);
         topic.pending_duplicates.fetch_add(duplicates, Ordering::AcqRel);
         topic.pending_conflicts.fetch_add(conflicts, Ordering::AcqRel);
         if !topic.is_pending.swap(true, Ordering::AcqRel) {

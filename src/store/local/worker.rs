@@ -20,7 +20,7 @@ use super::claims::{Known, Lookup, Tables};
 use super::core::Core;
 use super::filter::FilterSet;
 use super::journal::{EventsBlock, Group, Message, Reply};
-use super::topic::Topic;
+use super::topic::{Pending, Topic};
 use crate::clock::Timestamp;
 use crate::codec::{
     BLOCK_BYTES, BlockHeader, BlockKind, EventRecord, EventsHead, FixedRecord, FrameHeader, RECORD_BYTES_MAX,
@@ -316,13 +316,15 @@ impl Worker {
 
     /// Counts, and answers or hands on.
     fn finish(&mut self, replies: Vec<Reply>, reserved: u64) {
+        let mut counts = Vec::with_capacity(self.counted.len());
         for topic in self.counted.drain(..) {
             let own = &mut self.topics[topic];
             let (duplicates, conflicts) =
                 (std::mem::take(&mut own.duplicates), std::mem::take(&mut own.conflicts));
-            self.core.topics.count(&own.topic, duplicates, conflicts);
+            counts.push(Pending { topic: Arc::clone(&own.topic), duplicates, conflicts });
         }
         if !self.must_commit {
+            counts.iter().for_each(|pending| self.core.topics.count_pending(pending));
             self.core.space.settle(reserved, None);
             replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
             return;
@@ -339,7 +341,8 @@ impl Worker {
         if let Some(fresh) = claims.as_ref().and_then(|set| set.with(super::claims::Claims::len)) {
             self.core.lag.add(fresh as u64);
         }
-        let group = Group { blocks, claims, received_at: self.received_at.0, replies, reserved };
+        let received_at = self.received_at.0;
+        let group = Group { blocks, claims, counts, received_at, replies, reserved };
         if let Err(mpsc::SendError(Message::Group(group))) = self.journal.send(Message::Group(group)) {
             for reply in group.replies {
                 _ = reply.to.send(Err(self.core.failure.unsure()));
