@@ -1,0 +1,272 @@
+//! Plays a history.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use sekali::clock::Timestamp;
+use sekali::disk::Disk;
+use sekali::error::{Error, ErrorKind};
+use sekali::store::local::verify;
+use sekali::store::{EventStore, Health, Stats, StoredEvent};
+
+use super::expected::{Sent, Verdict, require};
+use super::flaw::Flaw;
+use super::history::{History, Kind, Step};
+use super::reading;
+use super::traffic::{self, packed};
+use super::world::{DEADLINE, World, blocking, listing, wait};
+use crate::support::mem_disk::Fault;
+use crate::support::{now, until};
+
+/// Plays it on a machine with a flaw, and says which promise was broken at which step.
+pub fn play(history: &History, flaw: Flaw) -> Verdict<World> {
+    let mut world = World::new(flaw, history.seed)?;
+    for (number, step) in history.steps.iter().enumerate() {
+        perform(&mut world, step, flaw).map_err(|why| format!("step {number}, {:?}: {why}", step.kind))?;
+    }
+    world.audit().map_err(|why| format!("at the end: {why}"))?;
+    world.close()?;
+    Ok(world)
+}
+
+fn perform(world: &mut World, step: &Step, flaw: Flaw) -> Verdict {
+    let rng = &mut Rng::with_seed(step.seed);
+    match step.kind {
+        Kind::Append => {
+            let batch = traffic::batch(rng, &world.expected, &[]);
+            world.append(&batch)?.map_err(|kind| format!("a healthy store refuses: {kind:?}"))?;
+            world.refresh()
+        }
+        Kind::Burst => {
+            let burst = Burst::begin(world, rng)?;
+            burst.end(world)?;
+            world.refresh()
+        }
+        Kind::Find => reading::find(world, rng),
+        Kind::Read => reading::read(world, rng),
+        Kind::Resume => reading::resume(world, rng),
+        Kind::Stats => reading::topics(world, rng),
+        Kind::Reject => {
+            let events = rng.u64(1..100);
+            world.expected.reject(events);
+            world.store().count_rejected(events);
+            Ok(())
+        }
+        Kind::Clock => {
+            let at = 1_795_000_000_000_000 + rng.i64(-40_000_000_000_000..40_000_000_000_000);
+            world.clock.set(Timestamp(at));
+            Ok(())
+        }
+        Kind::Close => {
+            if rng.bool() {
+                let burst = Burst::begin(world, rng)?;
+                world.is_closing = true;
+                world.begin_close()?;
+                burst.end(world)?;
+                world.is_closing = false;
+                world.end_close()?;
+            } else {
+                world.close()?;
+            }
+            if rng.u8(..4) == 0 {
+                world.lose_index(rng);
+            }
+            world.start(rng)
+        }
+        Kind::Kill => {
+            world.kill()?;
+            restart(world, rng)
+        }
+        Kind::Cut => {
+            world.cut(rng)?;
+            restart(world, rng)
+        }
+        Kind::KillInFlight | Kind::CutInFlight => {
+            let burst = Burst::begin(world, rng)?;
+            let writes = world.disk.writes() + rng.u64(..4);
+            until_some_writes(world, writes);
+            burst.accident(world, step.kind == Kind::KillInFlight, rng.u64(..))?;
+            restart(world, rng)
+        }
+        Kind::CutRecovery => cut_recovery(world, rng),
+        Kind::IoError => io_error(world, rng),
+        Kind::Full => full(world, rng),
+        Kind::Verify | Kind::Rebuild => {
+            if rng.bool() {
+                world.close()?;
+            } else {
+                world.kill()?;
+            }
+            let (options, seams) = (world.options().clone(), world.seams());
+            if step.kind == Kind::Rebuild {
+                let rebuilt = blocking("rebuild", move || verify::rebuild(&options, &seams, &|_, _| ()))?;
+                rebuilt.map_err(|e| format!("rebuild fails: {e}"))?;
+            } else if flaw != Flaw::ForgetsClaims {
+                let report = blocking("verify", move || verify::verify(&options, &seams, &|_, _| ()))?;
+                let report = report.map_err(|e| format!("verify fails: {e}"))?;
+                require(report.faults.is_empty(), || format!("verify finds {:?}", report.faults))?;
+            }
+            world.start(rng)
+        }
+    }
+}
+
+fn restart(world: &mut World, rng: &mut Rng) -> Verdict {
+    if rng.bool() {
+        world.lose_index(rng);
+    }
+    world.start(rng)
+}
+
+/// Lets the store get some way.
+fn until_some_writes(world: &World, writes: u64) {
+    let deadline = now() + Duration::from_millis(5);
+    while world.disk.writes() < writes && now() < deadline {
+        std::thread::yield_now();
+    }
+}
+
+type Answer = Result<Vec<sekali::store::Outcome>, Error>;
+type Glimpse = (Result<Stats, Error>, Result<Vec<StoredEvent>, Error>);
+
+/// Batches in flight, and a reader beside them.
+struct Burst {
+    batches: Vec<Vec<Sent>>,
+    answers: Vec<super::world::Running<Answer>>,
+    glimpses: Vec<super::world::Running<Glimpse>>,
+}
+
+impl Burst {
+    fn begin(world: &mut World, rng: &mut Rng) -> Verdict<Self> {
+        let mut batches = Vec::new();
+        for _ in 0..rng.usize(2..7) {
+            let batch = traffic::batch(rng, &world.expected, &batches);
+            batches.push(batch);
+        }
+        let packed: Vec<_> = batches.iter().map(|batch| packed(batch)).collect::<Verdict<_>>()?;
+        batches.iter().for_each(|batch| world.expected.attempt(batch));
+        let (mut answers, mut glimpses) = (Vec::new(), Vec::new());
+        for batch in packed {
+            let store = world.store();
+            answers.push(world.spawn(async move { store.append(batch).await }));
+            if rng.u8(..3) == 0 {
+                let store = world.store();
+                glimpses.push(world.spawn(async move { (store.stats().await, listing(store).await) }));
+            }
+        }
+        Ok(Self { batches, answers, glimpses })
+    }
+
+    /// Waits for all answers. Those that did not come are unknown.
+    fn end(self, world: &mut World) -> Verdict {
+        let Self { batches, answers, glimpses } = self;
+        let mut seen = Vec::new();
+        for glimpse in glimpses {
+            seen.push(wait("a reader", glimpse)?.map_err(|e| format!("a reader panicked: {e}"))?);
+        }
+        for (batch, answer) in batches.iter().zip(answers) {
+            let answer = wait("a batch", answer)?.map_err(|e| format!("an append panicked: {e}"))?;
+            // Refused or not answered is the same to the model.
+            let _ = world.answer(batch, answer)?;
+        }
+        for stats in seen.iter().filter_map(|(stats, _)| stats.as_ref().ok()) {
+            world.expected.stats(stats, false)?;
+        }
+        // Readers ran beside each other: the one that saw most comes last.
+        let mut listings: Vec<_> = seen.into_iter().filter_map(|(_, events)| events.ok()).collect();
+        listings.sort_by_key(Vec::len);
+        listings.into_iter().try_for_each(|events| world.expected.listing(events))
+    }
+
+    /// Kills the process or cuts the power under the batches, then waits for what was answered.
+    fn accident(self, world: &mut World, is_kill: bool, seed: u64) -> Verdict {
+        let next = world.unplug(is_kill, seed)?;
+        self.end(world)?;
+        world.replug(next)
+    }
+}
+
+/// Cuts the power, and again while the store recovers, at any write or sync.
+fn cut_recovery(world: &mut World, rng: &mut Rng) -> Verdict {
+    world.cut(rng)?;
+    for _ in 0..rng.usize(1..5) {
+        let at = rng.u64(..12);
+        world.disk.plan(match rng.bool() {
+            true => Fault::DeadAtWrite { at, kept: rng.usize(..5_000) },
+            false => Fault::DeadAtSync { at },
+        });
+        match world.open(rng)? {
+            Ok(()) if rng.bool() => {
+                let batch = traffic::batch(rng, &world.expected, &[]);
+                let _ = world.append(&batch)?;
+            }
+            Ok(()) => {}
+            Err(e) => require(matches!(e.kind(), ErrorKind::Io | ErrorKind::Unusable), || {
+                format!("a power cut during recovery leaves a store that does not open ({:?}): {e}", e.kind())
+            })?,
+        }
+        world.cut(rng)?;
+        if rng.u8(..4) == 0 {
+            world.lose_index(rng);
+        }
+    }
+    restart(world, rng)
+}
+
+/// A write or a sync fails soon: from then on nothing is answered, and a restart finds what was.
+fn io_error(world: &mut World, rng: &mut Rng) -> Verdict {
+    let at = |now: u64, rng: &mut Rng| now + rng.u64(..20);
+    let (write, sync) = (at(world.disk.writes(), rng), at(world.disk.syncs(), rng));
+    world.disk.plan(match rng.bool() {
+        true => Fault::Write { at: write, kept: rng.usize(..5_000) },
+        false => Fault::Sync { at: sync },
+    });
+    for _ in 0..15 {
+        let batch = traffic::batch(rng, &world.expected, &[]);
+        let answer = world.append(&batch)?;
+        if answer.is_ok() || batch.is_empty() {
+            continue;
+        }
+        let store = world.store();
+        require(answer == Err(ErrorKind::Unsure), || format!("after an I/O error: {answer:?}"))?;
+        require(matches!(store.health(), Health::NotReady(_)), || "a failed store says it is ready".into())?;
+        wait("failed()", async move { store.failed().await })?;
+        let again = world.append(&batch)?;
+        require(again == Err(ErrorKind::Unsure), || format!("a failed store answers {again:?}"))?;
+        break;
+    }
+    if rng.bool() {
+        world.kill()?;
+    } else {
+        world.cut(rng)?;
+    }
+    restart(world, rng)
+}
+
+/// The disk fills up: appends are refused, reads go on, and appends work again once there is room.
+fn full(world: &mut World, rng: &mut Rng) -> Verdict {
+    let room: u64 = 1 << 40;
+    world.disk.set_capacity(Some(room));
+    let free = world.disk.free_bytes(std::path::Path::new("/data")).map_err(|e| e.to_string())?;
+    world.disk.set_capacity(Some(room - free + rng.u64(..1 << 20)));
+    for _ in 0..10 {
+        let batch = traffic::batch(rng, &world.expected, &[]);
+        let answer = world.append(&batch)?;
+        require(matches!(answer, Ok(()) | Err(ErrorKind::NoSpace)), || {
+            format!("on a full disk an append ends with {answer:?}")
+        })?;
+        world.refresh()?;
+    }
+    world.disk.set_capacity(None);
+    let batch = traffic::batch(rng, &world.expected, &[]);
+    let answer = until(DEADLINE.as_secs(), || match world.append(&batch) {
+        Ok(Err(ErrorKind::NoSpace)) => None,
+        answer => Some(answer),
+    });
+    let answer = answer.ok_or("there is room again, and appends are still refused")??;
+    require(answer.is_ok(), || format!("there is room again, and an append ends with {answer:?}"))?;
+    let store = world.store();
+    let ready = until(DEADLINE.as_secs(), || (store.health() == Health::Ready).then_some(()));
+    ready.ok_or("there is room again, and the store does not say that it is ready")?;
+    world.refresh()
+}

@@ -1,0 +1,195 @@
+//! Pages of every kind against what the listing says, with cursors that are kept over restarts.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use sekali::clock::Timestamp;
+use sekali::store::{EventStore, Order, Page, Query, StoredEvent, TopicStats};
+
+use super::expected::{Verdict, require};
+use super::traffic;
+use super::world::{World, patiently, wait};
+
+/// Cursors kept at once.
+const KEPT_MAX: usize = 12;
+
+/// A listing that goes on later.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// With the cursor.
+    query: Query,
+    /// Events that were given so far.
+    given: usize,
+    /// Events in the store when a descending listing began.
+    began_with: usize,
+}
+
+impl Kept {
+    /// What this listing gives from its beginning, as the model knows it.
+    fn expected<'e>(&self, events: &'e [StoredEvent]) -> Vec<&'e StoredEvent> {
+        let query = &self.query;
+        let wanted = |event: &&StoredEvent| {
+            query.topic.as_ref().is_none_or(|topic| **topic == *event.topic)
+                && query.source.as_ref().is_none_or(|source| **source == *event.source)
+                && query.since.is_none_or(|since| event.received_at >= since)
+                && query.until.is_none_or(|until| event.received_at < until)
+        };
+        match query.order {
+            Order::Ascending => events.iter().filter(wanted).collect(),
+            Order::Descending => {
+                let began_with = self.began_with.min(events.len());
+                events[..began_with].iter().rev().filter(wanted).collect()
+            }
+        }
+    }
+
+    /// Reads on, at most so many pages; `false` at the end.
+    fn go_on(&mut self, world: &World, pages: usize) -> Verdict<bool> {
+        for _ in 0..pages {
+            let page = page(world, &self.query)?;
+            let expected = self.expected(world.expected.shown_events());
+            let expected = expected.get(self.given..).unwrap_or_default();
+            require(page.events.len() <= self.query.limit, || {
+                format!("a page is too long: {:?}", self.query)
+            })?;
+            require(page.events.iter().eq(expected.iter().copied().take(page.events.len())), || {
+                format!("a page of {:?} is not what comes after {} events", self.query, self.given)
+            })?;
+            self.given += page.events.len();
+            match page.next_cursor {
+                Some(cursor) => self.query.cursor = Some(cursor),
+                None => {
+                    let left = expected.len() - page.events.len();
+                    require(left == 0 || self.query.limit == 0, || {
+                        format!("{:?} ends {left} events too early", self.query)
+                    })?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn page(world: &World, query: &Query) -> Verdict<Page> {
+    let store = world.store();
+    let page = wait("read", patiently(|| store.read(query.clone())))?;
+    page.map_err(|e| format!("{query:?} fails: {e}"))
+}
+
+/// Some pages of a listing of any kind; its cursor is kept.
+pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
+    let events = world.expected.shown_events();
+    let time = |rng: &mut Rng| match events.len() {
+        0 => Timestamp(0),
+        len => Timestamp(events[rng.usize(..len)].received_at.0 + rng.i64(-1..=1)),
+    };
+    let query = Query {
+        topic: rng.bool().then(|| traffic::topic(rng)),
+        source: (rng.u8(..5) == 0).then(|| traffic::source(rng)),
+        since: (rng.u8(..5) == 0).then(|| time(rng)),
+        until: (rng.u8(..5) == 0).then(|| time(rng)),
+        order: if rng.bool() { Order::Ascending } else { Order::Descending },
+        cursor: None,
+        limit: [0, 1, 2, 3, 7, 30, 10_000][rng.usize(..7)],
+    };
+    let mut kept = Kept { query, given: 0, began_with: events.len() };
+    if kept.go_on(world, rng.usize(1..4))? {
+        if world.kept.len() == KEPT_MAX {
+            world.kept.remove(rng.usize(..KEPT_MAX));
+        }
+        world.kept.push(kept);
+    }
+    Ok(())
+}
+
+/// Goes on from some kept cursors.
+pub fn resume(world: &mut World, rng: &mut Rng) -> Verdict {
+    for mut kept in std::mem::take(&mut world.kept) {
+        if rng.bool() || kept.go_on(world, rng.usize(1..4))? {
+            world.kept.push(kept);
+        }
+    }
+    Ok(())
+}
+
+/// Reads all kept listings to their end, and keeps them where they are.
+pub fn resume_all(world: &World) -> Verdict {
+    for kept in &world.kept {
+        kept.clone().go_on(world, usize::MAX)?;
+    }
+    Ok(())
+}
+
+/// The whole listing backwards, and each topic both ways.
+pub fn both_ways(world: &World) -> Verdict {
+    let events = world.expected.shown_events();
+    let topics: std::collections::BTreeSet<&str> = events.iter().map(|event| &*event.topic).collect();
+    let topics = topics.into_iter().map(|topic| Some(topic.to_owned()));
+    for topic in std::iter::once(None).chain(topics) {
+        for order in [Order::Ascending, Order::Descending] {
+            let limit = 1 + events.len() / 3;
+            let query = Query { topic: topic.clone(), order, limit, ..Query::default() };
+            Kept { query, given: 0, began_with: events.len() }.go_on(world, usize::MAX)?;
+        }
+    }
+    Ok(())
+}
+
+/// Events that are there are found as they are listed, others not at all.
+pub fn find(world: &mut World, rng: &mut Rng) -> Verdict {
+    for _ in 0..10 {
+        let events = world.expected.shown_events();
+        let picked = match events.len() {
+            len if len > 0 && rng.bool() => Some(&events[rng.usize(..len)]),
+            _ => None,
+        };
+        let (topic, id) = match picked {
+            Some(event) => (event.topic.to_string(), event.event_id.to_string()),
+            None => (traffic::topic(rng), rng.u32(..3_100).to_string()),
+        };
+        let store = world.store();
+        let found = wait("find", patiently(|| store.find(&topic, &id)))?;
+        let found = found.map_err(|e| format!("find {topic:?} {id:?}: {e}"))?;
+        let listed = events.iter().find(|event| *event.topic == *topic && *event.event_id == *id);
+        require(found.as_ref() == listed, || format!("{topic:?} {id:?} is found otherwise than listed"))?;
+    }
+    Ok(())
+}
+
+/// Pages of topics agree with the listing and with the totals.
+pub fn topics(world: &mut World, rng: &mut Rng) -> Verdict {
+    let (mut topics, mut cursor) = (Vec::<TopicStats>::new(), None);
+    let limit = rng.usize(1..8);
+    loop {
+        let store = world.store();
+        let page = wait("topics", async { store.topics(cursor.as_deref(), limit).await })?;
+        let page = page.map_err(|e| format!("topics: {e}"))?;
+        topics.extend(page.topics);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut expected: BTreeMap<&str, TopicStats> = BTreeMap::new();
+    for event in world.expected.shown_events() {
+        let topic = expected.entry(&event.topic).or_insert_with(|| TopicStats {
+            topic: event.topic.to_string(),
+            first_received_at: event.received_at,
+            ..TopicStats::default()
+        });
+        topic.unique_processed += 1;
+        (topic.last_offset, topic.last_received_at) = (event.offset, event.received_at);
+    }
+    let plain = |topic: &TopicStats| TopicStats { duplicate_dropped: 0, conflicts: 0, ..topic.clone() };
+    require(topics.iter().map(plain).eq(expected.into_values()), || {
+        format!("the topics are not those of the listing: {topics:?}")
+    })?;
+    let stats = world.stats()?;
+    world.expected.stats(&stats, true)?;
+    let (dropped, conflicts) =
+        topics.iter().fold((0, 0), |sum, topic| (sum.0 + topic.duplicate_dropped, sum.1 + topic.conflicts));
+    require((dropped, conflicts) == (stats.totals.duplicate_dropped, stats.totals.conflicts), || {
+        "the topics' counts do not add up to the totals".into()
+    })
+}
