@@ -33,7 +33,7 @@ use proptest::prelude::*;
 use support::number;
 
 /// Histories of the seeded loop; proptest plays a quarter as many.
-const CASES: u64 = 400;
+const CASES: u64 = 250;
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
