@@ -369,3 +369,18 @@ fn bench_says_why_when_the_service_refuses_for_good_or_is_away() {
     drop(listener);
     assert_fails(&run(&["bench", "--url", &away]), 1, "no counts from");
 }
+
+#[test]
+fn a_second_signal_stops_at_once_with_128_and_its_number() {
+    for (second, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut served = Served::start("127.0.0.1:0");
+        let log = served.log("listening on http://");
+        // A request under way, which a graceful stop waits for.
+        let mut stream = TcpStream::connect(log["addr"].as_str().unwrap()).unwrap();
+        stream.write_all(b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{").unwrap();
+        served.signal(Signal::TERM);
+        served.log("stopping");
+        served.signal(second);
+        assert_eq!(served.exit_code(), Some(code));
+    }
+}
