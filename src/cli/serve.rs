@@ -93,7 +93,14 @@ async fn serve_store(
         // What is under way is answered before the process ends.
         failure = answer_then(store.failed()) => return Err(Failure::new(Exit::StoreFailed, failure.to_string())),
     }
-    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    let closing = tokio::task::spawn_blocking({
+        let store = Arc::clone(&store);
+        move || store.close()
+    });
+    let closed = tokio::select! {
+        closed = closing => closed,
+        failure = store.failed() => return Err(Failure::new(Exit::StoreFailed, failure.to_string())),
+    };
     match closed {
         Ok(closed) => closed.map(|()| Exit::Success).map_err(Failure::from),
         Err(fault) => Err(Failure::new(Exit::StoreFailed, format!("closing the store failed: {fault}"))),

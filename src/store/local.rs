@@ -187,6 +187,10 @@ impl Local {
             index_watch: Watch::new("a write to the index", origin),
         });
         core.lag.add(claims);
+        for sealed in generations.iter().filter(|generation| generation.is_sealed()) {
+            // Left by a process that ended between sealing and removing it.
+            core.indexes.remove(&sealed.dir.join(checkpoint::INDEX))?;
+        }
         let open: Vec<_> = generations.into_iter().filter(|generation| !generation.is_sealed()).collect();
         let index = open_trusted_index(&core, clean, &open)?;
 
@@ -230,12 +234,13 @@ impl Local {
         };
         let covered = index.flatten().and_then(|LiveIndex { index, covered }| {
             let live = self.core.generations().last().map(|live| live.closed())?;
+            let is_doubtful = self.core.generations().last().is_some_and(|live| live.is_doubtful());
             let is_whole = covered.claims == live.events && covered.sum == live.claims_sum;
             if let Some(live) = self.core.generations().last() {
                 live.set_index(None);
             }
             drop(index);
-            is_whole.then(|| covered.into())
+            (is_whole && !is_doubtful).then(|| covered.into())
         });
         let dir =
             self.core.generations().last().map(|live| live.dir.join(checkpoint::INDEX)).unwrap_or_default();
@@ -256,13 +261,17 @@ impl Local {
             if tokio::time::timeout(WATCH, wait).await.is_ok() {
                 return self.core.failure.unsure();
             }
-            let now = self.core.clock.monotonic();
-            for watch in [&self.core.journal_watch, &self.core.index_watch, &self.core.space.watch] {
-                if let Err(e) = watch.check(now) {
-                    self.core.failure.set(&e);
-                }
+            if let Err(e) = self.check_watches() {
+                self.core.failure.set(&e);
             }
         }
+    }
+
+    /// An error if a call into the operating system hangs.
+    fn check_watches(&self) -> Result<()> {
+        let now = self.core.clock.monotonic();
+        let watches = [&self.core.journal_watch, &self.core.index_watch, &self.core.space.watch];
+        watches.into_iter().try_for_each(|watch| watch.check(now))
     }
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
@@ -338,7 +347,10 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.join();
+        // A thread that hangs in the operating system is not waited for: the process is about to end.
+        if self.check_watches().is_ok() {
+            self.join();
+        }
     }
 }
 

@@ -157,10 +157,10 @@ impl Checkpoint {
         let doubtful = self.waiting.last().is_some_and(|live| live.generation.is_doubtful());
         let damaged = self.damaged_maps();
         let is_of_journal = damaged.is_some() || self.waiting.len() > 1 || doubtful || self.is_broken;
-        let done = if let Some(generation) = damaged {
-            renew_maps(&self.core, &generation)
-        } else if self.waiting.len() > 1 {
+        let done = if self.waiting.len() > 1 {
             self.seal_oldest()
+        } else if let Some(generation) = damaged {
+            renew_maps(&self.core, &generation)
         } else if doubtful || self.is_broken {
             self.rebuild()
         } else {
@@ -253,6 +253,7 @@ impl Checkpoint {
         let Some(oldest) = self.waiting.first_mut() else { return Ok(()) };
         let generation = Arc::clone(&oldest.generation);
         seal(&self.core, &generation)?;
+        generation.clear_doubt();
         release(&self.core, oldest);
         self.waiting.remove(0);
         self.index = None;

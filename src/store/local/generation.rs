@@ -36,6 +36,8 @@ pub(crate) struct Generation {
     state: RwLock<State>,
     /// Set when its index has lost a claim: the checkpoint then makes it anew.
     is_doubtful: AtomicBool,
+    /// Its index was made anew in this process's life.
+    was_renewed: AtomicBool,
 }
 
 /// What is durable in a generation. Written by the journal's writer alone.
@@ -109,6 +111,7 @@ impl Generation {
             figures: Figures::default(),
             state: RwLock::new(state),
             is_doubtful: AtomicBool::new(false),
+            was_renewed: AtomicBool::new(false),
         }
     }
 
@@ -138,7 +141,7 @@ impl Generation {
         }
     }
 
-    /// Makes a durable frame visible: its blocks of events first, the end last.
+    /// Makes a durable frame visible: its blocks first, then the end, then its events.
     pub(crate) fn publish(
         &self,
         frame: &FrameHeader,
@@ -153,6 +156,9 @@ impl Generation {
             open.add_frame(frame);
         }
         let figures = &self.figures;
+        // The end before the events: a reader that counts on an event finds its frame before the end.
+        figures.last_frame.store(frame.sequence, Ordering::Release);
+        figures.end.store(end, Ordering::Release);
         if frame.events > 0 {
             let is_first = self.events() == 0;
             let min = figures.received_min.load(Ordering::Acquire);
@@ -165,8 +171,6 @@ impl Generation {
             figures.claims_sum.store(sum, Ordering::Release);
             figures.events.fetch_add(u64::from(frame.events), Ordering::AcqRel);
         }
-        figures.last_frame.store(frame.sequence, Ordering::Release);
-        figures.end.store(end, Ordering::Release);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -231,7 +235,17 @@ impl Generation {
 
     /// Its index was made anew.
     pub(crate) fn clear_doubt(&self) {
+        self.was_renewed.store(true, Ordering::Release);
         self.is_doubtful.store(false, Ordering::Release);
+    }
+
+    /// A block could not be found that must be there: if the index that left it out was not made anew yet, it is now.
+    pub(crate) fn doubt_block(&self) -> Option<Error> {
+        if self.is_sealed() || self.was_renewed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.is_doubtful.store(true, Ordering::Release);
+        Some(rebuilding())
     }
 
     /// The claim of an event whose claim has left RAM. `key` is `topic \0 event_id`.
@@ -244,6 +258,9 @@ impl Generation {
                 let maps = Arc::clone(maps);
                 return self.trusted(|| maps.claim(hash));
             }
+            // Each key that it has lost costs a reading of the journal: one is enough to know that it must be made
+            // anew. An index that was, and loses keys again, is slow rather than never right.
+            State::Open(_) if self.is_doubtful() && !self.was_renewed.load(Ordering::Acquire) => None,
             State::Open(open) => open.index.clone(),
         };
         let index = index.ok_or_else(rebuilding)?;
@@ -360,8 +377,9 @@ impl FrameRun {
         next: Option<(u64, FramePlace)>,
         generation: &Generation,
     ) -> Self {
-        // The events before the end: the writer moves the end last.
-        let (end, last) = (generation.end(), generation.first_event + generation.events());
+        // The events first, then the end: the writer moves them the other way round.
+        let last = generation.first_event + generation.events();
+        let end = generation.end();
         let everything = FramePlace { at: 0, received_min: i64::MIN, received_max: i64::MAX };
         let (first, place) = entry.unwrap_or((generation.first_event, everything));
         let (behind, to) = next.map_or((last, end), |(event, place)| (event, place.at));

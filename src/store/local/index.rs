@@ -153,7 +153,7 @@ impl Indexes for SledIndexes {
         }
         let (db, (dedup, processed, meta)) = match opened {
             Ok(result) => result.map_err(|e| error(&dir, e))?,
-            Err(_) => return Err(Error::corrupt(&dir, 0, "sled can't open it")),
+            Err(_) => return Err(useless(&dir, "sled can't open it")),
         };
         let open = OpenSled { db, dedup, processed, meta };
         Ok(Box::new(SledIndex { open: Some(open), dir, broken: OnceLock::new() }))
@@ -184,14 +184,16 @@ fn sync_tree(dir: &Path) -> std::io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
+/// sled's own errors say nothing of what is stored: the index is dropped and made anew.
 fn error(dir: &Path, error: sled::Error) -> Error {
     match error {
         sled::Error::Io(e) => Error::io("use the index", dir, e),
-        sled::Error::Corruption { at, .. } => {
-            Error::corrupt(dir, at.map_or(0, |at| at.lid()), "sled found a broken entry")
-        }
-        other => Error::new(ErrorKind::Corrupt, format!("the index {} is of no use: {other}", dir.display())),
+        other => useless(dir, &other.to_string()),
     }
+}
+
+fn useless(dir: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Io, format!("the index {} is of no use: {why}", dir.display()))
 }
 
 /// sled, open.
@@ -229,7 +231,7 @@ impl SledIndex {
     }
 
     fn damaged(&self, what: &str) -> Error {
-        Error::corrupt(&self.dir, 0, what)
+        useless(&self.dir, what)
     }
 
     fn decode_claim(&self, bytes: &[u8]) -> Result<Claim> {
@@ -279,7 +281,8 @@ impl Index for SledIndex {
                 if let Err(found) = swapped.map_err(self.ours())?
                     && found.current.as_deref() != Some(&value[..])
                 {
-                    return Err(self.damaged("an event has another claim than its journal says"));
+                    let what = "an event has another claim than its journal says";
+                    return Err(Error::corrupt(&self.dir, 0, what));
                 }
             }
             for (topic, offset, place) in blocks {

@@ -127,7 +127,8 @@ impl Writer {
             path,
             generation,
             builder,
-            is_unwitnessed: false,
+            // What recovery found last may have none either.
+            is_unwitnessed: true,
             counted_at,
         })
     }
@@ -224,7 +225,11 @@ impl Writer {
         for pending in groups.iter().flat_map(|group| &group.counts) {
             self.core.topics.count_pending(pending);
         }
-        let (counters, reserved_for_counters) = self.push_counters();
+        let (mut topics, rejected) = self.core.topics.take_pending();
+        for pending in topics.split_off(topics.len().min(COUNTERS_BYTES / COUNTER_BYTES_MAX)) {
+            self.core.topics.count_pending(&pending);
+        }
+        let (counters, reserved_for_counters) = self.push_counters(topics, rejected);
         let frame = self.chain.sequence;
         let (mut blocks, mut received) = (Vec::new(), Vec::new());
         let (mut sets, mut claims_sum) = (Vec::new(), 0u64);
@@ -266,14 +271,17 @@ impl Writer {
     /// Writes pending counts, if there are any and there is room for them.
     fn commit_counters(&mut self) -> Result<()> {
         self.counted_at = self.core.clock.monotonic();
-        while self.core.topics.has_pending() {
+        // What is pending now, and no more: duplicates that go on coming must not keep the writer here.
+        let (topics, mut rejected) = self.core.topics.take_pending();
+        let mut topics = topics.into_iter().peekable();
+        while topics.peek().is_some() || rejected > 0 {
+            let some: Vec<_> = topics.by_ref().take(COUNTERS_BYTES / COUNTER_BYTES_MAX).collect();
             self.builder.clear();
-            let (counters, reserved) = self.push_counters();
-            if self.builder.is_empty() {
-                break;
+            let (counters, reserved) = self.push_counters(some, std::mem::take(&mut rejected));
+            if !self.builder.is_empty() {
+                let header = self.write(FrameKind::Events, reserved)?;
+                self.publish(&header, &counters, &[], 0);
             }
-            let header = self.write(FrameKind::Events, reserved)?;
-            self.publish(&header, &counters, &[], 0);
         }
         Ok(())
     }
@@ -282,7 +290,6 @@ impl Writer {
     fn witness(&mut self) -> Result<()> {
         let bytes = FrameHeader::BYTES as u64;
         if !self.is_unwitnessed || !self.core.space.try_reserve(bytes) {
-            self.is_unwitnessed = false;
             return Ok(());
         }
         self.builder.clear();
@@ -293,12 +300,8 @@ impl Writer {
     }
 
     /// Adds a block of pending counts to the frame.
-    fn push_counters(&mut self) -> (Counters, u64) {
+    fn push_counters(&mut self, topics: Vec<Pending>, rejected: u64) -> (Counters, u64) {
         self.counted_at = self.core.clock.monotonic();
-        let (mut topics, rejected) = self.core.topics.take_pending();
-        for pending in topics.split_off(topics.len().min(COUNTERS_BYTES / COUNTER_BYTES_MAX)) {
-            self.core.topics.count_pending(&pending);
-        }
         let mut entries = CounterBlocks::default();
         if rejected > 0 {
             entries.push(&CounterEntry { topic: b"", duplicates: 0, conflicts: 0, rejected });
@@ -361,7 +364,8 @@ impl Writer {
     fn rotate_if_full(&mut self) -> Result<()> {
         let is_full = self.generation.events() >= self.core.generation_events
             || self.chain.at >= self.core.generation_bytes;
-        if !is_full {
+        // One that has nothing but a topic table, however large that is, is not full.
+        if !is_full || self.generation.events() == 0 {
             return Ok(());
         }
         let generations = self.core.generations();

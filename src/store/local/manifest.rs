@@ -16,6 +16,7 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     /// [`FORMAT`].
     pub(crate) format: u32,
@@ -27,10 +28,13 @@ pub(crate) struct Manifest {
     pub(crate) generations: Vec<Entry>,
     /// Set by a clean stop, cleared before the first write.
     pub(crate) clean: Option<Clean>,
+    /// CRC32C of all of the above, as compact JSON with 0 here: every other file is believed by what stands in this one.
+    pub(crate) crc: u32,
 }
 
 /// One generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
     /// Number, from 1.
     pub(crate) id: u64,
@@ -48,6 +52,7 @@ pub(crate) struct Entry {
 
 /// What a generation holds that takes no more events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Closed {
     /// Bytes of its journal.
     pub(crate) end: u64,
@@ -65,6 +70,7 @@ pub(crate) struct Closed {
 
 /// How a clean stop left the live generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Clean {
     /// Bytes of its journal, all durable.
     pub(crate) end: u64,
@@ -76,6 +82,7 @@ pub(crate) struct Clean {
 
 /// What [`Covered`] said when the index was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CleanIndex {
     /// Last frame in it.
     pub(crate) through: u64,
@@ -100,6 +107,7 @@ impl Manifest {
             secret: to_hex(secret),
             generations: Vec::new(),
             clean: None,
+            crc: 0,
         }
     }
 
@@ -123,8 +131,11 @@ impl Manifest {
             return Err(Error::new(ErrorKind::Unusable, message));
         }
         let manifest: Self = serde_json::from_slice(&content).map_err(|e| damaged(&path, &e.to_string()))?;
+        if manifest.crc != manifest.checksum() {
+            return Err(damaged(&path, "its checksum is wrong"));
+        }
         manifest.check().map_err(|what| damaged(&path, what))?;
-        Ok(Some(manifest))
+        Ok(Some(Self { crc: 0, ..manifest }))
     }
 
     /// Replaces the file in `dir`.
@@ -133,9 +144,15 @@ impl Manifest {
     /// `NoSpace`, `Io`.
     pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
         let path = dir.join(MANIFEST);
-        let mut content = serde_json::to_vec_pretty(self).map_err(|e| damaged(&path, &e.to_string()))?;
+        let sealed = Self { crc: self.checksum(), ..self.clone() };
+        let mut content = serde_json::to_vec_pretty(&sealed).map_err(|e| damaged(&path, &e.to_string()))?;
         content.push(b'\n');
         disk::replace(disk, &path, &content).during("replace", &path)
+    }
+
+    fn checksum(&self) -> u32 {
+        let compact = serde_json::to_vec(&Self { crc: 0, ..self.clone() });
+        compact.map_or(0, |bytes| crc32c::crc32c(&bytes))
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -276,5 +293,18 @@ mod tests {
         assert_eq!(refused(&good.replace("\"events\": 9", "\"events\": 8")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("abab", "abax")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("\"id\": 2", "\"id\": 1")), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_change_of_any_byte_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MANIFEST);
+        let good = include_bytes!("manifest/golden.json");
+        for (at, byte) in good.iter().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()) {
+            let mut bytes = good.to_vec();
+            bytes[at] = if byte.is_ascii_digit() { b'0' + (byte - b'0' + 1) % 10 } else { byte ^ 1 };
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(Manifest::read(&SystemDisk, dir.path()).is_err(), "byte {at}");
+        }
     }
 }

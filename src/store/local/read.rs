@@ -16,6 +16,9 @@ use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::PAGE_SCAN_BYTES_MAX;
 use crate::store::{Order, Page, Query, StoredEvent};
 
+/// What finding a run of frames counts as, of what may be read for one page.
+const RUN_BYTES: usize = 8 << 10;
+
 /// What a cursor points into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listing {
@@ -153,7 +156,17 @@ fn whole_page(core: &Core, query: &Query) -> Result<Page> {
         // The last generation that begins at or before it; empty ones begin where the next does.
         let at = generations.partition_point(|generation| generation.first_event <= target);
         let Some(generation) = at.checked_sub(1).and_then(|at| generations.get(at)) else { break };
+        let (first, behind) = (generation.first_event, generation.first_event + generation.events());
+        let closed = generation.closed();
+        if target < behind
+            && behind < end
+            && !collector.arrived_in_range((closed.received_min, closed.received_max))
+        {
+            position = if ascending { behind } else { first };
+            continue;
+        }
         let run = generation.frames_near(target)?;
+        collector.read_bytes += RUN_BYTES;
         let run = FrameRun { events: (run.events.0, run.events.1.min(end)), ..run };
         if collector.arrived_in_range(run.received) {
             position = read_run(generation, &run, ascending, position, &mut collector)?;
@@ -234,7 +247,11 @@ fn read_run(
         }
         position = if ascending { position.max(behind) } else { position.min(header.first_event) };
     }
-    Ok(if ascending { position.max(run.events.1) } else { position.min(run.events.0) })
+    let reached = if ascending { position >= run.events.1 } else { position <= run.events.0 };
+    if !reached {
+        return Err(Error::corrupt(&path, run.bytes.1, "frames are missing before this place"));
+    }
+    Ok(position)
 }
 
 /// The block that holds `offset` of `topic`: in the newest generation that has one beginning at or before it.
@@ -246,14 +263,19 @@ fn locate(
     near: Option<&Arc<Generation>>,
 ) -> Result<(Arc<Generation>, BlockPlace)> {
     let all = core.generations();
+    let mut failed = None;
     for generation in near.into_iter().chain(all.iter().rev()) {
-        if let Some((first, place)) = generation.block(topic, offset)?
-            && offset - first < u64::from(place.count)
-        {
-            return Ok((Arc::clone(generation), place));
+        match generation.block(topic, offset) {
+            Ok(Some((first, place))) if offset - first < u64::from(place.count) => {
+                return Ok((Arc::clone(generation), place));
+            }
+            Ok(_) => {}
+            // An older generation may have it all the same.
+            Err(e) => failed = Some(e),
         }
     }
-    Err(missing(topic, offset))
+    let doubt = || all.iter().rev().find_map(|generation| generation.doubt_block());
+    Err(failed.or_else(doubt).unwrap_or_else(|| missing(topic, offset)))
 }
 
 fn missing(topic: &Topic, offset: u64) -> Error {

@@ -23,7 +23,7 @@ use super::open_files::FileCache;
 use super::seal::Place;
 use super::space::{JOURNAL, prepare, zero};
 use super::topic::{Topic, Topics};
-use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FrameKind};
+use crate::codec::{BlockKind, BlockPlace, DecodeError, FixedRecord, FrameHeader, FrameKind};
 use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
@@ -179,9 +179,14 @@ fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
     Ok(memchr::memmem::find_iter(&content, &FrameHeader::MAGIC).any(|at| {
         let header = content.get(at..at + FrameHeader::BYTES).and_then(|bytes| {
             let nonce = FrameHeader::from_bytes(bytes).ok()?.nonce;
-            FrameHeader::open(bytes, nonce).ok()
+            Some(FrameHeader::open(bytes, nonce))
         });
-        header.is_some_and(|header| header.kind != FrameKind::Topics as u8)
+        match header {
+            Some(Ok(header)) => header.kind != FrameKind::Topics as u8,
+            // Of a newer version: it may be anything.
+            Some(Err(DecodeError::Version(_))) => true,
+            Some(Err(DecodeError::Malformed(_))) | None => false,
+        }
     }))
 }
 
@@ -284,6 +289,13 @@ impl Recovery<'_> {
         if chain.at == 0 || clean.is_some_and(|clean| chain.at < clean.end) {
             return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
         }
+        if is_cut(&*file, &path, chain.at)? {
+            return Err(Error::corrupt(
+                &path,
+                chain.at,
+                "the file was cut here: zeros must follow the last frame",
+            ));
+        }
         // The end, if nothing later says that there was more.
         let mut from = chain.at + 1;
         while let Some(header) = reader.next_header(from, &path)? {
@@ -323,6 +335,19 @@ fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
         at += length as u64;
     }
     Ok(())
+}
+
+/// Whether the file ends where no journal of ours can: with its last frame, or within one.
+fn is_cut(file: &dyn DiskFile, path: &Path, end: u64) -> Result<bool> {
+    let len = file.len().during("read", path)?;
+    let mut head =
+        vec![0; FrameHeader::BYTES.min(usize::try_from(len.saturating_sub(end)).unwrap_or(usize::MAX))];
+    file.read_exact_at(&mut head, end).during("read", path)?;
+    let Ok(header) = FrameHeader::from_bytes(&head) else {
+        return Ok(head.iter().any(|byte| *byte != 0) || head.is_empty());
+    };
+    let frame_end = end + FrameHeader::BYTES as u64 + u64::from(header.length);
+    Ok(FrameHeader::open(&head, header.nonce).is_ok() && header.at == end && frame_end > len)
 }
 
 /// Zeroes what lies behind the end; returns where the file ends.

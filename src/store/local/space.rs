@@ -56,9 +56,10 @@ struct State {
 }
 
 impl State {
-    /// Bytes that can be reserved.
+    /// Bytes that can be reserved. The last one never is: behind the last frame there is always a zero, so a journal
+    /// that ends with a frame, or within one, was cut.
     fn room(&self) -> u64 {
-        self.zeroed.saturating_sub(self.written + self.outstanding)
+        self.zeroed.saturating_sub(self.written + self.outstanding + 1)
     }
 }
 

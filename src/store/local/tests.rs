@@ -128,3 +128,53 @@ fn events_are_stored_once_and_read_back_through_restarts_with_the_model_index() 
     let indexes: Arc<dyn Indexes> = Arc::new(MemoryIndexes::default());
     through_restarts(&indexes);
 }
+
+/// A store with 100 events in its live journal, stopped; its journal's path and what is in it.
+fn stopped_store(dir: &std::path::Path, cleanly: bool) -> (PathBuf, Vec<u8>) {
+    let store = Local::open(&options(dir, 2), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+    runtime().block_on(async {
+        for round in 0..10 {
+            let events: Vec<_> = (0..10).map(|number| ("t", format!("{round}-{number}"), "{}")).collect();
+            store.append(batch(&events)).await.unwrap();
+        }
+    });
+    if cleanly {
+        store.close().unwrap();
+    }
+    drop(store);
+    let path = manifest::folder(dir, 1).join(space::JOURNAL);
+    let content = std::fs::read(&path).unwrap();
+    (path, content)
+}
+
+/// What a start says, and how many events there are then.
+fn events_after_start(dir: &std::path::Path) -> Result<u64> {
+    let store = Local::open(&options(dir, 1), seams(Arc::new(MemoryIndexes::default())))?;
+    Ok(runtime().block_on(store.stats())?.totals.unique_processed)
+}
+
+#[test]
+fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() {
+    for cleanly in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, content) = stopped_store(dir.path(), cleanly);
+        let end = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let manifest = std::fs::read(dir.path().join(manifest::MANIFEST)).unwrap();
+        for at in (0..end).step_by(97) {
+            for cut in [false, true] {
+                let mut damaged = content.clone();
+                if cut {
+                    damaged.truncate(at);
+                } else {
+                    damaged[at] ^= 1 << (at % 8);
+                }
+                std::fs::write(&path, &damaged).unwrap();
+                std::fs::write(dir.path().join(manifest::MANIFEST), &manifest).unwrap();
+                match events_after_start(dir.path()) {
+                    Ok(events) => assert_eq!(events, 100, "byte {at}, cut: {cut}, cleanly: {cleanly}"),
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}"),
+                }
+            }
+        }
+    }
+}

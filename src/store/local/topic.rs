@@ -207,12 +207,6 @@ impl Topics {
         self.pending_rejected.fetch_add(events, Ordering::AcqRel);
     }
 
-    /// Whether counts wait.
-    pub(crate) fn has_pending(&self) -> bool {
-        self.pending_rejected.load(Ordering::Acquire) > 0
-            || !self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// Takes the counts that wait, to write them.
     pub(crate) fn take_pending(&self) -> (Vec<Pending>, u64) {
         let topics = mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
