@@ -199,7 +199,7 @@ settings! {
 
 /// Most workers.
 const WORKERS_MAX: usize = 1_024;
-/// Largest generation; places in its journal, a last frame over the bound included, stay within 32 bits.
+/// Largest generation: a start reads that much again, and a seal holds its claims in RAM.
 const GENERATION_BYTES_MAX: u64 = 3 << 30;
 /// Requests whose bodies must fit in at once, so that one sender can't hold all the room.
 const BODIES_INFLIGHT_MIN: usize = 4;

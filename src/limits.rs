@@ -52,4 +52,3 @@ pub const GENERATION_BYTES: u64 = 512 << 20;
 
 const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
-const _: () = assert!(GENERATION_BYTES < u32::MAX as u64, "places in a journal are kept in 32 bits a block");

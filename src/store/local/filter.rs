@@ -339,6 +339,13 @@ mod tests {
 
     const STORE: [u8; 16] = *b"0123456789abcdef";
 
+    #[test]
+    fn golden() {
+        let bytes = bloom_of(&[1, 2 << 64 | 3]).encode(STORE, 7);
+        assert_eq!(&bytes[..40], b"sKlB\x01\x06\x07\0\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x000123456789abcdef");
+        assert_eq!(crc32c::crc32c(&bytes), 885_313_356, "the bits and the checksum too");
+    }
+
     fn bloom_of(events: &[u128]) -> Bloom {
         let mut bloom = Bloom::with_capacity(events.len() as u64);
         events.iter().for_each(|event| bloom.insert(*event));

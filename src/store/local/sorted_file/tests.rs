@@ -179,3 +179,20 @@ fn uniform_keys_are_found_in_a_few_reads() {
     let mean = reads.load(Relaxed) as f64 / wanted.len() as f64;
     assert!(mean < 2.5 && most <= 12, "{mean} reads a look-up, {most} at most");
 }
+
+#[test]
+fn golden() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("map");
+    let records = [([1u8; 16], [2u8; 32]), ([3; 16], [4; 32])];
+    write(&SystemDisk, &path, shape(16, 32), records).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(bytes.len(), 2 * BLOCK_BYTES);
+    assert_eq!(
+        &bytes[..KEYS_AT],
+        b"sKlS\x01\x01\0\0\x10\0\x20\0\0\0\0\0\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x000123456789abcdef"
+    );
+    assert_eq!(&bytes[KEYS_AT..KEYS_AT + 32], [[1; 16], [3; 16]].concat());
+    assert_eq!(&bytes[BLOCK_BYTES..BLOCK_BYTES + 48], [&[1u8; 16][..], &[2; 32]].concat());
+    assert_eq!(crc32c::crc32c(&bytes), 4_128_391_432, "the checksums too");
+}
