@@ -28,8 +28,9 @@ use self::manifest::{Clean, ManifestFile};
 use self::open_files::{FileCache, OPEN_FILES_MAX};
 use self::queue::{Pace, Queue};
 use self::recovery::{Recovered, recover};
+use self::route::{Part, route, split};
 use self::space::Space;
-use self::worker::{Item, JOB_BYTES, Job, Worker, record_bytes};
+use self::worker::{Job, Worker};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
 use crate::disk::Disk;
@@ -52,6 +53,7 @@ pub mod open_files;
 mod queue;
 mod read;
 mod recovery;
+mod route;
 mod seal;
 pub mod sorted_file;
 mod space;
@@ -121,11 +123,6 @@ impl std::fmt::Debug for Threads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Threads").field("workers", &self.workers.len()).finish_non_exhaustive()
     }
-}
-
-/// The worker of a topic with this hash.
-pub(crate) fn route(topic: u128, workers: usize) -> usize {
-    ((topic >> 64) as u64 % workers.max(1) as u64) as usize
 }
 
 impl Local {
@@ -457,48 +454,6 @@ impl EventStore for Local {
             (None, None) => Health::Ready,
         }
     }
-}
-
-/// The events of a batch by worker, in jobs of bounded size, in order of the workers.
-fn split(core: &Core, batch: &Batch) -> Vec<Part> {
-    let workers = core.queues.len();
-    let mut parts: Vec<Part> = Vec::new();
-    // The last part of each worker.
-    let mut open: Vec<Option<usize>> = vec![None; workers];
-    let mut last: Option<(&[u8], u128)> = None;
-    for (index, event) in batch.iter().enumerate() {
-        let topic = match last {
-            Some((name, hash)) if name == event.topic => hash,
-            _ => core.secret.topic(event.topic),
-        };
-        last = Some((event.topic, topic));
-        let item = Item { index: index as u32, event: core.secret.event(event.topic, event.event_id), topic };
-        let worker = route(topic, workers);
-        let bytes = record_bytes(&event);
-        match open[worker].and_then(|part| parts.get_mut(part)) {
-            Some(part) if part.bytes + bytes <= JOB_BYTES => {
-                part.bytes += bytes;
-                part.items.push(item);
-            }
-            _ => {
-                open[worker] = Some(parts.len());
-                let mut items = Vec::with_capacity((batch.len() - index) / workers + 1);
-                items.push(item);
-                parts.push(Part { worker, items, bytes });
-            }
-        }
-    }
-    // Stable: a worker's parts stay in order.
-    parts.sort_by_key(|part| part.worker);
-    parts
-}
-
-/// Events of a batch that go to one worker at once.
-struct Part {
-    worker: usize,
-    items: Vec<Item>,
-    /// Most bytes that they take in a frame.
-    bytes: u64,
 }
 
 /// The index that a clean stop left, if all of it is there. What is not trusted is removed when the checkpoint needs

@@ -422,7 +422,7 @@ impl Replay<'_, '_> {
             }
             topic.add_events(u64::from(block.count), head.received_at);
         }
-        let worker = super::route(topic.hash, self.sets.len());
+        let worker = super::route::route(topic.hash, self.sets.len());
         for (event, offset) in events.zip(head.first_offset..) {
             let event = event.map_err(|e| unreadable(&self.path, block.at, e))?;
             let hash = self.recovery.secret.event(head.topic, event.event_id) as u64;
