@@ -156,7 +156,7 @@ impl Local {
             Arc::clone(&disk),
             Arc::clone(&clock),
             &options.data_dir,
-            options.generation_bytes,
+            (options.generation_events, options.generation_bytes),
             live.id,
             (chain.at, zeroed),
         )?;

@@ -19,7 +19,7 @@ use super::claims::{ClaimSet, Placed};
 use super::core::Core;
 use super::frame::{Chain, FrameBuilder};
 use super::generation::Generation;
-use super::manifest::{Entry, folder};
+use super::manifest::{Entry, Manifest, folder};
 use super::space::{JOURNAL, Prepared};
 use super::topic::{Pending, Topic};
 use super::worker::GROUP_BYTES_MAX;
@@ -378,10 +378,33 @@ impl Writer {
         match self.core.space.take_next(head_bytes) {
             Some(prepared) => {
                 let core = Arc::clone(&self.core);
-                core.journal_watch.during(core.clock.monotonic(), || self.rotate(&prepared, &head))
+                let rotated =
+                    core.journal_watch.during(core.clock.monotonic(), || self.rotate(&prepared, &head));
+                match rotated {
+                    Err(e) if e.kind() == ErrorKind::NoSpace => self.stay(&prepared, e),
+                    rotated => rotated,
+                }
             }
             None => Ok(()),
         }
+    }
+
+    /// There was no room to rotate: the generation goes on, unless MANIFEST has the next one all the same.
+    fn stay(&mut self, prepared: &Prepared, why: Error) -> Result<()> {
+        let (disk, dir) = (&*self.core.disk, &self.core.data_dir);
+        let manifest = Manifest::read(disk, dir)?;
+        if manifest.is_none_or(|manifest| manifest.generations.iter().any(|entry| entry.id == prepared.id)) {
+            return Err(why);
+        }
+        tracing::warn!(error = %why, "no room for a new generation; this one goes on");
+        let folder = folder(dir, prepared.id);
+        // What is left of it is removed by the next start.
+        if let Err(e) = disk.remove_dir_all(&folder) {
+            tracing::debug!(error = %e, "a folder that was prepared could not be removed");
+        }
+        self.builder.clear();
+        self.core.space.stay();
+        Ok(())
     }
 
     fn rotate(&mut self, prepared: &Prepared, head: &[(u32, Vec<u8>)]) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::error::{During, Error, ErrorKind, Result};
 pub(crate) const JOURNAL: &str = "journal";
 /// Zeros written and synced at once: a commit that meets it waits about a millisecond.
 const STEP_BYTES: u64 = 1 << 20;
+/// Most bytes of the maps and the filter an event.
+const SEALED_BYTES: u64 = 64;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -87,7 +89,7 @@ impl Space {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         data_dir: &Path,
-        generation_bytes: u64,
+        (generation_events, generation_bytes): (u64, u64),
         id: u64,
         (written, zeroed): (u64, u64),
     ) -> Result<Self> {
@@ -112,7 +114,8 @@ impl Space {
             clock,
             data_dir: data_dir.to_path_buf(),
             ahead: (generation_bytes / 16).clamp(256 << 10, 16 << 20),
-            reserve: generation_bytes / 4,
+            reserve: generation_bytes / 4
+                + generation_events.saturating_mul(SEALED_BYTES).min(generation_bytes),
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -197,6 +200,12 @@ impl Space {
         state.path = manifest::folder(&self.data_dir, prepared.id).join(JOURNAL);
         (state.zeroed, state.written) = (prepared.zeroed, written);
         state.is_switching = false;
+        self.changed.notify_all();
+    }
+
+    /// The writer goes on where it was.
+    pub(crate) fn stay(&self) {
+        self.lock().is_switching = false;
         self.changed.notify_all();
     }
 
@@ -299,9 +308,9 @@ impl Space {
 
     fn check_free(&self) -> Result<()> {
         let free = self.disk.free_bytes(&self.data_dir).during("ask for free space in", &self.data_dir)?;
-        if free < self.reserve {
+        if free < self.reserve + STEP_BYTES.min(self.ahead) {
             let message = format!(
-                "{} has {free} bytes free, less than the {} kept for sealing what is stored",
+                "{} has {free} bytes free, too few beside the {} kept for sealing what is stored",
                 self.data_dir.display(),
                 self.reserve
             );
