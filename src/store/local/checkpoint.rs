@@ -29,7 +29,7 @@ const SET_CLAIMS: usize = 100_000;
 const IDLE: Duration = Duration::from_secs(1);
 /// And when it has waited for this time. A generation that is full sooner is sealed without ever having been indexed:
 /// under full load that saves a third of the processor, and RAM holds its claims either way.
-const AGE: Duration = Duration::from_secs(5);
+const AGE: Duration = Duration::from_secs(30);
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
