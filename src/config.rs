@@ -156,9 +156,9 @@ settings! {
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     must_exist: bool = false;
 
-    /// Workers that decide what is new, each the owner of its topics; may change between starts [default: cores]
+    /// Workers that decide what is new, each the owner of its topics; may change between starts [default: half the cores]
     #[arg(value_name = "COUNT")]
-    workers: usize = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+    workers: usize = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
 
     /// Stored events at which a generation is full and is sealed
     #[arg(value_name = "COUNT")]

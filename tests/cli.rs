@@ -147,7 +147,7 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
     for (key, setting) in settings.as_object().unwrap() {
         assert!(serve.contains(&format!("--{}", key.replace('_', "-"))), "{key}");
         let value = setting["value"].as_str().map_or_else(|| setting["value"].to_string(), str::to_owned);
-        let value = if key == "workers" { "cores".to_owned() } else { value };
+        let value = if key == "workers" { "half the cores".to_owned() } else { value };
         let note = format!("[default: {value}] [env: SEKALI_{}]", key.to_uppercase());
         assert!(serve.contains(&note), "{note}: {serve}");
     }

@@ -30,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// And when it has waited for this time. A generation that is full sooner is sealed without ever having been indexed:
 /// under full load that saves a third of the processor, and RAM holds its claims either way.
 const AGE: Duration = Duration::from_secs(30);
+/// How often it looks at what comes. Being woken by each commit would cost more than it does with it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,8 @@ impl Checkpoint {
             }
             if self.is_due() {
                 self.work();
+            } else {
+                std::thread::sleep(LOOK_EVERY);
             }
         }
         while self.waiting.len() > 1 && self.core.failure.get().is_none() {
