@@ -4,14 +4,14 @@
 //! append ─> workers (by topic) ─> journal (one frame, one fdatasync for all) ─> answers
 //!                                    └┄> checkpoint ─> sled ┄> seal ─> claims, processed, frames, filter
 //! ```
-//! Four kinds of threads: workers decide, one writer commits, one checkpoint works behind the acknowledgement, one
+//! Four kinds of threads: workers decide (and commit what is small), one commits, one checkpoint works behind the acknowledgement, one
 //! prepares zeroed room. Nothing reaches the index before the journal holds it durably.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,11 +19,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use self::checkpoint::{Checkpoint, Committed, LiveIndex};
+use self::commit::Journal;
 use self::core::{Core, Failure, Lag, Watch};
 use self::frame::Chain;
 use self::hash::Secret;
 use self::index::Indexes;
-use self::journal::{GROUPS_MAX, Message, Writer};
+use self::journal::{GROUPS_MAX, Writer};
 use self::manifest::{Clean, ManifestFile};
 use self::open_files::{FileCache, OPEN_FILES_MAX};
 use self::queue::{Pace, Queue};
@@ -41,6 +42,7 @@ use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent,
 
 mod checkpoint;
 mod claims;
+mod commit;
 mod core;
 pub mod filter;
 mod frame;
@@ -104,7 +106,7 @@ pub struct Seams {
 #[derive(Debug)]
 pub struct Local {
     core: Arc<Core>,
-    journal: Mutex<Option<SyncSender<Message>>>,
+    journal: Mutex<Option<Journal>>,
     threads: Mutex<Option<Threads>>,
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -196,8 +198,9 @@ impl Local {
             // The receiver lives in this function.
             let _ = committed_tx.send(committed);
         }
-        let (journal, groups) = sync_channel(GROUPS_MAX);
+        let (sender, groups) = sync_channel(GROUPS_MAX);
         let writer = Writer::new(Arc::clone(&core), groups, committed_tx, chain, live)?;
+        let (journal, committing) = Journal::new(sender, writer);
         let checkpoint = Checkpoint::new(Arc::clone(&core), committed_rx, open, index);
         let mut workers = Vec::new();
         for (number, tables) in tables.into_iter().enumerate() {
@@ -212,7 +215,7 @@ impl Local {
         };
         let threads = Threads {
             workers,
-            journal: spawn(&core, "journal", move || writer.run())?,
+            journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
         };
@@ -279,6 +282,7 @@ impl Local {
             let _ = worker.join();
         }
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        threads.journal.thread().unpark();
         let chain = threads.journal.join().ok().flatten();
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
@@ -325,9 +329,8 @@ impl Local {
         let (done, answer) = oneshot::channel();
         let journal =
             self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopping)?;
-        let sent = tokio::task::spawn_blocking(move || journal.send(Message::Flush(done))).await;
-        match sent {
-            Ok(Ok(())) => self.answer(answer).await,
+        match tokio::task::spawn_blocking(move || journal.flush(done)).await {
+            Ok(true) => self.answer(answer).await,
             _ => Err(self.core.failure.unsure()),
         }
     }

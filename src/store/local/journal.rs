@@ -1,4 +1,4 @@
-//! The journal's writer: one thread that makes one frame and one fdatasync of all groups that wait.
+//! The journal's writer: makes one frame and one fdatasync of all groups that wait. `commit.rs` says in which thread.
 //!
 //! ```text
 //! groups ──> frame ──> write, fdatasync ──> publish (topics, blocks, durable end) ──> answers
@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,13 @@ pub(crate) struct Group {
     pub(crate) reserved: u64,
 }
 
+impl Group {
+    /// Bytes of its blocks.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.bytes.len()).sum()
+    }
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -104,6 +111,8 @@ pub(crate) struct Writer {
     /// The last frame says of itself nothing about being durable; a witness must.
     is_unwitnessed: bool,
     counted_at: Instant,
+    /// The next frame's number when the thread last looked.
+    seen: u64,
 }
 
 impl Writer {
@@ -117,7 +126,7 @@ impl Writer {
     ) -> Result<Self> {
         let (file, path, counted_at) =
             (generation.journal()?, generation.journal_path(), core.clock.monotonic());
-        let builder = FrameBuilder::default();
+        let (builder, seen) = (FrameBuilder::default(), chain.sequence);
         Ok(Self {
             core,
             groups,
@@ -130,48 +139,44 @@ impl Writer {
             // What recovery found last may have none either.
             is_unwitnessed: true,
             counted_at,
+            seen,
         })
     }
 
-    /// The thread. Returns when all workers are gone and everything is written, with where the journal ends.
-    pub(crate) fn run(mut self) -> Chain {
+    /// Commits what waits, as one frame. Returns whether the journal's thread is to look.
+    pub(crate) fn commit_once(&mut self) -> bool {
+        let was_unwitnessed = self.is_unwitnessed;
+        let has_more = self.groups.try_recv().is_ok_and(|message| self.commit(message));
+        // It sleeps for long when it awaits no witness.
+        has_more || (self.is_unwitnessed && !was_unwitnessed)
+    }
+
+    /// Commits all that waits, then what is due when nothing comes. Returns the time until something may be due again;
+    /// `None` when nobody can hand anything over any more.
+    pub(crate) fn commit_all(&mut self) -> Option<Duration> {
         loop {
-            let timeout = if self.is_unwitnessed { WITNESS_AFTER } else { COUNTERS_AFTER };
-            let done = match self.groups.recv_timeout(timeout) {
-                Ok(message) => self.commit(message),
-                Err(RecvTimeoutError::Timeout) => self.idle(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let Err(e) = done {
-                return self.poison(&e);
+            match self.groups.try_recv() {
+                Ok(message) => _ = self.commit(message),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return None,
             }
         }
-        match self.commit_counters().and_then(|()| self.witness()) {
-            Ok(()) => self.chain,
-            Err(e) => self.poison(&e),
+        if self.chain.sequence == self.seen {
+            self.attempt(|writer| writer.commit_late_counters().and_then(|()| writer.witness()));
         }
+        self.seen = self.chain.sequence;
+        Some(if self.is_unwitnessed { WITNESS_AFTER } else { COUNTERS_AFTER })
     }
 
-    /// Never retried: a second fdatasync would lie.
-    fn poison(self, why: &Error) -> Chain {
-        self.core.failure.set(why);
-        self.core.space.stop();
-        while let Ok(message) = self.groups.recv() {
-            match message {
-                Message::Group(group) => answer_unsure(&self.core, group.replies),
-                Message::Flush(done) => _ = done.send(Err(self.core.failure.unsure())),
-            }
-        }
-        self.chain
+    /// The end of the journal, once all that was handed over is in it.
+    pub(crate) fn end(&mut self) -> Chain {
+        self.attempt(|writer| writer.commit_counters().and_then(|()| writer.witness()));
+        self.chain.clone()
     }
 
-    fn idle(&mut self) -> Result<()> {
-        self.commit_late_counters()?;
-        self.witness()
-    }
-
-    /// Commits `first` and all else that waits, as one frame.
-    fn commit(&mut self, first: Message) -> Result<()> {
+    /// Commits `first` and all else that waits, as one frame; after a failure answers that it is unknown. Returns
+    /// whether there was more than a frame takes.
+    fn commit(&mut self, first: Message) -> bool {
         let core = Arc::clone(&self.core);
         let _committing = core.pace.commit(&core.queues);
         self.builder.clear();
@@ -181,7 +186,7 @@ impl Writer {
         while let Some(next) = message.take() {
             match next {
                 Message::Group(group) => {
-                    bytes += group.blocks.iter().map(|block| block.bytes.len()).sum::<usize>();
+                    bytes += group.bytes();
                     groups.push(group);
                 }
                 Message::Flush(done) => flushes.push(done),
@@ -190,27 +195,45 @@ impl Writer {
                 message = self.groups.try_recv().ok();
             }
         }
-        let done = self.rotate_if_full().and_then(|()| match groups.is_empty() {
-            true => self.commit_counters(),
-            false => self.commit_groups(&mut groups),
-        });
+        let done = self.commit_frame(&mut groups);
         // What rests on the frame is answered now, refusals too.
-        for group in groups {
-            match &done {
-                Ok(()) => group.replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer)),
-                Err(e) => {
-                    self.core.failure.set(e);
-                    answer_unsure(&self.core, group.replies);
-                }
-            }
+        for reply in groups.into_iter().flat_map(|group| group.replies) {
+            _ = reply.to.send(if done { reply.answer } else { Err(core.failure.unsure()) });
         }
-        let done = done.and_then(|()| if flushes.is_empty() { Ok(()) } else { self.commit_counters() });
+        let done = done
+            && self.attempt(|writer| match flushes.is_empty() {
+                true => writer.commit_late_counters(),
+                false => writer.commit_counters(),
+            });
         for flush in flushes {
-            let result = if done.is_ok() { Ok(()) } else { Err(self.core.failure.unsure()) };
-            _ = flush.send(result);
+            _ = flush.send(if done { Ok(()) } else { Err(core.failure.unsure()) });
         }
-        done?;
-        self.commit_late_counters()
+        bytes >= FRAME_BYTES
+    }
+
+    fn commit_frame(&mut self, groups: &mut [Group]) -> bool {
+        self.attempt(|writer| {
+            writer.rotate_if_full()?;
+            if groups.is_empty() { Ok(()) } else { writer.commit_groups(groups) }
+        })
+    }
+
+    /// Writes, unless the store has failed; a failure is final, as a second fdatasync would lie. Says whether all is well.
+    fn attempt(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> bool {
+        if self.core.failure.get().is_some() {
+            return false;
+        }
+        let done = write(self);
+        if let Err(e) = &done {
+            self.fail(e);
+        }
+        done.is_ok()
+    }
+
+    /// Nothing is written any more.
+    pub(crate) fn fail(&mut self, why: &Error) {
+        self.core.failure.set(why);
+        self.core.space.stop();
     }
 
     fn commit_late_counters(&mut self) -> Result<()> {
@@ -524,12 +547,6 @@ fn table_bytes(blocks: &[(u32, Vec<u8>)]) -> u64 {
 struct Counters {
     topics: Vec<Pending>,
     rejected: u64,
-}
-
-fn answer_unsure(core: &Core, replies: Vec<Reply>) {
-    for reply in replies {
-        _ = reply.to.send(Err(core.failure.unsure()));
-    }
 }
 
 /// A number that has not been used before.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::worker::{Job, QUEUE_REQUESTS_MAX};
 
 /// So many bytes are worth a group of their own.
-const GROUP_WORTH_BYTES: u64 = 32 << 10;
+pub(crate) const GROUP_WORTH_BYTES: usize = 32 << 10;
 
 #[derive(Debug, Default)]
 struct State {
@@ -63,7 +63,7 @@ impl Queue {
 
     /// Adds a job that waits for no commit.
     pub(crate) fn push_urgent(&self, job: Job, pace: &Pace) -> bool {
-        self.push(job, GROUP_WORTH_BYTES, pace)
+        self.push(job, GROUP_WORTH_BYTES as u64, pace)
     }
 
     fn wake(&self, state: &mut State, pace: &Pace) {
@@ -97,7 +97,8 @@ impl Queue {
 
 impl State {
     fn is_due(&self, pace: &Pace) -> bool {
-        let is_worth_it = self.bytes >= GROUP_WORTH_BYTES || !pace.is_committing.load(Ordering::SeqCst);
+        let is_worth_it =
+            self.bytes >= GROUP_WORTH_BYTES as u64 || !pace.is_committing.load(Ordering::SeqCst);
         self.is_closed || (is_worth_it && !self.jobs.is_empty())
     }
 }

@@ -10,16 +10,16 @@
 //! all of them durable, is answered at once.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, mpsc};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::claims::{Known, Lookup, Tables};
+use super::commit::Journal;
 use super::core::Core;
 use super::filter::FilterSet;
-use super::journal::{EventsBlock, Group, Message, Reply};
+use super::journal::{EventsBlock, Group, Reply};
 use super::topic::{Pending, Topic};
 use crate::clock::Timestamp;
 use crate::codec::{
@@ -103,7 +103,7 @@ struct OpenBlock {
 pub(crate) struct Worker {
     core: Arc<Core>,
     number: usize,
-    journal: SyncSender<Message>,
+    journal: Journal,
     tables: Tables,
     topics: Vec<OwnTopic>,
     by_hash: HashMap<u128, usize>,
@@ -119,12 +119,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        number: usize,
-        journal: mpsc::SyncSender<Message>,
-        tables: Tables,
-    ) -> Self {
+    pub(crate) fn new(core: Arc<Core>, number: usize, journal: Journal, tables: Tables) -> Self {
         let filters = core.filters.view();
         Self {
             core,
@@ -343,7 +338,7 @@ impl Worker {
         }
         let received_at = self.received_at.0;
         let group = Group { blocks, claims, counts, received_at, replies, reserved };
-        if let Err(mpsc::SendError(Message::Group(group))) = self.journal.send(Message::Group(group)) {
+        if let Err(group) = self.journal.commit(group) {
             for reply in group.replies {
                 _ = reply.to.send(Err(self.core.failure.unsure()));
             }
