@@ -4,16 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::http::{Limits, Service};
-use crate::limits::{DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS};
+use crate::limits::{
+    DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX,
+};
 use crate::metrics::Metrics;
 use crate::store::EventStore;
 
@@ -80,6 +82,11 @@ pub async fn run<S: EventStore>(
     Ok(())
 }
 
+/// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// Pause before the rest of a preface is looked for.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+
 async fn serve<S: EventStore>(
     stream: TcpStream,
     service: Arc<Service<S>>,
@@ -87,29 +94,72 @@ async fn serve<S: EventStore>(
 ) {
     // Without it, answers wait for the client's acknowledgements; a refusal only makes it slower.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| {
+    let stop = async { _ = stopping.wait_for(|stop| *stop).await };
+    let mut stop = std::pin::pin!(stop);
+    let deadline = Duration::from_secs(HEAD_SECONDS);
+    let is_http2 = tokio::select! {
+        spoken = tokio::time::timeout(deadline, is_http2(&stream)) => match spoken {
+            Ok(Ok(is_http2)) => is_http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+        () = &mut stop => return,
+    };
+    let answer = service_fn(move |request| {
         let service = Arc::clone(&service);
         async move { service.answer(request).await }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // A client that has sent all it has may close its side, and still wants its answers.
-        .half_close(true)
-        // Also ends a connection that stays idle so long.
-        .header_read_timeout(Duration::from_secs(HEAD_SECONDS))
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answer);
-    let mut connection = std::pin::pin!(connection);
-    let stop = async { _ = stopping.wait_for(|stop| *stop).await };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let stream = TokioIo::new(stream);
+    // Two types of connection that have no common trait.
+    macro_rules! drive {
+        ($connection:expr) => {{
+            let mut connection = std::pin::pin!($connection);
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }};
+    }
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(STREAMS_RESET_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .keep_alive_interval(Duration::from_secs(KEEP_ALIVE_SECONDS));
+        drive!(builder.serve_connection(stream, answer))
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            // A client that has sent all it has may close its side, and still wants its answers.
+            .half_close(true)
+            // Also ends a connection that stays idle so long.
+            .header_read_timeout(deadline)
+            .max_buf_size(HEAD_BYTES_MAX);
+        drive!(builder.serve_connection(stream, answer))
     };
     if let Err(e) = ended {
         tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface. Takes nothing from the stream.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut head = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut head).await?;
+        if length == 0 || !PREFACE.starts_with(&head[..length]) {
+            return Ok(false);
+        }
+        if length == PREFACE.len() {
+            return Ok(true);
+        }
+        // What has been looked at stays readable.
+        tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }
 
