@@ -2,10 +2,13 @@
 //!
 //! `append`: batches of 100 events through the local store, 16 in flight. Its reference writes the same bytes to a file
 //! with one fdatasync a 1,600 events, and knows ids in a `HashSet`: the least that a durable inbox must do.
+//!
+//! `commit`: one event at a time, each on disk before the next. Its reference overwrites 4 KiB of zeros, with fdatasync.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,42 +40,43 @@ impl Workload {
         Self { random: fastrand::Rng::with_seed(7), sent: Vec::new() }
     }
 
-    fn batch(&mut self) -> Batch {
-        let mut body = String::new();
-        let mut ids = Vec::new();
-        for _ in 0..BATCH {
-            let (topic, id) = if !self.sent.is_empty() && self.random.u8(..) < 102 {
-                self.sent[self.sent.len() - 1 - self.random.usize(..self.sent.len().min(100_000))]
-            } else {
-                let fresh = (self.random.u8(..64), self.random.u128(..));
-                self.sent.push(fresh);
-                fresh
-            };
-            let start = body.len();
-            body.push_str(&format!("topic-{topic:02}{id:032x}"));
-            ids.push(start..body.len());
-        }
-        let body = Bytes::from(body);
-        let mut builder = BatchBuilder::new(body.clone());
-        for id in ids {
-            let text = std::str::from_utf8(&body[id]).unwrap_or_default();
-            let (topic, id) = text.split_at(8);
-            let _ = builder.push(topic, id, "2026-11-22T10:00:00.123456+00:00", "checkout-service", PAYLOAD);
-        }
-        builder.finish()
+    fn batch(&mut self, events: usize) -> Batch {
+        let ids = (0..events).map(|_| {
+            if !self.sent.is_empty() && self.random.u8(..) < 102 {
+                return self.sent[self.sent.len() - 1 - self.random.usize(..self.sent.len().min(100_000))];
+            }
+            let fresh = (self.random.u8(..64), self.random.u128(..));
+            self.sent.push(fresh);
+            fresh
+        });
+        encode(ids)
     }
 }
 
-fn append(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("append");
-    group.throughput(Throughput::Elements((BATCH * IN_FLIGHT) as u64)).sample_size(10);
-    group.measurement_time(Duration::from_secs(8));
+/// A batch of events with these topics and ids.
+fn encode(events: impl Iterator<Item = (u8, u128)>) -> Batch {
+    let mut body = String::new();
+    let mut ids = Vec::new();
+    for (topic, id) in events {
+        let start = body.len();
+        body.push_str(&format!("topic-{topic:02}{id:032x}"));
+        ids.push(start..body.len());
+    }
+    let body = Bytes::from(body);
+    let mut builder = BatchBuilder::new(body.clone());
+    for id in ids {
+        let text = std::str::from_utf8(&body[id]).unwrap_or_default();
+        let (topic, id) = text.split_at(8);
+        let _ = builder.push(topic, id, "2026-11-22T10:00:00.123456+00:00", "checkout-service", PAYLOAD);
+    }
+    builder.finish()
+}
 
-    let Ok(dir) = tempfile::tempdir_in(".") else { return };
+fn open(data_dir: &Path) -> Option<Arc<Local>> {
     let options = Options {
-        data_dir: dir.path().to_path_buf(),
+        data_dir: data_dir.to_path_buf(),
         must_exist: false,
-        workers: 2,
+        workers: 1,
         generation_events: 1_000_000,
         generation_bytes: 512 << 20,
         topics_max: 1_000,
@@ -82,8 +86,49 @@ fn append(criterion: &mut Criterion) {
         clock: Arc::new(SystemClock),
         indexes: Arc::new(SledIndexes::default()),
     };
-    let Ok(store) = Local::open(&options, seams) else { return };
-    let store = Arc::new(store);
+    Local::open(&options, seams).ok().map(Arc::new)
+}
+
+fn commit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit");
+    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    let Ok(dir) = tempfile::tempdir_in(".") else { return };
+    let Some(store) = open(dir.path()) else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    group.bench_function("one event", |bencher| {
+        bencher.iter_custom(|rounds| {
+            // Fresh ones only: what is known and durable is answered without a commit.
+            let batches: Vec<Batch> =
+                (0..rounds).map(|_| encode(std::iter::once((1, fastrand::u128(..))))).collect();
+            let begin = now();
+            for batch in batches {
+                let _ = runtime.block_on(store.append(batch));
+            }
+            begin.elapsed()
+        });
+    });
+    let _ = store.close();
+
+    const ZEROS: u64 = 64 << 20;
+    let Ok(file) = File::create(dir.path().join("reference")) else { return };
+    let _ = file.write_all_at(&vec![0; ZEROS as usize], 0).and_then(|()| file.sync_all());
+    let mut at = 0;
+    group.bench_function("reference: 4 KiB over zeros, fdatasync", |bencher| {
+        bencher.iter(|| {
+            at = (at + 4_096) % ZEROS;
+            file.write_all_at(&[7; 4_096], at).and_then(|()| file.sync_data()).is_ok()
+        });
+    });
+    group.finish();
+}
+
+fn append(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append");
+    group.throughput(Throughput::Elements((BATCH * IN_FLIGHT) as u64)).sample_size(10);
+    group.measurement_time(Duration::from_secs(8));
+
+    let Ok(dir) = tempfile::tempdir_in(".") else { return };
+    let Some(store) = open(dir.path()) else { return };
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
     else {
         return;
@@ -91,7 +136,8 @@ fn append(criterion: &mut Criterion) {
     let mut workload = Workload::new();
     group.bench_function("local store", |bencher| {
         bencher.iter_custom(|rounds| {
-            let batches: Vec<Batch> = (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch()).collect();
+            let batches: Vec<Batch> =
+                (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch(BATCH)).collect();
             let batches = Arc::new(std::sync::Mutex::new(batches));
             let begin = now();
             runtime.block_on(async {
@@ -120,7 +166,8 @@ fn append(criterion: &mut Criterion) {
     let (mut at, mut known) = (0, HashSet::new());
     group.bench_function("reference: file and set", |bencher| {
         bencher.iter_custom(|rounds| {
-            let batches: Vec<Batch> = (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch()).collect();
+            let batches: Vec<Batch> =
+                (0..rounds as usize * IN_FLIGHT).map(|_| workload.batch(BATCH)).collect();
             let begin = now();
             for group in batches.chunks(IN_FLIGHT) {
                 let mut bytes = Vec::new();
@@ -193,5 +240,5 @@ fn now() -> Instant {
     Instant::now()
 }
 
-criterion_group!(benches, parts, append);
+criterion_group!(benches, parts, commit, append);
 criterion_main!(benches);
