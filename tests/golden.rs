@@ -1,0 +1,133 @@
+//! Data directories that earlier versions left: every later version opens them, reads all that is in them, knows every id,
+//! and goes on. They are never made anew. A new format gets directories beside them.
+//!
+//! Each holds events `id-0` to `id-719`, event n in `topic-{n % 3}`; the first hundred were sent twice, and `id-5` once more
+//! with another payload. `stopped` was stopped cleanly; `killed` was not, with claims that had not reached the index.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::client::Client;
+use support::process::Start;
+
+const EVENTS: u64 = 720;
+
+fn directories() -> Vec<PathBuf> {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut all: Vec<_> = fs::read_dir(all).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    assert!(all.len() >= 2, "{all:?}");
+    all
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// As it was sent: another escape would be another payload.
+fn event(number: u64) -> String {
+    format!(
+        r#"{{"topic": "topic-{}", "event_id": "id-{number}", "timestamp": "2026-01-01T00:00:00Z", "source": "golden", "payload": {{"n": {number}, "text": "\u00e9\n\""}}}}"#,
+        number % 3
+    )
+}
+
+fn get(client: &mut Client, path: &str) -> Value {
+    serde_json::from_slice(&client.get(path).unwrap().body).unwrap()
+}
+
+fn publish(client: &mut Client, events: &[String]) -> Value {
+    let answer = client.post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+fn verify(data_dir: &Path) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
+        .arg("verify")
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_earlier_data_directory_is_read_known_and_gone_on_with() {
+    for golden in directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        copy(&golden, &data_dir);
+        let (mut server, addr) = Start::tiny_generations(&data_dir).ready().unwrap();
+        let mut client = Client::new(addr);
+        let stats = get(&mut client, "/stats");
+        assert_eq!(stats["unique_processed"], EVENTS, "{golden:?}");
+        for topic in 0..3 {
+            let page = get(&mut client, &format!("/events?topic=topic-{topic}&limit=1000"));
+            let events = page["events"].as_array().unwrap();
+            assert_eq!(events.len() as u64, EVENTS / 3, "{golden:?}");
+            for (offset, stored) in events.iter().enumerate() {
+                let expected: Value = serde_json::from_str(&event(offset as u64 * 3 + topic)).unwrap();
+                for field in ["topic", "event_id", "timestamp", "source", "payload"] {
+                    assert_eq!(stored[field], expected[field], "{golden:?}");
+                }
+                assert_eq!(stored["offset"], offset, "{golden:?}");
+            }
+        }
+        let all: Vec<String> = (0..EVENTS + 1).map(event).collect();
+        let answer = publish(&mut client, &all);
+        assert_eq!(
+            (&answer["unique_processed"], &answer["duplicate_dropped"], &answer["conflicts"]),
+            (&json!(1), &json!(EVENTS), &json!(0)),
+            "{golden:?}"
+        );
+        assert_eq!(server.terminate(), Some(0), "{golden:?}: {}", server.log());
+        verify(&data_dir);
+    }
+}
+
+#[test]
+fn counts_of_what_was_dropped_are_kept() {
+    for golden in directories().into_iter().filter(|golden| golden.ends_with("format-1-stopped")) {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        copy(&golden, &data_dir);
+        let (_server, addr) = Start::tiny_generations(&data_dir).ready().unwrap();
+        let stats = get(&mut Client::new(addr), "/stats");
+        assert_eq!((&stats["duplicate_dropped"], &stats["conflicts"]), (&json!(101), &json!(1)));
+    }
+}
+
+#[test]
+fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    copy(&directories()[0], &data_dir);
+    let manifest = fs::read_to_string(data_dir.join("MANIFEST")).unwrap();
+    let newer =
+        manifest.replacen("\"format\":1", "\"format\":2", 1).replacen("\"format\": 1", "\"format\": 2", 1);
+    assert_ne!(newer, manifest);
+    fs::write(data_dir.join("MANIFEST"), &newer).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data_dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("format 2") && said.contains("newer"), "{said}");
+    assert_eq!(fs::read_to_string(data_dir.join("MANIFEST")).unwrap(), newer);
+}
