@@ -24,12 +24,20 @@ use crate::metrics::{Metrics, Route};
 use crate::store::{EventStore, Health};
 
 mod body;
+mod chunk;
+mod cloud_events;
+mod content;
 mod decode;
+mod decompress;
 mod faults;
+mod lines;
+mod options;
 mod problem;
 mod publish;
 mod query;
 mod read;
+mod receipt;
+mod source;
 
 /// An answer.
 pub type Answer = Response<Full<Bytes>>;

@@ -16,6 +16,20 @@ pub const PAYLOAD_DEPTH_MAX: usize = 64;
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Largest request body.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Largest request body after decompression.
+pub const DECODED_BYTES_MAX: usize = 64 << 20;
+/// Most decoded bytes for each compressed one, once [`RATIO_FREE_BYTES`] are decoded.
+pub const RATIO_MAX: u64 = 100;
+/// So much may be decoded at any ratio.
+pub const RATIO_FREE_BYTES: u64 = 1 << 20;
+/// Largest window of a zstd frame: the most that RFC 9659 lets a sender use.
+pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Longest line of a stream of events: the largest payload, and room for the other fields.
+pub const LINE_BYTES_MAX: usize = EVENT_BYTES_MAX + (64 << 10);
+/// Bytes at which a part of a stream is committed.
+pub const CHUNK_BYTES: usize = 512 << 10;
+/// Lines at which a part of a stream is committed.
+pub const CHUNK_LINES: usize = 1_000;
 /// Most events in one request.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
 /// Bytes of request bodies held at once, over all connections.
@@ -38,10 +52,12 @@ pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
 
 /// Seconds until a request's head must be complete.
 pub const HEAD_SECONDS: u64 = 10;
-/// Seconds a request's body may take.
+/// Seconds a request's body may take; of a stream, each line or 64 KiB.
 pub const BODY_SECONDS: u64 = 30;
 /// Seconds a request waits for room before it is refused with 503.
 pub const ADMISSION_SECONDS: u64 = 2;
+/// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read why.
+pub const LINGER_SECONDS: u64 = 2;
 /// Seconds that a stop waits for requests under way.
 pub const DRAIN_SECONDS: u64 = 20;
 
@@ -58,3 +74,6 @@ pub const STREAMS_MAX: u32 = 100;
 pub const STREAMS_RESET_MAX: usize = 20;
 /// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
 pub const KEEP_ALIVE_SECONDS: u64 = 20;
+const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
+const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
+const _: () = assert!(CHUNK_BYTES + LINE_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);

@@ -345,9 +345,9 @@ fn what_is_no_request_of_this_api_is_refused_with_a_reason() {
             "application/json",
         ),
         (
-            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\n1".to_owned(),
+            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n1".to_owned(),
             "415",
-            "compressed",
+            "accept-encoding: gzip, zstd",
         ),
         (
             "POST /publish HTTP/1.1\r\nHost: x\r\nAccept: application/problem+json\r\nContent-Length: 2\r\n\r\n{}"

@@ -1,23 +1,25 @@
 //! The body of a request, within its limits: size, time, and bytes held by all requests together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
-use hyper::{Request, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Service;
+use super::content::Encoding;
 use super::problem::Problem;
-use super::{Service, header};
-use crate::limits::{ADMISSION_SECONDS, BODY_SECONDS};
+use super::source::Source;
+use crate::limits::{ADMISSION_SECONDS, BODY_SECONDS, DECODED_BYTES_MAX};
 
 /// A whole body, and its share of the bytes held.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) bytes: Bytes,
-    _permits: Vec<OwnedSemaphorePermit>,
+    _share: Share,
 }
 
 /// Reserved at a time for a body that does not say how long it is.
@@ -25,46 +27,38 @@ const STEP_BYTES: usize = 64 << 10;
 
 impl<S> Service<S> {
     /// Takes the body of a request.
-    pub(super) async fn body(&self, request: Request<Incoming>) -> Result<Held, Problem> {
-        check_headers(request.headers())?;
-        let body = request.into_body();
+    pub(super) async fn body(&self, body: Incoming, encoding: Option<Encoding>) -> Result<Held, Problem> {
         let max = self.limits.body_bytes_max;
         let declared = body.size_hint().exact();
         if declared.is_some_and(|length| length > max as u64) {
             return Err(too_large(max));
         }
-        let taking = self.take(body, declared.map(|length| length as usize));
-        match tokio::time::timeout(Duration::from_secs(BODY_SECONDS), taking).await {
-            Ok(taken) => taken,
-            Err(_) => {
-                let message = format!("the body did not arrive within {BODY_SECONDS} seconds");
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message).close())
+        let deadline = Duration::from_secs(BODY_SECONDS);
+        let taken = match encoding {
+            None => {
+                tokio::time::timeout(deadline, self.take(body, declared.map(|length| length as usize))).await
             }
-        }
+            Some(encoding) => tokio::time::timeout(deadline, self.take_decoded(body, encoding)).await,
+        };
+        taken.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {BODY_SECONDS} seconds");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message).close())
+        })
     }
 
     async fn take(&self, mut body: Incoming, declared: Option<usize>) -> Result<Held, Problem> {
         let max = self.limits.body_bytes_max;
-        let mut permits = Vec::new();
-        let mut admitted = declared.unwrap_or(0);
-        permits.extend(self.admit(admitted).await?);
+        let mut share = self.share();
+        share.grow_to(declared.unwrap_or(0)).await?;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| {
-                Problem::new(StatusCode::BAD_REQUEST, "the body broke off or is malformed; send it again")
-                    .close()
-            })?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
             let length = first.len() + rest.len() + data.len();
             if length > max {
                 return Err(too_large(max));
             }
-            if length > admitted {
-                let step = (length - admitted).max(STEP_BYTES);
-                permits.extend(self.admit(step).await?);
-                admitted += step;
-            }
+            share.grow_to(length).await?;
             if first.is_empty() && rest.is_empty() {
                 first = data;
             } else {
@@ -77,52 +71,95 @@ impl<S> Service<S> {
             }
         }
         let bytes = if rest.is_empty() { first } else { rest.freeze() };
-        Ok(Held { bytes, _permits: permits })
+        Ok(Held { bytes, _share: share })
     }
 
-    async fn admit(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
-        if bytes == 0 {
-            return Ok(None);
+    /// Takes a compressed body; never holds it as it was sent.
+    async fn take_decoded(&self, body: Incoming, encoding: Encoding) -> Result<Held, Problem> {
+        let max = DECODED_BYTES_MAX.min(self.limits.inflight_bytes_max);
+        let mut source = Source::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
+        let mut share = self.share();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = source.next().await? {
+            if bytes.len() + piece.len() > max {
+                let message = format!("the body decodes to more than {max} bytes: send fewer events at once");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close());
+            }
+            share.grow_to(bytes.len() + piece.len() + source.memory()).await?;
+            bytes.extend_from_slice(&piece);
         }
-        let permits = u32::try_from(bytes.min(self.limits.inflight_bytes_max)).unwrap_or(u32::MAX);
-        let inflight = std::sync::Arc::clone(&self.inflight);
-        if let Ok(permit) = std::sync::Arc::clone(&inflight).try_acquire_many_owned(permits) {
-            return Ok(Some(permit));
+        Ok(Held { bytes: bytes.freeze(), _share: share })
+    }
+
+    /// A share of the bytes that all requests may hold together; none yet.
+    pub(super) fn share(&self) -> Share {
+        let (inflight, max) = (Arc::clone(&self.inflight), self.limits.inflight_bytes_max);
+        Share { inflight, permit: None, max }
+    }
+}
+
+/// A request's share of the bytes that all requests may hold together.
+#[derive(Debug)]
+pub(super) struct Share {
+    inflight: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// More than all there is could never be had.
+    max: usize,
+}
+
+impl Share {
+    fn bytes(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Grows to at least `bytes`; waits for others to finish, for a short time.
+    pub(super) async fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+        let held = self.bytes();
+        let Some(missing) = bytes.min(self.max).checked_sub(held).filter(|missing| *missing > 0) else {
+            return Ok(());
+        };
+        // The first step is the length that the request declares, if it does.
+        let step = if held == 0 { missing } else { missing.max(STEP_BYTES).min(self.max - held) };
+        let more = self.acquire(step).await?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
+
+    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Ok(permit) = Arc::clone(&self.inflight).try_acquire_many_owned(permits) {
+            return Ok(permit);
         }
         let deadline = Duration::from_secs(ADMISSION_SECONDS);
-        match tokio::time::timeout(deadline, inflight.acquire_many_owned(permits)).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
+        match tokio::time::timeout(deadline, Arc::clone(&self.inflight).acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => Ok(permit),
             _ => {
-                let message =
-                    "too many requests are under way; nothing of this one was stored, send it again later";
+                let message = "too many requests are under way; send this one again later";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close())
             }
         }
     }
+
+    /// Takes `bytes` of this share out of it.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let permit = match &mut self.permit {
+            Some(permit) if permit.num_permits() > bytes => permit.split(bytes),
+            _ => self.permit.take(),
+        };
+        Self { inflight: Arc::clone(&self.inflight), permit, max: self.max }
+    }
 }
 
-fn too_large(max: usize) -> Problem {
+/// The body can't be read to its end.
+pub(super) fn broken() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "the body broke off or is malformed; send it again").close()
+}
+
+/// The body as it was sent is too large.
+pub(super) fn too_large(max: usize) -> Problem {
     let message = format!("the body has more than {max} bytes: send fewer events at once");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close()
-}
-
-fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
-    if let Some(encoding) = header(headers, &CONTENT_ENCODING)
-        && !encoding.eq_ignore_ascii_case("identity")
-    {
-        let message = "the body must not be compressed";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).close());
-    }
-    let Some(kind) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let kind = kind.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let hint = if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        " (curl sends this type with -d: add -H 'Content-Type: application/json', or use --json)"
-    } else {
-        ""
-    };
-    let message = format!("the Content-Type must be application/json{hint}");
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).close())
 }

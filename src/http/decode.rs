@@ -1,7 +1,7 @@
 //! The fast path of a body: one pass, fields borrowed from the body, straight into a batch.
 //!
 //! Four shapes: an event, an array of events, `{"events":[…]}`, `{"events":{…}}`. Whatever is not one of them, valid, is
-//! refused here without a reason; `faults.rs` finds the reason.
+//! refused here without a reason; `faults.rs` finds the reason. [`Collector`] takes events one by one.
 
 use std::borrow::Cow;
 
@@ -10,23 +10,32 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::problem::Fault;
 use crate::event::{Batch, BatchBuilder, PAYLOAD_ABSENT};
 
 /// A decoded body.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Decoded {
     pub(super) batch: Batch,
     /// Whether the body was one event, not a list.
     pub(super) is_single: bool,
+    /// Places of the batch's events in the body's list, where some of that are invalid.
+    pub(super) indexes: Option<Vec<usize>>,
+    /// What is wrong with the invalid ones, and their places.
+    pub(super) faults: Vec<(usize, Fault)>,
+    /// How many are invalid.
+    pub(super) rejected: u64,
 }
 
 /// Why the fast path did not take a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// More events than a batch may have.
     TooMany,
     /// Not JSON, or something in it invalid.
     Invalid,
+    /// These faults, in so many events.
+    Faulty(Vec<Fault>, u64),
 }
 
 /// Decodes a body of at most `events_max` events.
@@ -36,9 +45,34 @@ pub(super) fn decode(body: &Bytes, events_max: usize) -> Result<Decoded, Refused
     let mut json = serde_json::Deserializer::from_slice(body);
     let taken = Body(&mut sink).deserialize(&mut json).and_then(|()| json.end());
     match taken {
-        Ok(()) => Ok(Decoded { batch: sink.builder.finish(), is_single: sink.is_single }),
+        Ok(()) => {
+            let is_single = sink.is_single;
+            Ok(Decoded { batch: sink.builder.finish(), is_single, ..Decoded::default() })
+        }
         Err(_) if sink.too_many => Err(Refused::TooMany),
         Err(_) => Err(Refused::Invalid),
+    }
+}
+
+/// Takes events that each stand alone, such as lines.
+pub(super) struct Collector(BatchBuilder);
+
+impl Collector {
+    /// For events that lie in `body`.
+    pub(super) fn new(body: Bytes) -> Self {
+        Self(BatchBuilder::new(body))
+    }
+
+    /// Takes the event that `text` is; false if it is none, or invalid.
+    pub(super) fn take(&mut self, text: &[u8]) -> bool {
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let fields = Fields::deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
+        fields.is_ok_and(|fields| fields.push_to(&mut self.0))
+    }
+
+    /// The events taken.
+    pub(super) fn finish(self) -> Batch {
+        self.0.finish()
     }
 }
 
@@ -51,26 +85,18 @@ struct Sink {
 
 impl Sink {
     fn push<E: Error>(&mut self, event: &Fields<'_>) -> Result<(), E> {
-        let (Some(topic), Some(event_id), Some(timestamp), Some(source)) =
-            (&event.topic, &event.event_id, &event.timestamp, &event.source)
-        else {
-            return Err(E::custom("a field is missing"));
-        };
         if self.builder.len() >= self.events_max {
             self.too_many = true;
             return Err(E::custom("too many events"));
         }
-        let payload = event.payload.map_or(PAYLOAD_ABSENT, RawValue::get);
-        self.builder
-            .push(&topic.0, &event_id.0, &timestamp.0, &source.0, payload)
-            .map_err(|_| E::custom("invalid"))
+        if event.push_to(&mut self.builder) { Ok(()) } else { Err(E::custom("invalid")) }
     }
 }
 
 /// A string, borrowed where it has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// The fields of an event that are there.
 #[derive(Default)]
@@ -93,6 +119,39 @@ impl<'a> Fields<'a> {
             "payload" => set(&mut self.payload, map),
             _ => map.next_value::<IgnoredAny>().map(|_| ()),
         }
+    }
+
+    /// Adds the event to a batch, if it is whole and valid.
+    fn push_to(&self, builder: &mut BatchBuilder) -> bool {
+        let (Some(topic), Some(event_id), Some(timestamp), Some(source)) =
+            (&self.topic, &self.event_id, &self.timestamp, &self.source)
+        else {
+            return false;
+        };
+        let payload = self.payload.map_or(PAYLOAD_ABSENT, RawValue::get);
+        builder.push(&topic.0, &event_id.0, &timestamp.0, &source.0, payload).is_ok()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an event")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    fields.take(&key, &mut map)?;
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Collect)
     }
 }
 
@@ -145,7 +204,7 @@ impl<'de> Visitor<'de> for Body<'_> {
                     json.deserialize_seq(List(self.0))
                 } else {
                     self.0.is_single = true;
-                    json.deserialize_map(One(self.0))
+                    One(self.0).deserialize(&mut json)
                 };
                 taken.map_err(A::Error::custom)
             }
@@ -180,22 +239,6 @@ impl<'de> DeserializeSeed<'de> for One<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for One<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an event")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut fields = Fields::default();
-        while let Some(Text(key)) = map.next_key()? {
-            fields.take(&key, &mut map)?;
-        }
-        self.0.push(&fields)
+        self.0.push(&Fields::deserialize(deserializer)?)
     }
 }

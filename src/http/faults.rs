@@ -1,56 +1,128 @@
 //! What is wrong with a body that the fast path refused, in FastAPI's words. Never shows what was sent.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::decode::{Collector, Decoded, Refused};
 use super::problem::{Fault, Loc};
 use crate::event::{self, Field};
+use crate::limits::LINE_BYTES_MAX;
 
 /// The faults of a body, and how many of its events have one (at least 1).
 pub(super) fn find(body: &[u8]) -> (Vec<Fault>, u64) {
     let mut finder = Finder::default();
     finder.body(body);
     if finder.faults.is_empty() {
-        finder.add(vec![Loc::Name("body")], "value_error", "The body is not valid");
+        finder.add(vec![Loc::Name("body")], "value_error", INVALID);
     }
-    (finder.faults, finder.events.max(1))
+    let rejected = finder.rejected.max(1);
+    (finder.into_faults(), rejected)
+}
+
+/// The text of a body that is to be JSON.
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn json_text(body: &[u8]) -> Result<&str, Vec<Fault>> {
+    let mut finder = Finder::default();
+    finder.text(body).ok_or_else(|| finder.into_faults())
+}
+
+/// The faults of one line of a stream, at least one.
+pub(super) fn find_in_line(line: &[u8], number: usize) -> Vec<Fault> {
+    let place = [Loc::Name("body"), Loc::Index(number)];
+    let mut finder = Finder::default();
+    if line.len() > LINE_BYTES_MAX {
+        let msg = format!("The line must have at most {LINE_BYTES_MAX} bytes");
+        finder.add(place.to_vec(), "line_too_long", msg);
+    } else if let Some(text) = finder.json(&place, line) {
+        finder.event(&place, text.trim_ascii());
+    }
+    if finder.faults.is_empty() {
+        finder.add(place.to_vec(), "value_error", INVALID);
+    }
+    finder.into_faults()
+}
+
+/// The valid events of a list of at most `events_max`, and the faults of the others.
+///
+/// # Errors
+/// The body is no list of events, or it is too long.
+pub(super) fn sort(body: &Bytes, events_max: usize) -> Result<Decoded, Refused> {
+    let mut finder =
+        Finder { collected: Some((Collector::new(body.clone()), Vec::new())), ..Finder::default() };
+    finder.body(body);
+    match finder.listed {
+        None => Err(Refused::Invalid),
+        Some(listed) if listed > events_max => Err(Refused::TooMany),
+        Some(_) => {
+            let (batch, indexes) =
+                finder.collected.map(|(events, at)| (events.finish(), at)).unwrap_or_default();
+            let (faults, rejected) = (finder.faults, finder.rejected);
+            Ok(Decoded { batch, is_single: false, indexes: Some(indexes), faults, rejected })
+        }
+    }
 }
 
 #[derive(Default)]
 struct Finder {
-    faults: Vec<Fault>,
+    /// With the event's place in the list.
+    faults: Vec<(usize, Fault)>,
     /// Events with a fault.
-    events: u64,
+    rejected: u64,
+    /// Events in the list, if the body is one.
+    listed: Option<usize>,
+    /// The place of the event looked at.
+    index: usize,
+    /// Valid events and their places, if they are asked for.
+    collected: Option<(Collector, Vec<usize>)>,
     scratch: Vec<u8>,
 }
 
-const STRING: &str = "Input should be a valid string";
-const UNICODE: &str = "Input should be a valid string: it has an escape of half a surrogate pair";
+const INVALID: &str = "The body is not valid";
+
+pub(super) const STRING: &str = "Input should be a valid string";
+pub(super) const UNICODE: &str = "Input should be a valid string: it has an escape of half a surrogate pair";
 const OBJECT: &str = "Input should be an event: a JSON object with topic, event_id, timestamp and source";
 const SHAPE: &str = "Input should be an event, an array of events, or an object with events";
 
 impl Finder {
+    fn into_faults(self) -> Vec<Fault> {
+        self.faults.into_iter().map(|(_, fault)| fault).collect()
+    }
+
     fn add(&mut self, loc: Vec<Loc>, kind: &'static str, msg: impl Into<String>) {
-        self.faults.push(Fault { loc, msg: msg.into(), kind });
+        self.faults.push((self.index, Fault { loc, msg: msg.into(), kind }));
+    }
+
+    /// The text of a body; a fault if it is no JSON.
+    fn text<'a>(&mut self, body: &'a [u8]) -> Option<&'a str> {
+        let root = Loc::Name("body");
+        if body.trim_ascii().is_empty() {
+            self.add(vec![root], "missing", "Field required");
+            return None;
+        }
+        self.json(&[root], body)
+    }
+
+    /// The text of a JSON document; a fault if it is none.
+    fn json<'a>(&mut self, place: &[Loc], bytes: &'a [u8]) -> Option<&'a str> {
+        let (at, message) = match std::str::from_utf8(bytes) {
+            Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
+                Ok(_) => return Some(text),
+                Err(e) => (position(text, e.line(), e.column()), "JSON decode error"),
+            },
+            Err(e) => (e.valid_up_to(), "JSON decode error: not UTF-8"),
+        };
+        self.add([place, &[Loc::Index(at)]].concat(), "json_invalid", message);
+        None
     }
 
     fn body(&mut self, body: &[u8]) {
         let root = Loc::Name("body");
-        let text = match std::str::from_utf8(body) {
-            Ok(text) if text.trim_ascii().is_empty() => {
-                return self.add(vec![root], "missing", "Field required");
-            }
-            Ok(text) => text,
-            Err(e) => {
-                let place = Loc::Index(e.valid_up_to());
-                return self.add(vec![root, place], "json_invalid", "JSON decode error: not UTF-8");
-            }
-        };
-        if let Err(e) = serde_json::from_str::<IgnoredAny>(text) {
-            let place = Loc::Index(position(text, e.line(), e.column()));
-            return self.add(vec![root, place], "json_invalid", "JSON decode error");
-        }
+        let Some(text) = self.text(body) else { return };
         let text = text.trim_ascii();
         match text.as_bytes().first() {
             Some(b'[') => self.list(&[root], text),
@@ -85,7 +157,9 @@ impl Finder {
         let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) else {
             return self.add(place.to_vec(), "json_invalid", "JSON decode error");
         };
+        self.listed = Some(items.len());
         for (index, item) in items.iter().enumerate() {
+            self.index = index;
             let place = [place, &[Loc::Index(index)]].concat();
             self.event(&place, item.get());
         }
@@ -101,7 +175,16 @@ impl Finder {
         } else {
             self.add(place.to_vec(), "model_attributes_type", OBJECT);
         }
-        self.events += u64::from(self.faults.len() > before);
+        if self.faults.len() == before
+            && let Some((events, indexes)) = &mut self.collected
+        {
+            if events.take(text.as_bytes()) {
+                indexes.push(self.index);
+            } else {
+                self.add(place.to_vec(), "value_error", INVALID);
+            }
+        }
+        self.rejected += u64::from(self.faults.len() > before);
     }
 
     fn fields(&mut self, place: &[Loc], entries: &[(String, &RawValue)]) {
@@ -149,7 +232,7 @@ fn position(text: &str, line: usize, column: usize) -> usize {
 }
 
 /// The entries of an object, repeated keys included.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

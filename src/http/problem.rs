@@ -29,12 +29,14 @@ pub(super) struct Problem {
     message: String,
     faults: Vec<Fault>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// One more member of the body: its name, and its value in JSON.
+    member: Option<(&'static str, Vec<u8>)>,
 }
 
 impl Problem {
     /// A refusal that says `message`: what is wrong and what to do.
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), faults: Vec::new(), headers: Vec::new() }
+        Self { status, message: message.into(), faults: Vec::new(), headers: Vec::new(), member: None }
     }
 
     /// A 422 that lists faults; more than can be listed are cut.
@@ -42,6 +44,24 @@ impl Problem {
         faults.truncate(FAULTS_LISTED_MAX);
         let message = "the request holds something invalid; nothing of it was stored";
         Self { faults, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, message) }
+    }
+
+    /// The same faults and headers under another status and sentence.
+    pub(super) fn saying(self, status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), ..self }
+    }
+
+    /// Adds a member to the body; `value` is JSON.
+    pub(super) fn with_member(self, name: &'static str, value: Vec<u8>) -> Self {
+        Self { member: Some((name, value)), ..self }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -78,6 +98,12 @@ impl Problem {
                 push_faults(&mut body, &self.faults);
             }
         }
+        if let Some((name, value)) = &self.member {
+            body.push(b',');
+            push_string(&mut body, name);
+            body.push(b':');
+            body.extend_from_slice(value);
+        }
         body.push(b'}');
         let kind = if as_problem { "application/problem+json" } else { "application/json" };
         let mut answer: Response<_> = with_type(self.status, HeaderValue::from_static(kind), body);
@@ -91,23 +117,29 @@ impl Problem {
 fn push_faults(body: &mut Vec<u8>, faults: &[Fault]) {
     body.push(b'[');
     for (number, fault) in faults.iter().enumerate() {
-        body.extend_from_slice(if number == 0 { b"{\"loc\":[" } else { b",{\"loc\":[" });
-        for (number, loc) in fault.loc.iter().enumerate() {
-            if number > 0 {
-                body.push(b',');
-            }
-            match loc {
-                Loc::Name(name) => push_string(body, name),
-                Loc::Index(index) => body.extend_from_slice(index.to_string().as_bytes()),
-            }
-        }
-        body.extend_from_slice(b"],\"msg\":");
-        push_string(body, &fault.msg);
-        body.extend_from_slice(b",\"type\":");
-        push_string(body, fault.kind);
-        body.push(b'}');
+        body.extend_from_slice(if number == 0 { b"{" } else { b",{" });
+        push_fault(body, fault);
     }
     body.push(b']');
+}
+
+/// Appends the members of a fault, and the end of its object.
+pub(super) fn push_fault(body: &mut Vec<u8>, fault: &Fault) {
+    body.extend_from_slice(b"\"loc\":[");
+    for (number, loc) in fault.loc.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        match loc {
+            Loc::Name(name) => push_string(body, name),
+            Loc::Index(index) => body.extend_from_slice(index.to_string().as_bytes()),
+        }
+    }
+    body.extend_from_slice(b"],\"msg\":");
+    push_string(body, &fault.msg);
+    body.extend_from_slice(b",\"type\":");
+    push_string(body, fault.kind);
+    body.push(b'}');
 }
 
 /// Whether the client asks for RFC 9457.

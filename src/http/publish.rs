@@ -1,106 +1,127 @@
 //! `POST /publish`.
 
-use std::io::Write;
-
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
-use super::body::Held;
-use super::decode::{Refused, decode};
-use super::problem::Problem;
-use super::query::Parameters;
-use super::{Answer, Service, faults, json, push_string};
+use super::content::{self, Dialect};
+use super::decode::{Decoded, Refused, decode};
+use super::options::Options;
+use super::problem::{Fault, Loc, Problem};
+use super::receipt::{Counts, conflict, push_errors, push_results};
+use super::{Answer, Service, cloud_events, faults, json};
 use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn publish(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        let wants_results =
-            Parameters::parse(request.uri().query().unwrap_or("")).get("results") == Some("all");
-        let held = self.body(request).await?;
-        let decoded = match decode(&held.bytes, self.limits.batch_events_max) {
-            Ok(decoded) => decoded,
-            Err(Refused::TooMany) => {
-                let message = format!("at most {} events go into one request", self.limits.batch_events_max);
-                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        let dialect = content::dialect(request.headers())?;
+        let encoding = content::encoding(request.headers())?;
+        let options = Options::parse(request.uri().query().unwrap_or(""), dialect)?;
+        let (head, body) = request.into_parts();
+        if dialect == Dialect::Lines {
+            // Boxed, so that the futures of all other requests stay small.
+            return Box::pin(self.publish_lines(body, encoding, &options)).await;
+        }
+        let held = self.body(body, encoding).await?;
+        let events_max = self.limits.batch_events_max;
+        let decoded = match dialect {
+            Dialect::Json => match decode(&held.bytes, events_max) {
+                Err(Refused::Invalid) if options.partial => faults::sort(&held.bytes, events_max),
+                decoded => decoded,
+            },
+            _ => {
+                let arrival = self.clock.now();
+                cloud_events::decode(dialect, &head.headers, &held.bytes, &options, arrival, events_max)
             }
-            Err(Refused::Invalid) => return Err(self.refuse(&held)),
         };
-        let batch = decoded.batch;
-        // Cheap: the body is shared. Its names are needed once the outcomes are there.
-        let shown = (wants_results || decoded.is_single).then(|| batch.clone());
+        let decoded = decoded.map_err(|refused| match refused {
+            Refused::TooMany => {
+                let message = format!("at most {events_max} events go into one request");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+            }
+            Refused::Invalid => {
+                let (faults, events) = faults::find(&held.bytes);
+                self.refuse(faults, events)
+            }
+            Refused::Faulty(faults, events) => self.refuse(faults, events),
+        })?;
+        let answer = self.store_and_answer(decoded, &options).await;
+        drop(held);
+        answer
+    }
+
+    fn refuse(&self, faults: Vec<Fault>, events: u64) -> Problem {
+        self.reject(events);
+        Problem::invalid(faults)
+    }
+
+    /// Counts events that were refused as invalid.
+    pub(super) fn reject(&self, events: u64) {
+        self.store.count_rejected(events);
+        self.metrics.rejected(events);
+    }
+
+    /// Stores a batch, and counts what became of it.
+    pub(super) async fn append(&self, batch: Batch) -> Result<(Vec<Outcome>, Counts), Problem> {
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
         self.metrics.stored(counts.stored, counts.duplicates - counts.conflicts, counts.conflicts);
+        Ok((outcomes, counts))
+    }
+
+    async fn store_and_answer(&self, decoded: Decoded, options: &Options) -> Result<Answer, Problem> {
+        let Decoded { batch, is_single, indexes, faults: mut errors, rejected } = decoded;
+        if rejected > 0 {
+            self.reject(rejected);
+        }
+        let is_shown = options.all_results || options.partial || options.reject_conflicts || is_single;
+        // Cheap: the body is shared. Its names are needed once the outcomes are there.
+        let shown = is_shown.then(|| batch.clone());
+        let (outcomes, counts) = self.append(batch).await?;
+        if options.reject_conflicts && counts.conflicts > 0 {
+            if is_single {
+                return Err(refuse_conflict(shown.as_ref(), &outcomes));
+            }
+            errors.extend(conflicts(&outcomes, indexes.as_deref()));
+            errors.sort_by_key(|(index, _)| *index);
+        }
+        let is_partial = !errors.is_empty();
         let mut body = Vec::with_capacity(96 + shown.as_ref().map_or(0, |batch| 160 * batch.len()));
-        // A Vec takes all that is written.
-        let _ = write!(
-            body,
-            r#"{{"received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{}"#,
-            outcomes.len(),
-            counts.stored,
-            counts.duplicates,
-            counts.conflicts
-        );
-        if let Some(batch) = shown {
-            push_results(&mut body, &batch, &outcomes);
+        body.push(b'{');
+        counts.write_to(&mut body);
+        if let Some(batch) = shown.filter(|_| options.all_results || is_single || is_partial) {
+            body.extend_from_slice(b",\"results\":");
+            push_results(&mut body, &batch, &outcomes, indexes.as_deref());
+        }
+        if is_partial {
+            push_errors(&mut body, "index", rejected, &errors);
         }
         body.push(b'}');
-        drop(held);
-        Ok(json(StatusCode::OK, body))
-    }
-
-    fn refuse(&self, held: &Held) -> Problem {
-        let (faults, events) = faults::find(&held.bytes);
-        self.store.count_rejected(events);
-        self.metrics.rejected(events);
-        Problem::invalid(faults)
+        Ok(json(if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK }, body))
     }
 }
 
-#[derive(Default)]
-struct Counts {
-    stored: u64,
-    /// Conflicts among them.
-    duplicates: u64,
-    conflicts: u64,
+/// The conflicts in a list, as errors.
+fn conflicts<'a>(
+    outcomes: &'a [Outcome],
+    indexes: Option<&'a [usize]>,
+) -> impl Iterator<Item = (usize, Fault)> + 'a {
+    outcomes.iter().enumerate().filter(|(_, outcome)| outcome.status == Status::Conflict).map(
+        move |(at, _)| {
+            let index = indexes.and_then(|indexes| indexes.get(at)).copied().unwrap_or(at);
+            (index, conflict(vec![Loc::Name("body"), Loc::Index(index)]))
+        },
+    )
 }
 
-impl Counts {
-    fn of(outcomes: &[Outcome]) -> Self {
-        let mut counts = Self::default();
-        for outcome in outcomes {
-            match outcome.status {
-                Status::Stored => counts.stored += 1,
-                Status::Duplicate => counts.duplicates += 1,
-                Status::Conflict => {
-                    counts.duplicates += 1;
-                    counts.conflicts += 1;
-                }
-            }
-        }
-        counts
+/// The answer to a single event that is a conflict: where the stored one is.
+fn refuse_conflict(batch: Option<&Batch>, outcomes: &[Outcome]) -> Problem {
+    let mut results = Vec::new();
+    if let Some(batch) = batch {
+        push_results(&mut results, batch, outcomes, None);
     }
-}
-
-fn push_results(body: &mut Vec<u8>, batch: &Batch, outcomes: &[Outcome]) {
-    body.extend_from_slice(b",\"results\":[");
-    for (index, (event, outcome)) in batch.iter().zip(outcomes).enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        let status = match outcome.status {
-            Status::Stored => "stored",
-            Status::Duplicate => "duplicate",
-            Status::Conflict => "conflict",
-        };
-        let _ = write!(body, r#"{{"index":{index},"topic":"#);
-        push_string(body, &String::from_utf8_lossy(event.topic));
-        body.extend_from_slice(b",\"event_id\":");
-        push_string(body, &String::from_utf8_lossy(event.event_id));
-        let _ = write!(body, r#","status":"{status}","offset":{},"first_seen":""#, outcome.offset);
-        outcome.first_seen.write_to(body);
-        body.extend_from_slice(b"\"}");
-    }
-    body.push(b']');
+    let message = "another payload is stored under this id; the first one stays";
+    Problem::invalid(vec![conflict(vec![Loc::Name("body")])])
+        .saying(StatusCode::CONFLICT, message)
+        .with_member("results", results)
 }

@@ -57,7 +57,12 @@ pub(super) fn bad(name: &'static str, kind: &'static str, msg: String) -> Proble
 
 /// Percent-decoding; what is no valid escape stays as it is. Bytes that are no UTF-8 become U+FFFD.
 pub(super) fn decode(text: &str, plus_is_blank: bool) -> String {
-    let bytes = text.as_bytes();
+    let decoded = unescape(text.as_bytes(), plus_is_blank);
+    String::from_utf8(decoded).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// Percent-decoding of bytes; what is no valid escape stays as it is.
+pub(super) fn unescape(bytes: &[u8], plus_is_blank: bool) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -76,7 +81,7 @@ pub(super) fn decode(text: &str, plus_is_blank: bool) -> String {
             }
         }
     }
-    String::from_utf8(decoded).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    decoded
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -39,25 +41,37 @@ impl Client {
     }
 
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.send("GET", path, &[])
+        self.send("GET", path, JSON, &[])
     }
 
     pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Response> {
-        self.send("POST", path, body)
+        self.send("POST", path, JSON, body)
+    }
+
+    /// A POST with these headers and no others of its own, but for those that HTTP needs.
+    pub fn post_with(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Response> {
+        self.send("POST", path, headers, body)
     }
 
     /// One request.
     ///
     /// # Errors
     /// There was no whole answer: whether the request was carried out is unknown.
-    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Response> {
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Response> {
         self.connect()?;
         let Some(mut connection) = self.connection.take() else { return Err(ErrorKind::NotConnected.into()) };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            self.addr,
-            body.len()
-        );
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.addr, body.len());
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += "\r\n";
         connection.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         let (response, keep) = receive(&mut connection)?;
         if keep {

@@ -1,0 +1,115 @@
+//! Binary mode: attributes in `ce-` headers, data as the body.
+
+use std::borrow::Cow;
+
+use hyper::HeaderMap;
+use hyper::header::CONTENT_TYPE;
+
+use super::super::content::media_type;
+use super::super::faults::json_text;
+use super::super::problem::Loc;
+use super::super::query::unescape;
+use super::{Attributes, Mapper, base64_string};
+use crate::event::PAYLOAD_ABSENT;
+
+/// Where an attribute stands.
+fn at(name: &'static str) -> Vec<Loc> {
+    let header = match name {
+        "specversion" => "ce-specversion",
+        "id" => "ce-id",
+        "source" => "ce-source",
+        "type" => "ce-type",
+        _ => "ce-time",
+    };
+    vec![Loc::Name("header"), Loc::Name(header)]
+}
+
+impl Mapper<'_> {
+    /// One event.
+    pub(super) fn binary(&mut self, headers: &HeaderMap, body: &[u8]) {
+        let attributes = Attributes {
+            specversion: self.header(headers, "ce-specversion", "specversion"),
+            id: self.header(headers, "ce-id", "id"),
+            source: self.header(headers, "ce-source", "source"),
+            kind: self.header(headers, "ce-type", "type"),
+            time: self.header(headers, "ce-time", "time"),
+        };
+        let data = self.payload(headers.get(CONTENT_TYPE).map(media_type), body);
+        self.take(0, &attributes, data.as_deref(), at, vec![Loc::Name("body")]);
+        self.rejected = u64::from(!self.faults.is_empty());
+    }
+
+    /// The value of a header: out of its quotes, then percent-decoded, once.
+    fn header(&mut self, headers: &HeaderMap, header: &str, name: &'static str) -> Option<Cow<'static, str>> {
+        let mut values = headers.get_all(header).iter();
+        let value = unescape(&unquote(values.next()?.as_bytes()), false);
+        if values.next().is_some() {
+            self.add(at(name), "duplicate_field", "The header is there more than once");
+        }
+        match String::from_utf8(value) {
+            Ok(text) => Some(Cow::Owned(text)),
+            Err(_) => {
+                self.add(at(name), "string_unicode", "Input should be percent-encoded UTF-8");
+                None
+            }
+        }
+    }
+
+    /// The data as JSON.
+    fn payload<'a>(&mut self, kind: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, str>> {
+        let root = vec![Loc::Name("body")];
+        if kind.is_none_or(is_json) {
+            if body.is_empty() {
+                return Some(Cow::Borrowed(PAYLOAD_ABSENT));
+            }
+            match json_text(body) {
+                Ok(text) => return Some(Cow::Borrowed(text.trim_ascii())),
+                Err(faults) => self.faults.extend(faults.into_iter().map(|fault| (0, fault))),
+            }
+            return None;
+        }
+        if !kind.is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))) {
+            return Some(Cow::Owned(base64_string(body)));
+        }
+        match std::str::from_utf8(body) {
+            // A string always serialises.
+            Ok(text) => return Some(Cow::Owned(serde_json::to_string(text).unwrap_or_default())),
+            Err(_) => self.add(root, "string_unicode", "Text should be UTF-8"),
+        }
+        None
+    }
+}
+
+/// `*/json` and `*/*+json`.
+fn is_json(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    kind.ends_with("/json") || kind.ends_with("+json")
+}
+
+/// A value without its double quotes, and without the backslashes in them.
+fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
+    let Some(quoted) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return Cow::Borrowed(value);
+    };
+    let mut text = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        text.extend(if *byte == b'\\' { bytes.next() } else { Some(byte) });
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_taken_out_of_quotes_and_decoded_once() {
+        let decoded = |value: &str| String::from_utf8(unescape(&unquote(value.as_bytes()), false)).unwrap();
+        assert_eq!(decoded("Euro%20%E2%82%AC%20%f0%9f%98%80"), "Euro € 😀");
+        assert_eq!(decoded(r#""a \"b\" \\ c""#), r#"a "b" \ c"#);
+        assert_eq!(decoded("%2525"), "%25");
+        assert_eq!(decoded(r#"a"b""#), r#"a"b""#);
+        assert_eq!(decoded(r#"""#), r#"""#);
+    }
+}

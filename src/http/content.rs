@@ -1,0 +1,99 @@
+//! What a body is: its dialect, from `Content-Type` and `ce-specversion`, and how it is compressed.
+
+use hyper::StatusCode;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use super::header;
+use super::problem::Problem;
+
+/// How events stand in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// An event, an array of events, or an object with `events`.
+    Json,
+    /// An event a line; of any length.
+    Lines,
+    /// CloudEvents 1.0, structured mode.
+    CloudEvent,
+    /// CloudEvents 1.0, batched mode.
+    CloudEventBatch,
+    /// CloudEvents 1.0, binary mode: attributes in headers, data as the body.
+    CloudEventBinary,
+}
+
+impl Dialect {
+    pub(super) fn is_cloud_events(self) -> bool {
+        matches!(self, Self::CloudEvent | Self::CloudEventBatch | Self::CloudEventBinary)
+    }
+}
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Gzip,
+    Zstd,
+}
+
+/// Present in CloudEvents' binary mode.
+pub(super) const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+
+/// The dialect of a request's body.
+pub(super) fn dialect(headers: &HeaderMap) -> Result<Dialect, Problem> {
+    let kind = headers.get(CONTENT_TYPE).map(media_type);
+    let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+    // A CloudEvents format says by itself where the attributes are, whatever other headers there are.
+    let is_format = kind.is_some_and(|kind| {
+        kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents"))
+    });
+    if !is_format && headers.contains_key(SPECVERSION) {
+        return Ok(Dialect::CloudEventBinary);
+    }
+    if kind.is_none() || is("application/json") {
+        return Ok(Dialect::Json);
+    }
+    if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl") {
+        return Ok(Dialect::Lines);
+    }
+    if is("application/cloudevents+json") {
+        return Ok(Dialect::CloudEvent);
+    }
+    if is("application/cloudevents-batch+json") {
+        return Ok(Dialect::CloudEventBatch);
+    }
+    let hint = if is("application/x-www-form-urlencoded") {
+        " (curl sends this type with -d: add -H 'Content-Type: application/json', or use --json)"
+    } else {
+        ""
+    };
+    let message = format!(
+        "the Content-Type must be application/json, application/x-ndjson, application/cloudevents+json or \
+         application/cloudevents-batch+json, or there must be ce- headers{hint}"
+    );
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).close())
+}
+
+/// A media type without its parameters.
+pub(super) fn media_type(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim()
+}
+
+/// How a request's body is compressed, if it is.
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Problem> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(None);
+    }
+    let is_one = headers.get_all(CONTENT_ENCODING).iter().count() == 1;
+    let name = header(headers, &CONTENT_ENCODING).filter(|_| is_one).unwrap_or("").trim();
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    if is("identity") {
+        Ok(None)
+    } else if is("gzip") || is("x-gzip") {
+        Ok(Some(Encoding::Gzip))
+    } else if is("zstd") {
+        Ok(Some(Encoding::Zstd))
+    } else {
+        let message = "the Content-Encoding must be gzip or zstd, and only one of them";
+        let accepted = HeaderValue::from_static("gzip, zstd");
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).with(ACCEPT_ENCODING, accepted).close())
+    }
+}

@@ -1,0 +1,74 @@
+//! What a sender may ask of `POST /publish` in the query.
+
+use super::content::Dialect;
+use super::problem::Problem;
+use super::query::{Parameters, bad};
+use crate::event;
+
+/// The options of a request.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    /// `results=all`: an entry for each event.
+    pub(super) all_results: bool,
+    /// `partial=true`: store what is valid of a list, and say what is not.
+    pub(super) partial: bool,
+    /// `on_conflict=reject`: a conflict is an error.
+    pub(super) reject_conflicts: bool,
+    /// `topic`: the topic of all CloudEvents, instead of their types.
+    pub(super) topic: Option<String>,
+    /// `dedup=source`: a CloudEvent's source is part of its id.
+    pub(super) dedup_source: bool,
+}
+
+impl Options {
+    /// Reads the options of a body of `dialect`. What is no option is ignored.
+    ///
+    /// # Errors
+    /// An option has an unknown value, or means nothing in this dialect.
+    pub(super) fn parse(query: &str, dialect: Dialect) -> Result<Self, Problem> {
+        if query.is_empty() {
+            return Ok(Self::default());
+        }
+        let parameters = Parameters::parse(query);
+        let options = Self {
+            all_results: one_of(&parameters, "results", &[("all", true)])?,
+            partial: one_of(&parameters, "partial", &[("true", true), ("false", false)])?,
+            reject_conflicts: one_of(&parameters, "on_conflict", &[("reject", true)])?,
+            topic: parameters.get("topic").map(str::to_owned),
+            dedup_source: one_of(&parameters, "dedup", &[("source", true)])?,
+        };
+        options.check(dialect)?;
+        Ok(options)
+    }
+
+    fn check(&self, dialect: Dialect) -> Result<(), Problem> {
+        let refused = |name, msg: &str| Err(bad(name, "value_error", msg.to_owned()));
+        if self.all_results && dialect == Dialect::Lines {
+            return refused("results", "A stream of lines is answered with counts only: leave this out");
+        }
+        if !dialect.is_cloud_events() {
+            if self.topic.is_some() {
+                return refused("topic", "Events of this Content-Type name their topic: leave this out");
+            }
+            if self.dedup_source {
+                return refused("dedup", "This is for CloudEvents only: leave it out");
+            }
+        }
+        match self.topic.as_deref().map(event::check_topic) {
+            Some(Err(fault)) => Err(bad("topic", fault.kind, fault.message.to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The meaning of an option's value; false if it is absent.
+fn one_of(parameters: &Parameters, name: &'static str, values: &[(&str, bool)]) -> Result<bool, Problem> {
+    let Some(text) = parameters.get(name) else { return Ok(false) };
+    match values.iter().find(|(value, _)| *value == text) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => {
+            let known: Vec<_> = values.iter().map(|(value, _)| format!("'{value}'")).collect();
+            Err(bad(name, "literal_error", format!("Input should be {}", known.join(" or "))))
+        }
+    }
+}

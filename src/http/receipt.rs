@@ -1,0 +1,99 @@
+//! The answer to a publish: counts, results, and what was refused.
+
+use std::io::Write;
+
+use super::problem::{Fault, Loc, push_fault};
+use super::push_string;
+use crate::event::Batch;
+use crate::limits::FAULTS_LISTED_MAX;
+use crate::store::{Outcome, Status};
+
+/// What became of events, summed up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) stored: u64,
+    /// Conflicts among them.
+    pub(super) duplicates: u64,
+    pub(super) conflicts: u64,
+}
+
+impl Counts {
+    pub(super) fn of(outcomes: &[Outcome]) -> Self {
+        let mut counts = Self::default();
+        for outcome in outcomes {
+            match outcome.status {
+                Status::Stored => counts.stored += 1,
+                Status::Duplicate => counts.duplicates += 1,
+                Status::Conflict => {
+                    counts.duplicates += 1;
+                    counts.conflicts += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.conflicts += other.conflicts;
+    }
+
+    /// Appends the members of the contract, without braces.
+    pub(super) fn write_to(self, body: &mut Vec<u8>) {
+        // A Vec takes all that is written.
+        let _ = write!(
+            body,
+            r#""received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{}"#,
+            self.stored + self.duplicates,
+            self.stored,
+            self.duplicates,
+            self.conflicts
+        );
+    }
+}
+
+/// Appends the list of results. `indexes` are the events' places in the body, if they are not those in the batch.
+pub(super) fn push_results(
+    body: &mut Vec<u8>,
+    batch: &Batch,
+    outcomes: &[Outcome],
+    indexes: Option<&[usize]>,
+) {
+    body.push(b'[');
+    for (at, (event, outcome)) in batch.iter().zip(outcomes).enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        let index = indexes.and_then(|indexes| indexes.get(at)).copied().unwrap_or(at);
+        let status = match outcome.status {
+            Status::Stored => "stored",
+            Status::Duplicate => "duplicate",
+            Status::Conflict => "conflict",
+        };
+        let _ = write!(body, r#"{{"index":{index},"topic":"#);
+        push_string(body, &String::from_utf8_lossy(event.topic));
+        body.extend_from_slice(b",\"event_id\":");
+        push_string(body, &String::from_utf8_lossy(event.event_id));
+        let _ = write!(body, r#","status":"{status}","offset":{},"first_seen":""#, outcome.offset);
+        outcome.first_seen.write_to(body);
+        body.extend_from_slice(b"\"}");
+    }
+    body.push(b']');
+}
+
+/// Appends `rejected` and the list of errors, without braces. `place` names the number beside each: its index or line.
+pub(super) fn push_errors(body: &mut Vec<u8>, place: &str, rejected: u64, errors: &[(usize, Fault)]) {
+    let _ = write!(body, r#","rejected":{rejected},"errors":["#);
+    for (at, (number, fault)) in errors.iter().take(FAULTS_LISTED_MAX).enumerate() {
+        let _ = write!(body, r#"{}{{"{place}":{number},"#, if at > 0 { "," } else { "" });
+        push_fault(body, fault);
+    }
+    body.push(b']');
+}
+
+/// The fault that a conflict is where a sender asks for that; `place` is that of its event.
+pub(super) fn conflict(place: Vec<Loc>) -> Fault {
+    let msg = "Another payload is stored under this id; the first one stays".to_owned();
+    Fault { loc: place, msg, kind: "conflict" }
+}

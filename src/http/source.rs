@@ -1,0 +1,118 @@
+//! A body as a stream of decoded pieces.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+
+use super::body::{broken, too_large};
+use super::content::Encoding;
+use super::decompress::{Damage, Decompressor};
+use super::problem::Problem;
+use crate::limits::{LINGER_SECONDS, RATIO_MAX};
+
+/// Largest piece.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// The rest of a body.
+#[derive(Debug)]
+pub(super) struct Source {
+    body: Incoming,
+    decompressor: Option<Decompressor>,
+    /// Received and not given yet.
+    pending: Bytes,
+    /// Bytes that came, as they were sent.
+    received: u64,
+    /// Most bytes that may come.
+    allowed: Option<usize>,
+}
+
+impl Source {
+    pub(super) fn new(body: Incoming, encoding: Option<Encoding>) -> Self {
+        let decompressor = encoding.map(Decompressor::new);
+        Self { body, decompressor, pending: Bytes::new(), received: 0, allowed: None }
+    }
+
+    /// Bytes of the body that came so far, as they were sent.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bounds the body as it is sent.
+    pub(super) fn at_most(self, bytes: usize) -> Self {
+        Self { allowed: Some(bytes), ..self }
+    }
+
+    /// Bytes held beside the pieces given.
+    pub(super) fn memory(&self) -> usize {
+        self.decompressor.as_ref().map_or(0, Decompressor::memory) + self.pending.len()
+    }
+
+    /// The next piece, which is empty if what came is not enough to decode more; `None` at the end. May be dropped and
+    /// called again.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if let Some(piece) = self.piece()? {
+            return Ok(Some(piece));
+        }
+        match self.body.frame().await {
+            None => {
+                self.decompressor.as_ref().map_or(Ok(()), Decompressor::finish).map_err(damaged)?;
+                Ok(None)
+            }
+            Some(frame) => {
+                if let Ok(data) = frame.map_err(|_| broken())?.into_data() {
+                    self.received += data.len() as u64;
+                    if let Some(max) = self.allowed.filter(|max| self.received > *max as u64) {
+                        return Err(too_large(max));
+                    }
+                    self.pending = data;
+                }
+                Ok(Some(self.piece()?.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// A piece of what was received.
+    fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
+        let Some(decompressor) = &mut self.decompressor else {
+            let piece = self.pending.split_to(self.pending.len().min(PIECE_BYTES));
+            return Ok((!piece.is_empty()).then_some(piece));
+        };
+        while !self.pending.is_empty() || decompressor.has_more() {
+            let mut room = vec![0; PIECE_BYTES];
+            let made = decompressor.step(&mut self.pending, &mut room).map_err(damaged)?;
+            if made > 0 {
+                room.truncate(made);
+                return Ok(Some(room.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on reading for a short time behind the answer. If the connection were closed with bytes unread, the sender
+    /// would see a reset instead of the answer.
+    pub(super) fn linger(mut self) {
+        let rest = async move { while let Some(Ok(_)) = self.body.frame().await {} };
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(LINGER_SECONDS), rest));
+    }
+}
+
+fn damaged(damage: Damage) -> Problem {
+    let (status, message) = match damage {
+        Damage::Malformed => (
+            StatusCode::BAD_REQUEST,
+            "the body is damaged, or not compressed as its Content-Encoding says (zstd: with a window of at most 8 MiB)"
+                .to_owned(),
+        ),
+        Damage::Truncated => {
+            (StatusCode::BAD_REQUEST, "the compressed body ends too early: send it again".to_owned())
+        }
+        Damage::TooDense => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body decodes to more than {RATIO_MAX} times its size: send it with less compression"),
+        ),
+    };
+    Problem::new(status, message).close()
+}

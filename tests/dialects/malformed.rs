@@ -1,0 +1,230 @@
+//! Bodies that can't be taken: each gets a clear refusal, and nothing of it is stored but what that says.
+
+use serde_json::{Value, json};
+
+use crate::service::{GZIP, Headers, LINES, Service, ZSTD, cloud_event, event, gzip, zstd};
+
+const CLOUD_EVENT: (&str, &str) = ("Content-Type", "application/cloudevents+json");
+const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
+const ENVELOPE: [(&str, &str); 3] = [("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-source", "/test")];
+
+/// Headers, body, status, where the fault is (or a part of the sentence), and how many events are stored of it.
+type Case<'a> = (Headers<'a>, Vec<u8>, u16, Value, u64);
+
+fn check(cases: Vec<Case<'_>>) {
+    let mut service = Service::new();
+    let mut stored = 0;
+    for (number, (headers, body, status, says, kept)) in cases.into_iter().enumerate() {
+        let (got, answer) = service.post("", headers, body);
+        assert_eq!(got, status, "case {number} {headers:?}: {answer}");
+        match &says {
+            Value::String(part) => {
+                assert!(
+                    answer["detail"].as_str().unwrap().contains(part),
+                    "case {number} {headers:?}: {answer}"
+                );
+            }
+            place => {
+                assert_eq!(answer["detail"][0]["loc"], *place, "case {number} {headers:?}: {answer}");
+                assert!(answer["detail"][0]["msg"].as_str().unwrap().len() > 10, "case {number}: {answer}");
+            }
+        }
+        if headers.contains(&LINES) {
+            assert_eq!(answer["progress"]["unique_processed"], kept, "case {number}: {answer}");
+        }
+        stored += kept;
+        assert_eq!(service.stored(), stored, "case {number} {headers:?}: {answer}");
+        assert!(
+            !answer.to_string().contains("secret"),
+            "case {number}: an answer shows no payload: {answer}"
+        );
+    }
+}
+
+fn cut(mut body: Vec<u8>) -> Vec<u8> {
+    body.truncate(body.len() - 5);
+    body
+}
+
+fn flip(mut body: Vec<u8>) -> Vec<u8> {
+    let middle = body.len() / 2;
+    body[middle] ^= 0xff;
+    body
+}
+
+fn noisy(id: &str) -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut event = event(id);
+    event["payload"] = (0..2_000).map(|_| random.alphanumeric()).collect::<String>().into();
+    event.to_string()
+}
+
+/// A frame with a window of 128 MiB, and an empty block.
+fn long_window() -> Vec<u8> {
+    vec![0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1, 0, 0]
+}
+
+#[test]
+fn damaged_compression_is_refused_whole() {
+    let plain = noisy("1");
+    let bomb = || vec![b' '; 20 << 20];
+    check(vec![
+        (&[GZIP], plain.clone().into(), 400, json!("damaged"), 0),
+        (&[GZIP], zstd(&plain), 400, json!("damaged"), 0),
+        (&[ZSTD], gzip(&plain), 400, json!("damaged"), 0),
+        (&[GZIP], flip(gzip(&plain)), 400, json!("damaged"), 0),
+        (&[GZIP], [gzip(&plain), b"more".to_vec()].concat(), 400, json!("damaged"), 0),
+        (&[GZIP], cut(gzip(&plain)), 400, json!("too early"), 0),
+        (&[ZSTD], cut(zstd(&plain)), 400, json!("too early"), 0),
+        (&[GZIP], Vec::new(), 400, json!("too early"), 0),
+        (&[ZSTD], Vec::new(), 400, json!("too early"), 0),
+        (&[GZIP], gzip(bomb()), 413, json!("100 times"), 0),
+        (&[ZSTD], zstd(bomb()), 413, json!("100 times"), 0),
+        (&[GZIP, CLOUD_EVENT], gzip(bomb()), 413, json!("100 times"), 0),
+        (&[ZSTD], long_window(), 400, json!("window"), 0),
+        (&[GZIP, ZSTD], gzip(&plain), 415, json!("gzip or zstd"), 0),
+        (&[("Content-Encoding", "gzip, gzip")], gzip(gzip(&plain)), 415, json!("gzip or zstd"), 0),
+        (&[("Content-Encoding", "deflate")], plain.clone().into(), 415, json!("gzip or zstd"), 0),
+        (&[GZIP], gzip("{\"topic\":"), 422, json!(["body", 8]), 0),
+        (&[ZSTD], zstd(b"{\"secret\":\"\xff\"}"), 422, json!(["body", 11]), 0),
+    ]);
+}
+
+#[test]
+fn a_body_that_decodes_to_more_than_fits_is_refused() {
+    // Digits that compress about 50 times, so that the size is met and not the ratio.
+    let mut random = fastrand::Rng::with_seed(7);
+    let piece: Vec<u8> = (0..1_000).map(|_| random.alphanumeric() as u8).collect();
+    let mut body = Vec::new();
+    while body.len() < (64 << 20) + 1 {
+        body.extend((0..20).map(|_| random.alphanumeric() as u8));
+        body.extend_from_slice(&piece);
+    }
+    check(vec![
+        (&[GZIP], gzip(&body), 413, json!("67108864"), 0),
+        (&[ZSTD], zstd(&body), 413, json!("67108864"), 0),
+    ]);
+}
+
+#[test]
+fn a_bad_line_ends_a_stream_and_what_is_before_it_is_stored() {
+    let lines = |ids: &[&str], rest: &[u8]| {
+        let good: String = ids.iter().map(|id| format!("{}\n", event(id))).collect();
+        [good.as_bytes(), rest].concat()
+    };
+    let long = format!("{{\"secret\":\"{}\"}}", "x".repeat(2 << 20));
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let deep = event("deep").to_string().replace(r#"{"n":1}"#, &deep);
+    let whole = event("whole").to_string();
+    check(vec![
+        (&[LINES], lines(&["1"], b"{\"secret\""), 422, json!(["body", 2, 8]), 1),
+        (&[LINES], lines(&["2", "3"], &whole.as_bytes()[..40]), 422, json!(["body", 3, 39]), 2),
+        (&[LINES], lines(&["4"], b"{\"secret\":\"\xff\"}\n"), 422, json!(["body", 2, 11]), 1),
+        (&[LINES], lines(&["5"], b"[]\n"), 422, json!(["body", 2]), 1),
+        (&[LINES], lines(&["6"], b"null\n"), 422, json!(["body", 2]), 1),
+        (
+            &[LINES],
+            lines(&["7"], format!("{whole}{whole}\n").as_bytes()),
+            422,
+            json!(["body", 2, whole.len()]),
+            1,
+        ),
+        (&[LINES], lines(&["8"], b"\r\n\n \t\n{}\n"), 422, json!(["body", 5, "topic"]), 1),
+        (&[LINES], lines(&["9"], deep.as_bytes()), 422, json!(["body", 2, "payload"]), 1),
+        (&[LINES], lines(&["10"], format!("{long}\n{whole}\n").as_bytes()), 422, json!(["body", 2]), 1),
+        (
+            &[LINES],
+            lines(&["11"], format!("{{\"events\":[{whole}]}}\n").as_bytes()),
+            422,
+            json!(["body", 2, "topic"]),
+            1,
+        ),
+        (&[LINES], long.into_bytes(), 422, json!(["body", 1]), 0),
+        (&[LINES, GZIP], gzip(lines(&["12"], b"{}")), 422, json!(["body", 2, "topic"]), 1),
+        (&[LINES, GZIP], cut(gzip(lines(&["13"], b""))), 400, json!("too early"), 1),
+        (&[LINES, ZSTD], lines(&["14"], b""), 400, json!("damaged"), 0),
+        (
+            &[LINES, GZIP],
+            [gzip(lines(&["15"], b"")), b"more".to_vec()].concat(),
+            400,
+            json!("go on with line 2"),
+            1,
+        ),
+        (&[LINES, GZIP], gzip(lines(&["16"], &vec![b'\n'; 8 << 20])), 413, json!("100 times"), 1),
+    ]);
+}
+
+#[test]
+fn cloud_events_that_are_none_are_refused_with_their_places() {
+    let with = |field: &str, value: Value| {
+        let mut event = cloud_event("1");
+        event[field] = value;
+        event.to_string().into_bytes()
+    };
+    let batch = |event: Value| json!([cloud_event("1"), event]).to_string().into_bytes();
+    let place = |field: &str| json!(["body", field]);
+    let half_a_pair = cloud_event("1").to_string().replace(r#"{"n":1}"#, r#""\ud800""#).into_bytes();
+    check(vec![
+        (&[CLOUD_EVENT], with("specversion", json!("0.3")), 422, place("specversion"), 0),
+        (&[CLOUD_EVENT], with("specversion", json!(1.0)), 422, place("specversion"), 0),
+        (&[CLOUD_EVENT], with("id", json!(null)), 422, place("id"), 0),
+        (&[CLOUD_EVENT], with("id", json!("")), 422, place("id"), 0),
+        (&[CLOUD_EVENT], with("id", json!("a\u{1}")), 422, place("id"), 0),
+        (&[CLOUD_EVENT], with("source", json!("")), 422, place("source"), 0),
+        (&[CLOUD_EVENT], with("source", json!("x".repeat(256))), 422, place("source"), 0),
+        (&[CLOUD_EVENT], with("type", json!(7)), 422, place("type"), 0),
+        (&[CLOUD_EVENT], with("time", json!("yesterday")), 422, place("time"), 0),
+        (&[CLOUD_EVENT], with("data_base64", json!("iVBORw==")), 422, place("data_base64"), 0),
+        (&[CLOUD_EVENT], with("data_base64", json!("secret!")), 422, place("data_base64"), 0),
+        (&[CLOUD_EVENT], half_a_pair, 422, place("data"), 0),
+        (&[CLOUD_EVENT], b"[]".to_vec(), 422, json!(["body"]), 0),
+        (&[CLOUD_EVENT], b"{\"id\":\"\xff\"}".to_vec(), 422, json!(["body", 7]), 0),
+        (&[CLOUD_EVENT], Vec::new(), 422, json!(["body"]), 0),
+        (&[CLOUD_EVENT, GZIP], cut(gzip(with("id", json!("1")))), 400, json!("too early"), 0),
+        (&[BATCH], with("id", json!("1")), 422, json!(["body"]), 0),
+        (&[BATCH], batch(json!({})), 422, json!(["body", 1, "specversion"]), 0),
+        (&[BATCH], batch(json!("secret")), 422, json!(["body", 1]), 0),
+        (&[BATCH], cut(batch(cloud_event("2"))), 422, json!(["body", 143]), 0),
+        (
+            &[("Content-Type", "application/cloudevents+avro")],
+            Vec::new(),
+            415,
+            json!("application/cloudevents+json"),
+            0,
+        ),
+        (&[("Content-Type", "application/xml")], Vec::new(), 415, json!("application/x-ndjson"), 0),
+    ]);
+    let mut service = Service::new();
+    for source in ["a b", &"x".repeat(255)] {
+        let (status, answer) = service.post("?dedup=source", &[CLOUD_EVENT], with("source", json!(source)));
+        assert_eq!(status, 422, "{answer}");
+    }
+    assert_eq!(service.stored(), 0);
+}
+
+#[test]
+fn binary_mode_names_the_header_or_the_place_in_the_data() {
+    let [version, kind, source] = ENVELOPE;
+    let id = ("ce-id", "1");
+    let header = |name: &str| json!(["header", name]);
+    check(vec![
+        (&ENVELOPE, b"{}".to_vec(), 422, header("ce-id"), 0),
+        (&[("ce-specversion", "0.3"), kind, source, id], b"{}".to_vec(), 422, header("ce-specversion"), 0),
+        (&[version, kind, id], b"{}".to_vec(), 422, header("ce-source"), 0),
+        (&[version, source, id], b"{}".to_vec(), 422, header("ce-type"), 0),
+        (&[version, kind, source, id, id], b"{}".to_vec(), 422, header("ce-id"), 0),
+        (&[version, kind, source, ("ce-id", "%C0%A0")], b"{}".to_vec(), 422, header("ce-id"), 0),
+        (&[version, kind, source, ("ce-id", "a%00")], b"{}".to_vec(), 422, header("ce-id"), 0),
+        (&[version, kind, source, id, ("ce-time", "now")], b"{}".to_vec(), 422, header("ce-time"), 0),
+        (&[version, kind, source, id], b"{\"secret\"".to_vec(), 422, json!(["body", 8]), 0),
+        (&[version, kind, source, id], b"\"\\ud800\"".to_vec(), 422, json!(["body"]), 0),
+        (
+            &[version, kind, source, id, ("Content-Type", "text/plain")],
+            b"\xff".to_vec(),
+            422,
+            json!(["body"]),
+            0,
+        ),
+        (&[version, kind, source, id, GZIP], b"{}".to_vec(), 400, json!("damaged"), 0),
+    ]);
+}
