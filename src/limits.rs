@@ -68,12 +68,12 @@ pub const GENERATION_BYTES: u64 = 512 << 20;
 
 const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
+const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
+const _: () = assert!(CHUNK_BYTES + LINE_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 100;
 /// Requests that an HTTP/2 client may take back before they were looked at; one more ends the connection.
 pub const STREAMS_RESET_MAX: usize = 20;
 /// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
 pub const KEEP_ALIVE_SECONDS: u64 = 20;
-const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
-const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
-const _: () = assert!(CHUNK_BYTES + LINE_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);

@@ -13,6 +13,7 @@ use sekali::http::{Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::service::event;
 
@@ -113,6 +114,36 @@ async fn a_stream_may_last_as_long_as_lines_come() {
     send(&mut stream, "0\r\n\r\n").await;
     let answer = receive(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"received\":10,"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_line_may_take_longer_than_a_short_one() {
+    let mut stream = connect(&service(Limits::default()));
+    send(&mut stream, STREAM).await;
+    let line = event("1").to_string().replace(r#"{"n":1}"#, &format!("\"{}\"", "x".repeat(300 << 10)));
+    for piece in line.as_bytes().chunks(64 << 10) {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        chunk(&mut stream, std::str::from_utf8(piece).unwrap()).await;
+    }
+    send(&mut stream, "0\r\n\r\n").await;
+    let answer = receive(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"received\":1,"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_whole_head_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (limits, clock) = (Limits::default(), Arc::new(SystemClock));
+    tokio::spawn(sekali::server::run(Arc::new(Sink), limits, clock, listener, std::future::pending()));
+    for head in ["", "POST /publish HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+        // Closed, or reset with what was sent unread.
+        assert!(closed.is_ok(), "{head:?}: the connection stays open");
+    }
 }
 
 #[tokio::test(start_paused = true)]
