@@ -77,8 +77,14 @@ pub struct Query {
     pub order: Order,
     /// Go on from here: a [`Page::next_cursor`], opaque.
     pub cursor: Option<String>,
+    /// Leave out what comes behind this place: an [`EventStore::end`] taken earlier.
+    pub stop: Option<String>,
     /// At most so many events.
     pub limit: usize,
+    /// End the page where its events reach so many bytes, rather than at the store's own bound.
+    pub bytes_max: Option<usize>,
+    /// Also give the cursor behind each event.
+    pub cursors: bool,
 }
 
 /// One page of a listing.
@@ -86,8 +92,12 @@ pub struct Query {
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<StoredEvent>,
+    /// The cursor behind each event, if asked for.
+    pub cursors: Vec<String>,
     /// Where to go on; `None` at the end. A page may be short, even empty, and still have one.
     pub next_cursor: Option<String>,
+    /// The cursor of the place reached, at the end too: from there, later pages have only what was stored later.
+    pub reached: String,
 }
 
 /// Totals over the life of the store. `received = unique_processed + duplicate_dropped`, always.
@@ -181,6 +191,13 @@ pub trait EventStore: Send + Sync + 'static {
     /// # Errors
     /// `BadCursor`, `ExpiredCursor`, `Rebuilding`, `Corrupt`, `Io`.
     fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send;
+
+    /// The cursor behind the newest durable event, of `topic` or of all. Cheap: those who wait for events compare it with
+    /// the place that they have reached.
+    ///
+    /// # Errors
+    /// `Unsure`.
+    fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
 
     /// Topics in order of their bytes, at most `limit`, from `cursor` on.
     ///

@@ -26,6 +26,7 @@ impl<S: EventStore> Service<S> {
             order,
             cursor: parameters.get("cursor").map(str::to_owned),
             limit: parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?,
+            ..Query::default()
         };
         let topic = query.topic.clone();
         let page = self.store.read(query).await?;

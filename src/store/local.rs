@@ -52,6 +52,7 @@ pub mod index;
 mod journal;
 mod manifest;
 pub mod open_files;
+pub mod page;
 mod queue;
 mod read;
 mod recovery;
@@ -417,6 +418,10 @@ impl EventStore for Local {
 
     async fn read(&self, query: Query) -> Result<Page> {
         self.blocking(move |core| read::page(core, &query)).await
+    }
+
+    async fn end(&self, topic: Option<&str>) -> Result<String> {
+        Ok(read::end(&self.core, topic))
     }
 
     async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {

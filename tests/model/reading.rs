@@ -20,7 +20,7 @@ pub struct Kept {
     query: Query,
     /// Events that were given so far.
     given: usize,
-    /// Events in the store when a descending listing began.
+    /// Events in the store when it began: those of a listing that is descending or has a stop.
     began_with: usize,
 }
 
@@ -35,16 +35,19 @@ impl Kept {
                 && query.until.is_none_or(|until| event.received_at < until)
         };
         match query.order {
-            Order::Ascending => events.iter().filter(wanted).collect(),
-            Order::Descending => {
-                let began_with = self.began_with.min(events.len());
-                events[..began_with].iter().rev().filter(wanted).collect()
+            Order::Ascending if query.stop.is_none() => events.iter().filter(wanted).collect(),
+            order => {
+                let events = &events[..self.began_with.min(events.len())];
+                match order {
+                    Order::Ascending => events.iter().filter(wanted).collect(),
+                    Order::Descending => events.iter().rev().filter(wanted).collect(),
+                }
             }
         }
     }
 
     /// Reads on, at most so many pages; `false` at the end.
-    fn go_on(&mut self, world: &World, pages: usize) -> Verdict<bool> {
+    fn go_on(&mut self, world: &World, rng: &mut Rng, pages: usize) -> Verdict<bool> {
         for _ in 0..pages {
             let page = page(world, &self.query)?;
             let expected = self.expected(world.expected.shown_events());
@@ -54,6 +57,18 @@ impl Kept {
             })?;
             require(page.events.iter().eq(expected.iter().copied().take(page.events.len())), || {
                 format!("a page of {:?} is not what comes after {} events", self.query, self.given)
+            })?;
+            let cursors = if self.query.cursors { page.events.len() } else { 0 };
+            require(page.cursors.len() == cursors, || "a page has not one cursor an event".into())?;
+            if cursors > 0 && rng.bool() {
+                // Not behind the page, but behind one of its events.
+                let at = rng.usize(..cursors);
+                self.given += at + 1;
+                self.query.cursor = Some(page.cursors[at].clone());
+                continue;
+            }
+            require(page.next_cursor.as_ref().is_none_or(|next| *next == page.reached), || {
+                "a page reaches another place than it goes on from".into()
             })?;
             self.given += page.events.len();
             match page.next_cursor {
@@ -84,17 +99,25 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
         0 => Timestamp(0),
         len => Timestamp(events[rng.usize(..len)].received_at.0 + rng.i64(-1..=1)),
     };
-    let query = Query {
+    let mut query = Query {
         topic: rng.bool().then(|| traffic::topic(rng)),
         source: (rng.u8(..5) == 0).then(|| traffic::source(rng)),
         since: (rng.u8(..5) == 0).then(|| time(rng)),
         until: (rng.u8(..5) == 0).then(|| time(rng)),
         order: if rng.bool() { Order::Ascending } else { Order::Descending },
         cursor: None,
+        stop: None,
         limit: [0, 1, 2, 3, 7, 30, 10_000][rng.usize(..7)],
+        bytes_max: (rng.u8(..4) == 0).then(|| rng.usize(1..2_000)),
+        cursors: rng.bool(),
     };
+    if rng.u8(..4) == 0 {
+        let store = world.store();
+        query.stop = Some(wait("end", store.end(query.topic.as_deref()))?.map_err(|e| e.to_string())?);
+    }
+    let pages = rng.usize(1..4);
     let mut kept = Kept { query, given: 0, began_with: events.len() };
-    if kept.go_on(world, rng.usize(1..4))? {
+    if kept.go_on(world, rng, pages)? {
         if world.kept.len() == KEPT_MAX {
             world.kept.remove(rng.usize(..KEPT_MAX));
         }
@@ -106,7 +129,8 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
 /// Goes on from some kept cursors.
 pub fn resume(world: &mut World, rng: &mut Rng) -> Verdict {
     for mut kept in std::mem::take(&mut world.kept) {
-        if rng.bool() || kept.go_on(world, rng.usize(1..4))? {
+        let pages = rng.usize(1..4);
+        if rng.bool() || kept.go_on(world, rng, pages)? {
             world.kept.push(kept);
         }
     }
@@ -116,7 +140,7 @@ pub fn resume(world: &mut World, rng: &mut Rng) -> Verdict {
 /// Reads all kept listings to their end, and keeps them where they are.
 pub fn resume_all(world: &World) -> Verdict {
     for kept in &world.kept {
-        kept.clone().go_on(world, usize::MAX)?;
+        kept.clone().go_on(world, &mut Rng::with_seed(7), usize::MAX)?;
     }
     Ok(())
 }
@@ -130,7 +154,11 @@ pub fn both_ways(world: &World) -> Verdict {
         for order in [Order::Ascending, Order::Descending] {
             let limit = 1 + events.len() / 3;
             let query = Query { topic: topic.clone(), order, limit, ..Query::default() };
-            Kept { query, given: 0, began_with: events.len() }.go_on(world, usize::MAX)?;
+            Kept { query, given: 0, began_with: events.len() }.go_on(
+                world,
+                &mut Rng::with_seed(7),
+                usize::MAX,
+            )?;
         }
     }
     Ok(())

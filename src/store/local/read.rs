@@ -1,55 +1,21 @@
 //! Reading: pages of durable events, by topic or over all, in either order.
 //!
-//! A page reads from one list of generations and up to the durable end as they were when it began. A cursor is a
-//! position (event number, or offset in a topic) of one store, never a place in a file. It names the first event not
-//! yet given: ascending pages go on from it, descending ones from the one before it.
+//! A page reads from one list of generations and up to the durable end as they were when it began.
 
 use std::sync::Arc;
 
 use super::core::Core;
-use super::frame::{Block, unreadable};
+use super::frame::{Block, Frame, unreadable};
 use super::generation::{FrameRun, Generation};
+use super::page::{Collector, Listing, Turned, write_cursor};
 use super::topic::Topic;
 use crate::clock::Timestamp;
 use crate::codec::{BlockKind, BlockPlace, EventRecord, EventsHead};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::limits::PAGE_SCAN_BYTES_MAX;
-use crate::store::{Order, Page, Query, StoredEvent};
+use crate::store::{Page, Query, StoredEvent};
 
 /// What finding a run of frames counts as, of what may be read for one page.
 const RUN_BYTES: usize = 8 << 10;
-
-/// What a cursor points into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listing {
-    All,
-    /// Low half of the topic's hash.
-    Topic(u64),
-}
-
-/// `a` or `t`, then in hexadecimal: half of the store's id, the position, and for a topic half of its hash.
-fn write_cursor(core: &Core, listing: Listing, position: u64) -> String {
-    let store = store_half(core);
-    match listing {
-        Listing::All => format!("a{store:016x}{position:016x}"),
-        Listing::Topic(hash) => format!("t{store:016x}{position:016x}{hash:016x}"),
-    }
-}
-
-fn read_cursor(core: &Core, listing: Listing, text: &str) -> Result<u64> {
-    let position = text.get(17..33).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    match position {
-        Some(position) if write_cursor(core, listing, position) == text => Ok(position),
-        _ => {
-            let message = "the cursor is not one of this listing of this store; start again without a cursor";
-            Err(Error::new(ErrorKind::BadCursor, message))
-        }
-    }
-}
-
-fn store_half(core: &Core) -> u64 {
-    u128::from_be_bytes(core.store_id) as u64
-}
 
 /// One page.
 pub(crate) fn page(core: &Core, query: &Query) -> Result<Page> {
@@ -57,6 +23,22 @@ pub(crate) fn page(core: &Core, query: &Query) -> Result<Page> {
         Some(name) => topic_page(core, query, name),
         None => whole_page(core, query),
     }
+}
+
+/// The cursor behind the last durable event of a topic, or of all.
+pub(crate) fn end(core: &Core, topic: Option<&str>) -> String {
+    match topic {
+        Some(name) => {
+            let listing = Listing::Topic(core.secret.topic(name.as_bytes()) as u64);
+            write_cursor(core, listing, core.topics.get(name).map_or(0, |topic| topic.next_offset()))
+        }
+        None => write_cursor(core, Listing::All, events(&core.generations())),
+    }
+}
+
+/// Durable events of all generations, which are in order.
+fn events(generations: &[Arc<Generation>]) -> u64 {
+    generations.last().map_or(0, |live| live.first_event + live.events())
 }
 
 /// The event at `offset` of `topic`.
@@ -67,191 +49,147 @@ pub(crate) fn event(core: &Core, topic: &Topic, offset: u64) -> Result<StoredEve
         if at == offset {
             found = Some(stored(&generation, place.at, head, event, at)?);
         }
-        Ok(())
+        Ok(found.is_none())
     })?;
     found.ok_or_else(|| missing(topic, offset))
 }
 
-/// Collects events until the page is full or enough was read.
-struct Collector<'a> {
-    query: &'a Query,
-    events: Vec<StoredEvent>,
-    read_bytes: usize,
-}
-
-impl<'a> Collector<'a> {
-    fn new(query: &'a Query) -> Self {
-        Self { query, events: Vec::new(), read_bytes: 0 }
-    }
-
-    fn is_done(&self) -> bool {
-        self.events.len() >= self.query.limit || self.read_bytes >= PAGE_SCAN_BYTES_MAX
-    }
-
-    fn arrived_in_range(&self, (min, max): (i64, i64)) -> bool {
-        self.query.since.is_none_or(|since| max >= since.0)
-            && self.query.until.is_none_or(|until| min < until.0)
-    }
-
-    fn wants(&self, head: &EventsHead<'_>, event: &EventRecord<'_>) -> bool {
-        self.arrived_in_range((head.received_at, head.received_at))
-            && self.query.source.as_ref().is_none_or(|source| source.as_bytes() == event.source)
-    }
-
-    fn page(self, core: &Core, listing: Listing, next: Option<u64>) -> Page {
-        Page { events: self.events, next_cursor: next.map(|position| write_cursor(core, listing, position)) }
-    }
-}
-
 fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
-    let hash = core.secret.topic(name.as_bytes());
-    let listing = Listing::Topic(hash as u64);
-    let cursor = query.cursor.as_deref().map(|text| read_cursor(core, listing, text)).transpose()?;
-    let Some(topic) = core.topics.get(name) else { return Ok(Page::default()) };
-    let end = topic.next_offset();
-    let mut collector = Collector::new(query);
-    let ascending = query.order == Order::Ascending;
-    let mut position = cursor.unwrap_or(if ascending { 0 } else { end }).min(end);
-    let is_left = |position: u64| if ascending { position < end } else { position > 0 };
+    let listing = Listing::Topic(core.secret.topic(name.as_bytes()) as u64);
+    let topic = core.topics.get(name);
+    let end = topic.as_ref().map_or(0, |topic| topic.next_offset());
+    let mut collector = Collector::new(core, query, listing, end)?;
+    let Some(topic) = topic else { return Ok(collector.page()) };
     let mut near = None;
-    while is_left(position) && !collector.is_done() {
-        let wanted = if ascending { position } else { position - 1 };
-        let (generation, place) = locate(core, &topic, wanted, near.as_ref())?;
+    while collector.is_left() && !collector.is_done() {
+        let (generation, place) = locate(core, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
-
-        let mut block = Vec::new();
-        read_block(&generation, &place, &topic, &mut |head, event, offset| {
-            let is_ahead = if ascending { offset >= position } else { offset < position };
-            let wanted = is_ahead && collector.wants(head, event);
-            let event = if wanted { Some(stored(&generation, place.at, head, event, offset)?) } else { None };
-            block.push((offset, event));
-            Ok(())
-        })?;
         collector.read_bytes += place.length as usize;
-        if !ascending {
-            block.reverse();
-        }
-        for (offset, event) in block {
-            if collector.events.len() >= query.limit {
-                break;
+
+        let mut turned = Turned::new(&collector);
+        read_block(&generation, &place, &topic, &mut |head, event, offset| {
+            if !collector.is_ahead(offset) {
+                return Ok(true);
             }
-            collector.events.extend(event);
-            position = if ascending { position.max(offset + 1) } else { position.min(offset) };
-        }
+            let event = match collector.wants(head, event) {
+                true => Some(stored(&generation, place.at, head, event, offset)?),
+                false => None,
+            };
+            Ok(turned.take(&mut collector, offset, event))
+        })?;
+        turned.finish(&mut collector);
     }
-    let next = (query.limit > 0 && is_left(position)).then_some(position);
-    Ok(collector.page(core, listing, next))
+    Ok(collector.page())
 }
 
 fn whole_page(core: &Core, query: &Query) -> Result<Page> {
-    let cursor = query.cursor.as_deref().map(|text| read_cursor(core, Listing::All, text)).transpose()?;
     let generations = core.generations();
-    let end = generations.last().map_or(0, |live| live.first_event + live.events());
-    let mut collector = Collector::new(query);
-    let ascending = query.order == Order::Ascending;
-    let mut position = cursor.unwrap_or(if ascending { 0 } else { end }).min(end);
-    let is_left = |position: u64| if ascending { position < end } else { position > 0 };
-    while is_left(position) && !collector.is_done() {
-        let target = if ascending { position } else { position - 1 };
+    let all = events(&generations);
+    let mut collector = Collector::new(core, query, Listing::All, all)?;
+    while collector.is_left() && !collector.is_done() {
+        let target = collector.target();
         // The last generation that begins at or before it; empty ones begin where the next does.
         let at = generations.partition_point(|generation| generation.first_event <= target);
         let Some(generation) = at.checked_sub(1).and_then(|at| generations.get(at)) else { break };
-        let (first, behind) = (generation.first_event, generation.first_event + generation.events());
+        let numbers = (generation.first_event, generation.first_event + generation.events());
         let closed = generation.closed();
-        if target < behind
-            && behind < end
+        if target < numbers.1
+            && numbers.1 < all
             && !collector.arrived_in_range((closed.received_min, closed.received_max))
         {
-            position = if ascending { behind } else { first };
+            collector.skip(numbers);
             continue;
         }
         let run = generation.frames_near(target)?;
         collector.read_bytes += RUN_BYTES;
-        let run = FrameRun { events: (run.events.0, run.events.1.min(end)), ..run };
         if collector.arrived_in_range(run.received) {
-            position = read_run(generation, &run, ascending, position, &mut collector)?;
+            read_run(generation, &run, &mut collector)?;
         } else {
-            position =
-                if ascending { run.events.1.max(position + 1) } else { run.events.0.min(position - 1) };
+            collector.skip((run.events.0.min(target), run.events.1.max(target + 1)));
         }
     }
-    let next = (query.limit > 0 && is_left(position)).then_some(position);
-    Ok(collector.page(core, Listing::All, next))
+    Ok(collector.page())
 }
 
-/// Takes what is wanted of a run of frames; returns the position reached.
-fn read_run(
-    generation: &Generation,
-    run: &FrameRun,
-    ascending: bool,
-    mut position: u64,
-    collector: &mut Collector<'_>,
-) -> Result<u64> {
+/// Takes what is wanted of a run of frames.
+fn read_run(generation: &Generation, run: &FrameRun, collector: &mut Collector<'_>) -> Result<()> {
     let path = generation.journal_path();
     let mut reader = generation.reader()?.short();
     let mut frames = Vec::new();
+    let behind_run = run.events.1.min(collector.end);
     let mut at = run.bytes.0;
     while at < run.bytes.1 {
         let Some(header) = reader.header(at, &path)? else {
             return Err(Error::corrupt(&path, at, "no valid frame"));
         };
         let (first, behind) = (header.first_event, header.first_event + u64::from(header.events));
-        let is_ahead = if ascending { behind > position } else { first < position };
-        if header.events > 0 && is_ahead && first < run.events.1 {
+        let is_ahead =
+            if collector.ascending() { behind > collector.position } else { first < collector.position };
+        if header.events > 0 && is_ahead && first < behind_run {
             frames.push(header.clone());
         }
         at += crate::codec::FixedRecord::encoded(&header).len() as u64 + u64::from(header.length);
     }
-    if !ascending {
+    if !collector.ascending() {
         frames.reverse();
     }
     for header in frames {
         if collector.is_done() {
-            return Ok(position);
+            return Ok(());
         }
-        let behind = header.first_event + u64::from(header.events);
         if collector.arrived_in_range((header.received_min, header.received_max)) {
             let Some(frame) = reader.frame(header.at, &path)? else {
                 return Err(Error::corrupt(&path, header.at, "no valid frame"));
             };
             collector.read_bytes += frame.bytes.len();
-            let mut events = Vec::new();
-            let mut number = header.first_event;
-            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let (head, entries) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
-                for (event, offset) in entries.zip(head.first_offset..) {
-                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
-                    let is_ahead = if ascending { number >= position } else { number < position };
-                    let wanted = is_ahead && collector.wants(&head, &event);
-                    if is_ahead {
-                        let event = if wanted {
-                            Some(stored(generation, block.at, &head, &event, offset)?)
-                        } else {
-                            None
-                        };
-                        events.push((number, event));
-                    }
-                    number += 1;
-                }
-            }
-            if !ascending {
-                events.reverse();
-            }
-            for (number, event) in events {
-                if collector.events.len() >= collector.query.limit {
-                    return Ok(position);
-                }
-                collector.events.extend(event);
-                position = if ascending { number + 1 } else { number };
+            read_frame(generation, &frame, header.first_event, collector)?;
+            if collector.is_full() {
+                return Ok(());
             }
         }
-        position = if ascending { position.max(behind) } else { position.min(header.first_event) };
+        collector.skip((header.first_event, header.first_event + u64::from(header.events)));
     }
-    let reached = if ascending { position >= run.events.1 } else { position <= run.events.0 };
+    let reached = if collector.ascending() {
+        collector.position >= behind_run
+    } else {
+        collector.position <= run.events.0
+    };
     if !reached {
         return Err(Error::corrupt(&path, run.bytes.1, "frames are missing before this place"));
     }
-    Ok(position)
+    Ok(())
+}
+
+/// Takes what is wanted of a frame, until the page is full.
+fn read_frame(
+    generation: &Generation,
+    frame: &Frame<'_>,
+    first_event: u64,
+    collector: &mut Collector<'_>,
+) -> Result<()> {
+    let path = generation.journal_path();
+    let mut turned = Turned::new(collector);
+    let mut number = first_event;
+    for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+        let (head, entries) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+        for (event, offset) in entries.zip(head.first_offset..) {
+            let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+            let at = number;
+            number += 1;
+            if !collector.is_ahead(at) {
+                continue;
+            }
+            let event = match collector.wants(&head, &event) {
+                true => Some(stored(generation, block.at, &head, &event, offset)?),
+                false => None,
+            };
+            if !turned.take(collector, at, event) {
+                return Ok(());
+            }
+        }
+    }
+    turned.finish(collector);
+    Ok(())
 }
 
 /// The block that holds `offset` of `topic`: in the newest generation that has one beginning at or before it.
@@ -286,12 +224,12 @@ fn missing(topic: &Topic, offset: u64) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
-/// Shows each event of a block, with its offset.
+/// Shows the events of a block, each with its offset, as long as `show` wants more.
 fn read_block(
     generation: &Generation,
     place: &BlockPlace,
     topic: &Topic,
-    show: &mut dyn FnMut(&EventsHead<'_>, &EventRecord<'_>, u64) -> Result<()>,
+    show: &mut dyn FnMut(&EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
 ) -> Result<()> {
     let path = generation.journal_path();
     if place.length as usize > crate::codec::BLOCK_BYTES_MAX + 64 {
@@ -308,7 +246,9 @@ fn read_block(
         return Err(Error::corrupt(&path, place.at, "a block of another topic"));
     }
     for (event, offset) in events.zip(head.first_offset..) {
-        show(&head, &event.map_err(|e| unreadable(&path, place.at, e))?, offset)?;
+        if !show(&head, &event.map_err(|e| unreadable(&path, place.at, e))?, offset)? {
+            break;
+        }
     }
     Ok(())
 }
