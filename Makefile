@@ -2,7 +2,7 @@
 # make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
 
 # Test binaries that take seconds; the others play faults for minutes.
-QUICK = api checker cli deploy golden http2 layers mem_disk
+QUICK = api checker cli deploy dialects golden http2 layers mem_disk streams
 
 .PHONY: check test tools bench deny audit
 

@@ -10,19 +10,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use tokio::sync::Semaphore;
+use hyper::header::{ALLOW, HOST, HeaderValue, VARY};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
+use tokio::sync::{Semaphore, watch};
 
+use self::answer::{compressed, json, takes_gzip, with_type, without_body};
+use self::listing::End;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::{Metrics, Route};
 use crate::store::{EventStore, Health};
 
+mod accept;
+mod answer;
 mod body;
 mod chunk;
 mod cloud_events;
@@ -31,6 +33,7 @@ mod decode;
 mod decompress;
 mod faults;
 mod lines;
+mod listing;
 mod options;
 mod problem;
 mod publish;
@@ -39,8 +42,7 @@ mod read;
 mod receipt;
 mod source;
 
-/// An answer.
-pub type Answer = Response<Full<Bytes>>;
+pub use self::answer::{Answer, Body};
 
 /// What a user may set.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +78,8 @@ pub struct Service<S> {
     /// Bytes of bodies that may still be taken.
     inflight: Arc<Semaphore>,
     metrics: Metrics,
+    /// What tails wait for.
+    end: watch::Sender<End>,
 }
 
 impl<S: EventStore> Service<S> {
@@ -83,7 +87,8 @@ impl<S: EventStore> Service<S> {
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
         let inflight = Arc::new(Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS)));
-        Self { store, limits, clock, started, inflight, metrics }
+        let end = watch::Sender::new(Some(String::new()));
+        Self { store, limits, clock, started, inflight, metrics, end }
     }
 
     /// Answers one request.
@@ -94,17 +99,21 @@ impl<S: EventStore> Service<S> {
         let begin = self.clock.monotonic();
         let wants_problem = problem::is_wanted(request.headers());
         let is_head = request.method() == Method::HEAD;
+        let is_read = is_head || request.method() == Method::GET;
+        let is_gzip = is_read && takes_gzip(request.headers());
         let (route, answered) = match check_host(&request) {
             Ok(()) => self.route(request).await,
             Err(problem) => (Route::None, Err(problem)),
         };
         let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(wants_problem));
+        if is_read {
+            answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+            if is_gzip {
+                answer = compressed(answer).await;
+            }
+        }
         if is_head {
-            // hyper keeps the length of a body that a HEAD is not sent.
-            let length = http_body_util::BodyExt::boxed(answer.body().clone());
-            let length = hyper::body::Body::size_hint(&length).exact().unwrap_or(0);
-            answer.headers_mut().insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
-            *answer.body_mut() = Full::default();
+            answer = without_body(answer);
         }
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);
@@ -134,7 +143,7 @@ impl<S: EventStore> Service<S> {
         }
         let answered = match route {
             Route::Publish => self.publish(request).await,
-            Route::Events => self.events(request.uri().query().unwrap_or("")).await,
+            Route::Events => self.events(&request).await,
             Route::Event => self.event(&path).await,
             Route::Stats => self.stats().await,
             Route::Topics => self.topics(request.uri().query().unwrap_or("")).await,
@@ -181,21 +190,9 @@ fn check_method(route: Route, method: &Method) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allow)))
 }
 
-/// An answer with a JSON body.
-fn json(status: StatusCode, body: Vec<u8>) -> Answer {
-    with_type(status, HeaderValue::from_static("application/json"), body)
-}
-
 fn text(body: String) -> Answer {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     with_type(StatusCode::OK, kind, body.into_bytes())
-}
-
-fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, kind);
-    answer
 }
 
 /// The value of a header that may stand once.

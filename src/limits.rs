@@ -50,6 +50,15 @@ pub const PAGE_EVENTS_MAX: usize = 10_000;
 /// Journal bytes read for one page; a page that reaches it is short and still has a `next_cursor`.
 pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
 
+/// Events read at once for a stream of them.
+pub const STREAM_PAGE_EVENTS: usize = 1_000;
+/// Bytes of events at which that ends; what a stream holds is this and one event.
+pub const STREAM_PAGE_BYTES: usize = 256 << 10;
+/// Seconds without an event after which a tail sends a sign of life.
+pub const HEARTBEAT_SECONDS: u64 = 15;
+/// Shortest body of an answer that is worth compressing.
+pub const GZIP_BYTES_MIN: u64 = 1 << 10;
+
 /// Seconds until a request's head must be complete.
 pub const HEAD_SECONDS: u64 = 10;
 /// Seconds a request's body may take; of a stream, each line or 64 KiB.

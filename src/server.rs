@@ -38,6 +38,10 @@ pub async fn run<S: EventStore>(
 ) -> io::Result<()> {
     let metrics = Metrics::default();
     let service = Arc::new(Service::new(store, limits, Arc::clone(&clock), metrics.clone()));
+    let tails = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { service.lead_tails().await }
+    });
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -74,6 +78,8 @@ pub async fn run<S: EventStore>(
     drop(listener);
     // Nobody listens if there is no connection.
     let _ = stop.send(true);
+    tails.abort();
+    service.end_tails();
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), drained).await.is_err() {
         tracing::warn!(connections = connections.len(), "stopping although requests are under way");

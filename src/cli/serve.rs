@@ -11,7 +11,7 @@ use sekali::http::Limits;
 use sekali::server;
 use sekali::store::local::Local;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -23,6 +23,9 @@ const STORE_FILES: u64 = 128;
 
 /// How long a failed store's last answers may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Reads of the disk at once; more wait. Each may hold a frame of the journal.
+const READS_MAX: usize = 8;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -42,7 +45,10 @@ impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
         logging::start(&config)?;
-        let runtime = Runtime::new()
+        let runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(READS_MAX)
+            .build()
             .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
         let done = runtime.block_on(serve(config));
         // Not a plain drop, which would wait for a blocking call that may hang.

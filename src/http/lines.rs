@@ -13,6 +13,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 
+use super::Service;
+use super::answer::{Answer, json};
 use super::body::Share;
 use super::chunk::{Chunk, Lines};
 use super::content::Encoding;
@@ -20,7 +22,6 @@ use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors};
 use super::source::{PIECE_BYTES, Source};
-use super::{Answer, Service, json};
 use crate::limits::{BODY_SECONDS, FAULTS_LISTED_MAX};
 use crate::store::{EventStore, Status};
 

@@ -3,7 +3,8 @@
 use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::{Answer, header, push_string, with_type};
+use super::answer::{Answer, with_type};
+use super::{header, push_string};
 use crate::error::{Error, ErrorKind};
 use crate::limits::FAULTS_LISTED_MAX;
 

@@ -3,12 +3,13 @@
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
+use super::answer::{Answer, json};
 use super::content::{self, Dialect};
 use super::decode::{Decoded, Refused, decode};
 use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors, push_results};
-use super::{Answer, Service, cloud_events, faults, json};
+use super::{Service, cloud_events, faults};
 use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 

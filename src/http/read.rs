@@ -2,17 +2,25 @@
 
 use std::io::Write;
 
-use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::HeaderName;
+use hyper::{Request, StatusCode};
 
+use super::accept::{Form, form};
+use super::answer::{Answer, json, takes_gzip};
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
-use super::{Answer, Service, json, push_string};
+use super::{Service, header, push_string};
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
 
+/// Where a reader of server-sent events goes on.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(&self, query: &str) -> Result<Answer, Problem> {
-        let parameters = Parameters::parse(query);
+    pub(super) async fn events(&self, request: &Request<Incoming>) -> Result<Answer, Problem> {
+        let form = form(request.headers())?;
+        let parameters = Parameters::parse(request.uri().query().unwrap_or(""));
         let order = match parameters.get("order") {
             None | Some("asc") => Order::Ascending,
             Some("desc") => Order::Descending,
@@ -25,9 +33,32 @@ impl<S: EventStore> Service<S> {
             until: parameters.time("until")?,
             order,
             cursor: parameters.get("cursor").map(str::to_owned),
-            limit: parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?,
             ..Query::default()
         };
+        match form {
+            Form::Page => {
+                let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
+                self.page(Query { limit, ..query }).await
+            }
+            Form::Lines => {
+                let limit = parameters.limit(usize::MAX, usize::MAX)?;
+                self.lines(query, limit, takes_gzip(request.headers())).await
+            }
+            Form::Tail => {
+                for name in ["order", "until", "limit"] {
+                    if parameters.get(name).is_some() {
+                        let message = "A tail goes on as events arrive: leave this out";
+                        return Err(bad(name, "value_error", message.to_owned()));
+                    }
+                }
+                let last = header(request.headers(), &LAST_EVENT_ID).filter(|id| !id.is_empty());
+                let cursor = last.map(str::to_owned).or(query.cursor);
+                self.tail(Query { cursor, ..query }).await
+            }
+        }
+    }
+
+    async fn page(&self, query: Query) -> Result<Answer, Problem> {
         let topic = query.topic.clone();
         let page = self.store.read(query).await?;
         let mut body = Vec::with_capacity(128 + 400 * page.events.len());
@@ -122,7 +153,7 @@ fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
+pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
     for (name, value) in [
         (&b"{\"topic\":"[..], &event.topic),
         (b",\"event_id\":", &event.event_id),

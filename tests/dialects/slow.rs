@@ -36,6 +36,10 @@ impl EventStore for Sink {
         Ok(Page::default())
     }
 
+    async fn end(&self, _: Option<&str>) -> Result<String> {
+        Ok(String::new())
+    }
+
     async fn topics(&self, _: Option<&str>, _: usize) -> Result<TopicPage> {
         Ok(TopicPage::default())
     }

@@ -1,0 +1,111 @@
+//! What the client accepts: the form of a listing, and codings (RFC 9110, section 12.5).
+
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, HeaderMap, HeaderName};
+
+use super::problem::Problem;
+
+/// In what form events are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One page, as a JSON object.
+    Page,
+    /// An event a line: the whole range.
+    Lines,
+    /// Server-sent events: the range, and then what is stored from now on.
+    Tail,
+}
+
+/// Forms, the one preferred among equals first, with the media types that ask for them.
+const FORMS: [(Form, &[&str]); 3] = [
+    // Who asks for problems says nothing about pages.
+    (Form::Page, &["application/json", "application/problem+json"]),
+    (Form::Lines, &["application/x-ndjson", "application/ndjson", "application/jsonl"]),
+    (Form::Tail, &["text/event-stream"]),
+];
+
+/// The form that the client likes most.
+///
+/// # Errors
+/// 406: it likes none.
+pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    if !headers.contains_key(ACCEPT) {
+        return Ok(Form::Page);
+    }
+    let liked = FORMS.map(|(form, kinds)| (form, liking(headers, kinds)));
+    let most = liked.iter().map(|(_, liking)| *liking).max().unwrap_or(0);
+    match liked.iter().find(|(_, liking)| *liking == most && most > 0) {
+        Some((form, _)) => Ok(*form),
+        None => {
+            let message = "events come as application/json, application/x-ndjson or text/event-stream: \
+                           name one of them in Accept, or leave it out";
+            Err(Problem::new(StatusCode::NOT_ACCEPTABLE, message))
+        }
+    }
+}
+
+/// How much a client likes any of `kinds`, of one type: what is said of the kind counts more than of its type, and that
+/// more than of all.
+fn liking(headers: &HeaderMap, kinds: &[&str]) -> u16 {
+    let kind_of = |range: &str| kinds.iter().any(|kind| range.eq_ignore_ascii_case(kind));
+    let type_of = |range: &str| {
+        let kind = range.strip_suffix("/*").unwrap_or("*");
+        kinds.iter().any(|known| known.split('/').next().is_some_and(|it| it.eq_ignore_ascii_case(kind)))
+    };
+    quality(headers, &ACCEPT, kind_of)
+        .or_else(|| quality(headers, &ACCEPT, type_of))
+        .or_else(|| quality(headers, &ACCEPT, |range| range == "*/*"))
+        .unwrap_or(0)
+}
+
+/// The quality, in thousandths, of the best of a header's entries that is `wanted`.
+pub(super) fn quality(headers: &HeaderMap, name: &HeaderName, wanted: impl Fn(&str) -> bool) -> Option<u16> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let entries = values.flat_map(|value| value.split(','));
+    let qualities = entries.filter_map(|entry| {
+        let mut parts = entry.split(';').map(str::trim);
+        let is_wanted = parts.next().is_some_and(&wanted);
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        // What can't be read is taken for a wish.
+        let quality = quality.and_then(|q| q.trim().parse::<f64>().ok()).unwrap_or(1.0);
+        is_wanted.then_some((quality.clamp(0.0, 1.0) * 1_000.0) as u16)
+    });
+    qualities.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn asked(accept: &[&'static str]) -> Option<Form> {
+        let mut headers = HeaderMap::new();
+        for value in accept {
+            headers.append(ACCEPT, HeaderValue::from_static(value));
+        }
+        form(&headers).ok()
+    }
+
+    #[test]
+    fn the_form_liked_most_is_given_and_a_page_among_equals() {
+        for (accept, expected) in [
+            (&[][..], Some(Form::Page)),
+            (&["*/*"], Some(Form::Page)),
+            (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Some(Form::Page)),
+            (&["text/event-stream"], Some(Form::Tail)),
+            (&["text/event-stream, */*;q=0.5"], Some(Form::Tail)),
+            (&["text/*"], Some(Form::Tail)),
+            (&["Application/X-NDJSON"], Some(Form::Lines)),
+            (&["application/jsonl; q=0.9", "application/json;q=0.8"], Some(Form::Lines)),
+            (&["application/x-ndjson, application/json"], Some(Form::Page)),
+            (&["application/problem+json"], Some(Form::Page)),
+            (&["application/json;q=0, */*;q=0.1"], Some(Form::Lines)),
+            (&["text/csv"], None),
+            (&["application/json;q=0"], None),
+            (&[""], None),
+        ] {
+            assert_eq!(asked(accept), expected, "{accept:?}");
+        }
+    }
+}

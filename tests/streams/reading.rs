@@ -1,0 +1,142 @@
+//! A server on a store of its own, and readers of its streams.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::support::client::Client;
+use crate::support::process::{Server, Start};
+
+pub const LINES: &str = "application/x-ndjson";
+pub const TAIL: &str = "text/event-stream";
+/// Time in which something must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub type Stream = BufReader<Box<dyn Read + Send>>;
+
+pub struct Service {
+    _dir: tempfile::TempDir,
+    start: Start,
+    pub server: Server,
+    pub addr: SocketAddr,
+    agent: Agent,
+}
+
+impl Service {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let start = Start {
+            generation_events: 1_000,
+            generation_bytes: 16 << 20,
+            ..Start::tiny_generations(&dir.path().join("data"))
+        };
+        let (server, addr) = start.ready().unwrap();
+        let config = Agent::config_builder().timeout_recv_body(Some(PATIENCE)).timeout_global(None);
+        let agent = config.http_status_as_error(false).build().into();
+        Self { _dir: dir, start, server, addr, agent }
+    }
+
+    /// Kills the server and starts another on the same store.
+    pub fn restart(&mut self) {
+        self.server.kill();
+        (self.server, self.addr) = self.start.ready().unwrap();
+    }
+
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.addr));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        // Otherwise this client asks for more than the test does.
+        if !headers.iter().any(|(name, _)| *name == "accept-encoding") {
+            request = request.header("accept-encoding", "identity");
+        }
+        self.agent.run(request.body(()).unwrap()).unwrap()
+    }
+
+    pub fn open(&self, query: &str, form: &str) -> Stream {
+        self.open_with(query, form, &[])
+    }
+
+    pub fn open_with(&self, query: &str, form: &str, headers: &[(&str, &str)]) -> Stream {
+        let headers = [&[("accept", form)], headers].concat();
+        let answer = self.ask("GET", &format!("/events?{query}"), &headers);
+        assert_eq!(answer.status(), 200, "{query}");
+        BufReader::new(Box::new(answer.into_body().into_reader()))
+    }
+
+    pub fn page(&self, query: &str) -> Value {
+        self.ask("GET", &format!("/events?{query}"), &[]).body_mut().read_json().unwrap()
+    }
+
+    /// All events that a query lists, by pages.
+    pub fn pages(&self, query: &str) -> Vec<Value> {
+        let (mut events, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.page(&format!("{query}{cursor}"));
+            events.extend(page["events"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return events,
+            }
+        }
+    }
+
+    pub fn post(&self, body: &str) -> u16 {
+        Client::new(self.addr).post("/publish", body.as_bytes()).unwrap().status
+    }
+
+    pub fn publish(&mut self, events: impl IntoIterator<Item = String>) {
+        let events: Vec<String> = events.into_iter().collect();
+        for batch in events.chunks(500) {
+            assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
+        }
+    }
+
+    pub fn stored(&self) -> u64 {
+        let mut stats = self.ask("GET", "/stats", &[]);
+        stats.body_mut().read_json::<Value>().unwrap()["unique_processed"].as_u64().unwrap()
+    }
+
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+}
+
+pub fn event(topic: &str, id: &str, payload: &str) -> String {
+    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
+    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{payload}}}"#)
+}
+
+/// All lines of an export, which ends.
+pub fn lines(export: impl BufRead) -> Vec<Value> {
+    export.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+/// The next event of a tail with its id; `None` if the tail ends or breaks.
+pub fn message(tail: &mut impl BufRead) -> Option<(String, Value)> {
+    let (mut id, mut data) = (None, None);
+    loop {
+        let mut line = String::new();
+        if tail.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end_matches('\n').split_once(": ") {
+            Some(("id", text)) => id = Some(text.to_owned()),
+            Some(("data", text)) => data = Some(serde_json::from_str(text).unwrap()),
+            _ => {}
+        }
+        if line == "\n"
+            && let (Some(id), Some(data)) = (id.take(), data.take())
+        {
+            return Some((id, data));
+        }
+    }
+}

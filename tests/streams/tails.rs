@@ -1,0 +1,165 @@
+//! Tails: nothing is left out and nothing comes twice, whatever happens to the connection or the service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sekali::clock::SystemClock;
+use sekali::disk::SystemDisk;
+use sekali::http::Limits;
+use sekali::store::local::index::SledIndexes;
+use sekali::store::local::{Local, Options, Seams};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::reading::{Service, TAIL, event, message};
+use crate::support::client::Client;
+
+/// Publishes events of one topic, one after the other, again and again until each is stored, until told to stop; returns
+/// how many.
+fn publisher(
+    addr: &Arc<std::sync::Mutex<std::net::SocketAddr>>,
+    stop: &Arc<AtomicBool>,
+) -> std::thread::JoinHandle<u64> {
+    let (addr, stop) = (Arc::clone(addr), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let mut number = 0;
+        let mut client = Client::new(*addr.lock().unwrap());
+        while !stop.load(Ordering::Relaxed) {
+            let body = event(["even", "odd"][number % 2], &format!("{number}"), "{}");
+            match client.post("/publish", body.as_bytes()) {
+                Ok(answer) if answer.status == 200 => number += 1,
+                _ => {
+                    std::thread::park_timeout(Duration::from_millis(5));
+                    client = Client::new(*addr.lock().unwrap());
+                }
+            }
+        }
+        number as u64
+    })
+}
+
+#[test]
+fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
+    let mut service = Service::new();
+    service.publish((0..50).map(|n| event("before", &format!("{n}"), "{}")));
+    let addr = Arc::new(std::sync::Mutex::new(service.addr));
+    let stop = Arc::new(AtomicBool::new(false));
+    let publisher = publisher(&addr, &stop);
+    let mut random = fastrand::Rng::with_seed(3);
+    // One tail of all, one of a topic; each is left after some messages, in the middle of replays too.
+    let (mut all, mut even) = (Vec::new(), Vec::new());
+    let (mut all_id, mut even_id) = (String::new(), String::new());
+    for round in 0..40 {
+        if round % 10 == 9 {
+            service.restart();
+            *addr.lock().unwrap() = service.addr;
+        }
+        for (query, id, seen) in [("", &mut all_id, &mut all), ("topic=even", &mut even_id, &mut even)] {
+            let mut tail = service.open_with(query, TAIL, &[("last-event-id", id)]);
+            for _ in 0..random.usize(1..40) {
+                let (at, event) = message(&mut tail).unwrap();
+                *id = at;
+                seen.push(event);
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let published = publisher.join().unwrap();
+    assert!(published > 100, "{published} events are too few to show anything");
+    let listed = service.pages("");
+    assert_eq!(listed.len() as u64, 50 + published);
+    assert_eq!(all, listed[..all.len()]);
+    assert_eq!(even, service.pages("topic=even")[..even.len()]);
+}
+
+#[test]
+fn a_filtered_tail_has_what_is_wanted_and_an_early_one_waits_for_its_topic() {
+    let mut service = Service::new();
+    let mut early = service.open("topic=new&source=test", TAIL);
+    let mut none = service.open("topic=new&source=nobody", TAIL);
+    service.publish((0..20).map(|n| event(["new", "old"][n % 2], &format!("{n}"), "{}")));
+    let seen: Vec<_> = (0..10).map(|_| message(&mut early).unwrap().1).collect();
+    assert_eq!(seen, service.pages("topic=new"));
+    assert_eq!(service.server.terminate(), Some(0), "tails keep a stop waiting");
+    assert!(message(&mut early).is_none() && message(&mut none).is_none());
+}
+
+#[test]
+fn a_thousand_tails_get_every_event() {
+    const TAILS: usize = 1_000;
+    const EVENTS: usize = 200;
+    let mut service = Service::new();
+    let before = service.resident_bytes();
+    let addr = service.addr;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let deadline = Duration::from_secs(60);
+    let _guard = runtime.enter();
+    let tails = runtime.block_on(tokio::time::timeout(deadline, async {
+        let mut tails = Vec::new();
+        for number in 0..TAILS {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            let query = if number % 2 == 0 { "" } else { "?topic=t" };
+            let head = format!("GET /events{query} HTTP/1.1\r\nHost: x\r\nAccept: {TAIL}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            tails.push(stream);
+        }
+        tails
+    }));
+    for n in 0..EVENTS {
+        assert_eq!(service.post(&event("t", &format!("e{n}"), "{}")), 200);
+    }
+    let counts = runtime.block_on(tokio::time::timeout(deadline, async {
+        let mut counts = Vec::new();
+        for mut stream in tails.unwrap() {
+            let mut text = Vec::new();
+            while count(&text) < EVENTS {
+                assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "a tail ended");
+            }
+            counts.push((count(&text), stream));
+        }
+        counts
+    }));
+    assert!(counts.unwrap().iter().all(|(count, _)| *count == EVENTS));
+    let grown = service.resident_bytes().saturating_sub(before);
+    assert!(grown < 200 << 20, "a thousand tails take {grown} bytes");
+    service.publish([event("t", "last", "{}")]);
+}
+
+fn count(text: &[u8]) -> usize {
+    memchr::memmem::find_iter(text, b"\ndata: {").count()
+}
+
+/// In time that is paused: it jumps to the next deadline when nothing else is to be done.
+#[tokio::test(start_paused = true)]
+async fn a_silent_tail_shows_that_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        data_dir: dir.path().to_path_buf(),
+        must_exist: false,
+        workers: 1,
+        generation_events: 1_000,
+        generation_bytes: 1 << 20,
+        topics_max: 10,
+    };
+    let seams = Seams {
+        disk: Arc::new(SystemDisk),
+        clock: Arc::new(SystemClock),
+        indexes: Arc::new(SledIndexes::default()),
+    };
+    let store = Arc::new(Local::open(&options, seams).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let clock = Arc::new(SystemClock);
+    tokio::spawn(sekali::server::run(store, Limits::default(), clock, listener, std::future::pending()));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!("GET /events HTTP/1.1\r\nHost: x\r\nAccept: {TAIL}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    while text.matches("\r\n:\n").count() < 3 {
+        let mut piece = [0; 1_024];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut piece)).await;
+        text.push_str(std::str::from_utf8(&piece[..read.expect("nothing for 20 seconds").unwrap()]).unwrap());
+    }
+    assert!(!text.contains("data"), "{text}");
+}
