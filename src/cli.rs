@@ -4,12 +4,17 @@
 
 mod bench;
 mod check;
+mod events;
 mod exit;
 mod health;
+mod interrupt;
 mod logging;
-mod probe;
+mod publish;
+mod remote;
 mod serve;
 mod show;
+mod table;
+mod totals;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -32,12 +37,13 @@ pub(crate) use exit::{Exit, Failure};
     about = "An event inbox: every event, known by (topic, event_id), is stored exactly once, for ever",
     after_help = "Examples:
   sekali serve                                 start on 127.0.0.1:8080, store in ./data
+  sekali publish events.ndjson                 send what a file holds, each event once
+  sekali events --topic orders --follow        read what is stored, and what is being stored
   sekali bench --events 100000                 load it, and verify its counts
-  curl --json '{\"topic\":\"t\",\"event_id\":\"1\",\"timestamp\":\"2026-11-22T10:00:00Z\",\"source\":\"me\"}' \\
-    localhost:8080/publish
 
 Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
-  5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running.",
+  5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running,
+  9 the service could not be reached, 130 interrupted.",
     disable_help_subcommand = true
 )]
 struct Cli {
@@ -49,6 +55,14 @@ struct Cli {
 enum Command {
     /// Take events over HTTP and store each once
     Serve(serve::Arguments),
+    /// Send the events of a file, a pipe or another database
+    Publish(publish::Arguments),
+    /// Read stored events, or follow them as they arrive
+    Events(events::Arguments),
+    /// Show what the service has stored and dropped
+    Stats(totals::StatsArguments),
+    /// Show what each topic holds
+    Topics(totals::TopicsArguments),
     /// Print every setting in effect and where it came from
     Config(show::Arguments),
     /// Prove that journal, indexes, filters and counters of a stopped store agree
@@ -59,6 +73,14 @@ enum Command {
     Health(health::Arguments),
     /// Load a running service with seeded events and verify its counts
     Bench(bench::Arguments),
+    /// Print a script that completes this program's arguments in a shell
+    #[command(after_help = "Examples:
+  source <(sekali completions bash)
+  sekali completions fish > ~/.config/fish/completions/sekali.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where the configuration comes from besides flags.
@@ -85,14 +107,22 @@ pub(crate) fn run() -> Exit {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit());
     let done = match cli.command {
         Command::Serve(arguments) => arguments.run(),
+        Command::Publish(arguments) => arguments.run(),
+        Command::Events(arguments) => arguments.run(),
+        Command::Stats(arguments) => arguments.run(),
+        Command::Topics(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.verify(),
         Command::Rebuild(arguments) => arguments.rebuild(),
         Command::Health(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
+        Command::Completions { shell } => complete(shell),
     };
     done.unwrap_or_else(|failure| {
-        say(&failure);
+        // A reader that has seen enough, such as `head`, is told nothing.
+        if failure.exit != Exit::Success {
+            say(&failure);
+        }
         failure.exit
     })
 }
@@ -135,8 +165,24 @@ fn say(sentence: impl Display) {
 
 /// A result, on stdout.
 fn print(text: impl Display) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|e| Failure::new(Exit::Fault, format!("cannot write to stdout: {e}")))
+    writeln!(std::io::stdout(), "{text}").map_err(broken)
+}
+
+/// The output can't be written. If its reader has gone, that is no fault.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn broken(fault: std::io::Error) -> Failure {
+    let exit = match fault.kind() {
+        std::io::ErrorKind::BrokenPipe => Exit::Success,
+        _ => Exit::Fault,
+    };
+    Failure::new(exit, format!("cannot write the output: {fault}"))
+}
+
+fn complete(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sekali", &mut script);
+    std::io::stdout().write_all(&script).map_err(broken)?;
+    Ok(Exit::Success)
 }
 
 #[cfg(test)]

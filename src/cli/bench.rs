@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::load::Load;
 use self::report::Report;
 use self::workload::Workload;
-use super::probe::Target;
+use super::remote::Target;
 use super::{Exit, Failure, print};
 
 /// Longest wait for an answer, and for a service that is away to come back.
@@ -32,7 +32,7 @@ Every run has its own ids unless --seed says otherwise. The counts are compared 
 so nobody else may publish meanwhile. Exit codes: 0 verified, 1 counts differ or the service failed.")]
 pub(super) struct Arguments {
     /// Base URL of the service
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "SEKALI_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
     url: Target,
     /// Connections, each with one request at a time
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -110,7 +110,7 @@ fn counts(target: &Target) -> Result<Counts, Failure> {
     let fault = |why: String| {
         Failure::new(Exit::Fault, format!("no counts from http://{}/stats: {why}", target.host))
     };
-    let (status, body) = target.get("/stats", PATIENCE).map_err(|e| fault(e.to_string()))?;
+    let (status, body) = target.get("/stats", PATIENCE).map_err(fault)?;
     if status != 200 {
         return Err(fault(format!("it answers {status}")));
     }

@@ -25,6 +25,10 @@ pub(crate) enum Exit {
     Damaged = 7,
     /// The store failed while running; a restart recovers.
     StoreFailed = 8,
+    /// The service could not be reached, or was busy for too long.
+    Unreachable = 9,
+    /// Ended by Ctrl-C.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

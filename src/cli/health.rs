@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sekali::config::Layer;
 
-use super::probe::Target;
+use super::remote::Target;
 use super::{Exit, Failure, File, print};
 
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     file: File,
     /// Base URL of the service [default: where `sekali serve` would listen, by the same configuration]
-    #[arg(long)]
+    #[arg(long, env = "SEKALI_URL", hide_env_values = true)]
     url: Option<Target>,
     /// Longest wait, for the connection and for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]

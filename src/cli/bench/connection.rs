@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::super::probe::Target;
+use super::super::remote::Target;
 use super::workload::Workload;
 
 /// Longest wait for a connection to be made.

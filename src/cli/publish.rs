@@ -1,0 +1,103 @@
+//! `sekali publish`: sends what a file, a pipe or the Python original's database holds.
+//!
+//! ```text
+//! input (lines, document, database) → Sender (chunks of lines, tried again) → totals
+//! ```
+
+mod document;
+mod sender;
+mod sqlite;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::sender::Sender;
+use super::interrupt::Interrupt;
+use super::remote::{Patience, Remote};
+use super::{Exit, Failure, print};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sekali publish events.ndjson                  an event a line, of any size
+  sekali publish event.json                     an event, an array, or {\"events\": […]}
+  producer | sekali publish -                   what comes on stdin
+  sekali publish --sqlite aggregator.db         move over from the Python original
+
+What is sent again is not stored again: after a fault or Ctrl-C, run the same command once more.
+Exit codes: 0 all is stored, 1 something was refused, 9 the service could not be reached, 130 interrupted.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    patience: Patience,
+    /// File of events: JSON, or NDJSON; - is stdin
+    #[arg(required_unless_present = "sqlite", conflicts_with = "sqlite")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    database: sqlite::Database,
+    /// Print the totals as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let interrupt = Interrupt::watch()?;
+        let remote = Remote::from(self.patience);
+        let (mut sender, fed) = match (self.file, self.database.path()) {
+            (None, Some(path)) => {
+                let name = path.display().to_string();
+                let mut sender = Sender::new(remote, name, "row", progress(None), interrupt);
+                let fed = self.database.feed(&mut sender);
+                (sender, fed)
+            }
+            (file, _) => {
+                let file = file.unwrap_or_else(|| "-".into());
+                let (input, name, length) = open(&file)?;
+                let bar = progress(length);
+                let input = BufReader::with_capacity(1 << 16, bar.wrap_read(input));
+                let mut sender = Sender::new(remote, name, "line", bar, interrupt);
+                let fed = document::feed(input, &mut sender);
+                (sender, fed)
+            }
+        };
+        let sent = match &fed {
+            Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Interrupted) => Ok(()),
+            // What could be read is sent, whatever came behind it.
+            _ => sender.flush(),
+        };
+        let totals = sender.finish();
+        if self.json {
+            print(serde_json::json!(totals))?;
+        } else {
+            print(&totals)?;
+        }
+        fed.and(sent).map(|()| if totals.rejected == 0 { Exit::Success } else { Exit::Fault })
+    }
+}
+
+type Input = (Box<dyn Read>, String, Option<u64>);
+
+fn open(path: &Path) -> Result<Input, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(io::stdin()), "stdin".to_owned(), None));
+    }
+    let name = path.display().to_string();
+    let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read {name}: {e}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?;
+    let length = length.is_file().then_some(length.len());
+    Ok((Box::new(file), name, length))
+}
+
+/// Bytes read, on a terminal's stderr; hidden elsewhere.
+fn progress(length: Option<u64>) -> ProgressBar {
+    let (bar, shape) = match length {
+        Some(length) => {
+            (ProgressBar::new(length), "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
+    };
+    bar.with_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

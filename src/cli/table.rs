@@ -1,0 +1,71 @@
+//! Tables for people, and numbers as they read them.
+
+use std::io::{self, Write};
+
+/// Writes a heading and rows, each column as wide as its widest cell; numbers to the right. Nothing in a cell can move
+/// the cursor.
+pub(super) fn write<const N: usize>(
+    out: &mut impl Write,
+    heading: [&str; N],
+    rows: &[[String; N]],
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(heading[column].len())
+    };
+    let columns: Vec<(usize, bool)> = (0..N)
+        .map(|column| {
+            let is_number = |row: &[String; N]| row[column].chars().all(|c| c.is_ascii_digit());
+            (width(column), rows.iter().all(is_number))
+        })
+        .collect();
+    let mut line = |cells: [&str; N]| {
+        let mut text = String::new();
+        for (cell, (width, is_number)) in cells.iter().zip(&columns) {
+            match is_number {
+                true => text.push_str(&format!("{cell:>width$}  ")),
+                false => text.push_str(&format!("{cell:<width$}  ")),
+            }
+        }
+        writeln!(out, "{}", text.trim_end())
+    };
+    line(heading)?;
+    rows.iter().try_for_each(|row| line(row.each_ref().map(String::as_str)))
+}
+
+/// Text that a terminal takes for nothing but text.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// At most `max` characters of a text.
+pub(super) fn shortened(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_harmless() {
+        let mut out = Vec::new();
+        let rows = [["a\u{1b}[2J".to_owned(), "7".to_owned()], ["löng".to_owned(), "12".to_owned()]];
+        write(&mut out, ["name", "n"], &rows).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "name   n\na\u{fffd}[2J   7\nlöng  12\n"
+                .replace("name   n", "name    n")
+                .replace("löng  12", "löng   12")
+        );
+        assert_eq!(shortened("äöü", 2), "äö…");
+        assert_eq!(shortened("äö", 2), "äö");
+    }
+}

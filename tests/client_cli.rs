@@ -1,0 +1,91 @@
+//! The command line as a client, from outside: the real program against a real server.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+#![allow(missing_docs, unreachable_pub, reason = "test support")]
+
+#[path = "client_cli/publish.rs"]
+mod publish;
+#[path = "client_cli/read.rs"]
+mod read;
+#[path = "client_cli/sqlite.rs"]
+mod sqlite;
+mod support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use support::client::Client;
+use support::process::{Server, Start};
+
+/// A server on a store of its own, and the program as its client.
+struct Service {
+    dir: tempfile::TempDir,
+    start: Start,
+    server: Server,
+    addr: SocketAddr,
+}
+
+impl Service {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let start = Start::tiny_generations(&dir.path().join("data"));
+        let (server, addr) = start.ready().unwrap();
+        Self { dir, start, server, addr }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
+        command.args(arguments).env("SEKALI_URL", format!("http://{}", self.addr)).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs it with this on stdin.
+    fn pipe(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may have ended before it read all.
+        let _ = child.stdin.take().unwrap().write_all(input.as_ref());
+        child.wait_with_output().unwrap()
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn get(&self, path: &str) -> Value {
+        serde_json::from_slice(&Client::new(self.addr).get(path).unwrap().body).unwrap()
+    }
+
+    fn stored(&self) -> u64 {
+        self.get("/stats")["unique_processed"].as_u64().unwrap()
+    }
+}
+
+fn event(topic: &str, id: &str) -> String {
+    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
+    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{{"n":1}}}}"#)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The totals that `--json` prints.
+fn totals(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {} {}", text(&output.stdout), text(&output.stderr)))
+}

@@ -1,0 +1,195 @@
+//! `sekali publish`.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::until;
+use crate::{Service, event, text, totals};
+
+#[test]
+fn every_form_of_input_is_understood() {
+    let service = Service::new();
+    let (a, b) = (event("t", "a"), event("t", "b"));
+    let pretty = a.replace(',', ",\r\n  ");
+    for (name, input, received) in [
+        ("an event", a.clone(), 1),
+        ("an event with a line's end", format!("{a}\n"), 1),
+        ("an event on several lines", format!("\n {pretty}\n"), 1),
+        ("an array", format!("[{a},\n{b}]"), 2),
+        ("an array on several lines", format!("[\n  {pretty},\n  {b}\n]\n"), 2),
+        ("an empty array", "[]".to_owned(), 0),
+        ("an object with a list", format!("{{\"events\": [{a}, {pretty}]}}"), 2),
+        ("an object with a list on several lines", format!("{{\n\"events\":\n [{a},\n {b}]\n}}"), 2),
+        ("an object with an event", format!("{{\"events\": {pretty}}}"), 1),
+        ("lines", format!("{a}\n{b}\n"), 2),
+        ("lines with blanks and Windows' ends", format!("\u{feff}\n {a} \r\n\r\n{b}"), 2),
+        ("nothing", String::new(), 0),
+        ("blanks", "\n \n".to_owned(), 0),
+    ] {
+        for output in [
+            service.pipe(&["publish", "-", "--json"], &input),
+            service.run(&["publish", &service.file("input", &input), "--json"]),
+        ] {
+            assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output.stderr));
+            let totals = totals(&output);
+            assert_eq!((&totals["received"], &totals["rejected"]), (&json!(received), &json!(0)), "{name}");
+        }
+    }
+    assert_eq!(service.stored(), 2);
+}
+
+#[test]
+fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
+    let service = Service::new();
+    let (a, b) = (event("t", "a"), event("t", "b"));
+    let long = "x".repeat(5 << 20);
+    for (name, input, places) in [
+        ("lines", format!("{a}\n\nno json\n{{}}\n{b}\n"), &["line 3: ", "line 4: topic: "][..]),
+        ("the first of some lines", format!("no json\n{a}\n{b}"), &["line 1: "]),
+        ("half a line", format!("{a}\n{b}\n{{\"topic\":"), &["line 3: "]),
+        ("a line without end", format!("{a}\n{b}\n{long}"), &["line 3: "]),
+        ("an array", format!("[{a}, 7, {b}]"), &["event 2: "]),
+        ("half an array", format!("[{a}, {b}, {{"), &["the array is not JSON"]),
+        ("a document", "{\n\"topic\": \"t\"\n}".to_owned(), &["event 1: event_id: "]),
+        ("no JSON", "hello\n".to_owned(), &["neither lines of JSON nor a JSON document"]),
+    ] {
+        let output = service.pipe(&["publish", "-", "--json"], &input);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let told = text(&output.stderr);
+        assert!(places.iter().all(|place| told.contains(place)), "{name}: {told}");
+        assert!(!told.contains("no json"), "what was sent is echoed");
+    }
+    assert_eq!(service.stored(), 2);
+    let output = service.pipe(&["publish", "-"], (event("", "1") + "\n").repeat(2_500));
+    let told = text(&output.stderr);
+    assert_eq!(told.lines().count(), 101, "a flood of refusals is cut: {told}");
+    assert!(told.ends_with("2400 more were refused\n"), "{told}");
+    assert_eq!(text(&output.stdout).lines().last().unwrap().trim(), "2500 refused");
+    let output = service.run(&["publish", "/nowhere/at/all"]);
+    assert_eq!((output.status.code(), text(&output.stderr).contains("/nowhere/at/all")), (Some(1), true));
+    assert_eq!(service.run(&["publish"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_file_of_any_length_takes_little_memory() {
+    let service = Service::new();
+    let mut command = service.command(&["publish", "-", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let filler = "x".repeat(4_000);
+    // 60 MB.
+    for id in 0..15_000 {
+        let line = event("t", &id.to_string()).replace("{\"n\":1}", &format!("\"{filler}\""));
+        std::io::Write::write_all(&mut input, format!("{line}\n").as_bytes()).unwrap();
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 40 << 10, "{peak} KiB");
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(totals(&output)["unique_processed"], 15_000);
+}
+
+#[test]
+fn a_service_that_goes_and_comes_back_gets_every_event_once() {
+    let mut service = Service::new();
+    let lines: String = (0..60_000).map(|id| event(["a", "b"][id % 2], &id.to_string()) + "\n").collect();
+    let file = service.file("events.ndjson", lines);
+    let mut command = service.command(&["publish", &file, "--json"]);
+    // The service comes back at another port, so it is reached through one that stays.
+    let relay = Relay::start(service.addr);
+    command.env("SEKALI_URL", format!("http://{}", relay.addr));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut kills = 0;
+    while kills < 4 {
+        let before = service.stored();
+        let more = until(30, || (before > 59_000 || service.stored() > before + 500).then_some(()));
+        assert!(more.is_some(), "it does not get on");
+        if before > 59_000 {
+            break;
+        }
+        service.server.kill();
+        std::thread::park_timeout(Duration::from_millis(200));
+        (service.server, service.addr) = service.start.ready().unwrap();
+        relay.to(service.addr);
+        kills += 1;
+    }
+    assert!(kills > 0, "it was done before anything happened");
+    let output = child.wait_with_output().unwrap();
+    let totals = totals(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(totals["received"], 60_000);
+    assert!(totals["retries"].as_u64().unwrap() > 0, "{totals}");
+    assert_eq!(service.stored(), 60_000);
+}
+
+#[test]
+fn a_service_that_stays_away_is_told_and_interruption_too() {
+    let mut service = Service::new();
+    let file = service.file("events.ndjson", event("t", "1"));
+    service.server.kill();
+    let output = service.run(&["publish", &file, "--retries", "2"]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("gave up"), "{}", text(&output.stderr));
+    for arguments in [&["stats"][..], &["topics"], &["events", "--retries", "0"]] {
+        assert_eq!(service.run(arguments).status.code(), Some(9), "{arguments:?}");
+    }
+    let (server, addr) = service.start.ready().unwrap();
+    (service.server, service.addr) = (server, addr);
+    let mut command = service.command(&["publish", "-", "--json"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let lines = |range: std::ops::Range<u32>| -> String {
+        range.map(|id| event("t", &id.to_string()) + "\n").collect()
+    };
+    std::io::Write::write_all(&mut input, lines(0..5_000).as_bytes()).unwrap();
+    assert!(until(30, || (service.stored() >= 4_000).then_some(())).is_some());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    std::thread::park_timeout(Duration::from_millis(300));
+    // The next chunk is not sent any more.
+    let _ = std::io::Write::write_all(&mut input, lines(5_000..8_000).as_bytes());
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    let told = totals(&output)["received"].as_u64().unwrap();
+    assert_eq!(told, service.stored(), "it tells how far it got");
+}
+
+/// Carries connections to an address that can change.
+struct Relay {
+    addr: std::net::SocketAddr,
+    to: std::sync::Arc<std::sync::Mutex<std::net::SocketAddr>>,
+}
+
+impl Relay {
+    fn start(to: std::net::SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let to = std::sync::Arc::new(std::sync::Mutex::new(to));
+        let target = std::sync::Arc::clone(&to);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = std::net::TcpStream::connect(*target.lock().unwrap()) else { continue };
+                for (mut from, mut into) in [
+                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut into);
+                        let _ = into.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { addr, to }
+    }
+
+    fn to(&self, addr: std::net::SocketAddr) {
+        *self.to.lock().unwrap() = addr;
+    }
+}

@@ -1,0 +1,101 @@
+//! Moving over from the Python original's database.
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::{Service, text, totals};
+
+const EVENTS: &str =
+    "CREATE TABLE processed_events (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
+    event_id TEXT NOT NULL, timestamp TEXT NOT NULL, source TEXT, payload TEXT, processed_at TEXT);
+    CREATE TABLE dedup (topic TEXT, event_id TEXT, first_seen TEXT, PRIMARY KEY (topic, event_id));";
+
+fn database(service: &Service, schema: &str) -> (String, Connection) {
+    let path = service.path("aggregator.db");
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(schema).unwrap();
+    (path.display().to_string(), connection)
+}
+
+#[test]
+fn all_events_move_over_with_their_ids_and_times() {
+    let service = Service::new();
+    let (path, connection) = database(&service, EVENTS);
+    connection.execute_batch("BEGIN").unwrap();
+    for id in 0..3_000 {
+        let topic = ["orders", "logs"][id % 2];
+        connection
+            .execute(
+                "INSERT INTO processed_events (topic, event_id, timestamp, source, payload) VALUES (?, ?, ?, ?, ?)",
+                (topic, id.to_string(), "2025-10-20T10:00:00+00:00", "svc", format!("{{\"id\":\n {id}}}")),
+            )
+            .unwrap();
+        connection
+            .execute("INSERT INTO dedup (topic, event_id) VALUES (?, ?)", (topic, id.to_string()))
+            .unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    for (stored, dropped) in [(3_000, 0), (0, 3_000)] {
+        let output = service.run(&["publish", "--sqlite", &path, "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("verified: all 3000 events with 3000 ids are stored"));
+        let totals = totals(&output);
+        assert_eq!(
+            (&totals["unique_processed"], &totals["duplicate_dropped"]),
+            (&json!(stored), &json!(dropped))
+        );
+    }
+    let event = service.get("/events/orders/42");
+    assert_eq!((&event["timestamp"], &event["source"]), (&json!("2025-10-20T10:00:00+00:00"), &json!("svc")));
+    assert_eq!(event["payload"], json!({"id": 42}));
+    let untouched: i64 =
+        connection.query_row("SELECT COUNT(*) FROM processed_events", [], |row| row.get(0)).unwrap();
+    assert_eq!(untouched, 3_000);
+}
+
+#[test]
+fn what_cannot_move_is_told_row_by_row() {
+    let service = Service::new();
+    let (path, connection) = database(&service, EVENTS);
+    connection
+        .execute_batch(
+            "INSERT INTO processed_events (topic, event_id, timestamp, source, payload) VALUES
+               ('t', '1', '2025-10-20 10:00:00', NULL, NULL),
+               ('t', '2', 'yesterday', 's', '{}'),
+               ('t', '3', '2025-10-20T10:00:00', 's', '{''python'': True}'),
+               ('', '4', '2025-10-20T10:00:00', 's', '{}'),
+               ('t', 5, '2025-10-20T10:00:00', 's', '[1]');
+             INSERT INTO dedup (topic, event_id) VALUES ('t', '1'), ('t', 'lost');",
+        )
+        .unwrap();
+    let output = service.run(&["publish", "--sqlite", &path, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    for place in ["row 2: timestamp: ", "row 3: payload: ", "row 4: topic: ", "1 ids of dedup", "2 of 5"] {
+        assert!(told.contains(place), "{place} {told}");
+    }
+    assert_eq!((&totals(&output)["unique_processed"], service.stored()), (&json!(2), 2));
+    assert_eq!(service.get("/events/t/1")["payload"], json!({}));
+    assert_eq!(service.get("/events/t/5")["payload"], json!([1]));
+}
+
+#[test]
+fn other_names_are_given_and_wrong_ones_are_told() {
+    let service = Service::new();
+    let schema = "CREATE TABLE \"my events\" (Topic TEXT, uid TEXT, ts TEXT, source TEXT, body TEXT);
+        INSERT INTO \"my events\" VALUES ('t', 'a', '2025-10-20T10:00:00Z', 's', '{}');";
+    let (path, _connection) = database(&service, schema);
+    let names = ["--table", "my events", "--column", "event_id=uid", "--column", "timestamp=ts"];
+    let arguments = [&["publish", "--sqlite", &path][..], &names].concat();
+    let output = service.run(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("payload"), "{}", text(&output.stderr));
+    let output = service.run(&[&arguments[..], &["--column", "payload=body"]].concat());
+    assert_eq!((output.status.code(), service.stored()), (Some(0), 1), "{}", text(&output.stderr));
+    for arguments in [&["publish", "--sqlite", "/nowhere/at/all"][..], &["publish", "--sqlite", &path]] {
+        let output = service.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains("cannot read"), "{}", text(&output.stderr));
+    }
+    assert_eq!(service.run(&["publish", "--sqlite", &path, "--column", "id=uid"]).status.code(), Some(2));
+}
