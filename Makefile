@@ -2,7 +2,7 @@
 # make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
 
 # Test binaries that take seconds; the others play faults for minutes.
-QUICK = api checker cli deploy dialects golden http2 layers mem_disk streams
+QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
 .PHONY: check test tools bench deny audit
 
@@ -17,7 +17,7 @@ test: tools
 # Programs that fault tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace; do \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace promtool:prometheus; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

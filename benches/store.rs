@@ -18,6 +18,7 @@ use sekali::clock::SystemClock;
 use sekali::codec::{EventRecord, decode_varied, encode_varied};
 use sekali::disk::SystemDisk;
 use sekali::event::{Batch, BatchBuilder};
+use sekali::metrics::Metrics;
 use sekali::store::EventStore;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Local, Options, Seams};
@@ -85,6 +86,7 @@ fn open(data_dir: &Path) -> Option<Arc<Local>> {
         disk: Arc::new(SystemDisk),
         clock: Arc::new(SystemClock),
         indexes: Arc::new(SledIndexes::default()),
+        metrics: Metrics::default(),
     };
     Local::open(&options, seams).ok().map(Arc::new)
 }

@@ -25,6 +25,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sekali::clock::SystemClock;
 use sekali::config::{self, Config, Layer};
 use sekali::disk::SystemDisk;
+use sekali::metrics::Metrics;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Options, Seams};
 
@@ -149,8 +150,9 @@ fn store_options(config: &Config) -> Options {
 }
 
 /// The machine's disk and clock, and sled.
-fn store_seams() -> Seams {
+fn store_seams(metrics: Metrics) -> Seams {
     Seams {
+        metrics,
         disk: Arc::new(SystemDisk),
         clock: Arc::new(SystemClock),
         indexes: Arc::new(SledIndexes::default()),

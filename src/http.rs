@@ -8,19 +8,21 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HOST, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ALLOW, HOST, HeaderValue, VARY};
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::{Semaphore, watch};
 
+use self::accept::quality;
 use self::answer::{compressed, json, takes_gzip, with_type, without_body};
+use self::identity::{Identity, Ids};
 use self::listing::End;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::limits;
-use crate::metrics::{Metrics, Route};
+use crate::metrics::{Metrics, Route, open_metrics};
 use crate::store::{EventStore, Health};
 
 mod accept;
@@ -32,6 +34,7 @@ mod content;
 mod decode;
 mod decompress;
 mod faults;
+mod identity;
 mod lines;
 mod listing;
 mod options;
@@ -80,6 +83,7 @@ pub struct Service<S> {
     metrics: Metrics,
     /// What tails wait for.
     end: watch::Sender<End>,
+    ids: Ids,
 }
 
 impl<S: EventStore> Service<S> {
@@ -88,7 +92,7 @@ impl<S: EventStore> Service<S> {
         let started = clock.monotonic();
         let inflight = Arc::new(Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS)));
         let end = watch::Sender::new(Some(String::new()));
-        Self { store, limits, clock, started, inflight, metrics, end }
+        Self { store, limits, clock, started, inflight, metrics, end, ids: Ids::default() }
     }
 
     /// Answers one request.
@@ -97,15 +101,22 @@ impl<S: EventStore> Service<S> {
     /// Never: every fault is an answer.
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let begin = self.clock.monotonic();
+        let identity = self.ids.identify(request.headers());
         let wants_problem = problem::is_wanted(request.headers());
         let is_head = request.method() == Method::HEAD;
         let is_read = is_head || request.method() == Method::GET;
         let is_gzip = is_read && takes_gzip(request.headers());
         let (route, answered) = match check_host(&request) {
-            Ok(()) => self.route(request).await,
+            Ok(()) => self.route(request, &identity).await,
             Err(problem) => (Route::None, Err(problem)),
         };
-        let mut answer = answered.unwrap_or_else(|problem| problem.into_answer(wants_problem));
+        let mut answer = answered.unwrap_or_else(|problem| {
+            if let Some(cause) = problem.cause() {
+                let (id, trace) = (identity.id(), identity.trace());
+                tracing::error!(request_id = id, trace_id = trace, error = %cause, "the store could not answer");
+            }
+            problem.into_answer(wants_problem, identity.id())
+        });
         if is_read {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
             if is_gzip {
@@ -117,13 +128,16 @@ impl<S: EventStore> Service<S> {
         }
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);
-        if answer.status().is_server_error() {
-            tracing::warn!(route = route.name(), status = answer.status().as_u16(), "a request failed");
-        }
+        log(&identity, route, answer.status(), took);
+        identity.name(answer.headers_mut());
         Ok(answer)
     }
 
-    async fn route(&self, request: Request<Incoming>) -> (Route, Result<Answer, Problem>) {
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        identity: &Identity,
+    ) -> (Route, Result<Answer, Problem>) {
         let path = request.uri().path().to_owned();
         let route = match path.as_str() {
             "/publish" => Route::Publish,
@@ -143,19 +157,33 @@ impl<S: EventStore> Service<S> {
         }
         let answered = match route {
             Route::Publish => self.publish(request).await,
-            Route::Events => self.events(&request).await,
+            Route::Events => self.events(&request, identity).await,
             Route::Event => self.event(&path).await,
             Route::Stats => self.stats().await,
             Route::Topics => self.topics(request.uri().query().unwrap_or("")).await,
             Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
             Route::Readyz => self.ready(),
-            Route::Metrics => Ok(text(self.metrics.render())),
+            Route::Metrics => Ok(self.figures(&request)),
             Route::None => Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "there is nothing here; see /publish, /events, /stats, /topics, /healthz, /readyz and /metrics",
             )),
         };
         (route, answered)
+    }
+
+    fn figures(&self, request: &Request<Incoming>) -> Answer {
+        self.store.observe();
+        let uptime = self.clock.monotonic().saturating_duration_since(self.started);
+        let held = self.limits.inflight_bytes_max.saturating_sub(self.inflight.available_permits());
+        let text = self.metrics.render(uptime, held);
+        let open = "application/openmetrics-text";
+        let is_open = quality(request.headers(), &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
+        let (kind, text) = match is_open {
+            Some(1..) => ("application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics(&text)),
+            _ => ("text/plain; version=0.0.4; charset=utf-8", text),
+        };
+        with_type(StatusCode::OK, HeaderValue::from_static(kind), text.into_bytes())
     }
 
     fn ready(&self) -> Result<Answer, Problem> {
@@ -190,9 +218,15 @@ fn check_method(route: Route, method: &Method) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allow)))
 }
 
-fn text(body: String) -> Answer {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    with_type(StatusCode::OK, kind, body.into_bytes())
+/// A line about a request: at level `warn` if the service failed, else at `debug`.
+fn log(identity: &Identity, route: Route, status: StatusCode, took: Duration) {
+    let (id, trace, route) = (identity.id(), identity.trace(), route.name());
+    let (status, seconds) = (status.as_u16(), took.as_secs_f64());
+    if status >= 500 {
+        tracing::warn!(request_id = id, trace_id = trace, route, status, seconds, "a request failed");
+    } else {
+        tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
+    }
 }
 
 /// The value of a header that may stand once.

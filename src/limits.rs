@@ -43,6 +43,9 @@ pub const FAULTS_LISTED_MAX: usize = 100;
 /// Most topics in one store.
 pub const TOPICS_MAX: usize = 200_000;
 
+/// Topics with figures of their own in `/metrics`.
+pub const TOPICS_MEASURED_MAX: usize = 100;
+
 /// Events on a page of `GET /events` when `limit` is absent.
 pub const PAGE_EVENTS_DEFAULT: usize = 100;
 /// Most events on a page.

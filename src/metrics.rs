@@ -1,6 +1,7 @@
 //! Figures for Prometheus. Handles are made once: counting costs an atomic add.
 //!
-//! The recorder is this value's own, not the process's, so that tests can have many.
+//! The recorder is this value's own, not the process's, so that tests can have many. [`FIGURES`] lists all but those of
+//! the process, which come from the library that reads them; `docs/metrics.md` says what each is for.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,20 +11,94 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_process::Collector;
 
-/// Requests answered, by route and status.
-pub const REQUESTS: &str = "sekali_http_requests_total";
-/// Seconds from the head of a request to its answer, by route.
-pub const DURATION: &str = "sekali_http_request_duration_seconds";
-/// Events answered, by outcome.
-pub const EVENTS: &str = "sekali_events_total";
-/// Connections open.
-pub const CONNECTIONS: &str = "sekali_http_connections";
-/// Seconds since the service began.
-pub const UPTIME: &str = "sekali_uptime_seconds";
+/// What a figure is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows, while the process lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bound.
+    Histogram(&'static [f64]),
+}
 
-/// Bounds of the duration's buckets.
-const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+/// A figure: its name, what it is, its help.
+pub type Figure = (&'static str, Kind, &'static str);
+
+/// Bounds of a request's duration, in seconds.
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Bounds of a commit's duration, in seconds.
+const COMMIT_SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// Bounds of the events of a commit.
+const COMMIT_COUNTS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0, 5_000.0];
+
+const REQUESTS: &str = "sekali_http_requests_total";
+const REQUEST_DURATION: &str = "sekali_http_request_duration_seconds";
+const CONNECTIONS: &str = "sekali_http_connections";
+const BODY_BYTES: &str = "sekali_http_body_bytes";
+const EVENTS: &str = "sekali_events_total";
+const COMMIT_DURATION: &str = "sekali_commit_duration_seconds";
+const COMMIT_EVENTS: &str = "sekali_commit_events";
+const COMMIT_BYTES: &str = "sekali_commit_bytes_total";
+const REBUILDS: &str = "sekali_index_rebuilds_total";
+const BUILD: &str = "sekali_build_info";
+const UPTIME: &str = "sekali_uptime_seconds";
+/// By topic and outcome, over the life of the store.
+pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
+/// Topics that hold events.
+pub const TOPICS: &str = "sekali_topics";
+/// Events in the store.
+pub const STORED: &str = "sekali_stored_events";
+/// Requests that wait for a worker, by worker.
+pub const QUEUE: &str = "sekali_queue_requests";
+/// Claims that only RAM and the journal have.
+pub const LAG: &str = "sekali_checkpoint_lag_events";
+/// Generations, by state.
+pub const GENERATIONS: &str = "sekali_generations";
+/// Indexes that are being made anew.
+pub const REBUILDING: &str = "sekali_index_rebuilding";
+/// Bytes of all journals.
+pub const JOURNAL_BYTES: &str = "sekali_journal_bytes";
+/// Free bytes of the disk.
+pub const DISK_FREE: &str = "sekali_disk_free_bytes";
+/// Free bytes below which nothing is taken any more.
+pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
+/// Whether the store takes events.
+pub const READY: &str = "sekali_ready";
+
+/// All figures of the service.
+pub const FIGURES: [Figure; 22] = [
+    (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
+    (
+        REQUEST_DURATION,
+        Kind::Histogram(REQUEST_SECONDS),
+        "Seconds from the head of a request to that of its answer, by route.",
+    ),
+    (CONNECTIONS, Kind::Gauge, "Connections open."),
+    (BODY_BYTES, Kind::Gauge, "Bytes of request bodies held."),
+    (EVENTS, Kind::Counter, "Events answered, by what became of them."),
+    (TOPIC_EVENTS, Kind::Counter, "Events over the life of the store, by topic and by what became of them."),
+    (TOPICS, Kind::Gauge, "Topics that hold events."),
+    (STORED, Kind::Gauge, "Events in the store."),
+    (COMMIT_DURATION, Kind::Histogram(COMMIT_SECONDS), "Seconds that a commit takes to be on disk."),
+    (COMMIT_EVENTS, Kind::Histogram(COMMIT_COUNTS), "Events that a commit stores."),
+    (COMMIT_BYTES, Kind::Counter, "Bytes that commits have written to journals."),
+    (QUEUE, Kind::Gauge, "Requests that wait for a worker."),
+    (LAG, Kind::Gauge, "Stored events that the index does not have yet."),
+    (GENERATIONS, Kind::Gauge, "Generations, by state."),
+    (REBUILDS, Kind::Counter, "Indexes made anew from a journal."),
+    (REBUILDING, Kind::Gauge, "Indexes that are being made anew, or wait for it."),
+    (JOURNAL_BYTES, Kind::Gauge, "Bytes of events in all journals."),
+    (DISK_FREE, Kind::Gauge, "Bytes that are free on the disk of the store."),
+    (DISK_RESERVE, Kind::Gauge, "Free bytes below which no events are taken."),
+    (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
+    (BUILD, Kind::Gauge, "1, with the version of the program."),
+    (UPTIME, Kind::Gauge, "Seconds since the service began."),
+];
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +144,8 @@ impl Route {
     }
 }
 
-const STATUSES: [u16; 15] = [200, 400, 404, 405, 408, 410, 413, 415, 422, 431, 500, 503, 507, 501, 0];
+const STATUSES: [u16; 21] =
+    [200, 207, 400, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 502, 503, 504, 507, 0];
 
 /// The service's figures.
 #[derive(Clone)]
@@ -78,6 +154,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    process: Collector,
     requests: [[OnceLock<Counter>; STATUSES.len()]; ROUTES.len()],
     durations: [Histogram; ROUTES.len()],
     stored: Counter,
@@ -85,7 +162,12 @@ struct Inner {
     conflicts: Counter,
     rejected: Counter,
     connections: Gauge,
+    body_bytes: Gauge,
     uptime: Gauge,
+    commit_duration: Histogram,
+    commit_events: Histogram,
+    commit_bytes: Counter,
+    rebuilds: Counter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -98,49 +180,66 @@ static METADATA: Metadata<'static> = Metadata::new("sekali", Level::INFO, None);
 
 impl Default for Metrics {
     fn default() -> Self {
-        let builder = PrometheusBuilder::new();
-        // The bounds are not empty, which is all that can be wrong with them.
-        let builder = builder
-            .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &BUCKETS)
-            .unwrap_or_else(|_| PrometheusBuilder::new());
-        let recorder = builder.build_recorder();
-        let counter = |name: &'static str, unit, help: &'static str| {
-            recorder.describe_counter(KeyName::from_const_str(name), unit, SharedString::const_str(help));
-        };
-        counter(REQUESTS, None, "Requests answered, by route and status.");
-        counter(EVENTS, None, "Events answered, by what became of them.");
-        recorder.describe_histogram(
-            KeyName::from_const_str(DURATION),
-            Some(Unit::Seconds),
-            SharedString::const_str("Seconds from the head of a request to its answer, by route."),
-        );
-        for (name, unit, help) in [
-            (CONNECTIONS, None, "Connections open."),
-            (UPTIME, Some(Unit::Seconds), "Seconds since the service began."),
-        ] {
-            recorder.describe_gauge(KeyName::from_const_str(name), unit, SharedString::const_str(help));
-        }
+        let recorder = recorder();
         let outcome = |value: &'static str| {
             let labels = vec![Label::from_static_parts("outcome", value)];
             recorder.register_counter(&Key::from_parts(EVENTS, labels), &METADATA)
         };
+        let version = vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))];
+        recorder.register_gauge(&Key::from_parts(BUILD, version), &METADATA).set(1.0);
+        let process = Collector::default();
+        metrics::with_local_recorder(&recorder, || process.describe());
         let inner = Inner {
             handle: recorder.handle(),
+            process,
             requests: Default::default(),
             durations: ROUTES.map(|route| {
                 let labels = vec![Label::from_static_parts("route", route.name())];
-                recorder.register_histogram(&Key::from_parts(DURATION, labels), &METADATA)
+                recorder.register_histogram(&Key::from_parts(REQUEST_DURATION, labels), &METADATA)
             }),
             stored: outcome("stored"),
             duplicates: outcome("duplicate"),
             conflicts: outcome("conflict"),
             rejected: outcome("rejected"),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
+            body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
             uptime: recorder.register_gauge(&Key::from_static_name(UPTIME), &METADATA),
+            commit_duration: recorder.register_histogram(&Key::from_static_name(COMMIT_DURATION), &METADATA),
+            commit_events: recorder.register_histogram(&Key::from_static_name(COMMIT_EVENTS), &METADATA),
+            commit_bytes: recorder.register_counter(&Key::from_static_name(COMMIT_BYTES), &METADATA),
+            rebuilds: recorder.register_counter(&Key::from_static_name(REBUILDS), &METADATA),
             recorder,
         };
         Self(Arc::new(inner))
     }
+}
+
+/// A recorder that knows all figures.
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for (name, kind, _) in FIGURES {
+        if let Kind::Histogram(bounds) = kind {
+            // The bounds are not empty, which is all that can be wrong with them.
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+        }
+    }
+    let recorder = builder.build_recorder();
+    for (name, kind, help) in FIGURES {
+        let (key, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
+        let unit = match name.trim_end_matches("_total") {
+            name if name.ends_with("_seconds") => Some(Unit::Seconds),
+            name if name.ends_with("_bytes") => Some(Unit::Bytes),
+            _ => None,
+        };
+        match kind {
+            Kind::Counter => recorder.describe_counter(key, unit, help),
+            Kind::Gauge => recorder.describe_gauge(key, unit, help),
+            Kind::Histogram(_) => recorder.describe_histogram(key, unit, help),
+        }
+    }
+    recorder
 }
 
 impl Metrics {
@@ -173,14 +272,65 @@ impl Metrics {
         self.0.connections.set(open as f64);
     }
 
+    /// A commit is on disk.
+    pub fn committed(&self, took: Duration, events: u64, bytes: u64) {
+        self.0.commit_duration.record(took.as_secs_f64());
+        self.0.commit_events.record(events as f64);
+        self.0.commit_bytes.increment(bytes);
+    }
+
+    /// An index was made anew.
+    pub fn rebuilt(&self) {
+        self.0.rebuilds.increment(1);
+    }
+
+    /// Sets a figure that is known when it is asked for.
+    pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
+        self.0.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    }
+
+    /// Sets a total that is known when it is asked for.
+    pub fn set_total(&self, name: &'static str, labels: &[(&'static str, &str)], total: u64) {
+        self.0.recorder.register_counter(&key(name, labels), &METADATA).absolute(total);
+    }
+
     /// Bounds what the histograms hold; to be called every few seconds.
-    pub fn upkeep(&self, uptime: Duration) {
-        self.0.uptime.set(uptime.as_secs_f64());
+    pub fn upkeep(&self) {
         self.0.handle.run_upkeep();
     }
 
-    /// All figures in Prometheus' text format.
-    pub fn render(&self) -> String {
+    /// All figures in Prometheus' text format. Those of requests under way are given.
+    pub fn render(&self, uptime: Duration, body_bytes: usize) -> String {
+        self.0.uptime.set(uptime.as_secs_f64());
+        self.0.body_bytes.set(body_bytes as f64);
+        metrics::with_local_recorder(&self.0.recorder, || self.0.process.collect());
         self.0.handle.render()
     }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    Key::from_parts(name, labels)
+}
+
+/// Prometheus' text as OpenMetrics, which differs in what a counter is called above its samples, and in its end.
+pub fn open_metrics(text: &str) -> String {
+    let mut open = String::with_capacity(text.len() + 16);
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix("_total counter"))
+        .collect();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let described = ["# TYPE ", "# HELP "].into_iter().find_map(|start| {
+            let (name, rest) = line.strip_prefix(start)?.split_once(' ')?;
+            Some((start, name.strip_suffix("_total").filter(|name| counters.contains(name))?, rest))
+        });
+        match described {
+            Some((start, name, rest)) => open.extend([start, name, " ", rest]),
+            None => open.push_str(line),
+        }
+        open.push('\n');
+    }
+    open.push_str("# EOF\n");
+    open
 }

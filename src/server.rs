@@ -33,11 +33,11 @@ pub async fn run<S: EventStore>(
     store: Arc<S>,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let metrics = Metrics::default();
-    let service = Arc::new(Service::new(store, limits, Arc::clone(&clock), metrics.clone()));
+    let service = Arc::new(Service::new(store, limits, clock, metrics.clone()));
     let tails = tokio::spawn({
         let service = Arc::clone(&service);
         async move { service.lead_tails().await }
@@ -47,7 +47,6 @@ pub async fn run<S: EventStore>(
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut upkeep = tokio::time::interval(UPKEEP);
-    let started = clock.monotonic();
     loop {
         let accepted = async {
             // Waits in the kernel's queue while all places are taken.
@@ -56,7 +55,7 @@ pub async fn run<S: EventStore>(
         };
         tokio::select! {
             () = &mut shutdown => break,
-            _ = upkeep.tick() => metrics.upkeep(clock.monotonic().saturating_duration_since(started)),
+            _ = upkeep.tick() => metrics.upkeep(),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = accepted => match accepted {
                 Ok((stream, place)) => {

@@ -193,7 +193,7 @@ pub trait EventStore: Send + Sync + 'static {
     fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send;
 
     /// The cursor behind the newest durable event, of `topic` or of all. Cheap: those who wait for events compare it with
-    /// the place that they have reached.
+    /// the place that they have reached. That of all moves after that of a topic, so who sees it move sees the other too.
     ///
     /// # Errors
     /// `Unsure`.
@@ -213,4 +213,7 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Whether it takes events.
     fn health(&self) -> Health;
+
+    /// Brings the figures up to date that are read when somebody asks for all figures. Cheap; reads no events.
+    fn observe(&self);
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sekali::config::{Config, Layer};
+use sekali::metrics::Metrics;
 use sekali::store::local::verify;
 use serde::Serialize;
 
@@ -75,15 +76,18 @@ fn progress() -> ProgressBar {
 
 /// Proves that the store in `config.data_dir` agrees with itself.
 fn verify_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
-    let report =
-        verify::verify(&store_options(config), &store_seams(), &|done, total| show(progress, done, total))?;
+    let report = verify::verify(&store_options(config), &store_seams(Metrics::default()), &|done, total| {
+        show(progress, done, total);
+    })?;
     Ok(report.into())
 }
 
 /// Makes the indexes of the store in `config.data_dir` anew.
 fn rebuild_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
     let report =
-        verify::rebuild(&store_options(config), &store_seams(), &|done, total| show(progress, done, total))?;
+        verify::rebuild(&store_options(config), &store_seams(Metrics::default()), &|done, total| {
+            show(progress, done, total);
+        })?;
     Ok(report.into())
 }
 

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::clock::SystemClock;
 use sekali::config::{Config, Layer};
 use sekali::http::Limits;
+use sekali::metrics::Metrics;
 use sekali::server;
 use sekali::store::local::Local;
 use tokio::net::TcpListener;
@@ -62,9 +63,10 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
     allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
+    let metrics = Metrics::default();
     let opening = tokio::task::spawn_blocking({
-        let config = config.clone();
-        move || Local::open(&store_options(&config), store_seams()).map_err(Failure::from)
+        let (config, metrics) = (config.clone(), metrics.clone());
+        move || Local::open(&store_options(&config), store_seams(metrics)).map_err(Failure::from)
     });
     let store = tokio::select! {
         opened = opening => match opened {
@@ -74,7 +76,7 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
         _ = &mut stop => return Ok(Exit::Success),
     };
     announce(&listener, &config)?;
-    let exit = serve_store(store, &config, listener, async { _ = stop.await }).await?;
+    let exit = serve_store(store, &config, metrics, listener, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
 }
@@ -83,6 +85,7 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
 async fn serve_store(
     store: Local,
     config: &Config,
+    metrics: Metrics,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
@@ -93,7 +96,7 @@ async fn serve_store(
         inflight_bytes_max: config.inflight_bytes_max,
         connections_max: config.connections_max,
     };
-    let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), listener, shutdown);
+    let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
     tokio::select! {
         served = serving => served.map_err(|e| Failure::new(Exit::Listen, format!("serving failed: {e}")))?,
         // What is under way is answered before the process ends.

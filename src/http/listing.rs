@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::Service;
 use super::answer::{Answer, Pieces, gzip, streamed};
+use super::identity::Identity;
 use super::problem::Problem;
 use super::read::push_event;
 use crate::clock::Clock;
@@ -61,7 +62,13 @@ impl<S: EventStore> Service<S> {
     }
 
     /// All lines of a range that is fixed now, at most `limit`.
-    pub(super) async fn lines(&self, query: Query, limit: usize, is_gzip: bool) -> Result<Answer, Problem> {
+    pub(super) async fn lines(
+        &self,
+        query: Query,
+        limit: usize,
+        is_gzip: bool,
+        identity: &Identity,
+    ) -> Result<Answer, Problem> {
         let stop = match query.order {
             Order::Ascending => Some(self.store.end(query.topic.as_deref()).await?),
             Order::Descending => None,
@@ -70,7 +77,7 @@ impl<S: EventStore> Service<S> {
         let mut pages = Pages::new(&self.store, query);
         pages.query.limit = STREAM_PAGE_EVENTS.min(limit);
         pages.look().await?;
-        let pieces = pieces(Export { pages, left: limit });
+        let pieces = pieces(Export { pages, left: limit }, identity);
         let kind = HeaderValue::from_static("application/x-ndjson");
         if !is_gzip {
             return Ok(streamed(kind, pieces));
@@ -81,7 +88,7 @@ impl<S: EventStore> Service<S> {
     }
 
     /// The range, and what is stored from now on.
-    pub(super) async fn tail(&self, query: Query) -> Result<Answer, Problem> {
+    pub(super) async fn tail(&self, query: Query, identity: &Identity) -> Result<Answer, Problem> {
         let query =
             Query { bytes_max: Some(STREAM_PAGE_BYTES), limit: STREAM_PAGE_EVENTS, cursors: true, ..query };
         let end = self.end.subscribe();
@@ -89,7 +96,7 @@ impl<S: EventStore> Service<S> {
         pages.look().await?;
         let clock = Arc::clone(&self.clock);
         let tail = Tail { pages, end, beaten: clock.monotonic(), clock, told: None, has_begun: false };
-        let mut answer = streamed(HeaderValue::from_static("text/event-stream"), pieces(tail));
+        let mut answer = streamed(HeaderValue::from_static("text/event-stream"), pieces(tail, identity));
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
         Ok(answer)
@@ -103,11 +110,13 @@ trait Maker: Send + 'static {
 }
 
 /// All pieces. If one fails, the answer ends without its proper end, so that its reader knows.
-fn pieces(maker: impl Maker) -> Pieces {
-    Box::pin(stream::try_unfold(maker, async |mut maker| match maker.piece().await {
-        Ok(piece) => Ok(piece.map(|piece| (piece, maker))),
+fn pieces(maker: impl Maker, identity: &Identity) -> Pieces {
+    let named = (maker, identity.clone());
+    Box::pin(stream::try_unfold(named, async |(mut maker, identity)| match maker.piece().await {
+        Ok(piece) => Ok(piece.map(|piece| (piece, (maker, identity)))),
         Err(e) => {
-            tracing::warn!(error = %e, "a stream of events is cut short");
+            let (id, trace) = (identity.id(), identity.trace());
+            tracing::warn!(request_id = id, trace_id = trace, error = %e, "a stream of events is cut short");
             Err(e)
         }
     }))

@@ -27,17 +27,26 @@ pub(super) struct Fault {
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    message: String,
+    message: Box<str>,
     faults: Vec<Fault>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// One more member of the body: its name, and its value in JSON.
-    member: Option<(&'static str, Vec<u8>)>,
+    member: Option<(&'static str, Box<[u8]>)>,
+    /// What is for the operator only.
+    cause: Option<Box<str>>,
 }
 
 impl Problem {
     /// A refusal that says `message`: what is wrong and what to do.
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), faults: Vec::new(), headers: Vec::new(), member: None }
+    pub(super) fn new(status: StatusCode, message: impl Into<Box<str>>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            faults: Vec::new(),
+            headers: Vec::new(),
+            member: None,
+            cause: None,
+        }
     }
 
     /// A 422 that lists faults; more than can be listed are cut.
@@ -48,13 +57,18 @@ impl Problem {
     }
 
     /// The same faults and headers under another status and sentence.
-    pub(super) fn saying(self, status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn saying(self, status: StatusCode, message: impl Into<Box<str>>) -> Self {
         Self { status, message: message.into(), ..self }
     }
 
     /// Adds a member to the body; `value` is JSON.
     pub(super) fn with_member(self, name: &'static str, value: Vec<u8>) -> Self {
-        Self { member: Some((name, value)), ..self }
+        Self { member: Some((name, value.into())), ..self }
+    }
+
+    /// What the operator should know beyond what the sender is told.
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -75,12 +89,18 @@ impl Problem {
         self.with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// Says that the same request may succeed once somebody has made room.
+    fn retry_much_later(self) -> Self {
+        self.with(RETRY_AFTER, HeaderValue::from_static("30"))
+    }
+
     /// Ends the connection: what follows on it can't be told apart from the rest of this request.
     pub(super) fn close(self) -> Self {
         self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    pub(super) fn into_answer(self, as_problem: bool) -> Answer {
+    /// `request_id` names the request, for who reads no headers.
+    pub(super) fn into_answer(self, as_problem: bool, request_id: &str) -> Answer {
         let mut body = Vec::new();
         if as_problem {
             body.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
@@ -91,6 +111,8 @@ impl Problem {
                 body.extend_from_slice(b",\"errors\":");
                 push_faults(&mut body, &self.faults);
             }
+            body.extend_from_slice(b",\"request_id\":");
+            push_string(&mut body, request_id);
         } else {
             body.extend_from_slice(b"{\"detail\":");
             if self.faults.is_empty() {
@@ -163,10 +185,14 @@ impl From<Error> for Problem {
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             // The sentence names files of this machine: it is for the operator.
-            tracing::error!(error = %error, "the store could not answer");
-            return Self::new(status, "the store could not answer; its log says why");
+            let problem = Self::new(status, "the store could not answer; its log says why");
+            return Self { cause: Some(error.to_string().into()), ..problem };
         }
         let problem = Self::new(status, error.to_string());
-        if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_later() } else { problem }
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => problem.retry_later(),
+            StatusCode::INSUFFICIENT_STORAGE => problem.retry_much_later(),
+            _ => problem,
+        }
     }
 }

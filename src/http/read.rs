@@ -8,6 +8,7 @@ use hyper::{Request, StatusCode};
 
 use super::accept::{Form, form};
 use super::answer::{Answer, json, takes_gzip};
+use super::identity::Identity;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
 use super::{Service, header, push_string};
@@ -18,7 +19,11 @@ use crate::store::{EventStore, Order, Query, StoredEvent};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(&self, request: &Request<Incoming>) -> Result<Answer, Problem> {
+    pub(super) async fn events(
+        &self,
+        request: &Request<Incoming>,
+        identity: &Identity,
+    ) -> Result<Answer, Problem> {
         let form = form(request.headers())?;
         let parameters = Parameters::parse(request.uri().query().unwrap_or(""));
         let order = match parameters.get("order") {
@@ -42,7 +47,7 @@ impl<S: EventStore> Service<S> {
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.lines(query, limit, takes_gzip(request.headers())).await
+                self.lines(query, limit, takes_gzip(request.headers()), identity).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -53,7 +58,7 @@ impl<S: EventStore> Service<S> {
                 }
                 let last = header(request.headers(), &LAST_EVENT_ID).filter(|id| !id.is_empty());
                 let cursor = last.map(str::to_owned).or(query.cursor);
-                self.tail(Query { cursor, ..query }).await
+                self.tail(Query { cursor, ..query }, identity).await
             }
         }
     }

@@ -38,12 +38,14 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::limits::ADMISSION_SECONDS;
+use crate::metrics::Metrics;
 use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicStats};
 
 mod checkpoint;
 mod claims;
 mod commit;
 mod core;
+mod figures;
 pub mod filter;
 mod frame;
 mod generation;
@@ -101,6 +103,8 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// The live index.
     pub indexes: Arc<dyn Indexes>,
+    /// Where commits and rebuilds are counted.
+    pub metrics: Metrics,
 }
 
 /// An open store. Dropping it stops it as a crash would; [`Local::close`] stops it cleanly.
@@ -135,7 +139,7 @@ impl Local {
     /// # Errors
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
-        let Seams { disk, clock, indexes } = seams;
+        let Seams { disk, clock, indexes, metrics } = seams;
         let lock = take_lock(options, &*disk)?;
         let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
         let recovered = recover(options, &disk, &files)?;
@@ -181,10 +185,13 @@ impl Local {
             pace: Pace::default(),
             generations: RwLock::new(Arc::new(generations.clone())),
             durable: AtomicU64::new(chain.durable_through),
+            shown: AtomicU64::new(live.first_event + live.events()),
             lag: Lag::default(),
             failure: Failure::default(),
             journal_watch: Watch::new("a write to the journal", origin),
             index_watch: Watch::new("a write to the index", origin),
+            trouble: Mutex::default(),
+            metrics,
         });
         core.lag.add(claims);
         for sealed in generations.iter().filter(|generation| generation.is_sealed()) {
@@ -456,11 +463,17 @@ impl EventStore for Local {
     }
 
     fn health(&self) -> Health {
-        match (self.core.failure.get(), self.core.space.full()) {
-            (Some(why), _) => Health::NotReady(format!("the store failed: {why}; restart it to recover")),
-            (None, Some(why)) => Health::NotReady(why),
-            (None, None) => Health::Ready,
+        if let Some(why) = self.core.failure.get() {
+            return Health::NotReady(format!("the store failed: {why}; restart it to recover"));
         }
+        match self.core.space.full().or_else(|| self.core.trouble()) {
+            Some(why) => Health::NotReady(why),
+            None => Health::Ready,
+        }
+    }
+
+    fn observe(&self) {
+        figures::observe(&self.core, self.health() == Health::Ready);
     }
 }
 

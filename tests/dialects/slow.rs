@@ -51,6 +51,8 @@ impl EventStore for Sink {
     fn health(&self) -> Health {
         Health::Ready
     }
+
+    fn observe(&self) {}
 }
 
 fn service(limits: Limits) -> Arc<Service<Sink>> {
@@ -139,7 +141,14 @@ async fn a_connection_without_a_whole_head_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (limits, clock) = (Limits::default(), Arc::new(SystemClock));
-    tokio::spawn(sekali::server::run(Arc::new(Sink), limits, clock, listener, std::future::pending()));
+    tokio::spawn(sekali::server::run(
+        Arc::new(Sink),
+        limits,
+        clock,
+        Metrics::default(),
+        listener,
+        std::future::pending(),
+    ));
     for head in ["", "POST /publish HTTP/1.1\r\nHost: x\r\n"] {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();

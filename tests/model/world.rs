@@ -96,6 +96,7 @@ impl World {
             disk: Arc::new(self.flawed.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             indexes: Arc::new(indexes),
+            metrics: sekali::metrics::Metrics::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sekali::clock::SystemClock;
 use sekali::disk::SystemDisk;
 use sekali::http::Limits;
+use sekali::metrics::Metrics;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Local, Options, Seams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,12 +147,20 @@ async fn a_silent_tail_shows_that_it_is_there() {
         disk: Arc::new(SystemDisk),
         clock: Arc::new(SystemClock),
         indexes: Arc::new(SledIndexes::default()),
+        metrics: Metrics::default(),
     };
     let store = Arc::new(Local::open(&options, seams).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let clock = Arc::new(SystemClock);
-    tokio::spawn(sekali::server::run(store, Limits::default(), clock, listener, std::future::pending()));
+    tokio::spawn(sekali::server::run(
+        store,
+        Limits::default(),
+        clock,
+        Metrics::default(),
+        listener,
+        std::future::pending(),
+    ));
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!("GET /events HTTP/1.1\r\nHost: x\r\nAccept: {TAIL}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();

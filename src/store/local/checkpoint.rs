@@ -171,12 +171,16 @@ impl Checkpoint {
             self.checkpoint()
         };
         self.retry_at = None;
-        let Err(e) = done else { return };
+        let Err(e) = done else { return self.core.set_trouble(None) };
         match e.kind() {
             // What the journal itself says is damaged can't be made anew from it.
             ErrorKind::Corrupt if is_of_journal => self.core.failure.set(&e),
             _ => {
                 tracing::warn!(error = %e, "the checkpoint failed and will be tried again");
+                // Otherwise RAM has what the index lacks.
+                let trouble =
+                    is_of_journal.then(|| format!("an index can't be made anew, and is needed: {e}"));
+                self.core.set_trouble(trouble);
                 self.retry_at = Some(self.core.clock.monotonic() + BACK_OFF);
             }
         }
@@ -247,6 +251,7 @@ impl Checkpoint {
         live.generation.clear_doubt();
         self.index = Some(LiveIndex { index, covered });
         self.is_broken = false;
+        self.core.metrics.rebuilt();
         tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
         release(&self.core, live);
         self.flush()
@@ -318,6 +323,7 @@ fn renew_maps(core: &Core, generation: &Generation) -> Result<()> {
     let (maps, _) = build_maps(core, generation)?;
     generation.set_sealed(maps);
     generation.clear_doubt();
+    core.metrics.rebuilt();
     tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind};
 use crate::limits::ADMISSION_SECONDS;
+use crate::metrics::Metrics;
 
 /// An fdatasync or a sled call that takes longer has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -47,10 +48,15 @@ pub(crate) struct Core {
     pub(crate) generations: RwLock<Arc<Vec<Arc<Generation>>>>,
     /// Number of the last durable frame.
     pub(crate) durable: AtomicU64,
+    /// Events that are durable and in their topics' counts.
+    pub(crate) shown: AtomicU64,
     pub(crate) lag: Lag,
     pub(crate) failure: Failure,
     pub(crate) journal_watch: Watch,
     pub(crate) index_watch: Watch,
+    /// Why an index that is needed can't be made anew for now.
+    pub(crate) trouble: Mutex<Option<String>>,
+    pub(crate) metrics: Metrics,
 }
 
 impl Core {
@@ -72,6 +78,14 @@ impl Core {
         let mut next = Vec::clone(&generations);
         next.push(generation);
         *generations = Arc::new(next);
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Most claims that may wait for the checkpoint: two generations.
@@ -96,6 +110,10 @@ impl Lag {
         let mut lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         *lag = lag.saturating_sub(claims);
         self.fell.notify_all();
+    }
+
+    pub(crate) fn claims(&self) -> u64 {
+        *self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no more than `max` claims wait; false if that takes longer than a request may wait.

@@ -284,6 +284,7 @@ impl Writer {
             // After the blocks: a reader that sees the offset finds the event.
             topic.add_events(u64::from(place.count), received_at);
         }
+        self.core.shown.store(self.generation.first_event + self.generation.events(), Ordering::Release);
         self.core.durable.store(header.sequence, Ordering::Release);
         let generation = Arc::clone(&self.generation);
         // The checkpoint outlives the writer unless the store has failed.
@@ -362,6 +363,8 @@ impl Writer {
             file.write_all_at(bytes, at).during("write to", path)?;
             file.sync().during("sync", path)
         })?;
+        let took = self.core.clock.monotonic().saturating_duration_since(now);
+        self.core.metrics.committed(took, u64::from(header.events), self.chain.at - at);
         self.chain.durable_through = header.sequence;
         self.is_unwitnessed = kind != FrameKind::Witness;
         self.core.space.settle(reserved, Some(self.chain.at));

@@ -49,6 +49,11 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Jobs that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
     /// Adds a job of so many bytes; false if the worker has gone.
     pub(crate) fn push(&self, job: Job, bytes: u64, pace: &Pace) -> bool {
         let mut state = self.lock();

@@ -3,6 +3,7 @@
 //! A page reads from one list of generations and up to the durable end as they were when it began.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::frame::{Block, Frame, unreadable};
@@ -32,7 +33,7 @@ pub(crate) fn end(core: &Core, topic: Option<&str>) -> String {
             let listing = Listing::Topic(core.secret.topic(name.as_bytes()) as u64);
             write_cursor(core, listing, core.topics.get(name).map_or(0, |topic| topic.next_offset()))
         }
-        None => write_cursor(core, Listing::All, events(&core.generations())),
+        None => write_cursor(core, Listing::All, core.shown.load(Ordering::Acquire)),
     }
 }
 

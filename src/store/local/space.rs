@@ -306,8 +306,14 @@ impl Space {
         }
     }
 
-    fn check_free(&self) -> Result<()> {
+    /// Free bytes of the disk, and those that are kept for sealing.
+    pub(crate) fn free(&self) -> Result<(u64, u64)> {
         let free = self.disk.free_bytes(&self.data_dir).during("ask for free space in", &self.data_dir)?;
+        Ok((free, self.reserve))
+    }
+
+    fn check_free(&self) -> Result<()> {
+        let (free, _) = self.free()?;
         if free < self.reserve + STEP_BYTES.min(self.ahead) {
             let message = format!(
                 "{} has {free} bytes free, too few beside the {} kept for sealing what is stored",

@@ -21,7 +21,12 @@ fn options(dir: &std::path::Path, workers: usize) -> Options {
 }
 
 fn seams(indexes: Arc<dyn Indexes>) -> Seams {
-    Seams { disk: Arc::new(SystemDisk), clock: Arc::new(SystemClock), indexes }
+    Seams {
+        disk: Arc::new(SystemDisk),
+        clock: Arc::new(SystemClock),
+        indexes,
+        metrics: crate::metrics::Metrics::default(),
+    }
 }
 
 fn batch(events: &[(&str, String, &str)]) -> Batch {
