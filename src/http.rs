@@ -7,7 +7,7 @@
 //! wrong with it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -46,6 +46,10 @@ mod receipt;
 mod source;
 
 pub use self::answer::{Answer, Body};
+
+/// What is where, for programs.
+static OPENAPI: LazyLock<String> =
+    LazyLock::new(|| include_str!("http/openapi.json").replace("{version}", env!("CARGO_PKG_VERSION")));
 
 /// What a user may set.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +151,7 @@ impl<S: EventStore> Service<S> {
             "/healthz" => Route::Healthz,
             "/readyz" => Route::Readyz,
             "/metrics" => Route::Metrics,
+            "/openapi.json" => Route::OpenApi,
             _ => match path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')) {
                 Some((_, id)) if !id.contains('/') => Route::Event,
                 _ => Route::None,
@@ -164,9 +169,10 @@ impl<S: EventStore> Service<S> {
             Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
             Route::Readyz => self.ready(),
             Route::Metrics => Ok(self.figures(&request)),
+            Route::OpenApi => Ok(json(StatusCode::OK, OPENAPI.clone().into_bytes())),
             Route::None => Err(Problem::new(
                 StatusCode::NOT_FOUND,
-                "there is nothing here; see /publish, /events, /stats, /topics, /healthz, /readyz and /metrics",
+                "there is nothing here; /openapi.json says what is where",
             )),
         };
         (route, answered)

@@ -112,10 +112,11 @@ pub enum Route {
     Healthz,
     Readyz,
     Metrics,
+    OpenApi,
     None,
 }
 
-const ROUTES: [Route; 9] = [
+const ROUTES: [Route; 10] = [
     Route::Publish,
     Route::Events,
     Route::Event,
@@ -124,6 +125,7 @@ const ROUTES: [Route; 9] = [
     Route::Healthz,
     Route::Readyz,
     Route::Metrics,
+    Route::OpenApi,
     Route::None,
 ];
 
@@ -139,6 +141,7 @@ impl Route {
             Self::Healthz => "/healthz",
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
+            Self::OpenApi => "/openapi.json",
             Self::None => "none",
         }
     }

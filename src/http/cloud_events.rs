@@ -127,6 +127,10 @@ impl<'o> Mapper<'o> {
                     kind: self.attribute(&entries, "type", at),
                     time: self.attribute(&entries, "time", at),
                 };
+                for name in ["datacontenttype", "dataschema", "subject"] {
+                    // Not kept; but an event that is malformed elsewhere is none.
+                    let _ = self.attribute(&entries, name, at);
+                }
                 let data = self.data(&entries, at);
                 self.take(before, &attributes, data.as_deref(), at, at("data"));
             }

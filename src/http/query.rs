@@ -23,6 +23,11 @@ impl Parameters {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Where to go on; an empty one is none.
+    pub(super) fn cursor(&self) -> Option<&str> {
+        self.get("cursor").filter(|cursor| !cursor.is_empty())
+    }
+
     /// A number of at most `max`.
     pub(super) fn limit(&self, default: usize, max: usize) -> Result<usize, Problem> {
         let Some(text) = self.get("limit") else { return Ok(default) };

@@ -37,7 +37,7 @@ impl<S: EventStore> Service<S> {
             since: parameters.time("since")?,
             until: parameters.time("until")?,
             order,
-            cursor: parameters.get("cursor").map(str::to_owned),
+            cursor: parameters.cursor().map(str::to_owned),
             ..Query::default()
         };
         match form {
@@ -125,7 +125,7 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn topics(&self, query: &str) -> Result<Answer, Problem> {
         let parameters = Parameters::parse(query);
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-        let page = self.store.topics(parameters.get("cursor"), limit).await?;
+        let page = self.store.topics(parameters.cursor(), limit).await?;
         let mut body = Vec::new();
         let _ = write!(body, r#"{{"count":{},"topics":["#, page.topics.len());
         for (number, topic) in page.topics.iter().enumerate() {
