@@ -4,7 +4,9 @@
 # Test binaries that take seconds; the others play faults for minutes.
 QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
-.PHONY: check test tools bench deny audit
+TOOLS = target/tools
+
+.PHONY: check test tools programs bench deny audit
 
 check:
 	cargo fmt --check
@@ -14,10 +16,24 @@ check:
 test: tools
 	cargo test --locked
 
-# Programs that fault tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
-tools:
+# Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
+tools: programs
+	@$(MAKE) --no-print-directory $(TOOLS)/python/done $(TOOLS)/node/done || echo "going on without some clients" >&2
+
+# Clients in Python and JavaScript, each version pinned.
+$(TOOLS)/python/done: tests/clients/requirements.txt
+	python3 -m venv --clear $(TOOLS)/python
+	$(TOOLS)/python/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+$(TOOLS)/node/done: tests/clients/package.json tests/clients/package-lock.json
+	mkdir -p $(TOOLS)/node && cp $^ $(TOOLS)/node
+	cd $(TOOLS)/node && npm ci --silent --no-audit --no-fund
+	touch $@
+
+programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace promtool:prometheus; do \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace promtool:prometheus script:bsdutils curl:curl python3:python3-venv node:nodejs npm:npm; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

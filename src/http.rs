@@ -240,6 +240,11 @@ fn header<'a>(headers: &'a HeaderMap, name: &hyper::header::HeaderName) -> Optio
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// Appends a number.
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// Appends a JSON string.
 fn push_string(out: &mut Vec<u8>, text: &str) {
     // A string always serialises, and a Vec takes all that is written.

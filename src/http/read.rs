@@ -11,7 +11,7 @@ use super::answer::{Answer, json, takes_gzip};
 use super::identity::Identity;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
-use super::{Service, header, push_string};
+use super::{Service, header, push_number, push_string};
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
 
@@ -170,7 +170,9 @@ pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
     }
     body.extend_from_slice(b",\"payload\":");
     body.extend_from_slice(event.payload.as_bytes());
-    let _ = write!(body, ",\"offset\":{},\"received_at\":\"", event.offset);
+    body.extend_from_slice(b",\"offset\":");
+    push_number(body, event.offset);
+    body.extend_from_slice(b",\"received_at\":\"");
     event.received_at.write_to(body);
     body.extend_from_slice(b"\"}");
 }

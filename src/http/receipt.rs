@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::problem::{Fault, Loc, push_fault};
-use super::push_string;
+use super::{push_number, push_string};
 use crate::event::Batch;
 use crate::limits::FAULTS_LISTED_MAX;
 use crate::store::{Outcome, Status};
@@ -41,15 +41,15 @@ impl Counts {
 
     /// Appends the members of the contract, without braces.
     pub(super) fn write_to(self, body: &mut Vec<u8>) {
-        // A Vec takes all that is written.
-        let _ = write!(
-            body,
-            r#""received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{}"#,
-            self.stored + self.duplicates,
-            self.stored,
-            self.duplicates,
-            self.conflicts
-        );
+        for (name, count) in [
+            (&b"\"received\":"[..], self.stored + self.duplicates),
+            (b",\"unique_processed\":", self.stored),
+            (b",\"duplicate_dropped\":", self.duplicates),
+            (b",\"conflicts\":", self.conflicts),
+        ] {
+            body.extend_from_slice(name);
+            push_number(body, count);
+        }
     }
 }
 
@@ -71,11 +71,17 @@ pub(super) fn push_results(
             Status::Duplicate => "duplicate",
             Status::Conflict => "conflict",
         };
-        let _ = write!(body, r#"{{"index":{index},"topic":"#);
+        body.extend_from_slice(b"{\"index\":");
+        push_number(body, index as u64);
+        body.extend_from_slice(b",\"topic\":");
         push_string(body, &String::from_utf8_lossy(event.topic));
         body.extend_from_slice(b",\"event_id\":");
         push_string(body, &String::from_utf8_lossy(event.event_id));
-        let _ = write!(body, r#","status":"{status}","offset":{},"first_seen":""#, outcome.offset);
+        body.extend_from_slice(b",\"status\":\"");
+        body.extend_from_slice(status.as_bytes());
+        body.extend_from_slice(b"\",\"offset\":");
+        push_number(body, outcome.offset);
+        body.extend_from_slice(b",\"first_seen\":\"");
         outcome.first_seen.write_to(body);
         body.extend_from_slice(b"\"}");
     }
@@ -84,6 +90,7 @@ pub(super) fn push_results(
 
 /// Appends `rejected` and the list of errors, without braces. `place` names the number beside each: its index or line.
 pub(super) fn push_errors(body: &mut Vec<u8>, place: &str, rejected: u64, errors: &[(usize, Fault)]) {
+    // A Vec takes all that is written.
     let _ = write!(body, r#","rejected":{rejected},"errors":["#);
     for (at, (number, fault)) in errors.iter().take(FAULTS_LISTED_MAX).enumerate() {
         let _ = write!(body, r#"{}{{"{place}":{number},"#, if at > 0 { "," } else { "" });

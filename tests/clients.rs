@@ -1,0 +1,255 @@
+//! Real clients, unchanged: each sends everything twice and finds it stored once.
+//!
+//! They are installed by `make tools` into `target/tools`; what is not there is listed as not run, and with
+//! `SEKALI_TEST_ALL` that is a failure.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+#![allow(missing_docs, unreachable_pub, reason = "test support")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::client::Client;
+use support::process::{Server, Start};
+
+struct Service {
+    _dir: tempfile::TempDir,
+    start: Start,
+    server: Server,
+    addr: SocketAddr,
+}
+
+impl Service {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let start = Start::tiny_generations(&dir.path().join("data"));
+        let (server, addr) = start.ready().unwrap();
+        Self { _dir: dir, start, server, addr }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    fn stats(&self) -> (u64, u64) {
+        let answer = Client::new(self.addr).get("/stats").unwrap();
+        let stats: Value = serde_json::from_slice(&answer.body).unwrap();
+        (stats["unique_processed"].as_u64().unwrap(), stats["duplicate_dropped"].as_u64().unwrap())
+    }
+
+    /// Runs a client, which must succeed.
+    fn run(&self, mut client: Command) {
+        let output = client.env("SEKALI_URL", self.url()).stdin(Stdio::null()).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{client:?}\n{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// The program, if it is there.
+fn find(program: &Path, what: &str) -> Option<Command> {
+    let is_there =
+        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "{what} is not installed: make tools");
+        eprintln!("NOT RUN: {what} is not installed: make tools");
+    }
+    is_there.then(|| Command::new(program))
+}
+
+fn python(name: &str) -> Option<Command> {
+    let mut client = find(&tools().join("python/bin/python"), "Python with its clients")?;
+    client.arg(script(name));
+    Some(client)
+}
+
+fn node(name: &str) -> Option<Command> {
+    let modules = tools().join("node/node_modules");
+    if !modules.exists() {
+        return find(&modules, "Node with its clients");
+    }
+    let mut client = find(Path::new("node"), "Node")?;
+    client.env("NODE_PATH", modules).arg(script(name));
+    Some(client)
+}
+
+#[test]
+fn a_script_for_the_original_works_unchanged() {
+    let Some(client) = python("original.py") else { return };
+    let service = Service::new();
+    service.run(client);
+    assert_eq!(service.stats(), (12, 21));
+}
+
+#[test]
+fn the_cloud_events_sdk_for_python_works_unchanged() {
+    let Some(client) = python("cloud_events.py") else { return };
+    let service = Service::new();
+    service.run(client);
+    assert_eq!(service.stats(), (5, 5));
+}
+
+#[test]
+fn the_cloud_events_sdk_for_javascript_works_unchanged() {
+    let Some(client) = node("cloud_events.cjs") else { return };
+    let service = Service::new();
+    service.run(client);
+    assert_eq!(service.stats(), (3, 3));
+}
+
+#[test]
+fn prometheus_own_parsers_take_the_metrics() {
+    let Some(client) = python("open_metrics.py") else { return };
+    Service::new().run(client);
+}
+
+#[test]
+fn schemathesis_finds_nothing() {
+    let Some(_) = python("original.py") else { return };
+    let service = Service::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = Command::new(tools().join("python/bin/schemathesis"));
+    client
+        .current_dir(&dir)
+        .env("SCHEMATHESIS_HOOKS", script("hooks.py"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg("--config-file")
+        .arg(script("schemathesis.toml"))
+        .args(["run", &format!("{}/openapi.json", service.url()), "--no-color"])
+        .args(["--max-examples", "60", "--seed", &support::number("SEKALI_SEED", 1).to_string()]);
+    service.run(client);
+}
+
+#[test]
+fn curl_sends_every_form_and_each_event_is_stored_once() {
+    if find(Path::new("curl"), "curl").is_none() {
+        return;
+    }
+    let service = Service::new();
+    let event = |id: u32| {
+        format!(r#"{{"topic":"t","event_id":"{id}","timestamp":"2026-11-22T10:00:00Z","source":"curl"}}"#)
+    };
+    let url = format!("{}/publish", service.url());
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        format!("@{}", path.display())
+    };
+    let lines = format!("{}\n{}\n", event(3), event(4));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, event(5).as_bytes()).unwrap();
+    let gzip = file("event.json.gz", &encoder.finish().unwrap());
+    // More than 1 MiB, for which curl asks first.
+    let large = file(
+        "large.json",
+        event(6).replace('}', &format!(",\"x\":\"{}\"}}", "y".repeat(2 << 20))).as_bytes(),
+    );
+    let lines = file("lines.ndjson", lines.as_bytes());
+    for round in 0..2 {
+        for arguments in [
+            &["-H", "content-type: application/json", "-d", &event(1)][..],
+            &["-H", "content-type: application/json", "-d", &format!("[{},{}]", event(1), event(2))],
+            &["-H", "content-type: application/x-ndjson", "--data-binary", &lines],
+            &["-H", "content-type: application/json", "-H", "content-encoding: gzip", "--data-binary", &gzip],
+            &["-H", "content-type: application/json", "-H", "expect: 100-continue", "--data-binary", &large],
+            &["-H", "content-type: application/json", "--http2-prior-knowledge", "-d", &event(7)],
+            &["-H", "content-type: application/json", "--http1.0", "-d", &event(8)],
+        ] {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "--fail-with-body"]).args(arguments).arg(&url);
+            service.run(curl);
+        }
+        assert_eq!(service.stats().0, 8, "round {round}");
+    }
+    assert_eq!(service.stats(), (8, 10));
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail-with-body", "--compressed", &format!("{}/events", service.url())]);
+    service.run(curl);
+}
+
+#[test]
+fn an_event_source_misses_nothing_and_sees_nothing_twice_over_restarts() {
+    const EVENTS: usize = 300;
+    let Some(mut client) = node("tail.cjs") else { return };
+    let mut service = Service::new();
+    let relay = Relay::start(service.addr);
+    let publish = |addr: SocketAddr, id: usize| {
+        let event = format!(
+            r#"{{"topic":"t","event_id":"{id}","timestamp":"2026-11-22T10:00:00Z","source":"test"}}"#
+        );
+        assert_eq!(Client::new(addr).post("/publish", event.as_bytes()).unwrap().status, 200);
+    };
+    (0..50).for_each(|id| publish(service.addr, id));
+    client.arg(EVENTS.to_string()).env("SEKALI_URL", format!("http://{}", relay.addr));
+    let mut child = client.stdout(Stdio::piped()).spawn().unwrap();
+    let seen = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = seen.lines().map(|line| line.unwrap().parse::<usize>().unwrap());
+    // A part of it is seen before anything happens.
+    let mut all: Vec<usize> = seen.by_ref().take(20).collect();
+    for round in 0..5 {
+        (0..50).for_each(|id| publish(service.addr, 50 + 50 * round + id));
+        match round {
+            1 => assert_eq!(service.server.terminate(), Some(0)),
+            3 => service.server.kill(),
+            _ => continue,
+        }
+        (service.server, service.addr) = service.start.ready().unwrap();
+        relay.to(service.addr);
+    }
+    all.extend(seen);
+    assert_eq!(all, (0..EVENTS).collect::<Vec<_>>());
+    assert!(child.wait().unwrap().success());
+}
+
+/// Carries connections to an address that can change.
+struct Relay {
+    addr: SocketAddr,
+    to: Arc<Mutex<SocketAddr>>,
+}
+
+impl Relay {
+    fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let to = Arc::new(Mutex::new(to));
+        let target = Arc::clone(&to);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(*target.lock().unwrap()) else { continue };
+                carry(client.try_clone().unwrap(), server.try_clone().unwrap());
+                carry(server, client);
+            }
+        });
+        Self { addr, to }
+    }
+
+    fn to(&self, addr: SocketAddr) {
+        *self.to.lock().unwrap() = addr;
+    }
+}
+
+fn carry(mut from: TcpStream, mut into: TcpStream) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut into);
+        let _ = into.shutdown(std::net::Shutdown::Both);
+    });
+}
