@@ -8,16 +8,15 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::Value;
 use support::client::Client;
 use support::process::{Server, Start};
+use support::relay::Relay;
 
 struct Service {
     _dir: tempfile::TempDir,
@@ -218,38 +217,4 @@ fn an_event_source_misses_nothing_and_sees_nothing_twice_over_restarts() {
     all.extend(seen);
     assert_eq!(all, (0..EVENTS).collect::<Vec<_>>());
     assert!(child.wait().unwrap().success());
-}
-
-/// Carries connections to an address that can change.
-struct Relay {
-    addr: SocketAddr,
-    to: Arc<Mutex<SocketAddr>>,
-}
-
-impl Relay {
-    fn start(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let to = Arc::new(Mutex::new(to));
-        let target = Arc::clone(&to);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(*target.lock().unwrap()) else { continue };
-                carry(client.try_clone().unwrap(), server.try_clone().unwrap());
-                carry(server, client);
-            }
-        });
-        Self { addr, to }
-    }
-
-    fn to(&self, addr: SocketAddr) {
-        *self.to.lock().unwrap() = addr;
-    }
-}
-
-fn carry(mut from: TcpStream, mut into: TcpStream) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut into);
-        let _ = into.shutdown(std::net::Shutdown::Both);
-    });
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::relay::Relay;
 use crate::support::until;
 use crate::{Service, event, text, totals};
 
@@ -158,38 +159,4 @@ fn a_service_that_stays_away_is_told_and_interruption_too() {
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     let told = totals(&output)["received"].as_u64().unwrap();
     assert_eq!(told, service.stored(), "it tells how far it got");
-}
-
-/// Carries connections to an address that can change.
-struct Relay {
-    addr: std::net::SocketAddr,
-    to: std::sync::Arc<std::sync::Mutex<std::net::SocketAddr>>,
-}
-
-impl Relay {
-    fn start(to: std::net::SocketAddr) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let to = std::sync::Arc::new(std::sync::Mutex::new(to));
-        let target = std::sync::Arc::clone(&to);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = std::net::TcpStream::connect(*target.lock().unwrap()) else { continue };
-                for (mut from, mut into) in [
-                    (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
-                ] {
-                    std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut into);
-                        let _ = into.shutdown(std::net::Shutdown::Both);
-                    });
-                }
-            }
-        });
-        Self { addr, to }
-    }
-
-    fn to(&self, addr: std::net::SocketAddr) {
-        *self.to.lock().unwrap() = addr;
-    }
 }

@@ -16,6 +16,7 @@ pub mod load;
 pub mod mem_disk;
 pub mod process;
 pub mod reader;
+pub mod relay;
 
 use std::time::{Duration, Instant};
 
