@@ -12,30 +12,13 @@ mod sqlite;
 mod support;
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use support::client::Client;
-use support::process::{Server, Start};
+use support::service::Service;
 
-/// A server on a store of its own, and the program as its client.
-struct Service {
-    dir: tempfile::TempDir,
-    start: Start,
-    server: Server,
-    addr: SocketAddr,
-}
-
+/// The program as a client of the service.
 impl Service {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let start = Start::tiny_generations(&dir.path().join("data"));
-        let (server, addr) = start.ready().unwrap();
-        Self { dir, start, server, addr }
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
         command.args(arguments).env("SEKALI_URL", format!("http://{}", self.addr)).stdin(Stdio::null());
@@ -60,18 +43,6 @@ impl Service {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn get(&self, path: &str) -> Value {
-        serde_json::from_slice(&Client::new(self.addr).get(path).unwrap().body).unwrap()
-    }
-
-    fn stored(&self) -> u64 {
-        self.get("/stats")["unique_processed"].as_u64().unwrap()
     }
 }
 

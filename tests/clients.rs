@@ -13,33 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
 use support::client::Client;
-use support::process::{Server, Start};
 use support::relay::Relay;
-
-struct Service {
-    _dir: tempfile::TempDir,
-    start: Start,
-    server: Server,
-    addr: SocketAddr,
-}
+use support::service::Service;
 
 impl Service {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let start = Start::tiny_generations(&dir.path().join("data"));
-        let (server, addr) = start.ready().unwrap();
-        Self { _dir: dir, start, server, addr }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.addr)
-    }
-
     fn stats(&self) -> (u64, u64) {
-        let answer = Client::new(self.addr).get("/stats").unwrap();
-        let stats: Value = serde_json::from_slice(&answer.body).unwrap();
+        let stats = self.get("/stats");
         (stats["unique_processed"].as_u64().unwrap(), stats["duplicate_dropped"].as_u64().unwrap())
     }
 
@@ -211,7 +191,7 @@ fn an_event_source_misses_nothing_and_sees_nothing_twice_over_restarts() {
             3 => service.server.kill(),
             _ => continue,
         }
-        (service.server, service.addr) = service.start.ready().unwrap();
+        service.start_again();
         relay.to(service.addr);
     }
     all.extend(seen);

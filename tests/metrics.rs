@@ -7,30 +7,17 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::client::Client;
-use support::process::{Server, Start};
+use support::process::Start;
+use support::service::Service;
 use support::{now, until};
 use ureq::http::Response;
 
-struct Service {
-    _dir: tempfile::TempDir,
-    start: Start,
-    server: Server,
-    addr: SocketAddr,
-}
-
 impl Service {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let start = Start::tiny_generations(&dir.path().join("data"));
-        let (server, addr) = start.ready().unwrap();
-        Self { _dir: dir, start, server, addr }
-    }
-
     fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Response<ureq::Body> {
         let mut request = ureq::get(format!("http://{}{path}", self.addr));
         for (name, value) in headers {
@@ -64,10 +51,6 @@ impl Service {
         let reached = until(60, || self.samples().get(name).copied().filter(|value| is_reached(*value)));
         assert!(reached.is_some(), "{name} stays at {:?}", self.samples().get(name));
     }
-
-    fn publish(&self, body: &str) -> u16 {
-        Client::new(self.addr).post("/publish", body.as_bytes()).unwrap().status
-    }
 }
 
 fn event(topic: &str, id: &str, payload: u32) -> String {
@@ -83,7 +66,7 @@ fn name_of(sample: &str) -> &str {
 #[test]
 fn the_page_lists_what_there_is_and_nothing_else() {
     let service = Service::new();
-    assert_eq!(service.publish(&event("t", "1", 1)), 200);
+    assert_eq!(service.post(&event("t", "1", 1)), 200);
     let page = include_str!("../docs/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let documented: BTreeMap<&str, &str> = rows
@@ -109,10 +92,10 @@ fn the_page_lists_what_there_is_and_nothing_else() {
 fn figures_of_requests_and_events_move_by_what_they_measure() {
     let service = Service::new();
     let before = service.samples();
-    assert_eq!(service.publish(&format!("[{},{}]", event("a", "1", 1), event("b \\\"x\\\\", "1", 1))), 200);
-    assert_eq!(service.publish(&event("a", "1", 1)), 200);
-    assert_eq!(service.publish(&event("a", "1", 2)), 200);
-    assert_eq!(service.publish(&event("", "1", 2)), 422);
+    assert_eq!(service.post(&format!("[{},{}]", event("a", "1", 1), event("b \\\"x\\\\", "1", 1))), 200);
+    assert_eq!(service.post(&event("a", "1", 1)), 200);
+    assert_eq!(service.post(&event("a", "1", 2)), 200);
+    assert_eq!(service.post(&event("", "1", 2)), 422);
     assert_eq!(service.ask("/nothing", &[]).status(), 404);
     assert_eq!(service.ask("/events?topic=a", &[]).status(), 200);
     let after = service.samples();
@@ -211,9 +194,9 @@ fn topics_beyond_the_first_share_a_label() {
     let service = Service::new();
     for numbers in [0..100, 100..130] {
         let events: Vec<_> = numbers.map(|n| event(&format!("topic {n}"), "1", 1)).collect();
-        assert_eq!(service.publish(&format!("[{}]", events.join(","))), 200);
+        assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
     }
-    assert_eq!(service.publish(&event("topic 129", "1", 1)), 200);
+    assert_eq!(service.post(&event("topic 129", "1", 1)), 200);
     service.reaches("sekali_topic_events_total{topic=\"\",outcome=\"duplicate\"}", |count| count == 1.0);
     let samples = service.samples();
     let stored: Vec<_> = samples
@@ -233,12 +216,13 @@ fn an_index_that_is_made_anew_is_counted_and_one_that_cannot_be_is_told() {
             break;
         }
         let events: Vec<_> = (0..200).map(|n| event("t", &format!("{batch}-{n}"), 1)).collect();
-        assert_eq!(service.publish(&format!("[{}]", events.join(","))), 200);
+        assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
     }
     assert_eq!(service.server.terminate(), Some(0));
+    let data_dir = service.start.data_dir.clone();
     let folders = || {
         let mut folders: Vec<_> =
-            std::fs::read_dir(&service.start.data_dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            std::fs::read_dir(&data_dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         folders.retain(|path| path.is_dir());
         folders.sort();
         folders
@@ -246,31 +230,31 @@ fn an_index_that_is_made_anew_is_counted_and_one_that_cannot_be_is_told() {
     // The live index, which is trusted after a clean stop.
     let index = folders().into_iter().map(|folder| folder.join("index")).find(|index| index.exists());
     std::fs::remove_dir_all(index.unwrap()).unwrap();
-    (service.server, service.addr) = service.start.ready().unwrap();
+    service.start_again();
     service.reaches("sekali_index_rebuilds_total", |rebuilds| rebuilds == 1.0);
     service.reaches("sekali_index_rebuilding", |rebuilding| rebuilding == 0.0);
-    assert_eq!(service.publish(&event("t", "0-0", 1)), 200);
+    assert_eq!(service.post(&event("t", "0-0", 1)), 200);
 
     // A sealed one without the journal that it could be made from.
     let oldest = folders().into_iter().next().unwrap();
     service.server.kill();
-    (service.server, service.addr) = service.start.ready().unwrap();
+    service.start_again();
     for file in ["claims", "journal"] {
         std::fs::remove_file(oldest.join(file)).unwrap();
     }
-    assert_eq!(service.publish(&event("t", "0-0", 1)), 503);
+    assert_eq!(service.post(&event("t", "0-0", 1)), 503);
     service.reaches("sekali_index_rebuilding", |rebuilding| rebuilding == 1.0);
     service.reaches("sekali_ready", |ready| ready == 0.0);
     let mut answer = service.ask("/readyz", &[]);
     assert_eq!(answer.status(), 503);
     assert!(answer.body_mut().read_to_string().unwrap().contains("can't be made anew"));
-    assert_eq!(service.publish(&event("u", "1", 1)), 200, "what does not need it goes on");
+    assert_eq!(service.post(&event("u", "1", 1)), 200, "what does not need it goes on");
 }
 
 #[test]
 fn promtool_finds_nothing_and_open_metrics_ends_as_it_must() {
     let service = Service::new();
-    assert_eq!(service.publish(&event("t", "1", 1)), 200);
+    assert_eq!(service.post(&event("t", "1", 1)), 200);
     let mut answer =
         service.ask("/metrics", &[("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")]);
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
@@ -304,7 +288,7 @@ fn every_answer_has_the_id_of_its_request_and_so_has_its_log_line() {
     let mut service = Service::new();
     service.server.kill();
     service.start.env.push(("SEKALI_LOG".into(), "debug".into()));
-    (service.server, service.addr) = service.start.ready().unwrap();
+    service.start_again();
     let id = |answer: &Response<ureq::Body>| answer.headers()["x-request-id"].to_str().unwrap().to_owned();
     let given = "checkout/4711:a~b";
     for path in ["/stats", "/nothing", "/events?cursor=bad", "/events?limit=x"] {
@@ -333,10 +317,9 @@ fn every_answer_has_the_id_of_its_request_and_so_has_its_log_line() {
 
 #[test]
 fn what_may_succeed_later_says_when() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut start = Start::tiny_generations(&dir.path().join("data"));
-    start.env.push(("SEKALI_TOPICS_MAX".into(), "1".into()));
-    let (_server, addr) = start.ready().unwrap();
+    let service =
+        Service::started(|start| Start { env: vec![("SEKALI_TOPICS_MAX".into(), "1".into())], ..start });
+    let addr = service.addr;
     let publish = |topic: &str| {
         let request =
             ureq::post(format!("http://{addr}/publish")).config().http_status_as_error(false).build();

@@ -11,13 +11,13 @@ mod tails;
 
 use std::io::{BufRead, Read};
 
-use reading::{LINES, Service, TAIL, event, lines, message};
+use reading::{LINES, TAIL, event, lines, message, service};
 use serde_json::Value;
 use support::until;
 
 #[test]
 fn an_export_is_the_listing_line_by_line() {
-    let mut service = Service::new();
+    let service = service();
     // Several pages of an export, several generations of the store.
     service.publish((0..3_000).map(|n| event(["a", "b", "c"][n % 3], &format!("e{n}"), "{}")));
     for query in ["", "order=desc", "topic=b", "topic=b&order=desc", "source=other", "topic=none", "limit=0"]
@@ -43,7 +43,7 @@ fn an_export_is_the_listing_line_by_line() {
 
 #[test]
 fn an_export_has_what_was_stored_when_it_began() {
-    let mut service = Service::new();
+    let service = service();
     let filler = format!("\"{}\"", "x".repeat(4_000));
     // More than the sockets between the two hold.
     service.publish((0..6_000).map(|n| event("t", &format!("e{n}"), &filler)));
@@ -59,7 +59,7 @@ fn an_export_has_what_was_stored_when_it_began() {
 
 #[test]
 fn a_payload_on_several_lines_is_one_line() {
-    let mut service = Service::new();
+    let service = service();
     let payload = "{\"a\":\n\r\n 1,\r\"b\": \"x\\ny\"}";
     service.publish([event("t", "1", payload)]);
     let expected = serde_json::json!({"a": 1, "b": "x\ny"});
@@ -73,7 +73,7 @@ fn a_payload_on_several_lines_is_one_line() {
 
 #[test]
 fn the_form_is_chosen_by_accept() {
-    let mut service = Service::new();
+    let service = service();
     service.publish([event("t", "1", "{}")]);
     for (accept, status, kind) in [
         ("*/*", 200, "application/json"),
@@ -111,7 +111,7 @@ fn the_form_is_chosen_by_accept() {
 
 #[test]
 fn long_answers_are_compressed_for_those_who_ask() {
-    let mut service = Service::new();
+    let service = service();
     service.publish((0..100).map(|n| event(&format!("topic-{n}"), "1", "{}")));
     for path in ["/events", "/stats", "/topics", "/metrics"] {
         let mut plain = service.ask("GET", path, &[]);
@@ -146,7 +146,7 @@ fn long_answers_are_compressed_for_those_who_ask() {
 
 #[test]
 fn a_slow_reader_is_waited_for_and_nothing_piles_up() {
-    let mut service = Service::new();
+    let service = service();
     let filler = format!("\"{}\"", "x".repeat(8_000));
     service.publish((0..8_000).map(|n| event("t", &format!("e{n}"), &filler)));
     let before = service.resident_bytes();
@@ -173,7 +173,7 @@ fn a_slow_reader_is_waited_for_and_nothing_piles_up() {
 
 #[test]
 fn an_export_that_breaks_is_seen_to_be_broken() {
-    let mut service = Service::new();
+    let mut service = service();
     let filler = format!("\"{}\"", "x".repeat(8_000));
     service.publish((0..8_000).map(|n| event("t", &format!("e{n}"), &filler)));
     let mut export = service.open("", LINES);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::relay::Relay;
+use crate::support::service::Service;
 use crate::support::until;
-use crate::{Service, event, text, totals};
+use crate::{event, text, totals};
 
 #[test]
 fn every_form_of_input_is_understood() {
@@ -114,7 +115,7 @@ fn a_service_that_goes_and_comes_back_gets_every_event_once() {
         }
         service.server.kill();
         std::thread::park_timeout(Duration::from_millis(200));
-        (service.server, service.addr) = service.start.ready().unwrap();
+        service.start_again();
         relay.to(service.addr);
         kills += 1;
     }
@@ -138,8 +139,7 @@ fn a_service_that_stays_away_is_told_and_interruption_too() {
     for arguments in [&["stats"][..], &["topics"], &["events", "--retries", "0"]] {
         assert_eq!(service.run(arguments).status.code(), Some(9), "{arguments:?}");
     }
-    let (server, addr) = service.start.ready().unwrap();
-    (service.server, service.addr) = (server, addr);
+    service.start_again();
     let mut command = service.command(&["publish", "-", "--json"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

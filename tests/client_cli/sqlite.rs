@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::{Service, text, totals};
+use crate::support::service::Service;
+use crate::{text, totals};
 
 const EVENTS: &str =
     "CREATE TABLE processed_events (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,

@@ -1,15 +1,14 @@
 //! A server on a store of its own, and readers of its streams.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::support::client::Client;
-use crate::support::process::{Server, Start};
+use crate::support::process::Start;
+use crate::support::service::Service;
 
 pub const LINES: &str = "application/x-ndjson";
 pub const TAIL: &str = "text/event-stream";
@@ -18,34 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub type Stream = BufReader<Box<dyn Read + Send>>;
 
-pub struct Service {
-    _dir: tempfile::TempDir,
-    start: Start,
-    pub server: Server,
-    pub addr: SocketAddr,
-    agent: Agent,
+/// Generations that hold more than one page of a stream.
+pub fn service() -> Service {
+    Service::started(|start| Start { generation_events: 1_000, generation_bytes: 16 << 20, ..start })
 }
 
 impl Service {
-    pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let start = Start {
-            generation_events: 1_000,
-            generation_bytes: 16 << 20,
-            ..Start::tiny_generations(&dir.path().join("data"))
-        };
-        let (server, addr) = start.ready().unwrap();
-        let config = Agent::config_builder().timeout_recv_body(Some(PATIENCE)).timeout_global(None);
-        let agent = config.http_status_as_error(false).build().into();
-        Self { _dir: dir, start, server, addr, agent }
-    }
-
-    /// Kills the server and starts another on the same store.
-    pub fn restart(&mut self) {
-        self.server.kill();
-        (self.server, self.addr) = self.start.ready().unwrap();
-    }
-
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
         let mut request =
             ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.addr));
@@ -56,7 +33,8 @@ impl Service {
         if !headers.iter().any(|(name, _)| *name == "accept-encoding") {
             request = request.header("accept-encoding", "identity");
         }
-        self.agent.run(request.body(()).unwrap()).unwrap()
+        let config = Agent::config_builder().timeout_recv_body(Some(PATIENCE)).http_status_as_error(false);
+        Agent::from(config.build()).run(request.body(()).unwrap()).unwrap()
     }
 
     pub fn open(&self, query: &str, form: &str) -> Stream {
@@ -87,20 +65,11 @@ impl Service {
         }
     }
 
-    pub fn post(&self, body: &str) -> u16 {
-        Client::new(self.addr).post("/publish", body.as_bytes()).unwrap().status
-    }
-
-    pub fn publish(&mut self, events: impl IntoIterator<Item = String>) {
+    pub fn publish(&self, events: impl IntoIterator<Item = String>) {
         let events: Vec<String> = events.into_iter().collect();
         for batch in events.chunks(500) {
             assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
         }
-    }
-
-    pub fn stored(&self) -> u64 {
-        let mut stats = self.ask("GET", "/stats", &[]);
-        stats.body_mut().read_json::<Value>().unwrap()["unique_processed"].as_u64().unwrap()
     }
 
     pub fn resident_bytes(&self) -> u64 {

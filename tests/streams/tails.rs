@@ -13,7 +13,7 @@ use sekali::store::local::{Local, Options, Seams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::reading::{Service, TAIL, event, message};
+use crate::reading::{TAIL, event, message, service};
 use crate::support::client::Client;
 
 /// Publishes events of one topic, one after the other, again and again until each is stored, until told to stop; returns
@@ -42,7 +42,7 @@ fn publisher(
 
 #[test]
 fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
-    let mut service = Service::new();
+    let mut service = service();
     service.publish((0..50).map(|n| event("before", &format!("{n}"), "{}")));
     let addr = Arc::new(std::sync::Mutex::new(service.addr));
     let stop = Arc::new(AtomicBool::new(false));
@@ -53,7 +53,8 @@ fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     let (mut all_id, mut even_id) = (String::new(), String::new());
     for round in 0..40 {
         if round % 10 == 9 {
-            service.restart();
+            service.server.kill();
+            service.start_again();
             *addr.lock().unwrap() = service.addr;
         }
         for (query, id, seen) in [("", &mut all_id, &mut all), ("topic=even", &mut even_id, &mut even)] {
@@ -76,7 +77,7 @@ fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
 
 #[test]
 fn a_filtered_tail_has_what_is_wanted_and_an_early_one_waits_for_its_topic() {
-    let mut service = Service::new();
+    let mut service = service();
     let mut early = service.open("topic=new&source=test", TAIL);
     let mut none = service.open("topic=new&source=nobody", TAIL);
     service.publish((0..20).map(|n| event(["new", "old"][n % 2], &format!("{n}"), "{}")));
@@ -90,7 +91,7 @@ fn a_filtered_tail_has_what_is_wanted_and_an_early_one_waits_for_its_topic() {
 fn a_thousand_tails_get_every_event() {
     const TAILS: usize = 1_000;
     const EVENTS: usize = 200;
-    let mut service = Service::new();
+    let service = service();
     let before = service.resident_bytes();
     let addr = service.addr;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

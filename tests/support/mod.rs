@@ -17,6 +17,7 @@ pub mod mem_disk;
 pub mod process;
 pub mod reader;
 pub mod relay;
+pub mod service;
 
 use std::time::{Duration, Instant};
 
