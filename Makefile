@@ -6,7 +6,7 @@ QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk 
 
 TOOLS = target/tools
 
-.PHONY: check test tools programs bench deny audit
+.PHONY: check test tools programs bench compare deny audit
 
 check:
 	cargo fmt --check
@@ -43,6 +43,11 @@ programs:
 
 bench:
 	cargo bench --locked
+
+# The same events into what people use for this today; takes half an hour.
+compare:
+	cargo build --locked --release --bins --benches
+	python3 benches/compare.py
 
 deny:
 	cargo deny --locked check bans licenses sources

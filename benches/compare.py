@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Puts the same events into sekali and into what people use for this today, and makes a table.
+
+    make compare                     all that is installed, or can be: redis-server, nats-server, postgresql (Debian)
+    benches/compare.py --events 1000000 --rounds 3 --json results.json
+
+Each peer gets a fresh folder, its strongest acknowledgement, and the load of `sekali bench`: 64 connections, 64 topics (Zipf), 40 %
+repeated, about 270 bytes an event; in batches of 100, then one event a request. Rounds go through all peers in turn, so that
+a slow minute of the machine meets all of them; the table has medians. Loads 127.0.0.1 only, and ends only what it has started.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEKALI = ROOT / "target/release/sekali"
+PORT = 18490
+
+
+def newest(name):
+    found = [path for path in (ROOT / "target/release/deps").glob(f"{name}-*") if path.suffix == "" and os.access(path, os.X_OK)]
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+class Process:
+    """A process and its children: started in a folder, measured, ended."""
+
+    def __init__(self, command, folder, user=None):
+        log = open(folder / "log", "ab")
+        self.process = subprocess.Popen(list(map(str, command)), cwd=folder, stdout=log, stderr=log, user=user)
+
+    def pids(self):
+        pids = [self.process.pid]
+        for pid in pids:
+            try:
+                pids += map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            except OSError:
+                pass
+        return pids
+
+    def cpu_seconds(self):
+        total = 0
+        for pid in self.pids():
+            try:
+                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            # Its own, and that of children which have ended.
+            total += sum(map(int, fields[11:15]))
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def resident_mb(self):
+        total = 0
+        for pid in self.pids():
+            try:
+                # Shared pages once for each process, as the system tells it: PSS would need more rights.
+                total += int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+            except OSError:
+                pass
+        return total / 1e6
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def wait_for_port():
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", PORT), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("a peer does not listen")
+
+
+def run(command):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=900)
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1] if "\n" not in done.stdout.strip() else done.stdout)
+    except (ValueError, IndexError):
+        sys.exit(f"{command} failed: {done.stdout}{done.stderr}")
+
+
+def http(events, batch):
+    report = run([SEKALI, "bench", "--url", f"http://127.0.0.1:{PORT}", "--events", events, "--batch", batch, "--json"])
+    latency = report["latency_microseconds"]
+    return report["events_per_second"], report["verified"], {share: latency[share] / 1e3 for share in ("p50", "p99")}
+
+
+def native(kind, target, connections):
+    def load(events, batch):
+        report = run([newest("peers"), kind, target, events, batch, connections])
+        return report["events_per_second"], report["verified"], {"p50": report["p50_ms"], "p99": report["p99_ms"]}
+
+    return load
+
+
+class Peer:
+    def __init__(self, name, ack, command, load, *, share=1.0, singles=True, prepare=None, user=None, batch=100, runs_in_load=False):
+        self.name, self.ack, self.command, self.load = name, ack, command, load
+        # Slow ones get fewer events, so that a round takes minutes.
+        self.share, self.singles, self.prepare, self.user, self.batch = share, singles, prepare, user, batch
+        self.runs_in_load = runs_in_load
+        self.results = {"batch": [], "single": []}
+
+    def measure(self, kind, events):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="compare-", dir="/var/tmp"))
+        try:
+            if self.user:
+                os.chown(folder, pwd.getpwnam(self.user).pw_uid, -1)
+            if self.prepare:
+                self.prepare(folder)
+            if self.runs_in_load:
+                begin = os.times()
+                rate, verified, latency = self.load(folder)(events, self.batch if kind == "batch" else 1)
+                end = os.times()
+                cpu, memory = end.children_user + end.children_system - begin.children_user - begin.children_system, None
+            else:
+                process = Process(self.command(folder), folder, self.user)
+                try:
+                    wait_for_port()
+                    before = process.cpu_seconds()
+                    rate, verified, latency = self.load(folder)(events, self.batch if kind == "batch" else 1)
+                    cpu, memory = process.cpu_seconds() - before, process.resident_mb()
+                finally:
+                    process.stop()
+            used = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        result = {
+            "events_per_second": rate,
+            "verified": verified,
+            "latency_ms": latency,
+            "cpu_seconds_a_million": cpu / events * 1e6,
+            "resident_mb": memory,
+            "disk_bytes_a_unique_event": used / (events * 0.6),
+        }
+        self.results[kind].append(result)
+        print(f"{self.name}, {kind}: {json.dumps(result)}", file=sys.stderr)
+
+
+def original():
+    """The Python original, in an environment of its own."""
+    venv = ROOT / "target/tools/peers"
+    if not (venv / "done").exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+            requirements = ROOT / "benches/peers/requirements.txt"
+            subprocess.run([venv / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", requirements], check=True)
+            (venv / "done").touch()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+    return venv / "bin/uvicorn"
+
+
+def peers():
+    address = f"127.0.0.1:{PORT}"
+    found = [
+        Peer("sekali", "on disk, for ever", lambda folder: [SEKALI, "serve", "--listen", address, "--data-dir", folder / "data"], lambda _: http),
+        Peer("limit: hyper, JSON, a set in RAM, one fdatasync a group", "on disk; no index, no recovery", lambda folder: [newest("limit"), "durable", address, folder / "log.bin"], lambda _: http),
+        Peer("limit: the same without a disk", "nothing", lambda folder: [newest("limit"), "known", address, folder / "log.bin"], lambda _: http),
+    ]
+    missing = []
+    if redis := shutil.which("redis-server"):
+        command = [redis, "--port", PORT, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        found.append(Peer("Redis, Lua SET NX + XADD, AOF always", "on disk; all in RAM", lambda folder: command, lambda _: native("redis", address, 64)))
+    else:
+        missing.append("redis-server")
+    postgres = next((path for path in [shutil.which("postgres"), *sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))] if path), None)
+    if postgres and os.getuid() == 0 and "postgres" in {user.pw_name for user in pwd.getpwall()}:
+        initdb = pathlib.Path(os.path.realpath(postgres)).parent / "initdb"
+
+        def prepare(folder):
+            subprocess.run([initdb, "-D", folder / "data", "-A", "trust", "-U", "postgres"], check=True, user="postgres", stdout=subprocess.DEVNULL)
+
+        command = lambda folder: [postgres, "-D", folder / "data", "-p", PORT, "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB"]
+        target = f"host=127.0.0.1 port={PORT} user=postgres"
+        found.append(Peer("PostgreSQL, unnest … ON CONFLICT, 8 connections", "on disk", command, lambda _: native("postgres", target, 8), prepare=prepare, user="postgres", share=0.5))
+    else:
+        missing.append("postgresql (as root, with its user)")
+    nats = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
+    if nats:
+        def config(sync):
+            def prepare(folder):
+                text = f'host: 127.0.0.1\nport: {PORT}\njetstream {{ store_dir: "{folder}/js"{sync} }}\n'
+                (folder / "nats.conf").write_text(text)
+
+            return prepare
+
+        command = lambda folder: [nats, "-c", folder / "nats.conf"]
+        found.append(Peer("NATS JetStream, window of an hour", "not on disk", command, lambda _: native("nats", address, 64), prepare=config(""), share=0.3))
+    else:
+        missing.append("nats-server")
+    for name, kind in [("SQLite in process, two tables, 1,000 a commit", "sqlite"), ("SQLite in process, one table, 1,000 a commit", "sqlite-naive")]:
+        found.append(Peer(name, "on disk", None, lambda folder, kind=kind: native(kind, folder / "db", 1), share=0.5, singles=False, batch=1000, runs_in_load=True))
+    if uvicorn := original():
+        command = lambda folder: ["env", f"DATABASE={folder}/events.db", uvicorn, "--app-dir", ROOT / "benches/peers", "original:app", "--host", "127.0.0.1", "--port", PORT, "--log-level", "error", "--no-access-log"]
+        found.append(Peer("the Python original: FastAPI, SQLite, a commit a request", "on disk", command, lambda _: http, share=0.1))
+    else:
+        missing.append("the Python original (fastapi, uvicorn)")
+    return found, missing
+
+
+def table(found):
+    def cell(peer, kind, key, shape="{:,.0f}"):
+        values = [result[key] for result in peer.results[kind] if result[key] is not None]
+        return shape.format(statistics.median(values)) if values else "–"
+
+    def latency(peer, kind, share):
+        values = [result["latency_ms"].get(share) for result in peer.results[kind]]
+        values = [value for value in values if value is not None]
+        return f"{statistics.median(values):.1f}" if values else "–"
+
+    lines = [
+        "| | an answer means | batch, events/s | p50, ms | p99, ms | CPU-s a million | bytes an event | MB in RAM | single, events/s | p50, ms | p99, ms | CPU-s a million |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for peer in found:
+        cells = [peer.name, peer.ack, cell(peer, "batch", "events_per_second"), latency(peer, "batch", "p50"), latency(peer, "batch", "p99")]
+        cells += [cell(peer, "batch", "cpu_seconds_a_million", "{:.1f}"), cell(peer, "batch", "disk_bytes_a_unique_event"), cell(peer, "batch", "resident_mb")]
+        cells += [cell(peer, "single", "events_per_second"), latency(peer, "single", "p50"), latency(peer, "single", "p99"), cell(peer, "single", "cpu_seconds_a_million", "{:.1f}")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000, help="events of a batch run; a single run has a quarter")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", help="file for all results")
+    options = parser.parse_args()
+    found, missing = peers()
+    for name in missing:
+        print(f"not installed, left out: {name}", file=sys.stderr)
+    for _ in range(options.rounds):
+        for peer in found:
+            peer.measure("batch", int(options.events * peer.share))
+        for peer in found:
+            if peer.singles:
+                peer.measure("single", int(options.events * peer.share / 4))
+    if options.json:
+        everything = {peer.name: {"ack": peer.ack, **peer.results} for peer in found}
+        pathlib.Path(options.json).write_text(json.dumps(everything, indent=1))
+    print(table(found))
+    wrong = [peer.name for peer in found for results in peer.results.values() for result in results if not result["verified"]]
+    for name in sorted(set(wrong)):
+        print(f"\nNOT VERIFIED: {name} does not hold exactly the events that were made")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""What sekali does as its store grows: rates, memory, disk, start, reading; as JSON, and drawn as SVG.
+
+    cargo build --release
+    benches/curves.py measure --events 50000000 --dir /var/tmp/curves > docs/performance/growth.json
+    benches/curves.py draw docs/performance/growth.json docs/performance
+
+Needs nothing but Python. Loads 127.0.0.1 only, and ends only what it has started.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEKALI = str(ROOT / "target/release/sekali")
+ADDRESS = "127.0.0.1:18480"
+URL = f"http://{ADDRESS}"
+SEED = 20261123
+
+
+class Server:
+    def __init__(self, data):
+        self.data, self.process = data, None
+
+    def start(self):
+        """Starts it; seconds until it is ready."""
+        begin = time.monotonic()
+        command = [SEKALI, "serve", "--listen", ADDRESS, "--data-dir", str(self.data)]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while time.monotonic() - begin < 120:
+            try:
+                if urllib.request.urlopen(f"{URL}/readyz", timeout=5).status == 200:
+                    return time.monotonic() - begin
+            except OSError:
+                time.sleep(0.005)
+        sys.exit("the server did not get ready")
+
+    def stop(self, how=signal.SIGTERM):
+        begin = time.monotonic()
+        self.process.send_signal(how)
+        self.process.wait(120)
+        return time.monotonic() - begin
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mb(self):
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+
+    def metric(self, name):
+        for line in urllib.request.urlopen(f"{URL}/metrics").read().decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[1])
+
+    def settle(self):
+        """Waits until everything is in the index or sealed."""
+        for _ in range(1200):
+            if self.metric("sekali_checkpoint_lag_events") == 0:
+                return
+            time.sleep(0.1)
+
+
+def bench(*arguments):
+    done = subprocess.run([SEKALI, "bench", "--url", URL, "--json", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"bench failed: {done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def disk_bytes(folder):
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def percentile(times, share):
+    return sorted(times)[min(len(times) - 1, int(len(times) * share))] * 1000
+
+
+def first_pages(topics, rounds):
+    times = []
+    for round_ in range(rounds):
+        begin = time.monotonic()
+        urllib.request.urlopen(f"{URL}/events?topic={topics[round_ % len(topics)]}").read()
+        times.append(time.monotonic() - begin)
+    return {"p50_ms": percentile(times, 0.5), "p99_ms": percentile(times, 0.99)}
+
+
+def export():
+    """Events a second that an export of everything gives."""
+    begin, lines = time.monotonic(), 0
+    request = urllib.request.Request(f"{URL}/events?limit=3000000", headers={"accept": "application/x-ndjson"})
+    with urllib.request.urlopen(request) as answer:
+        while piece := answer.read(1 << 20):
+            lines += piece.count(b"\n")
+    return lines / (time.monotonic() - begin)
+
+
+def measure(options):
+    folder = pathlib.Path(options.dir)
+    data = folder / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(data)
+    server.start()
+    result = {"machine": os.uname().release, "cores": os.cpu_count(), "points": []}
+    step, sent = options.step, 0
+    while sent < options.events:
+        before = server.cpu_seconds()
+        report = bench("--events", step, "--seed", SEED + sent)
+        sent += step
+        stats = json.load(urllib.request.urlopen(f"{URL}/stats"))
+        point = {
+            "sent": sent,
+            "unique": stats["unique_processed"],
+            "events_per_second": report["events_per_second"],
+            "latency_ms": {share: value / 1e3 for share, value in report["latency_microseconds"].items()},
+            "server_cpu_seconds_a_million": (server.cpu_seconds() - before) / step * 1e6,
+            "resident_mb": server.resident_mb(),
+        }
+        server.settle()
+        point["disk_bytes_a_unique_event"] = disk_bytes(data) / stats["unique_processed"]
+        point["resident_mb_settled"] = server.resident_mb()
+        if sent % (2 * step) == 0 or sent >= options.events:
+            point["stop_seconds"] = server.stop()
+            point["start_seconds"] = server.start()
+        result["points"].append(point)
+        print(json.dumps(point), file=sys.stderr)
+    # The first events again: all known, from the oldest generations.
+    old = bench("--events", min(step, 2_000_000), "--seed", SEED)
+    result["old_duplicates_per_second"] = old["events_per_second"]
+    result["old_duplicates_unique"] = old["unique"]
+    topics = [topic["topic"] for topic in json.load(urllib.request.urlopen(f"{URL}/topics?limit=64"))["topics"]]
+    result["first_page"] = first_pages(topics, 1000)
+    result["export_per_second"] = export()
+    load = subprocess.Popen([SEKALI, "bench", "--url", URL, "--events", "20000000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(5)
+    server.stop(signal.SIGKILL)
+    load.kill()
+    load.wait()
+    result["start_after_kill_seconds"] = server.start()
+    server.settle()
+    server.stop()
+    begin = time.monotonic()
+    rebuilt = subprocess.run([SEKALI, "rebuild", "--data-dir", str(data), "--json"], capture_output=True, text=True)
+    result["rebuild_per_second"] = json.loads(rebuilt.stdout)["events"] / (time.monotonic() - begin)
+    begin = time.monotonic()
+    verified = subprocess.run([SEKALI, "verify", "--data-dir", str(data), "--json"], capture_output=True, text=True)
+    report = json.loads(verified.stdout)
+    result["verify_per_second"] = report["events"] / (time.monotonic() - begin)
+    result["verify_faults"] = report["faults"]
+    print(json.dumps(result, indent=1))
+    shutil.rmtree(data)
+
+
+CURVES = [
+    ("events_per_second", "events a second (each step of the load)"),
+    ("resident_mb", "resident memory under load, MB"),
+    ("disk_bytes_a_unique_event", "bytes on disk a stored event"),
+    ("start_seconds", "seconds to be ready after a clean stop"),
+]
+
+
+def draw(options):
+    points = json.loads(pathlib.Path(options.json).read_text())["points"]
+    for key, title in CURVES:
+        pairs = [(point["unique"] / 1e6, point[key]) for point in points if key in point]
+        svg = chart(title, pairs)
+        (pathlib.Path(options.into) / f"{key.replace('_', '-')}.svg").write_text(svg)
+
+
+def chart(title, pairs):
+    width, height, left, bottom, top = 640, 300, 70, 45, 40
+    most_x, most_y = max(x for x, _ in pairs), max(y for _, y in pairs) * 1.15 or 1
+    at = lambda x, y: (left + x / most_x * (width - left - 20), height - bottom - y / most_y * (height - bottom - top))
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<text x="{left}" y="22" font-size="14">{title}</text>',
+    ]
+    for part in range(5):
+        value = most_y * part / 4
+        _, y = at(0, value)
+        text = f"{value:,.0f}" if most_y > 20 else f"{value:.2f}"
+        lines.append(f'<line x1="{left}" y1="{y:.1f}" x2="{width - 20}" y2="{y:.1f}" stroke="#ddd"/>')
+        lines.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for part in range(6):
+        value = most_x * part / 5
+        x, _ = at(value, 0)
+        lines.append(f'<text x="{x:.1f}" y="{height - 25}" text-anchor="middle">{value:.0f}</text>')
+    lines.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">million events stored</text>')
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*pair) for pair in pairs))
+    lines.append(f'<polyline points="{places}" fill="none" stroke="#1663a8" stroke-width="2"/>')
+    for x, y in (at(*pair) for pair in pairs):
+        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#1663a8"/>')
+    return "\n".join(lines + ["</svg>", ""])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    measuring = commands.add_parser("measure", help="load a new store and print what was measured as JSON")
+    measuring.add_argument("--events", type=int, default=50_000_000, help="events to send, 40 %% of them repeated")
+    measuring.add_argument("--step", type=int, default=5_000_000, help="events between two points")
+    measuring.add_argument("--dir", required=True, help="folder for the store, which is removed at the end")
+    measuring.set_defaults(run=measure)
+    drawing = commands.add_parser("draw", help="draw what was measured")
+    drawing.add_argument("json")
+    drawing.add_argument("into")
+    drawing.set_defaults(run=draw)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
