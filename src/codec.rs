@@ -17,6 +17,8 @@
 //! gen-000002/index/    sled: trees dedup, processed, meta
 //! ```
 
+use std::borrow::Cow;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Decode, Encode};
 
@@ -52,9 +54,9 @@ const VARIED: Configuration<LittleEndian, Varint, Limit<BLOCK_BYTES_MAX>> = binc
 /// Why bytes could not be read as a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// A version byte that this program does not know.
-    #[error("written by a newer version of sekali (record version {0})")]
-    Version(u8),
+    /// A number that this program does not know: what it is of, and the number.
+    #[error("written by a newer version of sekali ({0} {1})")]
+    Newer(&'static str, u8),
     /// Anything else.
     #[error("not a {0}")]
     Malformed(&'static str),
@@ -182,7 +184,7 @@ impl FrameHeader {
             return Err(DecodeError::Malformed(Self::NAME));
         }
         if header.version != VERSION {
-            return Err(DecodeError::Version(header.version));
+            return Err(DecodeError::Newer("record version", header.version));
         }
         if FrameKind::from_byte(header.kind).is_none() || header.length as usize > FRAME_BYTES_MAX {
             return Err(DecodeError::Malformed(Self::NAME));
@@ -214,6 +216,49 @@ impl BlockKind {
     }
 }
 
+/// How a block's body is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockEncoding {
+    /// As it is.
+    Plain = 0,
+    /// Its length, four bytes, then what one LZ4 block makes of it.
+    Lz4 = 1,
+}
+
+impl BlockEncoding {
+    /// The encoding with this number.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Plain, Self::Lz4].into_iter().find(|encoding| *encoding as u8 == byte)
+    }
+}
+
+/// Bodies shorter than this are kept as they are: there is little in them that repeats.
+const PACK_FROM_BYTES: usize = 1 << 10;
+
+/// Packs the body behind a block's head, if that makes it smaller, and writes the head. `scratch` is any buffer.
+///
+/// # Panics
+/// If `block` is shorter than a head.
+pub fn finish_block(kind: BlockKind, count: u32, block: &mut Vec<u8>, scratch: &mut Vec<u8>) {
+    let body = &block[BlockHeader::BYTES..];
+    let mut encoding = BlockEncoding::Plain;
+    if body.len() >= PACK_FROM_BYTES {
+        scratch.resize(lz4_flex::block::get_maximum_output_size(body.len()), 0);
+        let length = (body.len() as u32).to_le_bytes();
+        // There is room for the worst case, so there is no error to meet; and what can't be packed stays as it is.
+        if let Ok(packed) = lz4_flex::block::compress_into(body, scratch)
+            && packed + length.len() < body.len()
+        {
+            block.truncate(BlockHeader::BYTES);
+            block.extend_from_slice(&length);
+            block.extend_from_slice(&scratch[..packed]);
+            encoding = BlockEncoding::Lz4;
+        }
+    }
+    let header = BlockHeader::of(kind, encoding, count, &block[BlockHeader::BYTES..]).encoded();
+    block[..BlockHeader::BYTES].copy_from_slice(&header);
+}
+
 /// Head of a block. Written by workers, before its body; never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BlockHeader {
@@ -221,7 +266,7 @@ pub struct BlockHeader {
     pub version: u8,
     /// A [`BlockKind`].
     pub kind: u8,
-    /// 0: the body as it is. Other encodings are for later versions.
+    /// A [`BlockEncoding`].
     pub encoding: u8,
     /// 0.
     pub reserved: u8,
@@ -240,11 +285,11 @@ impl FixedRecord for BlockHeader {
 
 impl BlockHeader {
     /// The header of a block with this body.
-    pub fn of(kind: BlockKind, count: u32, body: &[u8]) -> Self {
+    pub fn of(kind: BlockKind, encoding: BlockEncoding, count: u32, body: &[u8]) -> Self {
         Self {
             version: VERSION,
             kind: kind as u8,
-            encoding: 0,
+            encoding: encoding as u8,
             reserved: 0,
             length: body.len() as u32,
             count,
@@ -256,16 +301,38 @@ impl BlockHeader {
     ///
     /// # Errors
     /// If it is not one, or of a newer version.
-    pub fn open(bytes: &[u8]) -> Result<(Self, BlockKind), DecodeError> {
+    pub fn open(bytes: &[u8]) -> Result<(Self, BlockKind, BlockEncoding), DecodeError> {
         let header = Self::from_bytes(bytes)?;
         let kind = BlockKind::from_byte(header.kind).ok_or(DecodeError::Malformed(Self::NAME))?;
-        if header.version != VERSION || header.encoding != 0 {
-            return Err(DecodeError::Version(header.version.max(header.encoding)));
+        if header.version != VERSION {
+            return Err(DecodeError::Newer("record version", header.version));
         }
+        let encoding = BlockEncoding::from_byte(header.encoding)
+            .ok_or(DecodeError::Newer("block encoding", header.encoding))?;
         if header.length as usize > BLOCK_BYTES_MAX {
             return Err(DecodeError::Malformed(Self::NAME));
         }
-        Ok((header, kind))
+        Ok((header, kind, encoding))
+    }
+}
+
+/// The body of a block, unpacked if need be. What is kept may say no longer length than a block can have.
+///
+/// # Errors
+/// If it can't be unpacked to what it says.
+pub fn unpack(encoding: BlockEncoding, kept: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
+    let malformed = DecodeError::Malformed("packed block");
+    match encoding {
+        BlockEncoding::Plain => Ok(Cow::Borrowed(kept)),
+        BlockEncoding::Lz4 => {
+            let (length, packed) = kept.split_first_chunk().ok_or(malformed)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > BLOCK_BYTES_MAX {
+                return Err(malformed);
+            }
+            let body = lz4_flex::block::decompress(packed, length).map_err(|_| malformed)?;
+            if body.len() == length { Ok(Cow::Owned(body)) } else { Err(malformed) }
+        }
     }
 }
 

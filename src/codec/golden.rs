@@ -56,9 +56,56 @@ fn frame_header() {
 
 #[test]
 fn block_header() {
-    let header = BlockHeader::of(BlockKind::Counters, 3, b"123456789");
+    let header = BlockHeader::of(BlockKind::Counters, BlockEncoding::Plain, 3, b"123456789");
     assert_fixed(&header, "01 02 00 00 09000000 03000000 839206e3");
-    assert_eq!(BlockHeader::open(&header.encoded()), Ok((header, BlockKind::Counters)));
+    let opened = BlockHeader::open(&header.encoded());
+    assert_eq!(opened, Ok((header, BlockKind::Counters, BlockEncoding::Plain)));
+}
+
+/// A block of this body, as a worker makes it.
+fn block(body: &[u8]) -> Vec<u8> {
+    let mut block = vec![0; BlockHeader::BYTES];
+    block.extend_from_slice(body);
+    finish_block(BlockKind::Events, 1, &mut block, &mut Vec::new());
+    block
+}
+
+#[test]
+fn a_body_that_repeats_itself_is_packed_and_a_short_or_random_one_is_not() {
+    let kept = block(&[7; 4096]);
+    assert_eq!(kept[2], BlockEncoding::Lz4 as u8);
+    assert_eq!(unpack(BlockEncoding::Lz4, &kept[BlockHeader::BYTES..]).unwrap()[..], [7; 4096]);
+    // Spelt out, as another version of the packer may find other matches: the length; one byte and a match of 4,090 with
+    // what is one byte before; the last five bytes.
+    let packed = hex("00100000 1f 07 0100 ffffffffffffffffffffffffffffff f6 50 0707070707");
+    assert_eq!(unpack(BlockEncoding::Lz4, &packed).unwrap()[..], [7; 4096]);
+    for body in [vec![7; 1023], (0..4096).map(|_| fastrand::u8(..)).collect()] {
+        let kept = block(&body);
+        assert_eq!((kept[2], &kept[BlockHeader::BYTES..]), (BlockEncoding::Plain as u8, &body[..]));
+    }
+}
+
+#[test]
+fn what_is_packed_is_unpacked_and_what_is_damaged_is_an_error() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for length in [1024, 5000, BLOCK_BYTES, BLOCK_BYTES_MAX] {
+        let body: Vec<u8> = (0..length).map(|_| random.u8(..4)).collect();
+        let kept = block(&body);
+        let kept = &kept[BlockHeader::BYTES..];
+        assert!(kept.len() < body.len());
+        assert_eq!(unpack(BlockEncoding::Lz4, kept).unwrap(), body);
+        assert!(unpack(BlockEncoding::Lz4, &kept[..kept.len() - 1]).is_err());
+        assert!(unpack(BlockEncoding::Lz4, &kept[..3]).is_err());
+        for _ in 0..200 {
+            let mut damaged = kept.to_vec();
+            damaged[random.usize(..kept.len())] ^= 1 << random.u8(..8);
+            // Other bytes or an error: the checksum over them tells. Never a panic, never more than a block.
+            let length = unpack(BlockEncoding::Lz4, &damaged).map_or(0, |body| body.len());
+            assert!(length <= BLOCK_BYTES_MAX);
+        }
+    }
+    let too_long = (BLOCK_BYTES_MAX as u32 + 1).to_le_bytes();
+    assert!(unpack(BlockEncoding::Lz4, &too_long).is_err());
 }
 
 #[test]

@@ -86,14 +86,6 @@ pub struct Options {
     pub topics_max: usize,
 }
 
-impl Options {
-    /// Claims that one worker may meet in one generation, with room to spare.
-    fn table_capacity(&self) -> usize {
-        let share = self.generation_events / self.workers.max(1) as u64;
-        usize::try_from(share + share / 2).unwrap_or(usize::MAX).min(4 << 20)
-    }
-}
-
 /// What the store reaches the world through.
 #[derive(Clone, Debug)]
 pub struct Seams {

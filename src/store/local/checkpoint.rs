@@ -90,6 +90,7 @@ impl Checkpoint {
 
     /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
+        give_way();
         loop {
             match self.committed.recv_timeout(Duration::from_millis(if self.is_due() { 1 } else { 200 })) {
                 Ok(committed) => self.take(committed),
@@ -290,6 +291,14 @@ impl Waiting {
     }
 }
 
+/// Lets every other thread go first: nobody waits for this one, and a seal keeps a processor busy for a second. Should it fall
+/// behind, the others wait for it ([`Lag`](super::core::Lag)), and so leave it the processor.
+fn give_way() {
+    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(19);
+}
+
 /// What waited can be found elsewhere now: it leaves RAM.
 fn release(core: &Core, waiting: &mut Waiting) {
     for set in waiting.sets.drain(..) {
@@ -383,7 +392,8 @@ pub(crate) fn fill(
             return Err(Error::corrupt(&path, at, "no valid frame"));
         };
         for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-            let (head, events) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+            let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
+            let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
             let name =
                 std::str::from_utf8(head.topic).map_err(|_| Error::corrupt(&path, block.at, "topic"))?;
             let topic = core.topics.ensure(name, core.secret.topic(head.topic))?;

@@ -102,7 +102,9 @@ impl ClaimSet {
 
     /// Frees the claims: they can be found elsewhere now.
     pub(crate) fn drop_claims(&self) {
-        *self.claims.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let claims = self.claims.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Freed without the lock, which a worker may wait for.
+        drop(claims);
     }
 
     fn is_dropped(&self) -> bool {
@@ -124,7 +126,46 @@ struct Table {
     /// `None` until the first of its sets is placed.
     generation: Option<Arc<Generation>>,
     first_set: u64,
-    slots: HashTable<Slot>,
+    slots: Slots,
+}
+
+/// Parts of a table of slots.
+const PARTS: usize = 64;
+
+/// Slots by fingerprint, in parts: each grows alone, in a fraction of a millisecond. One table of a million slots would hold a
+/// worker up for tens of milliseconds, when it grows, or when memory that was reserved for it is first touched.
+#[derive(Debug)]
+struct Slots([HashTable<Slot>; PARTS]);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| HashTable::new()))
+    }
+}
+
+impl Slots {
+    /// The part of a fingerprint. A table uses its lowest and highest bits.
+    fn part(fingerprint: u64) -> usize {
+        (fingerprint >> 40) as usize % PARTS
+    }
+
+    fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Slot> {
+        let slots = self.0[Self::part(fingerprint)].iter_hash(fingerprint);
+        slots.filter(move |slot| slot.fingerprint == fingerprint)
+    }
+
+    fn insert(&mut self, slot: Slot) {
+        self.0[Self::part(slot.fingerprint)].insert_unique(slot.fingerprint, slot, |slot| slot.fingerprint);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(HashTable::is_empty)
+    }
+
+    /// Takes out the slots of sets from number `set` on.
+    fn split_off(&mut self, set: u32) -> Vec<Slot> {
+        self.0.iter_mut().flat_map(|part| part.extract_if(|slot| slot.set >= set)).collect()
+    }
 }
 
 /// What a worker's tables say of an event.
@@ -156,28 +197,24 @@ pub(crate) struct Tables {
     settled: u64,
     /// The set of the group being decided; it has the number behind the last of `sets`.
     current: Claims,
-    capacity: usize,
 }
 
 impl Tables {
-    /// Empty tables; `capacity` is how many claims a generation may bring.
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// Empty tables.
+    pub(crate) fn new() -> Self {
         let mut tables = Self {
             tables: VecDeque::new(),
             sets: VecDeque::new(),
             base: 0,
             settled: 0,
             current: Claims::default(),
-            capacity,
         };
         tables.push_table(None);
         tables
     }
 
     fn push_table(&mut self, generation: Option<Arc<Generation>>) {
-        // Made at full size (untouched memory costs nothing): growing would stall a group for tens of milliseconds.
-        let slots = HashTable::with_capacity(self.capacity);
-        self.tables.push_back(Table { generation, first_set: self.next_set(), slots });
+        self.tables.push_back(Table { generation, first_set: self.next_set(), slots: Slots::default() });
     }
 
     fn next_set(&self) -> u64 {
@@ -189,7 +226,7 @@ impl Tables {
         let fingerprint = hash as u64;
         for table in self.tables.iter().rev() {
             let mut indexed = None;
-            for slot in table.slots.iter_hash(fingerprint).filter(|slot| slot.fingerprint == fingerprint) {
+            for slot in table.slots.with(fingerprint) {
                 let number = table.first_set + u64::from(slot.set);
                 if number == self.next_set() {
                     if let Some(known) = self.current.find(slot.index, topic, event_id) {
@@ -227,8 +264,7 @@ impl Tables {
         self.current.push(topic, event_id, fingerprint, known);
         if let Some(table) = self.tables.back_mut() {
             let set = (number - table.first_set) as u32;
-            let slot = Slot { fingerprint, set, index };
-            table.slots.insert_unique(fingerprint, slot, |slot| slot.fingerprint);
+            table.slots.insert(Slot { fingerprint, set, index });
         }
     }
 
@@ -263,12 +299,8 @@ impl Tables {
         if let Some(table) = self.tables.back_mut() {
             set.with(|claims| {
                 for (index, claim) in claims.recent.iter().enumerate() {
-                    let slot = Slot {
-                        fingerprint: claim.hash,
-                        set: (number - table.first_set) as u32,
-                        index: index as u32,
-                    };
-                    table.slots.insert_unique(claim.hash, slot, |slot| slot.fingerprint);
+                    let set = (number - table.first_set) as u32;
+                    table.slots.insert(Slot { fingerprint: claim.hash, set, index: index as u32 });
                 }
             });
         }
@@ -313,13 +345,12 @@ impl Tables {
             None => newest.generation = Some(generation),
             Some(_) => {
                 let boundary = (number - newest.first_set) as u32;
-                let moved: Vec<Slot> = newest.slots.extract_if(|slot| slot.set >= boundary).collect();
+                let moved = newest.slots.split_off(boundary);
                 self.push_table(Some(generation));
                 if let Some(newest) = self.tables.back_mut() {
                     newest.first_set = number;
                     for slot in moved {
-                        let slot = Slot { set: slot.set - boundary, ..slot };
-                        newest.slots.insert_unique(slot.fingerprint, slot, |slot| slot.fingerprint);
+                        newest.slots.insert(Slot { set: slot.set - boundary, ..slot });
                     }
                 }
             }

@@ -207,6 +207,18 @@ struct Group {
     generations: Arc<[u64]>,
 }
 
+/// Eight rows of eight bits as columns: bit i of row j becomes bit j of row i (Warren, Hacker's Delight, 7-3).
+fn transposed(rows: [u8; 8]) -> [u8; 8] {
+    let mut bits = u64::from_le_bytes(rows);
+    for (shift, mask) in
+        [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)]
+    {
+        let swapped = (bits ^ (bits >> shift)) & mask;
+        bits ^= swapped ^ (swapped << shift);
+    }
+    bits.to_le_bytes()
+}
+
 /// Merges eight groups of one size and width.
 fn merge(groups: &[Group]) -> Option<Group> {
     let table = match groups.first()?.table {
@@ -215,13 +227,17 @@ fn merge(groups: &[Group]) -> Option<Group> {
                 .iter()
                 .filter_map(|group| if let Table::One(bloom) = &group.table { Some(&**bloom) } else { None })
                 .collect();
-            let bits = groups.first()?.table.bits();
-            let lanes = (0..bits).map(|bit| {
-                blooms.iter().enumerate().fold(0, |byte, (lane, bloom)| {
-                    byte | (((bloom.words[bit / 64] >> (bit % 64)) & 1) as u8) << lane
-                })
-            });
-            Table::Eight(lanes.collect())
+            let mut lanes = Vec::with_capacity(groups.first()?.table.bits());
+            for word in 0..lanes.capacity() / 64 {
+                let mut rows = [[0; 8]; 8];
+                for (row, bloom) in rows.iter_mut().zip(&blooms) {
+                    *row = bloom.words[word].to_le_bytes();
+                }
+                for byte in 0..8 {
+                    lanes.extend_from_slice(&transposed(rows.map(|row| row[byte])));
+                }
+            }
+            Table::Eight(lanes.into())
         }
         Table::Eight(_) => {
             let tables: Vec<&[u8]> = groups

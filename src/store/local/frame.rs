@@ -6,12 +6,13 @@
 //! A worker encodes its blocks with their CRCs; the journal's writer only strings them together behind a header. The
 //! header's `blocks_crc` covers all block headers, and they their bodies, so the chain of header CRCs covers all.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::{
-    BlockHeader, BlockKind, CounterEntry, DecodeError, EventRecord, EventsHead, FixedRecord, FrameHeader,
-    FrameKind, TopicEntry, VERSION, decode_varied,
+    BlockEncoding, BlockHeader, BlockKind, CounterEntry, DecodeError, EventRecord, EventsHead, FixedRecord,
+    FrameHeader, FrameKind, TopicEntry, VERSION, decode_varied, unpack,
 };
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,7 +58,7 @@ impl FrameBuilder {
 
     /// Adds a block of counters or topics.
     pub(crate) fn push(&mut self, kind: BlockKind, count: u32, body: &[u8]) {
-        let header = BlockHeader::of(kind, count, body).encoded();
+        let header = BlockHeader::of(kind, BlockEncoding::Plain, count, body).encoded();
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(body);
         self.blocks += 1;
@@ -120,7 +121,9 @@ pub(crate) struct Block<'a> {
     pub(crate) length: u32,
     /// Entries in it.
     pub(crate) count: u32,
-    pub(crate) body: &'a [u8],
+    encoding: BlockEncoding,
+    /// The body as it is kept.
+    kept: &'a [u8],
 }
 
 impl<'a> Block<'a> {
@@ -128,31 +131,45 @@ impl<'a> Block<'a> {
     pub(crate) fn open(bytes: &'a [u8], at: u64) -> Result<Self, DecodeError> {
         let malformed = DecodeError::Malformed("block");
         let (header, rest) = bytes.split_at_checked(BlockHeader::BYTES).ok_or(malformed)?;
-        let (header, kind) = BlockHeader::open(header)?;
-        let body = rest.get(..header.length as usize).ok_or(malformed)?;
-        if crc32c::crc32c(body) != header.crc {
+        let (header, kind, encoding) = BlockHeader::open(header)?;
+        let kept = rest.get(..header.length as usize).ok_or(malformed)?;
+        if crc32c::crc32c(kept) != header.crc {
             return Err(malformed);
         }
         let length = header.length + BlockHeader::BYTES as u32;
-        Ok(Self { kind, at, length, count: header.count, body })
+        Ok(Self { kind, at, length, count: header.count, encoding, kept })
     }
 
+    /// What is in it, unpacked.
+    pub(crate) fn body(&self) -> Result<Body<'a>, DecodeError> {
+        Ok(Body { bytes: unpack(self.encoding, self.kept)?, count: self.count })
+    }
+}
+
+/// The body of a block.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    bytes: Cow<'a, [u8]>,
+    count: u32,
+}
+
+impl Body<'_> {
     /// The events of a block of events.
-    pub(crate) fn events(&self) -> Result<(EventsHead<'a>, Entries<'a>), DecodeError> {
-        let mut rest = self.body;
+    pub(crate) fn events(&self) -> Result<(EventsHead<'_>, Entries<'_>), DecodeError> {
+        let mut rest = &*self.bytes;
         let head = decode_varied(&mut rest, "head of a block of events")?;
         Ok((head, Entries { rest, left: self.count }))
     }
 
     /// Adds to what topics have, from a block of counters.
-    pub(crate) fn counters(&self) -> impl Iterator<Item = Result<CounterEntry<'a>, DecodeError>> {
-        let mut rest = self.body;
+    pub(crate) fn counters(&self) -> impl Iterator<Item = Result<CounterEntry<'_>, DecodeError>> {
+        let mut rest = &*self.bytes;
         (0..self.count).map(move |_| decode_varied(&mut rest, "counter"))
     }
 
     /// States of topics, from a block of topics.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = Result<TopicEntry<'a>, DecodeError>> {
-        let mut rest = self.body;
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Result<TopicEntry<'_>, DecodeError>> {
+        let mut rest = &*self.bytes;
         (0..self.count).map(move |_| decode_varied(&mut rest, "topic"))
     }
 }
@@ -336,7 +353,7 @@ fn newer_version(path: &Path, at: u64, what: &DecodeError) -> Error {
 /// An error that says that a record in a block whose CRC is right could not be read.
 pub(crate) fn unreadable(path: &Path, at: u64, what: DecodeError) -> Error {
     match what {
-        DecodeError::Version(_) => newer_version(path, at, &what),
+        DecodeError::Newer(..) => newer_version(path, at, &what),
         DecodeError::Malformed(_) => Error::corrupt(path, at, &what.to_string()),
     }
 }

@@ -172,7 +172,8 @@ fn read_frame(
     let mut turned = Turned::new(collector);
     let mut number = first_event;
     for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-        let (head, entries) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+        let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
+        let (head, entries) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
         for (event, offset) in entries.zip(head.first_offset..) {
             let event = event.map_err(|e| unreadable(&path, block.at, e))?;
             let at = number;
@@ -242,7 +243,8 @@ fn read_block(
     if block.kind != BlockKind::Events {
         return Err(Error::corrupt(&path, place.at, "not a block of events"));
     }
-    let (head, events) = block.events().map_err(|e| unreadable(&path, place.at, e))?;
+    let body = block.body().map_err(|e| unreadable(&path, place.at, e))?;
+    let (head, events) = body.events().map_err(|e| unreadable(&path, place.at, e))?;
     if head.topic != topic.name.as_bytes() {
         return Err(Error::corrupt(&path, place.at, "a block of another topic"));
     }

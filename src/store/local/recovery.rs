@@ -73,7 +73,7 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
         topics: Topics::new(),
         filters: Filters::default(),
         generations: Vec::new(),
-        tables: (0..options.workers).map(|_| Tables::new(options.table_capacity())).collect(),
+        tables: (0..options.workers).map(|_| Tables::new()).collect(),
         committed: Vec::new(),
         claims: 0,
     };
@@ -184,7 +184,7 @@ fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
         match header {
             Some(Ok(header)) => header.kind != FrameKind::Topics as u8,
             // Of a newer version: it may be anything.
-            Some(Err(DecodeError::Version(_))) => true,
+            Some(Err(DecodeError::Newer(..))) => true,
             Some(Err(DecodeError::Malformed(_))) | None => false,
         }
     }))
@@ -414,7 +414,8 @@ impl Replay<'_, '_> {
     }
 
     fn events(&mut self, block: &Block<'_>, sum: &mut u64) -> Result<(Arc<Topic>, u64, BlockPlace)> {
-        let (head, events) = block.events().map_err(|e| unreadable(&self.path, block.at, e))?;
+        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
+        let (head, events) = body.events().map_err(|e| unreadable(&self.path, block.at, e))?;
         let topic = self.topic(head.topic, block.at)?;
         if self.is_live {
             if topic.next_offset() != head.first_offset {
@@ -436,7 +437,8 @@ impl Replay<'_, '_> {
     }
 
     fn counters(&mut self, block: &Block<'_>) -> Result<()> {
-        for entry in block.counters() {
+        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
+        for entry in body.counters() {
             let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
             if entry.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.rejected);
@@ -448,7 +450,8 @@ impl Replay<'_, '_> {
     }
 
     fn topics(&mut self, block: &Block<'_>) -> Result<()> {
-        for entry in block.topics() {
+        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
+        for entry in body.topics() {
             let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
             if entry.counters.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.counters.rejected);

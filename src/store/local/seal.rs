@@ -148,7 +148,8 @@ impl Place<'_> {
             };
             add_sparse(&mut content.frames, &frame.header);
             for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let (head, events) = block.events().map_err(|e| unreadable(&path, block.at, e))?;
+                let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
+                let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
                 let place = BlockPlace { at: block.at, length: block.length, count: block.count };
                 content.blocks.push(((self.secret.topic(head.topic), head.first_offset), place));
                 for (event, offset) in events.zip(head.first_offset..) {

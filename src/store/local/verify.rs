@@ -234,9 +234,10 @@ impl Check<'_> {
 
     fn block(&mut self, block: &Block<'_>, path: &Path, is_first: bool, sum: &mut u64) -> Result<()> {
         let bad = |what: &str| Err(Error::corrupt(path, block.at, what));
+        let body = block.body().map_err(|e| unreadable(path, block.at, e))?;
         match block.kind {
             BlockKind::Events => {
-                let (head, events) = block.events().map_err(|e| unreadable(path, block.at, e))?;
+                let (head, events) = body.events().map_err(|e| unreadable(path, block.at, e))?;
                 let topic = self.topics.entry(head.topic.into()).or_default();
                 if topic.next_offset != head.first_offset {
                     return bad("the offsets of its topic have a gap");
@@ -248,7 +249,7 @@ impl Check<'_> {
                 }
             }
             BlockKind::Counters => {
-                for entry in block.counters() {
+                for entry in body.counters() {
                     let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
                     self.rejected += entry.rejected;
                     if !entry.topic.is_empty() {
@@ -259,7 +260,7 @@ impl Check<'_> {
                 }
             }
             BlockKind::Topics => {
-                for entry in block.topics() {
+                for entry in body.topics() {
                     let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
                     let (counters, next_offset) = (entry.counters, entry.next_offset);
                     if counters.topic.is_empty() {
@@ -290,7 +291,8 @@ impl Check<'_> {
         let (mut at, mut claims, mut blocks) = (0, 0u64, 0u64);
         while let Some(frame) = reader.frame(at, path)? {
             for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let (head, events) = block.events().map_err(|e| unreadable(path, block.at, e))?;
+                let body = block.body().map_err(|e| unreadable(path, block.at, e))?;
+                let (head, events) = body.events().map_err(|e| unreadable(path, block.at, e))?;
                 for (event, offset) in events.zip(head.first_offset..) {
                     let event = event.map_err(|e| unreadable(path, block.at, e))?;
                     let key = [head.topic, b"\0", event.event_id].concat();

@@ -24,7 +24,7 @@ use super::topic::{Pending, Topic};
 use crate::clock::Timestamp;
 use crate::codec::{
     BLOCK_BYTES, BlockHeader, BlockKind, EventRecord, EventsHead, FixedRecord, FrameHeader, RECORD_BYTES_MAX,
-    encode_varied,
+    encode_varied, finish_block,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, EventRef};
@@ -116,6 +116,8 @@ pub(crate) struct Worker {
     filters: Arc<FilterSet>,
     /// Something in the group waits for a commit.
     must_commit: bool,
+    /// What packs blocks writes here.
+    scratch: Vec<u8>,
 }
 
 impl Worker {
@@ -133,6 +135,7 @@ impl Worker {
             counted: Vec::new(),
             received_at: Timestamp::default(),
             must_commit: false,
+            scratch: Vec::new(),
         }
     }
 
@@ -328,8 +331,7 @@ impl Worker {
         for OpenBlock { topic, first_offset, count, mut bytes } in self.blocks.drain(..) {
             let own = &mut self.topics[topic];
             own.block = None;
-            let header = BlockHeader::of(BlockKind::Events, count, &bytes[BlockHeader::BYTES..]).encoded();
-            bytes[..BlockHeader::BYTES].copy_from_slice(&header);
+            finish_block(BlockKind::Events, count, &mut bytes, &mut self.scratch);
             blocks.push(EventsBlock { topic: Arc::clone(&own.topic), first_offset, count, bytes });
         }
         let claims = self.tables.finish_group();
