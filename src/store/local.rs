@@ -112,6 +112,7 @@ pub struct Local {
 type Handle<T> = JoinHandle<Option<T>>;
 
 struct Threads {
+    filters: Handle<()>,
     workers: Vec<Handle<()>>,
     journal: Handle<Chain>,
     checkpoint: Handle<Option<LiveIndex>>,
@@ -213,8 +214,10 @@ impl Local {
                 preparing.failure.set(&e);
             }
         };
+        let reading = Arc::clone(&core);
         let threads = Threads {
             workers,
+            filters: spawn(&core, "filters", move || checkpoint::read_filters(&reading))?,
             journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
@@ -287,6 +290,7 @@ impl Local {
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
         let _ = threads.space.join();
+        let _ = threads.filters.join();
         Some((chain, index))
     }
 

@@ -16,6 +16,7 @@ use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
 use super::index::Index;
 use super::manifest::Entry;
+use super::queue::Queue;
 use super::seal::{Place, SealedMaps};
 use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
@@ -309,28 +310,53 @@ fn release(core: &Core, waiting: &mut Waiting) {
     core.lag.sub(std::mem::take(&mut waiting.claims) as u64);
 }
 
+/// Reads the filters of sealed generations, newest first: the start doesn't wait for them. One that is damaged is made anew by
+/// the checkpoint, with its maps.
+pub(crate) fn read_filters(core: &Core) {
+    for id in core.filters.unread().into_iter().rev() {
+        if core.failure.get().is_some() || core.queues.iter().any(Queue::is_closed) {
+            return;
+        }
+        let Some(generation) = core.generation(id) else { continue };
+        match place_of(core, &generation, &entry_of(&generation)).filter() {
+            Ok(filter) => core.filters.add(id, filter),
+            Err(e) => {
+                tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
+                generation.begin_rebuild();
+            }
+        }
+    }
+}
+
 /// Makes the maps and the filter of a closed generation from its journal.
 fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Bloom)> {
-    let closed = generation.closed();
+    place_of(core, generation, &entry_of(generation)).build()
+}
+
+/// The entry of a closed generation.
+fn entry_of(generation: &Generation) -> Entry {
     let (first_frame, first_event) = (generation.first_frame, generation.first_event);
-    let (id, nonce) = (generation.id, generation.nonce);
-    let entry = Entry { id, nonce, first_frame, first_event, closed: Some(closed), sealed: true };
-    let place = Place {
+    let (id, nonce, closed) = (generation.id, generation.nonce, Some(generation.closed()));
+    Entry { id, nonce, first_frame, first_event, closed, sealed: true }
+}
+
+fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Place<'a> {
+    Place {
         disk: &core.disk,
         files: &core.files,
         data_dir: &core.data_dir,
         store_id: core.store_id,
         secret: &core.secret,
-        entry: &entry,
-        closed,
-    };
-    place.build()
+        entry,
+        closed: generation.closed(),
+    }
 }
 
-/// Makes the damaged maps of a sealed generation anew. Its filter is in RAM and stays.
+/// Makes the damaged maps of a sealed generation anew, and its filter, which may have been damaged too.
 fn renew_maps(core: &Core, generation: &Generation) -> Result<()> {
-    let (maps, _) = build_maps(core, generation)?;
+    let (maps, filter) = build_maps(core, generation)?;
     generation.set_sealed(maps);
+    core.filters.add(generation.id, filter);
     generation.clear_doubt();
     core.metrics.rebuilt();
     tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");

@@ -265,12 +265,20 @@ fn merge(groups: &[Group]) -> Option<Group> {
 pub struct FilterSet {
     /// In the order of their newest generations, oldest first.
     groups: Vec<Group>,
+    /// Generations whose filters have not been read yet: each may hold any event.
+    unread: Vec<u64>,
 }
 
 impl FilterSet {
     /// Generations that may hold the event: newest first among those of one size of filter.
     pub fn candidates(&self, event: u128) -> Candidates<'_> {
-        Candidates { left: &self.groups, probes: probes(event), lanes: 0, generations: &[] }
+        Candidates {
+            left: &self.groups,
+            probes: probes(event),
+            lanes: 0,
+            generations: &[],
+            unread: &self.unread,
+        }
     }
 
     /// Bytes of all tables.
@@ -279,6 +287,9 @@ impl FilterSet {
     }
 
     fn with(&self, generation: u64, bloom: Bloom) -> Self {
+        if self.groups.iter().any(|group| group.generations.contains(&generation)) {
+            return self.clone();
+        }
         let mut groups = self.groups.clone();
         let bits = bloom.words.len() * 64;
         groups.push(Group { table: Table::One(Arc::new(bloom)), generations: Arc::new([generation]) });
@@ -293,7 +304,8 @@ impl FilterSet {
             }
         }
         groups.sort_by_key(|group| group.generations.iter().copied().max());
-        Self { groups }
+        let unread = self.unread.iter().copied().filter(|unread| *unread != generation).collect();
+        Self { groups, unread }
     }
 }
 
@@ -304,6 +316,7 @@ pub struct Candidates<'a> {
     probes: Probes,
     lanes: u64,
     generations: &'a [u64],
+    unread: &'a [u64],
 }
 
 impl Iterator for Candidates<'_> {
@@ -311,7 +324,11 @@ impl Iterator for Candidates<'_> {
 
     fn next(&mut self) -> Option<u64> {
         while self.lanes == 0 {
-            let (group, left) = self.left.split_last()?;
+            let Some((group, left)) = self.left.split_last() else {
+                let (last, unread) = self.unread.split_last()?;
+                self.unread = unread;
+                return Some(*last);
+            };
             self.left = left;
             self.lanes = group.table.lanes(&self.probes);
             self.generations = &group.generations;
@@ -336,10 +353,28 @@ impl Filters {
         self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds the filter of a newly sealed generation, newer than all before. Views taken from now on have it.
+    /// Adds the filter of a sealed generation, if it is not there. Views taken from now on have it.
     pub fn add(&self, generation: u64, bloom: Bloom) {
+        self.replace(|set| set.with(generation, bloom));
+    }
+
+    /// Adds sealed generations whose filters are read later. Until then, look-ups go to their claims.
+    pub fn add_unread(&self, generations: &[u64]) {
+        self.replace(|set| {
+            let mut set = set.clone();
+            set.unread.extend_from_slice(generations);
+            set
+        });
+    }
+
+    /// Generations whose filters have not been read, oldest first.
+    pub fn unread(&self) -> Vec<u64> {
+        self.view().unread.clone()
+    }
+
+    fn replace(&self, make: impl FnOnce(&FilterSet) -> FilterSet) {
         let _one = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = Arc::new(self.view().with(generation, bloom));
+        let set = Arc::new(make(&self.view()));
         *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
     }
 }
@@ -421,6 +456,23 @@ mod tests {
             let alone: Vec<u64> = (0..140).rev().filter(|g| blooms[*g as usize].contains(event)).collect();
             assert_eq!(set.candidates(event).collect::<Vec<_>>(), alone);
         }
+    }
+
+    #[test]
+    fn a_generation_may_hold_any_event_until_its_filter_is_read() {
+        let filters = Filters::default();
+        filters.add(3, bloom_of(&[9]));
+        filters.add_unread(&[1, 2]);
+        assert_eq!(filters.view().candidates(9).collect::<Vec<_>>(), [3, 2, 1]);
+        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(filters.unread(), [1, 2]);
+        filters.add(2, bloom_of(&[8]));
+        assert_eq!(filters.view().candidates(9).collect::<Vec<_>>(), [3, 1]);
+        filters.add(1, bloom_of(&[8]));
+        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1]);
+        filters.add(1, bloom_of(&[8]));
+        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1], "once");
+        assert_eq!((filters.unread().len(), filters.view().candidates(7).next()), (0, None));
     }
 
     #[test]

@@ -91,6 +91,11 @@ impl Queue {
         }
     }
 
+    /// Whether the end has come.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// The end: what is queued is still decided, nothing more is taken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();

@@ -86,6 +86,8 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
             closed => _ = recovery.replay(entry, closed, None)?,
         }
     }
+    let sealed: Vec<u64> = older.iter().filter(|entry| entry.sealed).map(|entry| entry.id).collect();
+    recovery.filters.add_unread(&sealed);
     let (chain, zeroed) = recovery.replay(live, None, clean)?;
     // What is stored stays readable, whatever the limit is now.
     recovery.topics.limit(options.topics_max);
@@ -215,14 +217,13 @@ impl Recovery<'_> {
             entry,
             closed,
         };
-        let (maps, filter) = match place.open() {
-            Ok(opened) => opened,
+        let maps = match place.open() {
+            Ok(maps) => maps,
             Err(e) => {
                 tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
-                place.build()?
+                place.build()?.0
             }
         };
-        self.filters.add(entry.id, filter);
         let generation = Generation::sealed(&self.options.data_dir, entry, closed, maps);
         self.generations.push(Arc::new(generation));
         Ok(())

@@ -62,24 +62,35 @@ impl Place<'_> {
         Shape { kind, key_width, value_width, store_id: self.store_id, nonce: self.entry.nonce }
     }
 
-    /// Opens the maps and the filter.
+    /// Opens the maps.
     ///
     /// # Errors
     /// `Corrupt` if a file is missing, of another generation, or not what it should hold; `Io`.
-    pub(crate) fn open(&self) -> Result<(SealedMaps, Bloom)> {
+    pub(crate) fn open(&self) -> Result<SealedMaps> {
         let maps = SealedMaps {
             journal: self.files.file(&self.path(JOURNAL)),
             claims: self.open_map(Kind::Claims, CLAIMS)?,
             processed: self.open_map(Kind::Processed, PROCESSED)?,
             frames: self.open_map(Kind::Frames, FRAMES)?,
         };
+        match maps.claims.count() == self.closed.events {
+            true => Ok(maps),
+            false => Err(Error::corrupt(&self.path(CLAIMS), 0, "not as many claims as MANIFEST says")),
+        }
+    }
+
+    /// Reads the filter.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn filter(&self) -> Result<Bloom> {
         let path = self.path(FILTER);
         let bytes = disk::read(&**self.disk, &path).during("read", &path)?;
         let filter = Bloom::decode(&path, &bytes, self.store_id, self.entry.nonce)?;
-        if maps.claims.count() != self.closed.events || filter.claims() != self.closed.events {
-            return Err(Error::corrupt(&self.path(CLAIMS), 0, "not as many claims as MANIFEST says"));
+        match filter.claims() == self.closed.events {
+            true => Ok(filter),
+            false => Err(Error::corrupt(&path, 0, "not of as many claims as MANIFEST says")),
         }
-        Ok((maps, filter))
     }
 
     fn open_map(&self, kind: Kind, name: &str) -> Result<SortedFile> {
@@ -120,9 +131,9 @@ impl Place<'_> {
         file.sync().during("sync", &path)?;
         let dir = folder(self.data_dir, self.entry.id);
         self.disk.sync_dir(&dir).during("sync", &dir)?;
-        let (maps, filter) = self.open()?;
+        let maps = self.open()?;
         maps.verify()?;
-        Ok((maps, filter))
+        Ok((maps, self.filter()?))
     }
 
     fn write_map<K: AsRef<[u8]>>(

@@ -335,7 +335,7 @@ impl Check<'_> {
 impl Place<'_> {
     /// Compares the maps and the filter with the journal's content.
     fn compare(&self, mut content: JournalContent) -> Result<()> {
-        let (maps, filter) = self.open()?;
+        let (maps, filter) = (self.open()?, self.filter()?);
         let corrupt = |what: &str| Err(Error::corrupt(&folder(self.data_dir, self.entry.id), 0, what));
         content.claims.sort_unstable_by_key(|(hash, _)| *hash);
         content.blocks.sort_unstable_by_key(|(key, _)| *key);
