@@ -12,10 +12,13 @@ import argparse
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -71,11 +74,58 @@ class Server:
             time.sleep(0.1)
 
 
-def bench(*arguments):
+def bench(*arguments, is_new=True):
     done = subprocess.run([SEKALI, "bench", "--url", URL, "--json", *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
+    # Events that are not new are a fault to it.
+    if done.returncode != 0 and is_new:
         sys.exit(f"bench failed: {done.stdout}{done.stderr}")
     return json.loads(done.stdout)
+
+
+def tails(count):
+    """Rates of publishers, single events, without and with so many tails, each of a topic that gets an event a second."""
+
+    def publish():
+        return bench("--batch", 1, "--events", 200_000, "--seed", time.monotonic_ns() % 2**40)["events_per_second"]
+
+    pairs = []
+    for _ in range(5):
+        without, stop, seen = publish(), threading.Event(), [0]
+        sockets = []
+        for number in range(count):
+            tail = socket.create_connection(("127.0.0.1", int(ADDRESS.rsplit(":")[1])))
+            tail.sendall(f"GET /events?topic=tail-{number} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n".encode())
+            sockets.append(tail)
+
+        def read():
+            poll = select.poll()
+            for tail in sockets:
+                poll.register(tail, select.POLLIN)
+            by_file = {tail.fileno(): tail for tail in sockets}
+            while not stop.is_set():
+                for file, _ in poll.poll(100):
+                    seen[0] += by_file[file].recv(1 << 16).count(b"data:")
+
+        def feed():
+            # A thousand events a second, an event for each tail.
+            while not stop.is_set():
+                begin = time.monotonic()
+                events = [{"topic": f"tail-{number}", "event_id": str(time.monotonic_ns()), "timestamp": "2026-01-01T00:00:00Z", "source": ""} for number in range(count)]
+                body = json.dumps(events).encode()
+                urllib.request.urlopen(urllib.request.Request(f"{URL}/publish", body, {"content-type": "application/json"})).read()
+                time.sleep(max(0, 1 - (time.monotonic() - begin)))
+
+        threads = [threading.Thread(target=run) for run in (read, feed)]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        pairs.append({"without": without, "with": publish(), "events_seen": seen[0]})
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for tail in sockets:
+            tail.close()
+    return {"pairs": pairs}
 
 
 def disk_bytes(folder):
@@ -136,12 +186,19 @@ def measure(options):
         result["points"].append(point)
         print(json.dumps(point), file=sys.stderr)
     # The first events again: all known, from the oldest generations.
-    old = bench("--events", min(step, 2_000_000), "--seed", SEED)
-    result["old_duplicates_per_second"] = old["events_per_second"]
-    result["old_duplicates_unique"] = old["unique"]
+    old = [bench("--events", min(step, 2_000_000), "--seed", SEED + turn * step, is_new=False) for turn in range(3)]
+    result["old_duplicates_per_second"] = [run["events_per_second"] for run in old]
+    result["old_duplicates_stored_again"] = sum(run["answered_unique"] for run in old)
     topics = [topic["topic"] for topic in json.load(urllib.request.urlopen(f"{URL}/topics?limit=64"))["topics"]]
-    result["first_page"] = first_pages(topics, 1000)
+    result["first_page_of_each_topic"] = first_pages(topics, len(topics))
+    result["first_page"] = first_pages(topics, 2000)
     result["export_per_second"] = export()
+    result["half_load"] = {}
+    for batch in (100, 1):
+        most = bench("--events", 30_000 * 100 if batch == 100 else 250_000, "--batch", batch, "--seed", SEED - batch)["events_per_second"]
+        half = bench("--events", int(most * 10), "--rate", int(most / 2), "--batch", batch, "--seed", SEED - 2 - batch)
+        result["half_load"][batch] = {"most": most, "rate": half["events_per_second"], "latency_ms": {share: value / 1e3 for share, value in half["latency_microseconds"].items()}}
+    result["tails"] = tails(1000)
     load = subprocess.Popen([SEKALI, "bench", "--url", URL, "--events", "20000000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(5)
     server.stop(signal.SIGKILL)

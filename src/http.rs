@@ -35,6 +35,7 @@ mod decode;
 mod decompress;
 mod faults;
 mod identity;
+mod lane;
 mod lines;
 mod listing;
 mod options;
@@ -84,6 +85,7 @@ pub struct Service<S> {
     started: Instant,
     /// Bytes of bodies that may still be taken.
     inflight: Arc<Semaphore>,
+    lanes: lane::Lanes,
     metrics: Metrics,
     /// What tails wait for.
     end: watch::Sender<End>,
@@ -96,7 +98,8 @@ impl<S: EventStore> Service<S> {
         let started = clock.monotonic();
         let inflight = Arc::new(Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS)));
         let end = watch::Sender::new(Some(String::new()));
-        Self { store, limits, clock, started, inflight, metrics, end, ids: Ids::default() }
+        let (lanes, ids) = Default::default();
+        Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }
     }
 
     /// Answers one request.

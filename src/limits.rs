@@ -34,6 +34,10 @@ pub const CHUNK_LINES: usize = 1_000;
 pub const BATCH_EVENTS_MAX: usize = 10_000;
 /// Bytes of request bodies held at once, over all connections.
 pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Requests of one topic that are being stored at once; more of them wait. A commit of so many takes milliseconds.
+pub const TOPIC_REQUESTS_MAX: usize = 256;
+/// And their bytes; a larger request is alone.
+pub const TOPIC_BYTES_INFLIGHT_MAX: usize = 1 << 20;
 /// Connections served at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Largest request head (line and headers).

@@ -64,6 +64,7 @@ impl<S: EventStore> Service<S> {
 
     /// Stores a batch, and counts what became of it.
     pub(super) async fn append(&self, batch: Batch) -> Result<(Vec<Outcome>, Counts), Problem> {
+        let _place = self.place(&batch).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
         self.metrics.stored(counts.stored, counts.duplicates - counts.conflicts, counts.conflicts);

@@ -90,7 +90,11 @@ fn line(connection: &mut impl BufRead) -> io::Result<String> {
     }
 }
 
-fn receive(connection: &mut impl BufRead) -> io::Result<(Response, bool)> {
+/// The answer that comes next, and whether the connection stays.
+///
+/// # Errors
+/// There is none, or not a whole one.
+pub fn receive(connection: &mut impl BufRead) -> io::Result<(Response, bool)> {
     let invalid = |what: &str| Error::new(ErrorKind::InvalidData, what.to_owned());
     let first = line(connection)?;
     let status = first.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| invalid(&first))?;
