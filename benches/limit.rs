@@ -7,6 +7,8 @@
 //! `answer`: hyper answers at once. `parse`: reads the JSON too. `known`: and knows ids in a set in RAM. `durable`: and
 //! appends new events to a file of zeros, one fdatasync for all that wait. No index, no recovery, no queries, no limits.
 //! What does not know ids counts nothing as new, and `sekali bench` says so.
+//!
+//! A fourth argument `per-core` gives each core a runtime and a listener of its own (SO_REUSEPORT), instead of one for all.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -27,7 +29,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -152,9 +154,12 @@ fn zeros(path: &Path) -> std::io::Result<File> {
 fn main() -> std::io::Result<()> {
     let usage = || std::io::Error::other("usage: limit answer|parse|known|durable HOST:PORT FILE");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [mode, addr, path] = arguments.as_slice() else {
+    let (mode, addr, path, is_per_core) = match arguments.as_slice() {
+        [mode, addr, path] => (mode, addr, path, false),
+        [mode, addr, path, shape] if shape == "per-core" => (mode, addr, path, true),
         // As cargo calls all benches: this one is a server, for others to measure.
-        return if arguments.is_empty() { Ok(()) } else { Err(usage()) };
+        [] => return Ok(()),
+        _ => return Err(usage()),
     };
     let mode = match mode.as_str() {
         "answer" => Mode::Answer,
@@ -172,16 +177,40 @@ fn main() -> std::io::Result<()> {
     let known = (0..SHARDS).map(|_| Mutex::default()).collect();
     let (received, fresh) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let limit = Arc::new(Limit { mode, known, journal, received, fresh });
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind(addr).await?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let limit = Arc::clone(&limit);
-            tokio::spawn(async move {
-                let answer = service_fn(|request| limit.answer(request));
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
-            });
-        }
+    if !is_per_core {
+        return tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(serve(limit, addr));
+    }
+    std::thread::scope(|scope| {
+        let runtimes: Vec<_> = (0..std::thread::available_parallelism()?.get())
+            .map(|_| {
+                let limit = Arc::clone(&limit);
+                scope.spawn(move || {
+                    tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?
+                        .block_on(serve(limit, addr))
+                })
+            })
+            .collect();
+        runtimes.into_iter().try_for_each(|runtime| runtime.join().unwrap_or_else(|_| Err(usage())))
     })
+}
+
+async fn serve(limit: Arc<Limit>, addr: SocketAddr) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(addr)?;
+    let listener = socket.listen(1_024)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let limit = Arc::clone(&limit);
+        tokio::spawn(async move {
+            let answer = service_fn(|request| limit.answer(request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
 }

@@ -3,6 +3,9 @@
 //! `append`: batches of 100 events through the local store, 16 in flight. Its reference writes the same bytes to a file
 //! with one fdatasync a 1,600 events, and knows ids in a `HashSet`: the least that a durable inbox must do.
 //!
+//! `publish`: a request of 100 known events through hyper, in memory: HTTP, JSON, checks, digests, the decision and the answer.
+//! Its reference only finds the fields in the JSON.
+//!
 //! `commit`: one event at a time, each on disk before the next. Its reference overwrites 4 KiB of zeros, with fdatasync.
 
 use std::collections::HashSet;
@@ -14,10 +17,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1::handshake;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use sekali::clock::SystemClock;
 use sekali::codec::{EventRecord, decode_varied, encode_varied};
 use sekali::disk::SystemDisk;
 use sekali::event::{Batch, BatchBuilder};
+use sekali::http::{Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::EventStore;
 use sekali::store::local::index::SledIndexes;
@@ -191,6 +200,60 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// An event as it comes, for the reference: its fields are found, nothing is checked.
+#[derive(serde::Deserialize)]
+#[allow(dead_code, reason = "read, not used")]
+struct Raw<'a> {
+    topic: &'a str,
+    event_id: &'a str,
+    timestamp: &'a str,
+    source: &'a str,
+    #[serde(borrow)]
+    payload: &'a serde_json::value::RawValue,
+}
+
+fn publish(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish");
+    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
+    group.measurement_time(Duration::from_secs(4));
+    let events: Vec<String> = (0..BATCH)
+        .map(|id| format!(r#"{{"topic":"orders","event_id":"{id:032x}","timestamp":"2026-11-22T10:00:00.123456+00:00","source":"checkout","payload":{PAYLOAD}}}"#))
+        .collect();
+    let body = Bytes::from(format!("[{}]", events.join(",")));
+    let Ok(dir) = tempfile::tempdir_in(".") else { return };
+    let Some(store) = open(dir.path()) else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let (clock, metrics) = (Arc::new(SystemClock), Metrics::default());
+    let service = Arc::new(Service::new(Arc::clone(&store), Limits::default(), clock, metrics));
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    runtime.spawn(async move {
+        let answer = service_fn(|request| service.answer(request));
+        let _ =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), answer).await;
+    });
+    let Ok((mut sender, connection)) = runtime.block_on(handshake(TokioIo::new(ours))) else { return };
+    runtime.spawn(connection);
+    // All known after the first time, so that no disk is in it.
+    group.bench_function("100 known events over HTTP in memory", |bencher| {
+        bencher.iter(|| {
+            let request =
+                Request::post("/publish").header("host", "x").header("content-type", "application/json");
+            runtime.block_on(async {
+                sender.ready().await.ok()?;
+                let answer =
+                    sender.send_request(request.body(Full::<Bytes>::from(body.clone())).ok()?).await.ok()?;
+                let is_ok = answer.status() == 200;
+                answer.into_body().collect().await.ok().filter(|_| is_ok)
+            })
+        });
+    });
+    let _ = store.close();
+    group.bench_function("reference: their JSON, unchecked", |bencher| {
+        bencher.iter(|| serde_json::from_slice::<Vec<Raw<'_>>>(&body).map(|events| events.len()));
+    });
+    group.finish();
+}
+
 fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");
     group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(2));
@@ -242,5 +305,5 @@ fn now() -> Instant {
     Instant::now()
 }
 
-criterion_group!(benches, parts, commit, append);
+criterion_group!(benches, parts, commit, append, publish);
 criterion_main!(benches);

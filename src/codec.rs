@@ -26,8 +26,10 @@ use crate::limits::{
     EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX, TOPIC_BYTES_MAX,
 };
 
-/// Format of the data directory as a whole; a newer one is refused.
-pub const FORMAT: u32 = 1;
+/// Format of the data directory as a whole; a newer one is refused. A store of an older one has this one from its next start on.
+///
+/// 1: the first. 2: blocks may be packed.
+pub const FORMAT: u32 = 2;
 /// First byte of every record.
 pub const VERSION: u8 = 1;
 /// Body bytes after which a block takes no further event.

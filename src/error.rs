@@ -52,6 +52,8 @@ impl Error {
     pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            // What was written was cut off.
+            std::io::ErrorKind::UnexpectedEof => ErrorKind::Corrupt,
             _ => ErrorKind::Io,
         };
         Self { kind, message: format!("cannot {what} {}: {source}", path.display()), source: Some(source) }

@@ -249,7 +249,10 @@ impl FrameReader {
         let Some(header) = self.header(at, path)? else { return Ok(None) };
         let length = FrameHeader::BYTES + header.length as usize;
         let Some(bytes) = self.bytes(at, length, path)? else { return Ok(None) };
-        Ok(is_whole(&header, bytes).then_some(()).map(|()| Frame { header, bytes }))
+        match is_whole(&header, bytes) {
+            Ok(is_whole) => Ok(is_whole.then_some(Frame { header, bytes })),
+            Err(newer) => Err(newer_version(path, at, &newer)),
+        }
     }
 
     /// The header of the frame that begins at `at`.
@@ -333,15 +336,34 @@ impl FrameReader {
 }
 
 /// Whether all of a frame's blocks are there and as they were written.
-fn is_whole(header: &FrameHeader, bytes: &[u8]) -> bool {
-    let (mut at, mut crc) = (FrameHeader::BYTES, 0);
+///
+/// # Errors
+/// `Newer` if they are, and one is of a kind that this program does not know.
+fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
+    let (mut at, mut crc, mut newer) = (FrameHeader::BYTES, 0, None);
     for _ in 0..header.blocks {
-        let Some(rest) = bytes.get(at..) else { return false };
-        let Ok(block) = Block::open(rest, 0) else { return false };
-        crc = crc32c::crc32c_append(crc, &rest[..BlockHeader::BYTES]);
-        at += block.length as usize;
+        let Some((head, rest)) = bytes.get(at..).and_then(|rest| rest.split_at_checked(BlockHeader::BYTES))
+        else {
+            return Ok(false);
+        };
+        let Ok(block) = BlockHeader::from_bytes(head) else { return Ok(false) };
+        let Some(kept) = rest.get(..block.length as usize) else { return Ok(false) };
+        if crc32c::crc32c(kept) != block.crc {
+            return Ok(false);
+        }
+        match BlockHeader::open(head) {
+            Ok(_) => {}
+            Err(DecodeError::Malformed(_)) => return Ok(false),
+            Err(e) => newer = Some(e),
+        }
+        crc = crc32c::crc32c_append(crc, head);
+        at += BlockHeader::BYTES + kept.len();
     }
-    at == bytes.len() && crc == header.blocks_crc
+    match newer {
+        _ if at != bytes.len() || crc != header.blocks_crc => Ok(false),
+        Some(e) => Err(e),
+        None => Ok(true),
+    }
 }
 
 fn newer_version(path: &Path, at: u64, what: &DecodeError) -> Error {

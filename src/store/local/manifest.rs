@@ -273,8 +273,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         manifest().write(&SystemDisk, dir.path()).unwrap();
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
-        assert_eq!(text, include_str!("manifest/golden.json"));
+        assert_eq!(text, include_str!("manifest/golden-2.json"));
         assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(manifest()));
+        std::fs::write(dir.path().join(MANIFEST), include_str!("manifest/golden-1.json")).unwrap();
+        let older = Manifest { format: 1, ..manifest() };
+        assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(older));
     }
 
     #[test]
@@ -288,8 +291,8 @@ mod tests {
         };
         assert_eq!(refused(""), ErrorKind::Corrupt);
         assert_eq!(refused("{}"), ErrorKind::Corrupt);
-        assert_eq!(refused(r#"{"format":2,"new":true}"#), ErrorKind::Unusable);
-        let good = include_str!("manifest/golden.json");
+        assert_eq!(refused(r#"{"format":3,"new":true}"#), ErrorKind::Unusable);
+        let good = include_str!("manifest/golden-2.json");
         assert_eq!(refused(&good.replace("\"events\": 9", "\"events\": 8")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("abab", "abax")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("\"id\": 2", "\"id\": 1")), ErrorKind::Corrupt);
@@ -299,7 +302,7 @@ mod tests {
     fn a_change_of_any_byte_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(MANIFEST);
-        let good = include_bytes!("manifest/golden.json");
+        let good = include_bytes!("manifest/golden-2.json");
         for (at, byte) in good.iter().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()) {
             let mut bytes = good.to_vec();
             bytes[at] = if byte.is_ascii_digit() { b'0' + (byte - b'0' + 1) % 10 } else { byte ^ 1 };

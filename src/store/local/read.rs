@@ -239,10 +239,14 @@ fn read_block(
     }
     let mut bytes = vec![0; place.length as usize];
     generation.journal()?.read_exact_at(&mut bytes, place.at).during("read", &path)?;
-    let block = Block::open(&bytes, place.at).map_err(|e| unreadable(&path, place.at, e))?;
-    if block.kind != BlockKind::Events {
-        return Err(Error::corrupt(&path, place.at, "not a block of events"));
-    }
+    // Its head has no checksum of its own; that of its frame is not read here. So all of it is held against the place.
+    let block = Block::open(&bytes, place.at);
+    let is_it = |block: &Block<'_>| {
+        block.kind == BlockKind::Events && (block.length, block.count) == (place.length, place.count)
+    };
+    let Some(block) = block.ok().filter(is_it) else {
+        return Err(Error::corrupt(&path, place.at, "not the block of events that the index says is here"));
+    };
     let body = block.body().map_err(|e| unreadable(&path, place.at, e))?;
     let (head, events) = body.events().map_err(|e| unreadable(&path, place.at, e))?;
     if head.topic != topic.name.as_bytes() {

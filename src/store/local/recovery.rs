@@ -23,7 +23,7 @@ use super::open_files::FileCache;
 use super::seal::Place;
 use super::space::{JOURNAL, prepare, zero};
 use super::topic::{Topic, Topics};
-use crate::codec::{BlockKind, BlockPlace, DecodeError, FixedRecord, FrameHeader, FrameKind};
+use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
 use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
@@ -60,8 +60,11 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
     };
     check_folders(&**disk, dir, &manifest)?;
     let clean = manifest.clean.take();
-    if clean.is_some() {
-        // Cleared before the first write: from here on, only the journal is believed.
+    let is_older = manifest.format < FORMAT;
+    manifest.format = FORMAT;
+    if clean.is_some() || is_older {
+        // Cleared before the first write: from here on, only the journal is believed. And whoever knows only the older format
+        // is told before there is anything that it would take for damage.
         manifest.write(&**disk, dir)?;
     }
     let mut recovery = Recovery {
