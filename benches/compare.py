@@ -178,8 +178,8 @@ def peers():
     ]
     missing = []
     if redis := shutil.which("redis-server"):
-        command = [redis, "--port", PORT, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        found.append(Peer("Redis, Lua SET NX + XADD, AOF always", "on disk; all in RAM", lambda folder: command, lambda _: native("redis", address, 64)))
+        durable = [redis, "--port", PORT, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        found.append(Peer("Redis, Lua SET NX + XADD, AOF always", "on disk; all in RAM", lambda _: durable, lambda _: native("redis", address, 64)))
     else:
         missing.append("redis-server")
     postgres = next((path for path in [shutil.which("postgres"), *sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"))] if path), None)

@@ -91,7 +91,6 @@ impl Checkpoint {
 
     /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
-        give_way();
         loop {
             match self.committed.recv_timeout(Duration::from_millis(if self.is_due() { 1 } else { 200 })) {
                 Ok(committed) => self.take(committed),
@@ -292,12 +291,16 @@ impl Waiting {
     }
 }
 
-/// Lets every other thread go first: nobody waits for this one, and a seal keeps a processor busy for a second. Should it fall
-/// behind, the others wait for it ([`Lag`](super::core::Lag)), and so leave it the processor.
+/// Lets every other thread of the process go first. It is for good: only root could take it back.
 fn give_way() {
-    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(19);
+    {
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let thread = thread_priority::thread_native_id();
+        // A system that refuses it is only less smooth.
+        let _ = thread_priority::set_thread_priority_and_policy(thread, ThreadPriority::Min, idle);
+    }
 }
 
 /// What waited can be found elsewhere now: it leaves RAM.
@@ -330,7 +333,19 @@ pub(crate) fn read_filters(core: &Core) {
 
 /// Makes the maps and the filter of a closed generation from its journal.
 fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Bloom)> {
-    place_of(core, generation, &entry_of(generation)).build()
+    // In a thread of its own, which gives way: nobody waits for it, and it keeps a processor busy for a second. Should it fall
+    // behind, the others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
+    let build = || {
+        give_way();
+        place_of(core, generation, &entry_of(generation)).build()
+    };
+    std::thread::scope(|scope| {
+        let built = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn_scoped(scope, build)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
+        built.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The entry of a closed generation.
