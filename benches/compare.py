@@ -205,13 +205,23 @@ def peers():
 
         command = lambda folder: [nats, "-c", folder / "nats.conf"]
         found.append(Peer("NATS JetStream, window of an hour", "not on disk", command, lambda _: native("nats", address, 64), prepare=config(""), share=0.3))
+        version = subprocess.run([nats, "--version"], capture_output=True, text=True, check=True).stdout.strip().split("v")[-1]
+        if tuple(int(part) for part in version.split(".")[:2]) >= (2, 10):
+            always = config(', sync_interval: always')
+            found.append(Peer("NATS JetStream, sync_interval: always", "on disk", command, lambda _: native("nats", address, 64), prepare=always, share=0.03))
+        else:
+            missing.append(f"NATS with sync_interval: always (needs nats-server 2.10, here is {version})")
     else:
         missing.append("nats-server")
     for name, kind in [("SQLite in process, two tables, 1,000 a commit", "sqlite"), ("SQLite in process, one table, 1,000 a commit", "sqlite-naive")]:
         found.append(Peer(name, "on disk", None, lambda folder, kind=kind: native(kind, folder / "db", 1), share=0.5, singles=False, batch=1000, runs_in_load=True))
     if uvicorn := original():
-        command = lambda folder: ["env", f"DATABASE={folder}/events.db", uvicorn, "--app-dir", ROOT / "benches/peers", "original:app", "--host", "127.0.0.1", "--port", PORT, "--log-level", "error", "--no-access-log"]
-        found.append(Peer("the Python original: FastAPI, SQLite, a commit a request", "on disk", command, lambda _: http, share=0.1))
+        def serve(commit):
+            options = ["--app-dir", ROOT / "benches/peers", "--host", "127.0.0.1", "--port", PORT, "--log-level", "error", "--no-access-log"]
+            return lambda folder: ["env", f"DATABASE={folder}/events.db", f"COMMIT={commit}", uvicorn, *options, "original:app"]
+
+        found.append(Peer("the Python original: FastAPI, SQLite, a commit an event", "on disk", serve("event"), lambda _: http, share=0.03))
+        found.append(Peer("the same, a commit a request", "on disk", serve("request"), lambda _: http, share=0.1))
     else:
         missing.append("the Python original (fastapi, uvicorn)")
     return found, missing

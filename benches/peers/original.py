@@ -1,5 +1,6 @@
 """The service that sekali grew out of: FastAPI in front of SQLite, small, and as good as such a thing gets without becoming another
-thing. One process, one connection, WAL with synchronous=FULL; a request is one transaction, committed before its answer."""
+thing. One process, one connection, WAL with synchronous=FULL; everything is committed before its answer: COMMIT=event commits each event by
+itself, COMMIT=request (tuned) a request as one transaction."""
 
 import json
 import os
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 app = FastAPI()
+together = os.environ.get("COMMIT", "request") == "request"
 started = time.monotonic()
 counts = {"received": 0, "unique_processed": 0, "duplicate_dropped": 0}
 
@@ -35,11 +37,12 @@ class Event(BaseModel):
 async def publish(body: Event | list[Event]):
     events = body if isinstance(body, list) else [body]
     rows = [(event.topic, event.event_id, event.timestamp.isoformat(), event.source, json.dumps(event.payload)) for event in events]
-    database.execute("BEGIN")
     before = database.total_changes
-    database.executemany("INSERT OR IGNORE INTO processed_events VALUES (?, ?, ?, ?, ?)", rows)
+    for transaction in [rows] if together else [[row] for row in rows]:
+        database.execute("BEGIN")
+        database.executemany("INSERT OR IGNORE INTO processed_events VALUES (?, ?, ?, ?, ?)", transaction)
+        database.execute("COMMIT")
     unique = database.total_changes - before
-    database.execute("COMMIT")
     counts["received"] += len(rows)
     counts["unique_processed"] += unique
     counts["duplicate_dropped"] += len(rows) - unique
