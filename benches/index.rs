@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sekali::codec::{Claim, Covered, VERSION};
 use sekali::disk::SystemDisk;
-use sekali::store::local::filter::{Bloom, Filters};
+use sekali::store::local::filter::{Filter, Filters};
 use sekali::store::local::hash::Secret;
 use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::open_files::FileCache;
@@ -110,16 +110,33 @@ fn filters(c: &mut Criterion) {
     let mut random = fastrand::Rng::with_seed(3);
     let mut group = c.benchmark_group("filters of 1 M claims");
     group.throughput(Throughput::Elements(1)).sample_size(50);
-    let mut bloom = Bloom::with_capacity(CLAIMS);
-    group.bench_function("insert", |b| b.iter(|| bloom.insert(random.u128(..))));
+    // Generations 0.., each of which is given as so many ascending hashes.
+    let mut build = |ids: std::ops::Range<u64>, claims: u64| {
+        let lanes: Vec<_> = ids.map(|id| (id, id)).collect();
+        let mut sorted = || {
+            let mut events: Vec<u128> = (0..claims).map(|_| random.u128(..)).collect();
+            events.sort_unstable();
+            events.into_iter().map(Ok)
+        };
+        let events = lanes.iter().map(|_| sorted()).collect::<Vec<_>>();
+        let count = claims * lanes.len() as u64;
+        move || Filter::build(lanes.clone(), count, events.clone()).expect("built")
+    };
+    let one = build(0..1, CLAIMS);
+    group.throughput(Throughput::Elements(CLAIMS)).sample_size(10);
+    group.bench_function("build", |b| b.iter(&one));
+    group.throughput(Throughput::Elements(1)).sample_size(50);
     for generations in [5, 30] {
         let filters = Filters::default();
-        for generation in 0..generations {
-            let mut bloom = Bloom::with_capacity(CLAIMS);
-            (0..CLAIMS).for_each(|_| bloom.insert(random.u128(..)));
-            filters.add(generation, bloom);
+        let mut from = 0;
+        for width in [64, 16, 4, 1] {
+            while from + width <= generations {
+                filters.add(build(from..from + width, CLAIMS)());
+                from += width;
+            }
         }
         let set = filters.view();
+        let mut random = fastrand::Rng::with_seed(4);
         group.bench_function(format!("unknown event, {generations} generations"), |b| {
             b.iter(|| black_box(set.candidates(random.u128(..)).count()));
         });

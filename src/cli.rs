@@ -11,6 +11,7 @@ mod interrupt;
 mod logging;
 mod publish;
 mod remote;
+mod repair;
 mod serve;
 mod show;
 mod table;
@@ -70,6 +71,8 @@ enum Command {
     Verify(check::Arguments),
     /// Make the indexes of a stopped store anew from its journals
     Rebuild(check::Arguments),
+    /// Give up what is damaged in the journals of a stopped store, when there is no copy to restore
+    Repair(repair::Arguments),
     /// Ask a running service whether it is ready; for health checks
     Health(health::Arguments),
     /// Load a running service with seeded events and verify its counts
@@ -115,6 +118,7 @@ pub(crate) fn run() -> Exit {
         Command::Config(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.verify(),
         Command::Rebuild(arguments) => arguments.rebuild(),
+        Command::Repair(arguments) => arguments.run(),
         Command::Health(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions { shell } => complete(shell),

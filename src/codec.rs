@@ -28,8 +28,8 @@ use crate::limits::{
 
 /// Format of the data directory as a whole; a newer one is refused. A store of an older one has this one from its next start on.
 ///
-/// 1: the first. 2: blocks may be packed.
-pub const FORMAT: u32 = 2;
+/// 1: the first. 2: blocks may be packed. 3: filters are fuse maps, and of several generations.
+pub const FORMAT: u32 = 3;
 /// First byte of every record.
 pub const VERSION: u8 = 1;
 /// Body bytes after which a block takes no further event.

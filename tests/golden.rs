@@ -9,34 +9,13 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use support::client::Client;
+use support::golden::{EVENTS, copy, directories};
 use support::process::Start;
-
-const EVENTS: u64 = 720;
-
-fn directories() -> Vec<PathBuf> {
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut all: Vec<_> = fs::read_dir(all).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    assert!(all.len() >= 2, "{all:?}");
-    all
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
 
 /// As it was sent: another escape would be another payload.
 fn event(number: u64) -> String {
@@ -100,6 +79,15 @@ fn every_earlier_data_directory_is_read_known_and_gone_on_with() {
 }
 
 #[test]
+fn each_kind_of_file_is_in_one_of_them() {
+    let mut files = Vec::new();
+    directories().iter().for_each(|golden| support::golden::files(golden, &mut files));
+    for name in ["MANIFEST", "journal", "claims", "processed", "frames", "filter", "filter-4", "db"] {
+        assert!(files.iter().any(|file| file.ends_with(name)), "{name}");
+    }
+}
+
+#[test]
 fn counts_of_what_was_dropped_are_kept() {
     for golden in directories().into_iter().filter(|golden| golden.ends_with("format-1-stopped")) {
         let dir = tempfile::tempdir().unwrap();
@@ -117,7 +105,7 @@ fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
     let data_dir = dir.path().join("data");
     copy(&directories()[0], &data_dir);
     let manifest = fs::read_to_string(data_dir.join("MANIFEST")).unwrap();
-    let newer = manifest.replacen("\"format\": 1", "\"format\": 3", 1);
+    let newer = manifest.replacen("\"format\": 1", "\"format\": 4", 1);
     assert_ne!(newer, manifest);
     fs::write(data_dir.join("MANIFEST"), &newer).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
@@ -127,6 +115,6 @@ fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("format 3") && said.contains("newer"), "{said}");
+    assert!(said.contains("format 4") && said.contains("newer"), "{said}");
     assert_eq!(fs::read_to_string(data_dir.join("MANIFEST")).unwrap(), newer);
 }

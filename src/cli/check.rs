@@ -67,7 +67,7 @@ impl Arguments {
 }
 
 /// Bytes done of all bytes, on a terminal's stderr; hidden elsewhere.
-fn progress() -> ProgressBar {
+pub(super) fn progress() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let shape = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
     bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -91,7 +91,7 @@ fn rebuild_store(config: &Config, progress: &ProgressBar) -> Result<Report, Fail
     Ok(report.into())
 }
 
-fn show(progress: &ProgressBar, done: u64, total: u64) {
+pub(super) fn show(progress: &ProgressBar, done: u64, total: u64) {
     progress.set_length(total);
     progress.set_position(done);
 }

@@ -52,18 +52,21 @@ mod generation;
 pub mod hash;
 pub mod index;
 mod journal;
+mod keeper;
 mod manifest;
 pub mod open_files;
 pub mod page;
 mod queue;
 mod read;
 mod recovery;
+pub mod repair;
 mod route;
 mod seal;
 pub mod sorted_file;
 mod space;
 mod topic;
 pub mod verify;
+mod walk;
 mod worker;
 
 /// How often a hanging disk is looked for.
@@ -217,7 +220,7 @@ impl Local {
         let reading = Arc::clone(&core);
         let threads = Threads {
             workers,
-            filters: spawn(&core, "filters", move || checkpoint::read_filters(&reading))?,
+            filters: spawn(&core, "filters", move || keeper::run(&reading))?,
             journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
@@ -290,6 +293,7 @@ impl Local {
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
         let _ = threads.space.join();
+        threads.filters.thread().unpark();
         let _ = threads.filters.join();
         Some((chain, index))
     }
@@ -431,7 +435,7 @@ impl EventStore for Local {
         let after = cursor.map(read_topic_cursor).transpose()?;
         self.flush().await?;
         let mut topics = self.core.topics.sorted(after.as_deref());
-        topics.retain(|topic| topic.next_offset() > 0);
+        topics.retain(|topic| topic.events() > 0);
         let has_more = topics.len() > limit;
         topics.truncate(limit);
         let next_cursor = topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&topic.name));
@@ -439,10 +443,10 @@ impl EventStore for Local {
             let figures = topic.figures();
             TopicStats {
                 topic: topic.name.to_string(),
-                unique_processed: figures.next_offset,
+                unique_processed: topic.events(),
                 duplicate_dropped: figures.duplicates,
                 conflicts: figures.conflicts,
-                first_offset: 0,
+                first_offset: topic.first_offset(),
                 last_offset: figures.next_offset.saturating_sub(1),
                 first_received_at: Timestamp(figures.first_received_at),
                 last_received_at: Timestamp(figures.last_received_at),
@@ -454,7 +458,7 @@ impl EventStore for Local {
     async fn stats(&self) -> Result<Stats> {
         self.flush().await?;
         let topics = self.core.topics.sorted(None);
-        let names = topics.iter().filter(|topic| topic.next_offset() > 0).map(|topic| topic.name.to_string());
+        let names = topics.iter().filter(|topic| topic.events() > 0).map(|topic| topic.name.to_string());
         Ok(Stats { totals: self.core.topics.totals(), topics: names.collect() })
     }
 

@@ -11,6 +11,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod golden;
 pub mod history;
 pub mod load;
 pub mod mem_disk;

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::claims::{ClaimSet, Claims, Known};
 use super::core::Core;
-use super::filter::Bloom;
+use super::filter::Filter;
 use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
 use super::index::Index;
 use super::manifest::Entry;
-use super::queue::Queue;
 use super::seal::{Place, SealedMaps};
 use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
@@ -291,16 +290,12 @@ impl Waiting {
     }
 }
 
-/// Lets every other thread of the process go first. It is for good: only root could take it back.
-fn give_way() {
+/// Lets every other thread of the process go first. It is for good: only root could take it back. Not with `SCHED_IDLE`: under full
+/// load such a thread stands still for a third of a second, with locks of the kernel that others need.
+pub(crate) fn give_way() {
+    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
     #[cfg(target_os = "linux")]
-    {
-        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        let thread = thread_priority::thread_native_id();
-        // A system that refuses it is only less smooth.
-        let _ = thread_priority::set_thread_priority_and_policy(thread, ThreadPriority::Min, idle);
-    }
+    let _ = rustix::process::nice(19);
 }
 
 /// What waited can be found elsewhere now: it leaves RAM.
@@ -313,26 +308,8 @@ fn release(core: &Core, waiting: &mut Waiting) {
     core.lag.sub(std::mem::take(&mut waiting.claims) as u64);
 }
 
-/// Reads the filters of sealed generations, newest first: the start doesn't wait for them. One that is damaged is made anew by
-/// the checkpoint, with its maps.
-pub(crate) fn read_filters(core: &Core) {
-    for id in core.filters.unread().into_iter().rev() {
-        if core.failure.get().is_some() || core.queues.iter().any(Queue::is_closed) {
-            return;
-        }
-        let Some(generation) = core.generation(id) else { continue };
-        match place_of(core, &generation, &entry_of(&generation)).filter() {
-            Ok(filter) => core.filters.add(id, filter),
-            Err(e) => {
-                tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
-                generation.begin_rebuild();
-            }
-        }
-    }
-}
-
 /// Makes the maps and the filter of a closed generation from its journal.
-fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Bloom)> {
+fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Filter)> {
     // In a thread of its own, which gives way: nobody waits for it, and it keeps a processor busy for a second. Should it fall
     // behind, the others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
     let build = || {
@@ -349,13 +326,13 @@ fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Bloom
 }
 
 /// The entry of a closed generation.
-fn entry_of(generation: &Generation) -> Entry {
+pub(crate) fn entry_of(generation: &Generation) -> Entry {
     let (first_frame, first_event) = (generation.first_frame, generation.first_event);
     let (id, nonce, closed) = (generation.id, generation.nonce, Some(generation.closed()));
     Entry { id, nonce, first_frame, first_event, closed, sealed: true }
 }
 
-fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Place<'a> {
+pub(crate) fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Place<'a> {
     Place {
         disk: &core.disk,
         files: &core.files,
@@ -364,6 +341,7 @@ fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Pl
         secret: &core.secret,
         entry,
         closed: generation.closed(),
+        holes: Arc::clone(&generation.holes),
     }
 }
 
@@ -371,7 +349,7 @@ fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Pl
 fn renew_maps(core: &Core, generation: &Generation) -> Result<()> {
     let (maps, filter) = build_maps(core, generation)?;
     generation.set_sealed(maps);
-    core.filters.add(generation.id, filter);
+    core.filters.add(filter);
     generation.clear_doubt();
     core.metrics.rebuilt();
     tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
@@ -391,7 +369,7 @@ pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
             entry.sealed = true;
         }
     })?;
-    core.filters.add(id, filter);
+    core.filters.add(filter);
     generation.set_sealed(maps);
     tracing::info!(generation = id, events = closed.events, "generation sealed");
     Ok(())

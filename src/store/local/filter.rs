@@ -1,341 +1,394 @@
-//! Bloom filters of sealed generations, and all of them together.
+//! Filters of sealed generations: which one may hold an event, in RAM.
 //!
-//! A filter has the power of two of bits that gives a claim 11 to 22 bits (1.4 to 2.8 bytes): of 1,000,000 claims 2 MiB,
-//! 16.8 bits a claim. With seven probes that lets 0.5 % of unknown events through at 11 bits, 0.05 % at 16.8.
+//! A filter is a binary fuse map (Graf and Lemire, Binary Fuse Filters, 2022) from an event's hash to 16 bits: the number of the generation
+//! among those that the filter is of (its *lane*), and as much of the hash as there is room for. What was put in is always
+//! found, with its generation; anything else is let through once in 2^16 for one generation, in 2^10 for
+//! sixty-four. A look-up reads three places, whatever the number of generations, and a claim takes 2.5 bytes.
 //!
-//! [`Filters`] asks all generations at nearly one cost. Filters of one size are merged: eight of them into a table with
-//! one byte a bit position (a *lane* of each filter), eight such tables into one with a `u64` a position. One look-up then
-//! reads at most seven words for 64 generations, and stops as soon as no lane is left. Tables are built beside those in
-//! use, and never changed: readers see the old set or the new.
+//! When four filters of one width are there, one of all their generations is made from their claims, behind the
+//! look-ups; so [`Filters`] asks at most three filters of one generation, of four and of sixteen, and one for each sixty-four.
+//! Filters are never changed: readers see the old set or the new.
+//!
+//! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order, and building one needs RAM for
+//! a shard alone.
 //!
 //! # File
 //! | bytes | what |
 //! |---|---|
-//! | 0..4 | magic `sKlB` |
+//! | 0..4 | magic `sKlF` |
 //! | 4 | version, 1 |
-//! | 5 | number of bits, as a power of two |
-//! | 6 | probes, 7 |
-//! | 7 | 0 |
+//! | 5 | 0 |
+//! | 6..8 | number of generations, 1 to 64 |
 //! | 8..16 | number of claims |
-//! | 16..24 | the generation's nonce |
-//! | 24..40 | the store's id |
-//! | 40.. | the bits, in little-endian words of 64 |
-//! | last 4 | CRC32C of all before, seeded with the nonce |
+//! | 16..32 | the store's id |
+//! | 32..36 | number of shards |
+//! | then, of each generation | its id, its nonce: 8 bytes each |
+//! | then, of each shard | its seed: 8 bytes; segments and bits of a segment's length: 4 bytes each |
+//! | then | the cells, 2 bytes each |
+//! | last 4 | CRC32C of all before, seeded with the newest generation's nonce |
 
+use std::iter::Peekable;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::codec::crc;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-const MAGIC: [u8; 4] = *b"sKlB";
+const MAGIC: [u8; 4] = *b"sKlF";
 const VERSION: u8 = 1;
-const HEAD_BYTES: usize = 40;
-const PROBES: usize = 7;
-const BITS_A_CLAIM: u64 = 11;
-/// Bits of the smallest and of the largest filter, as powers of two.
-const LOG_BITS: std::ops::RangeInclusive<u32> = 6..=40;
-/// Filters that are merged into one table of the next width.
-const MERGED: usize = 8;
+const HEAD_BYTES: usize = 36;
+/// Filters of one width that become one of the next.
+const MERGED: usize = 4;
+/// Most generations of one filter.
+const GENERATIONS_MAX: usize = 64;
+/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three places of an event are in one page or two. Missing
+/// the TLB is what a look-up costs.
+const SHARD_CLAIMS: u64 = 10_800;
+/// Seeds that are tried before a shard is given up; each does in nine of ten cases.
+const SEEDS: u64 = 100;
+/// Bits of a segment's length at most.
+const SEGMENT_BITS_MAX: u32 = 18;
 
-/// The places of an event's bits, to be cut to a filter's size.
-type Probes = [u64; PROBES];
+/// A generation that a filter is of: its id and its nonce.
+pub type Lane = (u64, u64);
 
-/// Double hashing; an odd step reaches different places of any power of two.
-fn probes(event: u128) -> Probes {
-    let (start, step) = (event as u64, (event >> 64) as u64 | 1);
-    std::array::from_fn(|i| start.wrapping_add(step.wrapping_mul(i as u64)))
+/// Where a shard's cells lie, and how its places are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    seed: u64,
+    /// Its first cell.
+    start: usize,
+    /// Segments in which a first place may be; two more follow.
+    segments: u32,
+    segment_bits: u32,
 }
 
-/// The filter of one generation, over [`super::hash::Secret::event`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bloom {
-    words: Vec<u64>,
-    claims: u64,
+impl Shard {
+    /// The shape of a shard for so many claims, by the paper's formulas.
+    fn of(claims: usize, start: usize) -> Self {
+        let count = claims.max(2) as f64;
+        let segment_bits = ((count.ln() / 3.33f64.ln() + 2.25).floor() as u32).min(SEGMENT_BITS_MAX);
+        let factor = (0.875 + 0.25 * 1e6f64.ln() / count.ln()).max(1.125);
+        let capacity = (count * factor).round() as u64;
+        let segments = capacity.div_ceil(1 << segment_bits).saturating_sub(2).max(1) as u32;
+        Self { seed: 0, start, segments: if claims == 0 { 0 } else { segments }, segment_bits }
+    }
+
+    /// Cells it takes.
+    fn cells(&self) -> usize {
+        if self.segments == 0 { 0 } else { (self.segments as usize + 2) << self.segment_bits }
+    }
+
+    fn hash(&self, event: u128) -> u64 {
+        let (low, high) = (event as u64, (event >> 64) as u64);
+        // The finish of MurmurHash3 over both halves; events' hashes are keyed, so this need only be different for each seed.
+        let mut hash = (low ^ self.seed).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high;
+        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        hash ^ (hash >> 33)
+    }
+
+    /// The places of a hash in its shard, in three segments in a row.
+    fn places(&self, hash: u64) -> [usize; 3] {
+        let span = u64::from(self.segments) << self.segment_bits;
+        let mask = (1u64 << self.segment_bits) - 1;
+        let first = ((u128::from(hash) * u128::from(span)) >> 64) as u64;
+        let second = (first + mask + 1) ^ ((hash >> 18) & mask);
+        let third = (first + 2 * (mask + 1)) ^ (hash & mask);
+        [first as usize, second as usize, third as usize]
+    }
 }
 
-impl Bloom {
-    /// An empty filter for so many claims; more may be inserted, at more false positives.
-    pub fn with_capacity(claims: u64) -> Self {
-        let bits = claims.saturating_mul(BITS_A_CLAIM).clamp(1 << LOG_BITS.start(), 1 << LOG_BITS.end());
-        Self { words: vec![0; (bits.next_power_of_two() / 64) as usize], claims: 0 }
-    }
+/// Room for building shards, used again for each.
+#[derive(Default)]
+struct Peeling {
+    /// How many of the events that are left have a place here, and all their hashes and values together.
+    counts: Vec<u32>,
+    hashes: Vec<u64>,
+    values: Vec<u16>,
+    alone: Vec<usize>,
+    order: Vec<(usize, u64, u16)>,
+}
 
-    fn mask(&self) -> u64 {
-        self.words.len() as u64 * 64 - 1
-    }
-
-    /// Adds an event.
-    pub fn insert(&mut self, event: u128) {
-        let mask = self.mask();
-        for probe in probes(event) {
-            let bit = probe & mask;
-            self.words[(bit / 64) as usize] |= 1 << (bit % 64);
+impl Peeling {
+    /// Finds the order in which each event has a place of its own; whether there is one.
+    fn peel(&mut self, shard: &Shard, events: &[(u128, u16)]) -> bool {
+        let cells = shard.cells();
+        for (event, value) in events {
+            let hash = shard.hash(*event);
+            for place in shard.places(hash) {
+                self.counts[place] += 1;
+                self.hashes[place] ^= hash;
+                self.values[place] ^= value;
+            }
         }
-        self.claims += 1;
+        self.alone.clear();
+        self.alone.extend((0..cells).filter(|place| self.counts[*place] == 1));
+        self.order.clear();
+        while let Some(place) = self.alone.pop() {
+            if self.counts[place] != 1 {
+                continue;
+            }
+            let (hash, value) = (self.hashes[place], self.values[place]);
+            self.order.push((place, hash, value));
+            for other in shard.places(hash) {
+                self.counts[other] -= 1;
+                self.hashes[other] ^= hash;
+                self.values[other] ^= value;
+                if self.counts[other] == 1 {
+                    self.alone.push(other);
+                }
+            }
+        }
+        self.order.len() == events.len()
     }
 
-    /// Whether the event may have been inserted; a "no" is final.
-    pub fn contains(&self, event: u128) -> bool {
-        self.holds(&probes(event))
+    /// Appends a shard of these events to `cells`; `None` if no seed does, as when an event is there twice.
+    fn build(&mut self, events: &[(u128, u16)], cells: &mut Vec<u16>) -> Option<Shard> {
+        let mut shard = Shard::of(events.len(), cells.len());
+        for seed in 0..SEEDS {
+            shard.seed = seed;
+            self.counts.clear();
+            self.counts.resize(shard.cells(), 0);
+            self.hashes.clear();
+            self.hashes.resize(shard.cells(), 0);
+            self.values.clear();
+            self.values.resize(shard.cells(), 0);
+            if self.peel(&shard, events) {
+                cells.resize(shard.start + shard.cells(), 0);
+                let own = &mut cells[shard.start..];
+                for (place, hash, value) in self.order.iter().rev() {
+                    let [a, b, c] = shard.places(*hash);
+                    // Its own cell is still 0.
+                    own[*place] = value ^ own[a] ^ own[b] ^ own[c];
+                }
+                return Some(shard);
+            }
+        }
+        None
+    }
+}
+
+/// The filter of one generation or several, over [`super::hash::Secret::event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// By lane, oldest first.
+    lanes: Vec<Lane>,
+    claims: u64,
+    shards: Vec<Shard>,
+    cells: Vec<u16>,
+}
+
+impl Filter {
+    /// The filter of generations whose claims are given in ascending order, `claims` in all.
+    ///
+    /// # Errors
+    /// What reading a claim gave; `Corrupt` if there are more generations than a filter can be of, or one event is there twice.
+    pub fn build<I>(lanes: Vec<Lane>, claims: u64, events: Vec<I>) -> Result<Self>
+    where
+        I: Iterator<Item = Result<u128>>,
+    {
+        let fault = |what: &str| Error::new(ErrorKind::Corrupt, format!("a filter can't be made: {what}"));
+        if lanes.is_empty() || lanes.len() > GENERATIONS_MAX || lanes.len() != events.len() {
+            return Err(fault("of no generation, or of too many"));
+        }
+        let count = claims.div_ceil(SHARD_CLAIMS).max(1) as usize;
+        let mut filter = Self { lanes, claims: 0, shards: Vec::with_capacity(count), cells: Vec::new() };
+        let lane_bits = filter.lane_bits();
+        let mut events: Vec<Peekable<I>> = events.into_iter().map(Iterator::peekable).collect();
+        let (mut peeling, mut own) = (Peeling::default(), Vec::new());
+        filter.cells.reserve_exact(Shard::of(claims as usize / count, 0).cells() * count);
+        for shard in 0..count {
+            own.clear();
+            for (lane, events) in events.iter_mut().enumerate() {
+                // An error is in no shard: it is taken at once.
+                while let Some(event) =
+                    events.next_if(|event| !matches!(event, Ok(event) if shard_of(*event, count) > shard))
+                {
+                    let event = event?;
+                    if shard_of(event, count) < shard {
+                        return Err(fault("its claims are not in order"));
+                    }
+                    own.push((event, print(event, lane_bits) | lane as u16));
+                }
+            }
+            let Some(shard) = peeling.build(&own, &mut filter.cells) else {
+                return Err(fault("an event is there twice"));
+            };
+            filter.shards.push(shard);
+            filter.claims += own.len() as u64;
+        }
+        Ok(filter)
     }
 
-    fn holds(&self, probes: &Probes) -> bool {
-        let mask = self.mask();
-        probes.iter().all(|probe| {
-            let bit = probe & mask;
-            self.words[(bit / 64) as usize] & (1 << (bit % 64)) != 0
-        })
+    fn lane_bits(&self) -> u32 {
+        lane_bits(self.lanes.len())
     }
 
-    /// How many events were inserted.
+    /// The one generation that may hold the event; `None` is final.
+    pub fn candidate(&self, event: u128) -> Option<u64> {
+        let shard = self.shards.get(shard_of(event, self.shards.len()))?;
+        let cells = self.cells.get(shard.start..)?;
+        let [a, b, c] = shard.places(shard.hash(event));
+        let cell = cells.get(a)? ^ cells.get(b)? ^ cells.get(c)?;
+        let lane_bits = self.lane_bits();
+        let (seen, lane) = (cell >> lane_bits << lane_bits, cell & ((1 << lane_bits) - 1));
+        if seen != print(event, lane_bits) || shard.segments == 0 {
+            return None;
+        }
+        self.lanes.get(lane as usize).map(|(id, _)| *id)
+    }
+
+    /// How many claims it is of.
     pub fn claims(&self) -> u64 {
         self.claims
     }
 
-    /// The filter's file, for a store and a generation's nonce.
-    pub fn encode(&self, store_id: [u8; 16], nonce: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEAD_BYTES + self.words.len() * 8 + 4);
+    /// The generations it is of, oldest first.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// The filter's file.
+    pub fn encode(&self, store_id: [u8; 16]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(
+            HEAD_BYTES + 16 * (self.lanes.len() + self.shards.len()) + 2 * self.cells.len() + 4,
+        );
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[VERSION, (self.mask() + 1).ilog2() as u8, PROBES as u8, 0]);
+        out.extend_from_slice(&[VERSION, 0]);
+        out.extend_from_slice(&(self.lanes.len() as u16).to_le_bytes());
         out.extend_from_slice(&self.claims.to_le_bytes());
-        out.extend_from_slice(&nonce.to_le_bytes());
         out.extend_from_slice(&store_id);
-        for word in &self.words {
-            out.extend_from_slice(&word.to_le_bytes());
+        out.extend_from_slice(&(self.shards.len() as u32).to_le_bytes());
+        for (id, nonce) in &self.lanes {
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(&nonce.to_le_bytes());
         }
+        for shard in &self.shards {
+            out.extend_from_slice(&shard.seed.to_le_bytes());
+            out.extend_from_slice(&shard.segments.to_le_bytes());
+            out.extend_from_slice(&shard.segment_bits.to_le_bytes());
+        }
+        for cell in &self.cells {
+            out.extend_from_slice(&cell.to_le_bytes());
+        }
+        let nonce = self.lanes.last().map_or(0, |(_, nonce)| *nonce);
         let crc = crc(nonce, &out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
     }
 
-    /// Reads the content of the file at `path`, which must be of this store and generation.
+    /// Reads the content of the file at `path`, which must be of this store and of generations up to the one with this nonce.
     ///
     /// # Errors
     /// `Corrupt` for anything else.
     pub fn decode(path: &Path, content: &[u8], store_id: [u8; 16], nonce: u64) -> Result<Self> {
-        let damage = |what| Err(Error::corrupt(path, 0, what));
-        let Some((sealed, found_crc)) = content.split_last_chunk::<4>() else {
-            return damage("it is too short");
-        };
+        let damage = |what| Error::corrupt(path, 0, what);
+        let short = || damage("it is too short");
+        let (sealed, found_crc) = content.split_last_chunk::<4>().ok_or_else(short)?;
         if crc(nonce, sealed).to_le_bytes() != *found_crc {
-            return damage("its checksum is wrong, or of another generation");
+            return Err(damage("its checksum is wrong, or of another generation"));
         }
-        let Some((head, bits)) = sealed.split_first_chunk::<HEAD_BYTES>() else {
-            return damage("it is too short");
+        let (head, rest) = sealed.split_first_chunk::<HEAD_BYTES>().ok_or_else(short)?;
+        let [m0, m1, m2, m3, version, zero, lanes @ ..] = head;
+        if [*m0, *m1, *m2, *m3] != MAGIC || (*version, *zero) != (VERSION, 0) || head[16..32] != store_id {
+            return Err(damage("it is no filter of this store and version"));
+        }
+        let (count, rest_of_head) = lanes.split_first_chunk::<2>().ok_or_else(short)?;
+        let claims = u64_at(rest_of_head, 0).ok_or_else(short)?;
+        let shards = u32_at(head, 32).ok_or_else(short)? as usize;
+        let count = usize::from(u16::from_le_bytes(*count));
+        let tables = count.checked_add(shards).and_then(|entries| entries.checked_mul(16));
+        let (tables, cells) = tables.and_then(|bytes| rest.split_at_checked(bytes)).ok_or_else(short)?;
+        let (lanes, shards) = tables.split_at_checked(16 * count).ok_or_else(short)?;
+        let lanes: Vec<Lane> =
+            lanes.chunks_exact(16).filter_map(|lane| Some((u64_at(lane, 0)?, u64_at(lane, 8)?))).collect();
+        let (cells, odd) = cells.as_chunks::<2>();
+        let cells: Vec<u16> = cells.iter().map(|cell| u16::from_le_bytes(*cell)).collect();
+        let mut start = 0usize;
+        let mut read = |entry: &[u8]| {
+            let (seed, segments) = (u64_at(entry, 0)?, u32_at(entry, 8)?);
+            let segment_bits = u32_at(entry, 12).filter(|bits| *bits <= SEGMENT_BITS_MAX)?;
+            let shard = Shard { seed, start, segments, segment_bits };
+            start = start.checked_add(shard.cells())?;
+            Some(shard)
         };
-        let log_bits = u32::from(head[5]);
-        if head[..5] != [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION]
-            || head[6..8] != [PROBES as u8, 0]
-            || head[16..24] != nonce.to_le_bytes()
-            || head[24..] != store_id
-        {
-            return damage("it is no filter of this store, generation and version");
-        }
-        if !LOG_BITS.contains(&log_bits) || bits.len() as u64 != (1u64 << log_bits) / 8 {
-            return damage("its length does not fit its size");
-        }
-        let (words, _) = bits.as_chunks::<8>();
-        let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let mut claims = [0; 8];
-        claims.copy_from_slice(&head[8..16]);
-        Ok(Self { words, claims: u64::from_le_bytes(claims) })
-    }
-}
-
-/// Filters of one size, merged or not.
-#[derive(Clone, Debug)]
-enum Table {
-    /// One filter.
-    One(Arc<Bloom>),
-    /// Eight: a byte a bit position.
-    Eight(Arc<[u8]>),
-    /// Sixty-four: a word a bit position.
-    SixtyFour(Arc<[u64]>),
-}
-
-impl Table {
-    fn bits(&self) -> usize {
-        match self {
-            Self::One(bloom) => bloom.words.len() * 64,
-            Self::Eight(bytes) => bytes.len(),
-            Self::SixtyFour(words) => words.len(),
-        }
-    }
-
-    fn width(&self) -> usize {
-        match self {
-            Self::One(_) => 1,
-            Self::Eight(_) => 8,
-            Self::SixtyFour(_) => 64,
-        }
-    }
-
-    /// The lanes that may hold the event, a bit each.
-    fn lanes(&self, probes: &Probes) -> u64 {
-        match self {
-            Self::One(bloom) => u64::from(bloom.holds(probes)),
-            Self::Eight(bytes) => {
-                let mut lanes = u8::MAX;
-                for probe in probes {
-                    lanes &= bytes[*probe as usize & (bytes.len() - 1)];
-                    if lanes == 0 {
-                        break;
-                    }
-                }
-                u64::from(lanes)
+        let shards: Option<Vec<Shard>> = shards.chunks_exact(16).map(&mut read).collect();
+        let shards = shards.filter(|_| start == cells.len() && odd.is_empty());
+        match shards {
+            Some(shards) if (1..=GENERATIONS_MAX).contains(&lanes.len()) && !shards.is_empty() => {
+                Ok(Self { lanes, claims, shards, cells })
             }
-            Self::SixtyFour(words) => {
-                let mut lanes = u64::MAX;
-                for probe in probes {
-                    lanes &= words[*probe as usize & (words.len() - 1)];
-                    if lanes == 0 {
-                        break;
-                    }
-                }
-                lanes
-            }
+            _ => Err(damage("its length does not fit its size")),
         }
     }
 }
 
-/// A table and whose its lanes are.
-#[derive(Clone, Debug)]
-struct Group {
-    table: Table,
-    /// Generations, by lane.
-    generations: Arc<[u64]>,
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Eight rows of eight bits as columns: bit i of row j becomes bit j of row i (Warren, Hacker's Delight, 7-3).
-fn transposed(rows: [u8; 8]) -> [u8; 8] {
-    let mut bits = u64::from_le_bytes(rows);
-    for (shift, mask) in
-        [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)]
-    {
-        let swapped = (bits ^ (bits >> shift)) & mask;
-        bits ^= swapped ^ (swapped << shift);
-    }
-    bits.to_le_bytes()
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// Merges eight groups of one size and width.
-fn merge(groups: &[Group]) -> Option<Group> {
-    let table = match groups.first()?.table {
-        Table::One(_) => {
-            let blooms: Vec<&Bloom> = groups
-                .iter()
-                .filter_map(|group| if let Table::One(bloom) = &group.table { Some(&**bloom) } else { None })
-                .collect();
-            let mut lanes = Vec::with_capacity(groups.first()?.table.bits());
-            for word in 0..lanes.capacity() / 64 {
-                let mut rows = [[0; 8]; 8];
-                for (row, bloom) in rows.iter_mut().zip(&blooms) {
-                    *row = bloom.words[word].to_le_bytes();
-                }
-                for byte in 0..8 {
-                    lanes.extend_from_slice(&transposed(rows.map(|row| row[byte])));
-                }
-            }
-            Table::Eight(lanes.into())
-        }
-        Table::Eight(_) => {
-            let tables: Vec<&[u8]> = groups
-                .iter()
-                .filter_map(
-                    |group| if let Table::Eight(bytes) = &group.table { Some(&**bytes) } else { None },
-                )
-                .collect();
-            let bits = groups.first()?.table.bits();
-            let lanes = (0..bits).map(|bit| {
-                tables.iter().enumerate().fold(0, |word, (i, bytes)| word | u64::from(bytes[bit]) << (8 * i))
-            });
-            Table::SixtyFour(lanes.collect())
-        }
-        Table::SixtyFour(_) => return None,
-    };
-    Some(Group {
-        table,
-        generations: groups.iter().flat_map(|group| group.generations.iter().copied()).collect(),
-    })
+/// Bits that the number of one of so many generations takes.
+fn lane_bits(lanes: usize) -> u32 {
+    lanes.next_power_of_two().ilog2()
+}
+
+/// The bits of an event that its cell keeps, above the lane's.
+fn print(event: u128, lane_bits: u32) -> u16 {
+    // Not those that choose the shard.
+    (event >> 64) as u16 >> lane_bits << lane_bits
+}
+
+/// The shard of an event; ascends with it.
+fn shard_of(event: u128, shards: usize) -> usize {
+    (((event >> 64) * shards as u128) >> 64) as usize
 }
 
 /// The filters of all sealed generations at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct FilterSet {
     /// In the order of their newest generations, oldest first.
-    groups: Vec<Group>,
+    filters: Vec<Arc<Filter>>,
     /// Generations whose filters have not been read yet: each may hold any event.
     unread: Vec<u64>,
 }
 
 impl FilterSet {
-    /// Generations that may hold the event: newest first among those of one size of filter.
-    pub fn candidates(&self, event: u128) -> Candidates<'_> {
-        Candidates {
-            left: &self.groups,
-            probes: probes(event),
-            lanes: 0,
-            generations: &[],
-            unread: &self.unread,
-        }
+    /// Generations that may hold the event, newest first, then those whose filters are unread.
+    pub fn candidates(&self, event: u128) -> impl Iterator<Item = u64> {
+        let read = self.filters.iter().rev().filter_map(move |filter| filter.candidate(event));
+        read.chain(self.unread.iter().rev().copied())
     }
 
-    /// Bytes of all tables.
+    /// Bytes of all filters.
     pub fn held_bytes(&self) -> usize {
-        self.groups.iter().map(|group| group.table.bits() * group.table.width() / 8).sum()
+        self.filters.iter().map(|filter| filter.cells.len() * size_of::<u16>()).sum()
     }
 
-    fn with(&self, generation: u64, bloom: Bloom) -> Self {
-        if self.groups.iter().any(|group| group.generations.contains(&generation)) {
-            return self.clone();
-        }
-        let mut groups = self.groups.clone();
-        let bits = bloom.words.len() * 64;
-        groups.push(Group { table: Table::One(Arc::new(bloom)), generations: Arc::new([generation]) });
-        for width in [1, MERGED] {
-            let alike = |group: &Group| group.table.bits() == bits && group.table.width() == width;
-            let full: Vec<Group> = groups.iter().filter(|group| alike(group)).cloned().collect();
-            if full.len() == MERGED
-                && let Some(merged) = merge(&full)
-            {
-                groups.retain(|group| !alike(group));
-                groups.push(merged);
-            }
-        }
-        groups.sort_by_key(|group| group.generations.iter().copied().max());
-        let unread = self.unread.iter().copied().filter(|unread| *unread != generation).collect();
-        Self { groups, unread }
+    /// The generations, oldest first, whose filters are to become one.
+    pub fn mergeable(&self) -> Option<Vec<u64>> {
+        [16, 4, 1].into_iter().find_map(|width| {
+            let alike: Vec<_> =
+                self.filters.iter().filter(|filter| filter.lanes.len() == width).take(MERGED).collect();
+            let ids = || alike.iter().flat_map(|filter| filter.lanes.iter().map(|(id, _)| *id)).collect();
+            (alike.len() == MERGED).then(ids)
+        })
     }
-}
 
-/// Generations that may hold an event.
-#[derive(Debug)]
-pub struct Candidates<'a> {
-    left: &'a [Group],
-    probes: Probes,
-    lanes: u64,
-    generations: &'a [u64],
-    unread: &'a [u64],
-}
-
-impl Iterator for Candidates<'_> {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        while self.lanes == 0 {
-            let Some((group, left)) = self.left.split_last() else {
-                let (last, unread) = self.unread.split_last()?;
-                self.unread = unread;
-                return Some(*last);
-            };
-            self.left = left;
-            self.lanes = group.table.lanes(&self.probes);
-            self.generations = &group.generations;
+    fn with(&self, filter: Filter) -> Self {
+        let mut set = self.clone();
+        let covers = |id: &u64| filter.lanes.iter().any(|(own, _)| own == id);
+        if set.filters.iter().any(|other| filter.lanes.iter().all(|lane| other.lanes.contains(lane))) {
+            return set;
         }
-        let lane = self.lanes.ilog2();
-        self.lanes &= !(1 << lane);
-        self.generations.get(lane as usize).copied()
+        set.filters.retain(|other| !other.lanes.iter().all(|(id, _)| covers(id)));
+        set.unread.retain(|id| !covers(id));
+        set.filters.push(Arc::new(filter));
+        set.filters.sort_by_key(|filter| filter.lanes.iter().map(|(id, _)| *id).max());
+        set
     }
 }
 
@@ -343,7 +396,7 @@ impl Iterator for Candidates<'_> {
 #[derive(Debug, Default)]
 pub struct Filters {
     set: RwLock<Arc<FilterSet>>,
-    /// Held while a set is built, which takes long when tables are merged; readers don't wait for it.
+    /// Held while a set is made.
     adding: Mutex<()>,
 }
 
@@ -353,9 +406,9 @@ impl Filters {
         self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds the filter of a sealed generation, if it is not there. Views taken from now on have it.
-    pub fn add(&self, generation: u64, bloom: Bloom) {
-        self.replace(|set| set.with(generation, bloom));
+    /// Adds a filter, unless there is one of its generations; those of which it has all go. Views taken from now on have it.
+    pub fn add(&self, filter: Filter) {
+        self.replace(|set| set.with(filter));
     }
 
     /// Adds sealed generations whose filters are read later. Until then, look-ups go to their claims.
@@ -386,38 +439,65 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::ErrorKind;
 
     const STORE: [u8; 16] = *b"0123456789abcdef";
 
     #[test]
     fn golden() {
-        let bytes = bloom_of(&[1, 2 << 64 | 3]).encode(STORE, 7);
-        assert_eq!(&bytes[..40], b"sKlB\x01\x06\x07\0\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x000123456789abcdef");
-        assert_eq!(crc32c::crc32c(&bytes), 885_313_356, "the bits and the checksum too");
+        let bytes = filter_of(7, &[1, 2 << 64 | 3]).encode(STORE);
+        let head = b"sKlF\x01\0\x01\0\x02\0\0\0\0\0\0\x000123456789abcdef\x01\0\0\0\x07\0\0\0\0\0\0\0\x0e\0\0\0\0\0\0\0";
+        assert_eq!(&bytes[..52], head);
+        assert_eq!(crc32c::crc32c(&bytes), 1_007_210_300, "the cells and the checksum too");
     }
 
-    fn bloom_of(events: &[u128]) -> Bloom {
-        let mut bloom = Bloom::with_capacity(events.len() as u64);
-        events.iter().for_each(|event| bloom.insert(*event));
-        bloom
+    /// The nonce of generation `id`.
+    fn lane(id: u64) -> Lane {
+        (id, id * 2)
+    }
+
+    fn merged(generations: &[(u64, Vec<u128>)]) -> Filter {
+        let lanes = generations.iter().map(|(id, _)| lane(*id)).collect();
+        let claims = generations.iter().map(|(_, events)| events.len() as u64).sum();
+        let sorted = |events: &Vec<u128>| {
+            let mut events: Vec<u128> = events.iter().copied().collect::<HashSet<_>>().into_iter().collect();
+            events.sort_unstable();
+            events.into_iter().map(Ok)
+        };
+        Filter::build(lanes, claims, generations.iter().map(|(_, events)| sorted(events)).collect()).unwrap()
+    }
+
+    fn filter_of(id: u64, events: &[u128]) -> Filter {
+        merged(&[(id, events.to_vec())])
+    }
+
+    /// As the store's own thread does it.
+    fn merge_all(filters: &Filters, generations: &[(u64, Vec<u128>)]) {
+        while let Some(ids) = filters.view().mergeable() {
+            let some: Vec<_> = generations.iter().filter(|(id, _)| ids.contains(id)).cloned().collect();
+            filters.add(merged(&some));
+        }
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(30))]
+        #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
-        fn every_inserted_event_leads_to_its_generation(
-            generations in proptest::collection::vec(proptest::collection::vec(any::<u128>(), 0..40), 0..150),
+        fn every_event_leads_to_its_generation(
+            sizes in proptest::collection::vec(0..60usize, 0..150), seed in any::<u64>(),
         ) {
+            let mut random = fastrand::Rng::with_seed(seed);
             let filters = Filters::default();
-            for (number, events) in generations.iter().enumerate() {
-                filters.add(number as u64, bloom_of(events));
+            let mut generations = Vec::new();
+            for (id, size) in sizes.into_iter().enumerate() {
+                let events: Vec<u128> = (0..size).map(|_| random.u128(..)).collect();
+                filters.add(filter_of(id as u64, &events));
+                generations.push((id as u64, events));
+                merge_all(&filters, &generations);
             }
             let set = filters.view();
-            for (number, events) in generations.iter().enumerate() {
+            for (id, events) in &generations {
                 for event in events {
-                    prop_assert!(set.candidates(*event).any(|candidate| candidate == number as u64));
+                    prop_assert!(set.candidates(*event).any(|candidate| candidate == *id));
                 }
             }
         }
@@ -426,80 +506,125 @@ mod tests {
     #[test]
     fn unknown_events_are_rarely_let_through() {
         let mut random = fastrand::Rng::with_seed(3);
-        // As many as fill a filter to its least bits a claim.
-        let events: Vec<u128> = (0..(1 << 17) / BITS_A_CLAIM).map(|_| random.u128(..)).collect();
-        let bloom = bloom_of(&events);
-        assert_eq!(bloom.words.len() * 64, 1 << 17);
-        let known: HashSet<u128> = events.into_iter().collect();
-        assert!(known.iter().all(|event| bloom.contains(*event)));
-        let others: Vec<u128> =
-            (0..100_000).map(|_| random.u128(..)).filter(|e| !known.contains(e)).collect();
-        let passed = others.iter().filter(|event| bloom.contains(**event)).count();
-        assert!(passed < 800, "{passed} of 100,000");
+        for (generations, at_most) in [(1u64, 30), (8, 160), (64, 1_100)] {
+            let all: Vec<_> = (0..generations)
+                .map(|id| (id, (0..400_000 / generations).map(|_| random.u128(..)).collect::<Vec<u128>>()))
+                .collect();
+            let filter = merged(&all);
+            for (id, events) in &all {
+                assert!(events.iter().all(|event| filter.candidate(*event) == Some(*id)));
+            }
+            assert!((4..=6).contains(&(filter.cells.len() * 2 * 2 / 400_000)), "2 to 3 bytes a claim");
+            let passed = (0..1_000_000).filter(|_| filter.candidate(random.u128(..)).is_some()).count();
+            assert!(passed < at_most, "{passed} of a million, with {generations} generations");
+        }
     }
 
     #[test]
-    fn merged_filters_answer_as_each_alone_newest_first() {
+    fn an_event_that_is_there_twice_is_an_error() {
+        let lanes = vec![lane(1), lane(2)];
+        let events = vec![vec![Ok(5)].into_iter(), vec![Ok(5)].into_iter()];
+        assert_eq!(Filter::build(lanes, 2, events).unwrap_err().kind(), ErrorKind::Corrupt);
+        let broken = vec![vec![Ok(5), Err(Error::new(ErrorKind::Io, "gone"))].into_iter()];
+        assert_eq!(Filter::build(vec![lane(1)], 2, broken).unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn four_alike_become_one_and_answer_the_same() {
         let mut random = fastrand::Rng::with_seed(5);
         let filters = Filters::default();
-        let mut blooms = Vec::new();
-        for generation in 0..140 {
-            let bloom = bloom_of(&(0..5).map(|_| random.u128(..)).collect::<Vec<_>>());
-            filters.add(generation, bloom.clone());
-            blooms.push(bloom);
+        let mut generations = Vec::new();
+        for id in 0..140 {
+            let events: Vec<u128> = (0..50).map(|_| random.u128(..)).collect();
+            filters.add(filter_of(id, &events));
+            generations.push((id, events));
+            merge_all(&filters, &generations);
         }
         let set = filters.view();
-        assert_eq!(set.held_bytes(), 140 * 8);
-        assert_eq!(set.groups.len(), 2 + 1 + 4, "two of 64, one of 8, four alone");
-        for _ in 0..2_000 {
-            let event = random.u128(..);
-            let alone: Vec<u64> = (0..140).rev().filter(|g| blooms[*g as usize].contains(event)).collect();
-            assert_eq!(set.candidates(event).collect::<Vec<_>>(), alone);
+        let widths: Vec<usize> = set.filters.iter().map(|filter| filter.lanes.len()).collect();
+        assert_eq!(widths, [64, 64, 4, 4, 4]);
+        for (id, events) in &generations {
+            assert!(events.iter().all(|event| set.candidates(*event).any(|candidate| candidate == *id)));
         }
     }
 
     #[test]
     fn a_generation_may_hold_any_event_until_its_filter_is_read() {
+        const EIGHT: u128 = 8 << 64;
+        const NINE: u128 = 9 << 64;
         let filters = Filters::default();
-        filters.add(3, bloom_of(&[9]));
+        filters.add(filter_of(3, &[NINE]));
         filters.add_unread(&[1, 2]);
-        assert_eq!(filters.view().candidates(9).collect::<Vec<_>>(), [3, 2, 1]);
-        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(filters.view().candidates(NINE).collect::<Vec<_>>(), [3, 2, 1]);
+        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(filters.unread(), [1, 2]);
-        filters.add(2, bloom_of(&[8]));
-        assert_eq!(filters.view().candidates(9).collect::<Vec<_>>(), [3, 1]);
-        filters.add(1, bloom_of(&[8]));
-        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1]);
-        filters.add(1, bloom_of(&[8]));
-        assert_eq!(filters.view().candidates(8).collect::<Vec<_>>(), [2, 1], "once");
-        assert_eq!((filters.unread().len(), filters.view().candidates(7).next()), (0, None));
+        filters.add(filter_of(2, &[EIGHT]));
+        assert_eq!(filters.view().candidates(NINE).collect::<Vec<_>>(), [3, 1]);
+        filters.add(filter_of(1, &[EIGHT]));
+        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1]);
+        filters.add(filter_of(1, &[EIGHT]));
+        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1], "once");
+        assert_eq!((filters.unread().len(), filters.view().candidates(7 << 64).next()), (0, None));
+    }
+
+    #[test]
+    fn a_merged_filter_takes_the_place_of_those_it_is_of_read_or_not() {
+        let filters = Filters::default();
+        filters.add_unread(&[1, 2, 3]);
+        filters.add(filter_of(2, &[8]));
+        filters.add(merged(&[(1, vec![7]), (2, vec![8])]));
+        assert_eq!(filters.unread(), [3]);
+        assert_eq!(filters.view().filters.len(), 1);
+        filters.add(filter_of(1, &[7]));
+        assert_eq!(filters.view().filters.len(), 1, "it has that one already");
     }
 
     #[test]
     fn a_view_taken_before_stays_as_it_was() {
         let filters = Filters::default();
         let before = filters.view();
-        filters.add(1, bloom_of(&[9]));
+        filters.add(filter_of(1, &[9]));
         assert_eq!(before.candidates(9).next(), None);
         assert_eq!(filters.view().candidates(9).next(), Some(1));
     }
 
     #[test]
     fn a_file_reads_back_and_any_damage_is_seen() {
-        let bloom = bloom_of(&[1, 2 << 70, 3 << 100]);
-        let content = bloom.encode(STORE, 7);
+        let filter = merged(&[(6, vec![1, 2 << 70]), (7, vec![3 << 100])]);
+        let content = filter.encode(STORE);
         let path = Path::new("filter");
-        assert_eq!(Bloom::decode(path, &content, STORE, 7).unwrap(), bloom);
-        assert!(Bloom::decode(path, &content, STORE, 8).is_err());
-        assert!(Bloom::decode(path, &content, [0; 16], 7).is_err());
+        assert_eq!(Filter::decode(path, &content, STORE, 14).unwrap(), filter);
+        assert!(Filter::decode(path, &content, STORE, 12).is_err());
+        assert!(Filter::decode(path, &content, [0; 16], 14).is_err());
         for bit in 0..content.len() * 8 {
             let mut damaged = content.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let error = Bloom::decode(path, &damaged, STORE, 7).unwrap_err();
+            let error = Filter::decode(path, &damaged, STORE, 14).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}");
         }
         for len in 0..content.len() {
-            assert!(Bloom::decode(path, &content[..len], STORE, 7).is_err(), "length {len}");
+            assert!(Filter::decode(path, &content[..len], STORE, 14).is_err(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_right_checksum_and_wrong_figures_is_refused() {
+        let filter = filter_of(7, &[1, 2 << 70]);
+        let good = filter.encode(STORE);
+        for at in (6..8).chain(32..36).chain(60..HEAD_BYTES + 32) {
+            for value in [0, 2, 0x7f, 0xff] {
+                let mut bytes = good[..good.len() - 4].to_vec();
+                if bytes[at] == value {
+                    continue;
+                }
+                bytes[at] = value;
+                let crc = crc(14, &bytes);
+                bytes.extend_from_slice(&crc.to_le_bytes());
+                assert!(
+                    Filter::decode(Path::new("filter"), &bytes, STORE, 14).is_err(),
+                    "byte {at}: {value}"
+                );
+            }
         }
     }
 }

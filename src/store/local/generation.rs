@@ -13,8 +13,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use super::claims::Known;
 use super::frame::{FrameReader, unreadable};
 use super::index::Index;
-use super::manifest::{Closed, Entry, folder};
-use super::seal::SealedMaps;
+use super::manifest::{Closed, Entry, Hole, folder};
+use super::seal::{Place, SealedMaps};
 use super::space::JOURNAL;
 use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim};
@@ -32,6 +32,8 @@ pub(crate) struct Generation {
     pub(crate) first_frame: u64,
     pub(crate) first_event: u64,
     pub(crate) dir: PathBuf,
+    /// Those in its journal.
+    pub(crate) holes: Arc<[Hole]>,
     figures: Figures,
     state: RwLock<State>,
     /// Set when its index has lost a claim: the checkpoint then makes it anew.
@@ -85,12 +87,13 @@ impl Generation {
             recent: BTreeMap::new(),
             frames: Vec::new(),
         };
-        Self::new(data_dir, entry, State::Open(state))
+        Self::new(data_dir, entry, Arc::new([]), State::Open(state))
     }
 
     /// A sealed one.
-    pub(crate) fn sealed(data_dir: &Path, entry: &Entry, closed: Closed, maps: SealedMaps) -> Self {
-        let generation = Self::new(data_dir, entry, State::Sealed(Arc::new(maps)));
+    pub(crate) fn sealed(place: &Place<'_>, maps: SealedMaps) -> Self {
+        let Place { data_dir, entry, closed, ref holes, .. } = *place;
+        let generation = Self::new(data_dir, entry, Arc::clone(holes), State::Sealed(Arc::new(maps)));
         let figures = &generation.figures;
         figures.end.store(closed.end, Ordering::Release);
         figures.events.store(closed.events, Ordering::Release);
@@ -101,13 +104,14 @@ impl Generation {
         generation
     }
 
-    fn new(data_dir: &Path, entry: &Entry, state: State) -> Self {
+    fn new(data_dir: &Path, entry: &Entry, holes: Arc<[Hole]>, state: State) -> Self {
         Self {
             id: entry.id,
             nonce: entry.nonce,
             first_frame: entry.first_frame,
             first_event: entry.first_event,
             dir: folder(data_dir, entry.id),
+            holes,
             figures: Figures::default(),
             state: RwLock::new(state),
             is_doubtful: AtomicBool::new(false),
@@ -182,7 +186,15 @@ impl Generation {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(&*self.read(), State::Sealed(_))
+        self.maps().is_some()
+    }
+
+    /// Its maps, if it is sealed.
+    pub(crate) fn maps(&self) -> Option<Arc<SealedMaps>> {
+        match &*self.read() {
+            State::Sealed(maps) => Some(Arc::clone(maps)),
+            State::Open(_) => None,
+        }
     }
 
     /// The journal, to read.
@@ -347,13 +359,19 @@ impl Generation {
         }
     }
 
-    /// A frame at or before the one with event number `event`, the next entry's place behind it, and the arrivals
-    /// between the two.
+    /// The hole in its journal that event number `event` is lost in.
+    pub(crate) fn hole(&self, event: u64) -> Option<&Hole> {
+        self.holes.iter().find(|hole| (hole.first_event..hole.next_event).contains(&event))
+    }
+
+    /// A frame at or before the one with event number `event`, which is in no hole, the next entry's place behind it, and the
+    /// arrivals between the two.
     pub(crate) fn frames_near(&self, event: u64) -> Result<FrameRun> {
         match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
-                self.trusted(|| maps.frames_near(event, self))
+                let run = self.trusted(|| maps.frames_near(event, self))?;
+                Ok(self.holes.iter().fold(run, |run, hole| run.beside(hole, event)))
             }
             State::Open(open) => {
                 let after = open.frames.partition_point(|(first, _)| *first <= event);
@@ -377,6 +395,18 @@ pub(crate) struct FrameRun {
 }
 
 impl FrameRun {
+    /// What is left of it on the side of a hole on which `event` is.
+    fn beside(mut self, hole: &Hole, event: u64) -> Self {
+        if hole.first_event > event {
+            self.bytes.1 = self.bytes.1.min(hole.at);
+            self.events.1 = self.events.1.min(hole.first_event);
+        } else {
+            self.bytes.0 = self.bytes.0.max(hole.end);
+            self.events.0 = self.events.0.max(hole.next_event);
+        }
+        self
+    }
+
     /// From one entry of a sparse list of frames to the next.
     pub(crate) fn between(
         entry: Option<(u64, FramePlace)>,

@@ -3,7 +3,7 @@
 //! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of the directory).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ pub(crate) struct Manifest {
     pub(crate) generations: Vec<Entry>,
     /// Set by a clean stop, cleared before the first write.
     pub(crate) clean: Option<Clean>,
+    /// What `repair` gave up, in the order of the journals. Only of sealed generations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) holes: Vec<Hole>,
     /// CRC32C of all of the above, as compact JSON with 0 here: every other file is believed by what stands in this one.
     pub(crate) crc: u32,
 }
@@ -66,6 +69,45 @@ pub(crate) struct Closed {
     pub(crate) received_min: i64,
     /// Latest arrival.
     pub(crate) received_max: i64,
+}
+
+/// A part of a sealed generation's journal that was damaged and given up: nothing is read there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hole {
+    /// The generation's number.
+    pub(crate) generation: u64,
+    /// Where it begins in the journal.
+    pub(crate) at: u64,
+    /// Where the journal goes on.
+    pub(crate) end: u64,
+    /// Number of the first frame in it.
+    pub(crate) first_frame: u64,
+    /// Number of the first frame behind it.
+    pub(crate) next_frame: u64,
+    /// Number of the first event in it.
+    pub(crate) first_event: u64,
+    /// Number of the first event behind it.
+    pub(crate) next_event: u64,
+    /// Offsets that were given away in it, or may have been: they are not used again.
+    pub(crate) topics: Vec<Burnt>,
+}
+
+/// Offsets of one topic that hold no event and never will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Burnt {
+    pub(crate) topic: String,
+    pub(crate) first: u64,
+    /// The first one behind them.
+    pub(crate) next: u64,
+}
+
+impl Hole {
+    /// Event numbers in it.
+    pub(crate) fn events(&self) -> u64 {
+        self.next_event - self.first_event
+    }
 }
 
 /// How a clean stop left the live generation.
@@ -107,8 +149,14 @@ impl Manifest {
             secret: to_hex(secret),
             generations: Vec::new(),
             clean: None,
+            holes: Vec::new(),
             crc: 0,
         }
+    }
+
+    /// The holes in the journal of a generation, in order.
+    pub(crate) fn holes_of(&self, id: u64) -> Arc<[Hole]> {
+        self.holes.iter().filter(|hole| hole.generation == id).cloned().collect()
     }
 
     /// Reads and checks the file in `dir`; `None` if there is none.
@@ -155,7 +203,7 @@ impl Manifest {
         compact.map_or(0, |bytes| crc32c::crc32c(&bytes))
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         from_hex(&self.store_id).ok_or("store_id is not 32 hexadecimal digits")?;
         from_hex(&self.secret).ok_or("secret is not 32 hexadecimal digits")?;
         let Some((live, older)) = self.generations.split_last() else { return Err("it names no generation") };
@@ -169,7 +217,27 @@ impl Manifest {
             });
             pair[0].id < pair[1].id && follows
         });
-        if ascend { Ok(()) } else { Err("the generations do not follow one another") }
+        if !ascend {
+            return Err("the generations do not follow one another");
+        }
+        let fits = |hole: &Hole| {
+            self.generations.iter().any(|entry| {
+                entry.closed.is_some_and(|closed| {
+                    let behind = entry.first_event + closed.events;
+                    (entry.id, entry.sealed) == (hole.generation, true)
+                        && hole.at < hole.end
+                        && hole.end <= closed.end
+                        && hole.first_frame < hole.next_frame
+                        && (entry.first_event..=hole.next_event).contains(&hole.first_event)
+                        && hole.next_event <= behind
+                })
+            }) && hole.topics.iter().all(|burnt| burnt.first < burnt.next)
+        };
+        let in_order = self.holes.windows(2).all(|pair| {
+            (pair[0].generation, pair[0].end) <= (pair[1].generation, pair[1].at)
+                && pair[0].next_event <= pair[1].first_event
+        });
+        if in_order && self.holes.iter().all(fits) { Ok(()) } else { Err("a hole is not where one can be") }
     }
 
     pub(crate) fn store_id(&self) -> [u8; 16] {
@@ -273,11 +341,63 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         manifest().write(&SystemDisk, dir.path()).unwrap();
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
-        assert_eq!(text, include_str!("manifest/golden-2.json"));
+        assert_eq!(text, include_str!("manifest/golden-3.json"));
         assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(manifest()));
-        std::fs::write(dir.path().join(MANIFEST), include_str!("manifest/golden-1.json")).unwrap();
-        let older = Manifest { format: 1, ..manifest() };
-        assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(older));
+        let older = [include_str!("manifest/golden-1.json"), include_str!("manifest/golden-2.json")];
+        for (format, text) in (1..).zip(older) {
+            std::fs::write(dir.path().join(MANIFEST), text).unwrap();
+            let older = Manifest { format, ..manifest() };
+            assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(older));
+        }
+    }
+
+    fn with_hole() -> Manifest {
+        let topics = vec![Burnt { topic: "orders".to_owned(), first: 1, next: 4 }];
+        let hole = Hole {
+            generation: 1,
+            at: 20,
+            end: 90,
+            first_frame: 1,
+            next_frame: 3,
+            first_event: 2,
+            next_event: 5,
+            topics,
+        };
+        Manifest { holes: vec![hole], ..manifest() }
+    }
+
+    #[test]
+    fn golden_with_a_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        with_hole().write(&SystemDisk, dir.path()).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
+        assert_eq!(text, include_str!("manifest/golden-3-hole.json"));
+        let read = Manifest::read(&SystemDisk, dir.path()).unwrap().unwrap();
+        assert_eq!((read.holes_of(1).len(), read.holes_of(2).len()), (1, 0));
+        assert_eq!(read, with_hole());
+    }
+
+    #[test]
+    fn a_hole_where_none_can_be_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let changes: [fn(&mut Manifest); 10] = [
+            |manifest| manifest.holes[0].generation = 2,
+            |manifest| manifest.holes[0].generation = 3,
+            |manifest| manifest.holes[0].end = 20,
+            |manifest| manifest.holes[0].end = 101,
+            |manifest| manifest.holes[0].next_frame = 1,
+            |manifest| manifest.holes[0].first_event = 6,
+            |manifest| manifest.holes[0].next_event = 10,
+            |manifest| manifest.holes[0].topics[0].next = 1,
+            |manifest| manifest.holes.push(manifest.holes[0].clone()),
+            |manifest| manifest.generations[0].sealed = false,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut manifest = with_hole();
+            change(&mut manifest);
+            manifest.write(&SystemDisk, dir.path()).unwrap();
+            assert!(Manifest::read(&SystemDisk, dir.path()).is_err(), "change {number}");
+        }
     }
 
     #[test]
@@ -291,8 +411,8 @@ mod tests {
         };
         assert_eq!(refused(""), ErrorKind::Corrupt);
         assert_eq!(refused("{}"), ErrorKind::Corrupt);
-        assert_eq!(refused(r#"{"format":3,"new":true}"#), ErrorKind::Unusable);
-        let good = include_str!("manifest/golden-2.json");
+        assert_eq!(refused(r#"{"format":4,"new":true}"#), ErrorKind::Unusable);
+        let good = include_str!("manifest/golden-3.json");
         assert_eq!(refused(&good.replace("\"events\": 9", "\"events\": 8")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("abab", "abax")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("\"id\": 2", "\"id\": 1")), ErrorKind::Corrupt);
@@ -302,7 +422,7 @@ mod tests {
     fn a_change_of_any_byte_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(MANIFEST);
-        let good = include_bytes!("manifest/golden-2.json");
+        let good = include_bytes!("manifest/golden-3.json");
         for (at, byte) in good.iter().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()) {
             let mut bytes = good.to_vec();
             bytes[at] = if byte.is_ascii_digit() { b'0' + (byte - b'0' + 1) % 10 } else { byte ^ 1 };

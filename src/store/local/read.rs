@@ -63,6 +63,10 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
     let Some(topic) = topic else { return Ok(collector.page()) };
     let mut near = None;
     while collector.is_left() && !collector.is_done() {
+        if let Some(lost) = topic.lost_at(collector.target()) {
+            collector.skip(lost);
+            continue;
+        }
         let (generation, place) = locate(core, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
         collector.read_bytes += place.length as usize;
@@ -92,6 +96,10 @@ fn whole_page(core: &Core, query: &Query) -> Result<Page> {
         // The last generation that begins at or before it; empty ones begin where the next does.
         let at = generations.partition_point(|generation| generation.first_event <= target);
         let Some(generation) = at.checked_sub(1).and_then(|at| generations.get(at)) else { break };
+        if let Some(hole) = generation.hole(target) {
+            collector.skip((hole.first_event, hole.next_event));
+            continue;
+        }
         let numbers = (generation.first_event, generation.first_event + generation.events());
         let closed = generation.closed();
         if target < numbers.1

@@ -30,7 +30,7 @@ use crate::error::{During, Error, ErrorKind, Result};
 /// Claims that are handed to the checkpoint at once.
 const SET_CLAIMS: usize = 20_000;
 /// Zeros that a new store's journal begins with.
-const FIRST_BYTES: u64 = 256 << 10;
+pub(crate) const FIRST_BYTES: u64 = 256 << 10;
 
 /// What recovery found.
 #[derive(Debug)]
@@ -73,12 +73,14 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
         files,
         store_id: manifest.store_id(),
         secret: Secret::new(manifest.secret()),
-        topics: Topics::new(),
+        topics: Topics::new(&manifest.holes),
+        manifest: &manifest,
         filters: Filters::default(),
         generations: Vec::new(),
         tables: (0..options.workers).map(|_| Tables::new()).collect(),
         committed: Vec::new(),
         claims: 0,
+        is_older,
     };
     let (Some((live, older)), true) = (manifest.generations.split_last(), options.workers > 0) else {
         return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
@@ -196,6 +198,7 @@ fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
 }
 
 struct Recovery<'a> {
+    manifest: &'a Manifest,
     options: &'a Options,
     disk: &'a Arc<dyn Disk>,
     files: &'a Arc<FileCache>,
@@ -207,6 +210,8 @@ struct Recovery<'a> {
     tables: Vec<Tables>,
     committed: Vec<Committed>,
     claims: u64,
+    /// The store was last written by a version with an older format.
+    is_older: bool,
 }
 
 impl Recovery<'_> {
@@ -219,15 +224,22 @@ impl Recovery<'_> {
             secret: &self.secret,
             entry,
             closed,
+            holes: self.manifest.holes_of(entry.id),
         };
         let maps = match place.open() {
-            Ok(maps) => maps,
+            Ok(maps) => {
+                if self.is_older {
+                    tracing::info!(generation = entry.id, "a filter of an older version is made anew");
+                    place.renew_filter(&maps)?;
+                }
+                maps
+            }
             Err(e) => {
                 tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
                 place.build()?.0
             }
         };
-        let generation = Generation::sealed(&self.options.data_dir, entry, closed, maps);
+        let generation = Generation::sealed(&place, maps);
         self.generations.push(Arc::new(generation));
         Ok(())
     }
@@ -329,7 +341,7 @@ pub(crate) fn follows(header: &FrameHeader, chain: &Chain) -> bool {
 
 /// Writes what is in the file from `from` to `to` again, so that the next sync makes it durable whatever happened to
 /// the last one.
-fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
+pub(crate) fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
     let mut piece = vec![0; 1 << 20];
     let mut at = from;
     while at < to {
@@ -342,7 +354,7 @@ fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
 }
 
 /// Whether the file ends where no journal of ours can: with its last frame, or within one.
-fn is_cut(file: &dyn DiskFile, path: &Path, end: u64) -> Result<bool> {
+pub(crate) fn is_cut(file: &dyn DiskFile, path: &Path, end: u64) -> Result<bool> {
     let len = file.len().during("read", path)?;
     let mut head =
         vec![0; FrameHeader::BYTES.min(usize::try_from(len.saturating_sub(end)).unwrap_or(usize::MAX))];

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::claims::Known;
-use super::filter::Bloom;
+use super::filter::{Filter, Lane};
 use super::frame::{FrameReader, unreadable};
 use super::generation::{FrameRun, Generation, add_sparse};
 use super::hash::Secret;
-use super::manifest::{Closed, Entry, folder};
+use super::manifest::{Closed, Entry, Hole, folder};
 use super::open_files::{CachedFile, FileCache};
 use super::sorted_file::{self, Block, Kind, Shape, SortedFile};
 use super::space::JOURNAL;
@@ -24,8 +24,10 @@ pub(crate) const CLAIMS: &str = "claims";
 pub(crate) const PROCESSED: &str = "processed";
 /// Frames by event number.
 pub(crate) const FRAMES: &str = "frames";
-/// Bloom filter of the claims.
+/// Filter of the claims.
 pub(crate) const FILTER: &str = "filter";
+/// Filters of this generation and those before it, so many in all; in the order in which they are looked for.
+pub(crate) const MERGED_FILTERS: [&str; 3] = ["filter-64", "filter-16", "filter-4"];
 
 /// The maps of a sealed generation.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Place<'a> {
     pub(crate) secret: &'a Secret,
     pub(crate) entry: &'a Entry,
     pub(crate) closed: Closed,
+    /// Those in its journal.
+    pub(crate) holes: Arc<[Hole]>,
 }
 
 impl Place<'_> {
@@ -73,7 +77,7 @@ impl Place<'_> {
             processed: self.open_map(Kind::Processed, PROCESSED)?,
             frames: self.open_map(Kind::Frames, FRAMES)?,
         };
-        match maps.claims.count() == self.closed.events {
+        match maps.claims.count() == self.claims() {
             true => Ok(maps),
             false => Err(Error::corrupt(&self.path(CLAIMS), 0, "not as many claims as MANIFEST says")),
         }
@@ -83,14 +87,57 @@ impl Place<'_> {
     ///
     /// # Errors
     /// As [`Place::open`].
-    pub(crate) fn filter(&self) -> Result<Bloom> {
-        let path = self.path(FILTER);
-        let bytes = disk::read(&**self.disk, &path).during("read", &path)?;
-        let filter = Bloom::decode(&path, &bytes, self.store_id, self.entry.nonce)?;
-        match filter.claims() == self.closed.events {
+    pub(crate) fn filter(&self) -> Result<Filter> {
+        let filter = self.read_filter(FILTER)?;
+        match (filter.claims(), filter.lanes()) == (self.claims(), &[self.lane()]) {
             true => Ok(filter),
-            false => Err(Error::corrupt(&path, 0, "not of as many claims as MANIFEST says")),
+            false => Err(Error::corrupt(&self.path(FILTER), 0, "not of as many claims as MANIFEST says")),
         }
+    }
+
+    /// Reads a filter whose newest generation is this one; of which others it is, the caller checks.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub(crate) fn read_filter(&self, name: &str) -> Result<Filter> {
+        let path = self.path(name);
+        let bytes = disk::read(&**self.disk, &path).during("read", &path)?;
+        Filter::decode(&path, &bytes, self.store_id, self.entry.nonce)
+    }
+
+    /// Makes the filter anew from the claims, which are sound.
+    ///
+    /// # Errors
+    /// `Corrupt` if they are not; `NoSpace`, `Io`.
+    pub(crate) fn renew_filter(&self, maps: &SealedMaps) -> Result<()> {
+        let filter = Filter::build(vec![self.lane()], self.claims(), vec![maps.hashes()])?;
+        self.write_filter(FILTER, &filter)
+    }
+
+    /// Writes a filter, durably.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub(crate) fn write_filter(&self, name: &str, filter: &Filter) -> Result<()> {
+        let path = self.path(name);
+        let file = self.disk.open(&path, Open::Create).during("create", &path)?;
+        file.write_all_at(&filter.encode(self.store_id), 0).during("write to", &path)?;
+        file.sync().during("sync", &path)
+    }
+
+    /// Whether there is a file of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.disk.exists(&self.path(name))
+    }
+
+    /// Events that it holds.
+    pub(crate) fn claims(&self) -> u64 {
+        self.closed.events - self.holes.iter().map(Hole::events).sum::<u64>()
+    }
+
+    /// What filters call this generation.
+    pub(crate) fn lane(&self) -> Lane {
+        (self.entry.id, self.entry.nonce)
     }
 
     fn open_map(&self, kind: Kind, name: &str) -> Result<SortedFile> {
@@ -101,23 +148,22 @@ impl Place<'_> {
     ///
     /// # Errors
     /// `Corrupt` if the journal is damaged or does not hold what MANIFEST says; `NoSpace`, `Io`.
-    pub(crate) fn build(&self) -> Result<(SealedMaps, Bloom)> {
+    pub(crate) fn build(&self) -> Result<(SealedMaps, Filter)> {
         let mut content = self.read_journal()?;
         let events = content.claims.len() as u64;
         let sum = content.claims.iter().fold(0u64, |sum, (hash, _)| sum.wrapping_add(*hash as u64));
-        if events != self.closed.events || sum != self.closed.claims_sum {
+        if events != self.claims() || sum != self.closed.claims_sum {
             let what = format!(
                 "it holds {events} events with sum {sum:016x}, and {} with {:016x} were stored in it",
-                self.closed.events, self.closed.claims_sum
+                self.claims(),
+                self.closed.claims_sum
             );
             return Err(Error::corrupt(&self.path(JOURNAL), self.closed.end, &what));
         }
         content.claims.sort_unstable_by_key(|(hash, _)| *hash);
         content.blocks.sort_unstable_by_key(|(key, _)| *key);
-        let mut filter = Bloom::with_capacity(events);
-        for (hash, _) in &content.claims {
-            filter.insert(*hash);
-        }
+        let hashes = content.claims.iter().map(|(hash, _)| Ok(*hash));
+        let filter = Filter::build(vec![self.lane()], events, vec![hashes])?;
         let records = content.claims.iter().map(|(hash, claim)| (hash.to_be_bytes(), claim.encoded()));
         self.write_map(Kind::Claims, CLAIMS, records)?;
         let records =
@@ -125,10 +171,7 @@ impl Place<'_> {
         self.write_map(Kind::Processed, PROCESSED, records)?;
         let records = content.frames.iter().map(|(first, place)| (first.to_be_bytes(), place.encoded()));
         self.write_map(Kind::Frames, FRAMES, records)?;
-        let path = self.path(FILTER);
-        let file = self.disk.open(&path, Open::Create).during("create", &path)?;
-        file.write_all_at(&filter.encode(self.store_id, self.entry.nonce), 0).during("write to", &path)?;
-        file.sync().during("sync", &path)?;
+        self.write_filter(FILTER, &filter)?;
         let dir = folder(self.data_dir, self.entry.id);
         self.disk.sync_dir(&dir).during("sync", &dir)?;
         let maps = self.open()?;
@@ -154,6 +197,10 @@ impl Place<'_> {
         let mut content = JournalContent::default();
         let mut at = 0;
         while at < self.closed.end {
+            if let Some(hole) = self.holes.iter().find(|hole| hole.at == at) {
+                at = hole.end;
+                continue;
+            }
             let Some(frame) = reader.frame(at, &path)? else {
                 return Err(Error::corrupt(&path, at, "no valid frame"));
             };
@@ -215,6 +262,15 @@ impl SealedMaps {
         };
         let next = decode(self.frames.record(index + 1, &mut block)?);
         Ok(FrameRun::between(record, next, generation))
+    }
+
+    /// The hashes of all claims, ascending.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = Result<u128>> {
+        let mut records = self.claims.scan();
+        std::iter::from_fn(move || match records.next() {
+            Ok(record) => record.and_then(|(key, _)| Some(Ok(u128::from_be_bytes(key.try_into().ok()?)))),
+            Err(e) => Some(Err(e)),
+        })
     }
 
     /// Shows all claims in order of their hashes.

@@ -2,11 +2,12 @@
 //!
 //! Only the journal's writer changes what is durable. Workers add to the pending counts, which the writer takes along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::manifest::{Burnt, Hole};
 use crate::codec::{CounterEntry, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Totals;
@@ -19,6 +20,8 @@ pub(crate) struct Topic {
     pub(crate) hash: u128,
     /// Its number in this process, from 0.
     pub(crate) number: u32,
+    /// Offsets that hold no event, in order: the first, and the first behind.
+    lost: Box<[(u64, u64)]>,
     next_offset: AtomicU64,
     duplicates: AtomicU64,
     conflicts: AtomicU64,
@@ -55,6 +58,22 @@ impl Topic {
         }
     }
 
+    /// The offsets that are lost together with this one.
+    pub(crate) fn lost_at(&self, offset: u64) -> Option<(u64, u64)> {
+        self.lost.iter().copied().find(|(first, next)| (*first..*next).contains(&offset))
+    }
+
+    /// Events that it holds.
+    pub(crate) fn events(&self) -> u64 {
+        let lost = self.lost.iter().map(|(first, next)| next - first).sum();
+        self.next_offset().saturating_sub(lost)
+    }
+
+    /// Offset of the first event that it holds, if it holds any.
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.lost.first().filter(|(first, _)| *first == 0).map_or(0, |(_, next)| *next)
+    }
+
     /// Its entry in the table at the head of a generation.
     pub(crate) fn entry(&self) -> TopicEntry<'_> {
         let figures = self.figures();
@@ -71,6 +90,11 @@ impl Topic {
         }
     }
 
+    /// Goes on at an offset: what is before it was given away.
+    pub(crate) fn skip_to(&self, next_offset: u64) {
+        self.next_offset.store(next_offset, Ordering::Release);
+    }
+
     /// Sets what a table says.
     pub(crate) fn restore(&self, entry: &TopicEntry<'_>) {
         self.next_offset.store(entry.next_offset, Ordering::Release);
@@ -82,7 +106,7 @@ impl Topic {
 
     /// `count` more events became durable.
     pub(crate) fn add_events(&self, count: u64, received_at: i64) {
-        if self.next_offset.load(Ordering::Acquire) == 0 {
+        if self.events() == 0 {
             self.first_received_at.store(received_at, Ordering::Release);
         }
         self.last_received_at.store(received_at, Ordering::Release);
@@ -108,6 +132,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Topics {
     max: usize,
+    /// What each topic has lost.
+    lost: HashMap<String, Vec<(u64, u64)>>,
     by_name: RwLock<BTreeMap<Box<str>, Arc<Topic>>>,
     pending: Mutex<Vec<Arc<Topic>>>,
     rejected: AtomicU64,
@@ -115,10 +141,16 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// None yet, and as many as there may be.
-    pub(crate) fn new() -> Self {
+    /// None yet, and as many as there may be; what they lost is in these holes.
+    pub(crate) fn new(holes: &[Hole]) -> Self {
+        let mut lost: HashMap<String, Vec<(u64, u64)>> = HashMap::new();
+        for Burnt { topic, first, next } in holes.iter().flat_map(|hole| &hole.topics) {
+            lost.entry(topic.clone()).or_default().push((*first, *next));
+        }
+        lost.values_mut().for_each(|lost| lost.sort_unstable());
         Self {
             max: usize::MAX,
+            lost,
             by_name: RwLock::default(),
             pending: Mutex::default(),
             rejected: AtomicU64::new(0),
@@ -157,6 +189,7 @@ impl Topics {
                 name: name.into(),
                 hash,
                 number,
+                lost: self.lost.get(name).cloned().unwrap_or_default().into(),
                 next_offset: AtomicU64::new(0),
                 duplicates: AtomicU64::new(0),
                 conflicts: AtomicU64::new(0),
@@ -184,7 +217,7 @@ impl Topics {
         let mut totals = Totals { rejected: self.rejected(), ..Totals::default() };
         for topic in by_name.values() {
             let figures = topic.figures();
-            totals.unique_processed += figures.next_offset;
+            totals.unique_processed += topic.events();
             totals.duplicate_dropped += figures.duplicates;
             totals.conflicts += figures.conflicts;
         }

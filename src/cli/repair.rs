@@ -1,0 +1,109 @@
+//! `sekali repair`: gives up what is damaged in journals, when no copy is left to restore.
+
+use std::path::PathBuf;
+
+use indicatif::HumanCount;
+use sekali::config::Layer;
+use sekali::metrics::Metrics;
+use sekali::store::local::repair::{self, Loss, Repaired};
+use serde_json::json;
+
+use super::{Exit, Failure, File, check, logging, print, store_options, store_seams};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sekali repair --data-dir /var/lib/sekali                 # what would be lost
+  sekali repair --data-dir /var/lib/sekali --accept-loss   # give it up
+
+Restoring a copy of the data directory loses nothing and comes first. Without --accept-loss nothing is
+changed. With it, what is damaged is never read again, the offsets in it are not used again, and its events
+may be published again; those that can still be read are in the file that is named at the end.
+
+The store must be stopped. Exit codes: 0 nothing is damaged or all of it is given up, 1 damage was found,
+4 a process has the store open, 5 there is no store, 7 damage that can't be repaired.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: File,
+    /// Directory that holds the store
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Give up what is damaged
+    #[arg(long)]
+    accept_loss: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
+        logging::start(&config)?;
+        let bar = check::progress();
+        let (options, seams) = (store_options(&config), store_seams(Metrics::default()));
+        let repaired = repair::repair(&options, &seams, self.accept_loss, &|done, total| {
+            check::show(&bar, done, total);
+        })?;
+        bar.finish_and_clear();
+        if self.json {
+            print(as_json(&repaired))?;
+        } else {
+            tell(&repaired)?;
+        }
+        Ok(if repaired.is_done { Exit::Success } else { Exit::Fault })
+    }
+}
+
+fn as_json(repaired: &Repaired) -> serde_json::Value {
+    let Repaired { losses, events, salvaged, is_done } = repaired;
+    let loss = |loss: &Loss| {
+        let offsets =
+            |(topic, first, next): &(String, u64, u64)| json!({"topic": topic, "first": first, "next": next});
+        json!({
+            "journal": loss.path,
+            "bytes": [loss.bytes.0, loss.bytes.1],
+            "events": loss.events,
+            "salvaged": loss.salvaged,
+            "offsets": loss.offsets.iter().map(offsets).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "repaired": is_done,
+        "events": events,
+        "lost": losses.iter().map(loss).collect::<Vec<_>>(),
+        "salvaged_to": salvaged,
+    })
+}
+
+fn tell(repaired: &Repaired) -> Result<(), Failure> {
+    for loss in &repaired.losses {
+        let events = match loss.events {
+            Some(events) => format!("{} events", HumanCount(events)),
+            None => "an unknown number of events".to_owned(),
+        };
+        let (from, to) = loss.bytes;
+        print(format_args!(
+            "{}, bytes {from} to {to}: {events} lost, {} of them can be read",
+            loss.path.display(),
+            HumanCount(loss.salvaged)
+        ))?;
+        for (topic, first, next) in &loss.offsets {
+            print(format_args!("  {topic}: offsets {first} to {} hold nothing any more", next - 1))?;
+        }
+    }
+    if let Some(path) = &repaired.salvaged {
+        print(format_args!(
+            "{} has the lost events that can be read: start the service and run `sekali publish {}`",
+            path.display(),
+            path.display()
+        ))?;
+    }
+    let events = HumanCount(repaired.events);
+    match (repaired.is_done, repaired.losses.is_empty()) {
+        (true, true) => print(format_args!("nothing is damaged in the journals of {events} events")),
+        (true, false) => print(format_args!("{events} events are sound; the store can be started")),
+        (false, _) => print(format_args!(
+            "{events} events are sound. Restore a copy if there is one; `sekali repair --accept-loss` gives up what is lost"
+        )),
+    }
+}
