@@ -4,9 +4,12 @@
 # Test binaries that take seconds; the others play faults for minutes.
 QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
+# Those that do, as often as the environment says.
+FAULTS = crash power_cut model damage repair disk_full overload soak
+
 TOOLS = target/tools
 
-.PHONY: check test tools programs bench compare deny audit
+.PHONY: check test soak tools programs bench compare deny audit
 
 check:
 	cargo fmt --check
@@ -15,6 +18,20 @@ check:
 
 test: tools
 	cargo test --locked
+
+# Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
+soak: export SEKALI_CRASH_ROUNDS ?= 10000
+soak: export SEKALI_RECOVERY_KILLS ?= 1000
+soak: export SEKALI_POWER_CUTS ?= 2000
+soak: export SEKALI_POWER_CUTS_XFS ?= 500
+soak: export SEKALI_MODEL_CASES ?= 100000
+soak: export SEKALI_DAMAGES ?= 20000
+soak: export SEKALI_REPAIRS ?= 20000
+soak: export SEKALI_FULL_DISKS ?= 2000
+soak: export SEKALI_OVERLOAD_SECONDS ?= 1800
+soak: export SEKALI_SOAK_SECONDS ?= 3600
+soak: tools
+	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs

@@ -76,13 +76,22 @@ impl Start {
         Server { child, log, addr }
     }
 
+    /// Starts the process and waits until it listens, ready or not.
+    ///
+    /// # Errors
+    /// A sentence with the end of the server's log.
+    pub fn spawn_listening(&self) -> Result<(Server, SocketAddr), String> {
+        let mut server = self.spawn();
+        let addr = server.listening()?;
+        Ok((server, addr))
+    }
+
     /// Starts the process and waits until it is ready to serve.
     ///
     /// # Errors
     /// A sentence with the end of the server's log.
     pub fn ready(&self) -> Result<(Server, SocketAddr), String> {
-        let mut server = self.spawn();
-        let addr = server.listening()?;
+        let (mut server, addr) = self.spawn_listening()?;
         let mut client = Client::new(addr);
         let ready = until(READY_SECONDS, || match client.get("/readyz") {
             Ok(answer) if answer.status == 200 => Some(true),

@@ -1,0 +1,136 @@
+//! A disk that fills up under load, and then has room again: nothing answered is lost, reads go on while it is full, and writing
+//! goes on by itself. The data directory lies on a tmpfs, which is made a little larger each time.
+//!
+//! `SEKALI_FULL_DISKS` (100) is how often. Needs root, to mount; without it the test says so loudly, and with
+//! `SEKALI_TEST_ALL=1` that is a failure.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::checker::{check, check_touched, expect_clean};
+use support::client::Client;
+use support::history::{Answer, Key};
+use support::load::Workload;
+use support::process::Start;
+use support::reader::{HttpReader, digest};
+use support::{number, seed, until};
+
+const CLIENTS: u64 = 4;
+/// A new store fits, and little more.
+const FIRST_KIB: u64 = 3 << 10;
+/// An event for which there is no room on a full disk.
+const LARGE_BYTES: usize = 400 << 10;
+/// So often one store is filled: what is checked grows with its history.
+const STORE_STRIDES: u64 = 25;
+
+/// A file system in memory of a size that can be changed; unmounted when dropped.
+struct Small {
+    at: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn mount(options: &str, at: &Path) -> Result<(), String> {
+    let at = at.to_string_lossy();
+    let done = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", options, "tmpfs", &at])
+        .stdin(Stdio::null())
+        .output();
+    let done = done.map_err(|e| format!("mount can't be run: {e}"))?;
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
+impl Small {
+    /// `None` if it can't be had here.
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("mount");
+        std::fs::create_dir(&at).unwrap();
+        match mount(&format!("size={FIRST_KIB}k"), &at) {
+            Ok(()) => Some(Self { at, _dir: dir }),
+            Err(why) => {
+                assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "a tmpfs can't be mounted: {why}");
+                eprintln!("NOT RUN: a full disk: a tmpfs can't be mounted: {why}");
+                None
+            }
+        }
+    }
+
+    fn resize(&self, kib: u64) {
+        mount(&format!("remount,size={kib}k"), &self.at).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.at).output();
+    }
+}
+
+/// Fills one disk again and again. Returns how often requests were answered 507, and how often the process was killed while full.
+fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let start = Start::tiny_generations(&disk.at.join("data"));
+    let mut workload = Workload::new(seed);
+    let (mut refused, mut kills, mut kib) = (0, 0, FIRST_KIB);
+    let (mut server, mut addr) = start.ready().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    for stride in 0..strides {
+        let when = format!("full for the {stride}th time, seed {seed}");
+        let run = workload.start(addr, CLIENTS);
+        let mut client = Client::new(addr);
+        let full = until(60, || client.get("/readyz").is_ok_and(|answer| answer.status == 503).then_some(()));
+        assert!(full.is_some(), "the disk does not get full; {when}: {}", server.log());
+        run.stop();
+        let (event_id, timestamp) = (format!("one-more-{stride}"), "2026-01-01T00:00:00Z");
+        let key = Key { topic: "quiet".into(), event_id: event_id.clone() };
+        // Small ones may still fit into the room that was prepared before.
+        let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(LARGE_BYTES));
+        workload.history(|history| history.record(&key, digest(timestamp, "s", &payload), Answer::Unknown));
+        let event = format!(
+            r#"{{"topic": "quiet", "event_id": "{event_id}", "timestamp": "{timestamp}", "source": "s", "payload": {payload}}}"#
+        );
+        let answer = client.post("/publish", event.as_bytes()).unwrap();
+        assert!(matches!(answer.status, 200 | 507), "{}; {when}", answer.status);
+        refused += u64::from(answer.status == 507);
+        if rng.u8(..3) == 0 {
+            server.kill();
+            kills += 1;
+            kib += 8;
+            disk.resize(kib);
+            (server, addr) = start.spawn_listening().unwrap_or_else(|e| panic!("{when}: {e}"));
+        }
+        let violations = workload.history(|history| check_touched(history, &mut HttpReader::new(addr)));
+        expect_clean(&violations, seed, &when, &server.log());
+        kib += rng.u64(64..1_024);
+        disk.resize(kib);
+        let mut client = Client::new(addr);
+        let ready =
+            until(60, || client.get("/readyz").is_ok_and(|answer| answer.status == 200).then_some(()));
+        assert!(ready.is_some(), "there is room, and it is not taken; {when}: {}", server.log());
+    }
+    disk.resize(kib + (8 << 10));
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+    let (_server, addr) = start.ready().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    let violations = workload.history(|history| check(history, &mut HttpReader::new(addr), seed));
+    expect_clean(&violations, seed, "at the end", "");
+    (refused, kills)
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_room_is_taken_by_itself() {
+    let (strides, seed) = (number("SEKALI_FULL_DISKS", 100), seed());
+    let (mut refused, mut kills) = (0, 0);
+    for store in 0..strides.div_ceil(STORE_STRIDES) {
+        let Some(disk) = Small::new() else { return };
+        let some = STORE_STRIDES.min(strides - store * STORE_STRIDES);
+        let (more_refused, more_kills) = play(&disk, some, seed + store);
+        (refused, kills) = (refused + more_refused, kills + more_kills);
+    }
+    eprintln!(
+        "{strides} times full, {refused} of them seen as 507, {kills} SIGKILLs meanwhile, 0 failures, seed {seed}"
+    );
+    assert!(refused * 2 > strides, "a full disk is to be answered 507: {refused} of {strides}");
+}
