@@ -113,7 +113,10 @@ fn memory_files_and_threads_stay_where_they_are() {
         "{seconds} s, seed {seed}: {tally:?}; most in the second quarter {early:?}, in the second half {late:?}"
     );
     let filters_kib = tally.stored * 3 / 1_024;
-    assert!(late.resident_kib <= early.resident_kib + GROWTH_MAX_KIB + filters_kib, "memory grows: {early:?} {late:?}");
+    assert!(
+        late.resident_kib <= early.resident_kib + GROWTH_MAX_KIB + filters_kib,
+        "memory grows: {early:?} {late:?}"
+    );
     // Connections of the moment are among them.
     assert!(late.files <= early.files + 24, "files are left open: {early:?} {late:?}");
     assert!(late.threads <= early.threads + 8, "threads are left: {early:?} {late:?}");

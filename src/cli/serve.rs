@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::clock::SystemClock;
 use sekali::config::{Config, Layer};
+use sekali::error::{Error, ErrorKind};
 use sekali::http::Limits;
 use sekali::metrics::Metrics;
 use sekali::server;
@@ -66,7 +67,7 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
     let metrics = Metrics::default();
     let opening = tokio::task::spawn_blocking({
         let (config, metrics) = (config.clone(), metrics.clone());
-        move || Local::open(&store_options(&config), store_seams(metrics)).map_err(Failure::from)
+        move || Local::open(&store_options(&config), store_seams(metrics)).map_err(unopened)
     });
     let store = tokio::select! {
         opened = opening => match opened {
@@ -121,6 +122,17 @@ async fn answer_then(failed: impl Future<Output = sekali::error::Error>) -> seka
     let failure = failed.await;
     tokio::time::sleep(FAREWELL).await;
     failure
+}
+
+/// A store that can't be opened; if it is damaged, with what can be done about it.
+fn unopened(e: Error) -> Failure {
+    match e.kind() {
+        ErrorKind::Corrupt => {
+            let help = "restore a copy of the data directory; `sekali verify` lists all damage, `sekali repair` what it would cost to go on without";
+            Failure::new(Exit::Damaged, format_args!("{e}; {help}"))
+        }
+        _ => e.into(),
+    }
 }
 
 /// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.

@@ -252,6 +252,9 @@ impl Recovery<'_> {
         clean: Option<Clean>,
     ) -> Result<(Chain, u64)> {
         let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        if !self.disk.exists(&path) {
+            return Err(Error::corrupt(&path, 0, "it is missing, and MANIFEST names it"));
+        }
         let file = self.disk.open(&path, Open::Write).during("open", &path)?;
         let generation = Arc::new(Generation::open(&self.options.data_dir, entry, Arc::clone(&file)));
         self.generations.push(Arc::clone(&generation));
