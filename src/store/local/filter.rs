@@ -46,6 +46,8 @@ const GENERATIONS_MAX: usize = 64;
 const SHARD_CLAIMS: u64 = 10_800;
 /// Seeds that are tried before a shard is given up; each does in nine of ten cases.
 const SEEDS: u64 = 100;
+/// Cells that are written at once.
+const PIECE_CELLS: usize = 512 << 10;
 /// Bits of a segment's length at most.
 const SEGMENT_BITS_MAX: u32 = 18;
 
@@ -243,16 +245,22 @@ impl Filter {
         self.claims
     }
 
+    /// Bytes of its cells, in RAM and in its file.
+    pub fn bytes(&self) -> u64 {
+        (self.cells.len() * size_of::<u16>()) as u64
+    }
+
     /// The generations it is of, oldest first.
     pub fn lanes(&self) -> &[Lane] {
         &self.lanes
     }
 
-    /// The filter's file.
-    pub fn encode(&self, store_id: [u8; 16]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            HEAD_BYTES + 16 * (self.lanes.len() + self.shards.len()) + 2 * self.cells.len() + 4,
-        );
+    /// Gives the filter's file to `write`, in pieces.
+    ///
+    /// # Errors
+    /// What `write` gave.
+    pub fn encode(&self, store_id: [u8; 16], mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut out = Vec::with_capacity(HEAD_BYTES + 16 * (self.lanes.len() + self.shards.len()));
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, 0]);
         out.extend_from_slice(&(self.lanes.len() as u16).to_le_bytes());
@@ -268,13 +276,16 @@ impl Filter {
             out.extend_from_slice(&shard.segments.to_le_bytes());
             out.extend_from_slice(&shard.segment_bits.to_le_bytes());
         }
-        for cell in &self.cells {
-            out.extend_from_slice(&cell.to_le_bytes());
-        }
         let nonce = self.lanes.last().map_or(0, |(_, nonce)| *nonce);
-        let crc = crc(nonce, &out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out
+        let mut crc = crc(nonce, &out);
+        write(&out)?;
+        for cells in self.cells.chunks(PIECE_CELLS) {
+            out.clear();
+            cells.iter().for_each(|cell| out.extend_from_slice(&cell.to_le_bytes()));
+            crc = crc32c::crc32c_append(crc, &out);
+            write(&out)?;
+        }
+        write(&crc.to_le_bytes())
     }
 
     /// Reads the content of the file at `path`, which must be of this store and of generations up to the one with this nonce.
@@ -365,7 +376,7 @@ impl FilterSet {
 
     /// Bytes of all filters.
     pub fn held_bytes(&self) -> usize {
-        self.filters.iter().map(|filter| filter.cells.len() * size_of::<u16>()).sum()
+        self.filters.iter().map(|filter| filter.bytes() as usize).sum()
     }
 
     /// The generations, oldest first, whose filters are to become one.
@@ -444,10 +455,21 @@ mod tests {
 
     #[test]
     fn golden() {
-        let bytes = filter_of(7, &[1, 2 << 64 | 3]).encode(STORE);
+        let bytes = encoded(&filter_of(7, &[1, 2 << 64 | 3]));
         let head = b"sKlF\x01\0\x01\0\x02\0\0\0\0\0\0\x000123456789abcdef\x01\0\0\0\x07\0\0\0\0\0\0\0\x0e\0\0\0\0\0\0\0";
         assert_eq!(&bytes[..52], head);
         assert_eq!(crc32c::crc32c(&bytes), 1_007_210_300, "the cells and the checksum too");
+    }
+
+    fn encoded(filter: &Filter) -> Vec<u8> {
+        let mut all = Vec::new();
+        filter
+            .encode(STORE, |piece| {
+                all.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+        all
     }
 
     /// The nonce of generation `id`.
@@ -591,7 +613,7 @@ mod tests {
     #[test]
     fn a_file_reads_back_and_any_damage_is_seen() {
         let filter = merged(&[(6, vec![1, 2 << 70]), (7, vec![3 << 100])]);
-        let content = filter.encode(STORE);
+        let content = encoded(&filter);
         let path = Path::new("filter");
         assert_eq!(Filter::decode(path, &content, STORE, 14).unwrap(), filter);
         assert!(Filter::decode(path, &content, STORE, 12).is_err());
@@ -610,7 +632,7 @@ mod tests {
     #[test]
     fn a_file_with_a_right_checksum_and_wrong_figures_is_refused() {
         let filter = filter_of(7, &[1, 2 << 70]);
-        let good = filter.encode(STORE);
+        let good = encoded(&filter);
         for at in (6..8).chain(32..36).chain(60..HEAD_BYTES + 32) {
             for value in [0, 2, 0x7f, 0xff] {
                 let mut bytes = good[..good.len() - 4].to_vec();

@@ -110,7 +110,18 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
     })?;
     let Some(newest) = generations.last() else { return Ok(()) };
     let entry = entry_of(newest);
-    place_of(core, newest, &entry).write_filter(&format!("{FILTER}-{}", ids.len()), &filter)?;
+    let name = format!("{FILTER}-{}", ids.len());
+    // The file only saves the next start the others. On a disk that gets full it is not worth the room.
+    let written = core.space.free().and_then(|(free, reserve)| match free > reserve + filter.bytes() {
+        true => place_of(core, newest, &entry).write_filter(&name, &filter),
+        false => Err(Error::new(
+            ErrorKind::NoSpace,
+            format!("{free} bytes are free, {reserve} are kept for sealing"),
+        )),
+    });
+    if let Err(e) = written {
+        tracing::warn!(error = %e, "{name} is not written; the next start reads the filters that it is of");
+    }
     tracing::info!(first = ids.first(), last = ids.last(), claims, "filters were made one");
     core.filters.add(filter);
     Ok(())

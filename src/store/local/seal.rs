@@ -121,7 +121,12 @@ impl Place<'_> {
     pub(crate) fn write_filter(&self, name: &str, filter: &Filter) -> Result<()> {
         let path = self.path(name);
         let file = self.disk.open(&path, Open::Create).during("create", &path)?;
-        file.write_all_at(&filter.encode(self.store_id), 0).during("write to", &path)?;
+        let mut at = 0;
+        filter.encode(self.store_id, |piece| {
+            file.write_all_at(piece, at).during("write to", &path)?;
+            at += piece.len() as u64;
+            Ok(())
+        })?;
         file.sync().during("sync", &path)
     }
 
