@@ -17,7 +17,7 @@ check:
 	cargo test --locked --lib --bins $(QUICK:%=--test %)
 
 test: tools
-	cargo test --locked
+	cargo test --locked -- --show-output
 
 # Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
 soak: export SEKALI_CRASH_ROUNDS ?= 10000

@@ -10,11 +10,11 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::client::Client;
-use support::golden::{EVENTS, copy, directories};
+use support::golden::{EVENTS, RENEWED_SECONDS, copy, directories};
 use support::process::Start;
 
 /// As it was sent: another escape would be another payload.
@@ -34,13 +34,12 @@ fn publish(client: &mut Client, events: &[String]) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
+fn sekali(command: &str, data_dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sekali")).arg(command).arg("--data-dir").arg(data_dir).output().unwrap()
+}
+
 fn verify(data_dir: &Path) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
-        .arg("verify")
-        .arg("--data-dir")
-        .arg(data_dir)
-        .output()
-        .unwrap();
+    let output = sekali("verify", data_dir);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -76,6 +75,31 @@ fn every_earlier_data_directory_is_read_known_and_gone_on_with() {
         assert_eq!(server.terminate(), Some(0), "{golden:?}: {}", server.log());
         verify(&data_dir);
     }
+}
+
+#[test]
+fn a_rebuild_makes_every_filter_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    copy(directories().iter().find(|golden| golden.ends_with("format-3-stopped")).unwrap(), &data_dir);
+    let mut before = Vec::new();
+    support::golden::files(&data_dir, &mut before);
+    before.retain(|file| file.file_name().unwrap().to_string_lossy().starts_with("filter"));
+    assert!(before.iter().any(|file| file.ends_with("filter-4")));
+    for filter in &before {
+        fs::write(filter, b"not a filter").unwrap();
+    }
+    let output = sekali("rebuild", &data_dir);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        before.iter().all(|file| file.exists() == file.ends_with("filter")),
+        "one of many has to wait for a start"
+    );
+    let (mut server, _) = Start::tiny_generations(&data_dir).ready().unwrap();
+    let made = support::until(RENEWED_SECONDS, || before.iter().all(|file| file.exists()).then_some(()));
+    assert!(made.is_some(), "{}", server.log());
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+    verify(&data_dir);
 }
 
 #[test]

@@ -19,13 +19,29 @@ The store must be stopped. Exit codes: 0 sound, 1 faults were found, 4 a process
 5 there is no store, 7 damage that stops the work.")]
 pub(super) struct Arguments {
     #[command(flatten)]
+    store: Store,
+}
+
+/// A store that no process has open, and how to report.
+#[derive(clap::Args)]
+pub(super) struct Store {
+    #[command(flatten)]
     file: File,
     /// Directory that holds the store
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+}
+
+impl Store {
+    /// The configuration with this store's directory; logging has begun.
+    pub(super) fn config(self) -> Result<Config, Failure> {
+        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
+        logging::start(&config)?;
+        Ok(config)
+    }
 }
 
 /// What was looked at, and what was found.
@@ -51,12 +67,11 @@ impl Arguments {
     }
 
     fn check(self, work: fn(&Config, &ProgressBar) -> Result<Report, Failure>) -> Result<Exit, Failure> {
-        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
-        logging::start(&config)?;
+        let (json, config) = (self.store.json, self.store.config()?);
         let progress = progress();
         let report = work(&config, &progress)?;
         progress.finish_and_clear();
-        if self.json {
+        if json {
             print(serde_json::json!(report))?;
         } else {
             print(format_args!("{} events in {} generations", report.events, report.generations))?;

@@ -1,14 +1,12 @@
 //! `sekali repair`: gives up what is damaged in journals, when no copy is left to restore.
 
-use std::path::PathBuf;
-
 use indicatif::HumanCount;
-use sekali::config::Layer;
 use sekali::metrics::Metrics;
 use sekali::store::local::repair::{self, Loss, Repaired};
 use serde_json::json;
 
-use super::{Exit, Failure, File, check, logging, print, store_options, store_seams};
+use super::check::{self, Store};
+use super::{Exit, Failure, print, store_options, store_seams};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -23,29 +21,22 @@ The store must be stopped. Exit codes: 0 nothing is damaged or all of it is give
 4 a process has the store open, 5 there is no store, 7 damage that can't be repaired.")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    file: File,
-    /// Directory that holds the store
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    store: Store,
     /// Give up what is damaged
     #[arg(long)]
     accept_loss: bool,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
-        logging::start(&config)?;
+        let (json, config) = (self.store.json, self.store.config()?);
         let bar = check::progress();
         let (options, seams) = (store_options(&config), store_seams(Metrics::default()));
         let repaired = repair::repair(&options, &seams, self.accept_loss, &|done, total| {
             check::show(&bar, done, total);
         })?;
         bar.finish_and_clear();
-        if self.json {
+        if json {
             print(as_json(&repaired))?;
         } else {
             tell(&repaired)?;

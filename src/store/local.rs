@@ -47,6 +47,7 @@ mod commit;
 mod core;
 mod figures;
 pub mod filter;
+pub mod filters;
 mod frame;
 mod generation;
 pub mod hash;

@@ -30,8 +30,6 @@ const IDLE: Duration = Duration::from_secs(1);
 /// And when it has waited for this time. A generation that is full sooner is sealed without ever having been indexed:
 /// under full load that saves a third of the processor, and RAM holds its claims either way.
 const AGE: Duration = Duration::from_secs(30);
-/// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
-const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
 /// How often it looks at what comes. Being woken by each commit would cost more than it does with it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Pause after an error of the disk.
@@ -204,7 +202,7 @@ impl Checkpoint {
         if live.sets.is_empty() && live.blocks.is_empty() {
             return Ok(());
         }
-        check_room(&self.core, live.claims as u64)?;
+        self.core.space.check_index(live.claims as u64)?;
         let (index, mut covered) = match &self.index {
             Some(open) => (Arc::clone(&open.index), open.covered),
             None => open_index(&self.core, &live.generation)?,
@@ -251,7 +249,7 @@ impl Checkpoint {
     fn rebuild(&mut self) -> Result<()> {
         self.drop_index();
         let Some(live) = self.waiting.last_mut() else { return Ok(()) };
-        check_room(&self.core, live.generation.events())?;
+        self.core.space.check_index(live.generation.events())?;
         let (index, mut covered) = open_index(&self.core, &live.generation)?;
         // All that waits is in frames up to here.
         fill(&self.core, &live.generation, &*index, &mut covered)?;
@@ -298,8 +296,8 @@ impl Waiting {
     }
 }
 
-/// Lets every other thread of the process go first. It is for good: only root could take it back. Not with `SCHED_IDLE`: under full
-/// load such a thread stands still for a third of a second, with locks of the kernel that others need.
+/// Lets every other thread of the process go first. It is for good: only root could take it back. `SCHED_IDLE` measured no
+/// better, and needs a crate.
 pub(crate) fn give_way() {
     // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
     #[cfg(target_os = "linux")]
@@ -381,22 +379,6 @@ pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
     generation.set_sealed(maps);
     tracing::info!(generation = id, events = closed.events, "generation sealed");
     Ok(())
-}
-
-/// On a disk that gets full sled is not asked to write: an error of its is for good, and what had left RAM could then not be looked up.
-///
-/// # Errors
-/// `NoSpace`, `Io`.
-fn check_room(core: &Core, claims: u64) -> Result<()> {
-    let (free, reserve) = core.space.free()?;
-    let (a_claim, itself) = INDEX_BYTES;
-    if free >= claims.saturating_mul(a_claim).saturating_add(itself + reserve) {
-        return Ok(());
-    }
-    let message = format!(
-        "{free} bytes are free, too few to index {claims} claims beside the {reserve} kept for sealing"
-    );
-    Err(Error::new(ErrorKind::NoSpace, message))
 }
 
 fn index_dir(generation: &Generation) -> PathBuf {

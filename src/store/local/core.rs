@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::filter::Filters;
+use super::filters::Filters;
 use super::generation::Generation;
 use super::hash::Secret;
 use super::index::Indexes;

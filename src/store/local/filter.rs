@@ -5,10 +5,6 @@
 //! found, with its generation; anything else is let through once in 2^16 for one generation, in 2^10 for
 //! sixty-four. A look-up reads three places, whatever the number of generations, and a claim takes 2.5 bytes.
 //!
-//! When four filters of one width are there, one of all their generations is made from their claims, behind the
-//! look-ups; so [`Filters`] asks at most three filters of one generation, of four and of sixteen, and one for each sixty-four.
-//! Filters are never changed: readers see the old set or the new.
-//!
 //! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order, and building one needs RAM for
 //! a shard alone.
 //!
@@ -29,7 +25,6 @@
 
 use std::iter::Peekable;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::codec::crc;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,8 +32,6 @@ use crate::error::{Error, ErrorKind, Result};
 const MAGIC: [u8; 4] = *b"sKlF";
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 36;
-/// Filters of one width that become one of the next.
-const MERGED: usize = 4;
 /// Most generations of one filter.
 const GENERATIONS_MAX: usize = 64;
 /// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three places of an event are in one page or two. Missing
@@ -210,7 +203,7 @@ impl Filter {
                     if shard_of(event, count) < shard {
                         return Err(fault("its claims are not in order"));
                     }
-                    own.push((event, print(event, lane_bits) | lane as u16));
+                    own.push((event, fingerprint(event, lane_bits) | lane as u16));
                 }
             }
             let Some(shard) = peeling.build(&own, &mut filter.cells) else {
@@ -234,7 +227,7 @@ impl Filter {
         let cell = cells.get(a)? ^ cells.get(b)? ^ cells.get(c)?;
         let lane_bits = self.lane_bits();
         let (seen, lane) = (cell >> lane_bits << lane_bits, cell & ((1 << lane_bits) - 1));
-        if seen != print(event, lane_bits) || shard.segments == 0 {
+        if seen != fingerprint(event, lane_bits) || shard.segments == 0 {
             return None;
         }
         self.lanes.get(lane as usize).map(|(id, _)| *id)
@@ -348,7 +341,7 @@ fn lane_bits(lanes: usize) -> u32 {
 }
 
 /// The bits of an event that its cell keeps, above the lane's.
-fn print(event: u128, lane_bits: u32) -> u16 {
+fn fingerprint(event: u128, lane_bits: u32) -> u16 {
     // Not those that choose the shard.
     (event >> 64) as u16 >> lane_bits << lane_bits
 }
@@ -358,96 +351,9 @@ fn shard_of(event: u128, shards: usize) -> usize {
     (((event >> 64) * shards as u128) >> 64) as usize
 }
 
-/// The filters of all sealed generations at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct FilterSet {
-    /// In the order of their newest generations, oldest first.
-    filters: Vec<Arc<Filter>>,
-    /// Generations whose filters have not been read yet: each may hold any event.
-    unread: Vec<u64>,
-}
-
-impl FilterSet {
-    /// Generations that may hold the event, newest first, then those whose filters are unread.
-    pub fn candidates(&self, event: u128) -> impl Iterator<Item = u64> {
-        let read = self.filters.iter().rev().filter_map(move |filter| filter.candidate(event));
-        read.chain(self.unread.iter().rev().copied())
-    }
-
-    /// Bytes of all filters.
-    pub fn held_bytes(&self) -> usize {
-        self.filters.iter().map(|filter| filter.bytes() as usize).sum()
-    }
-
-    /// The generations, oldest first, whose filters are to become one.
-    pub fn mergeable(&self) -> Option<Vec<u64>> {
-        [16, 4, 1].into_iter().find_map(|width| {
-            let alike: Vec<_> =
-                self.filters.iter().filter(|filter| filter.lanes.len() == width).take(MERGED).collect();
-            let ids = || alike.iter().flat_map(|filter| filter.lanes.iter().map(|(id, _)| *id)).collect();
-            (alike.len() == MERGED).then(ids)
-        })
-    }
-
-    fn with(&self, filter: Filter) -> Self {
-        let mut set = self.clone();
-        let covers = |id: &u64| filter.lanes.iter().any(|(own, _)| own == id);
-        if set.filters.iter().any(|other| filter.lanes.iter().all(|lane| other.lanes.contains(lane))) {
-            return set;
-        }
-        set.filters.retain(|other| !other.lanes.iter().all(|(id, _)| covers(id)));
-        set.unread.retain(|id| !covers(id));
-        set.filters.push(Arc::new(filter));
-        set.filters.sort_by_key(|filter| filter.lanes.iter().map(|(id, _)| *id).max());
-        set
-    }
-}
-
-/// The filters of all sealed generations, asked by many threads while one adds.
-#[derive(Debug, Default)]
-pub struct Filters {
-    set: RwLock<Arc<FilterSet>>,
-    /// Held while a set is made.
-    adding: Mutex<()>,
-}
-
-impl Filters {
-    /// The filters as they are now. Take it once for a group of look-ups.
-    pub fn view(&self) -> Arc<FilterSet> {
-        self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Adds a filter, unless there is one of its generations; those of which it has all go. Views taken from now on have it.
-    pub fn add(&self, filter: Filter) {
-        self.replace(|set| set.with(filter));
-    }
-
-    /// Adds sealed generations whose filters are read later. Until then, look-ups go to their claims.
-    pub fn add_unread(&self, generations: &[u64]) {
-        self.replace(|set| {
-            let mut set = set.clone();
-            set.unread.extend_from_slice(generations);
-            set
-        });
-    }
-
-    /// Generations whose filters have not been read, oldest first.
-    pub fn unread(&self) -> Vec<u64> {
-        self.view().unread.clone()
-    }
-
-    fn replace(&self, make: impl FnOnce(&FilterSet) -> FilterSet) {
-        let _one = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = Arc::new(make(&self.view()));
-        *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashSet;
-
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -477,7 +383,7 @@ mod tests {
         (id, id * 2)
     }
 
-    fn merged(generations: &[(u64, Vec<u128>)]) -> Filter {
+    pub(crate) fn merged(generations: &[(u64, Vec<u128>)]) -> Filter {
         let lanes = generations.iter().map(|(id, _)| lane(*id)).collect();
         let claims = generations.iter().map(|(_, events)| events.len() as u64).sum();
         let sorted = |events: &Vec<u128>| {
@@ -488,41 +394,8 @@ mod tests {
         Filter::build(lanes, claims, generations.iter().map(|(_, events)| sorted(events)).collect()).unwrap()
     }
 
-    fn filter_of(id: u64, events: &[u128]) -> Filter {
+    pub(crate) fn filter_of(id: u64, events: &[u128]) -> Filter {
         merged(&[(id, events.to_vec())])
-    }
-
-    /// As the store's own thread does it.
-    fn merge_all(filters: &Filters, generations: &[(u64, Vec<u128>)]) {
-        while let Some(ids) = filters.view().mergeable() {
-            let some: Vec<_> = generations.iter().filter(|(id, _)| ids.contains(id)).cloned().collect();
-            filters.add(merged(&some));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-
-        #[test]
-        fn every_event_leads_to_its_generation(
-            sizes in proptest::collection::vec(0..60usize, 0..150), seed in any::<u64>(),
-        ) {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let filters = Filters::default();
-            let mut generations = Vec::new();
-            for (id, size) in sizes.into_iter().enumerate() {
-                let events: Vec<u128> = (0..size).map(|_| random.u128(..)).collect();
-                filters.add(filter_of(id as u64, &events));
-                generations.push((id as u64, events));
-                merge_all(&filters, &generations);
-            }
-            let set = filters.view();
-            for (id, events) in &generations {
-                for event in events {
-                    prop_assert!(set.candidates(*event).any(|candidate| candidate == *id));
-                }
-            }
-        }
     }
 
     #[test]
@@ -549,65 +422,6 @@ mod tests {
         assert_eq!(Filter::build(lanes, 2, events).unwrap_err().kind(), ErrorKind::Corrupt);
         let broken = vec![vec![Ok(5), Err(Error::new(ErrorKind::Io, "gone"))].into_iter()];
         assert_eq!(Filter::build(vec![lane(1)], 2, broken).unwrap_err().kind(), ErrorKind::Io);
-    }
-
-    #[test]
-    fn four_alike_become_one_and_answer_the_same() {
-        let mut random = fastrand::Rng::with_seed(5);
-        let filters = Filters::default();
-        let mut generations = Vec::new();
-        for id in 0..140 {
-            let events: Vec<u128> = (0..50).map(|_| random.u128(..)).collect();
-            filters.add(filter_of(id, &events));
-            generations.push((id, events));
-            merge_all(&filters, &generations);
-        }
-        let set = filters.view();
-        let widths: Vec<usize> = set.filters.iter().map(|filter| filter.lanes.len()).collect();
-        assert_eq!(widths, [64, 64, 4, 4, 4]);
-        for (id, events) in &generations {
-            assert!(events.iter().all(|event| set.candidates(*event).any(|candidate| candidate == *id)));
-        }
-    }
-
-    #[test]
-    fn a_generation_may_hold_any_event_until_its_filter_is_read() {
-        const EIGHT: u128 = 8 << 64;
-        const NINE: u128 = 9 << 64;
-        let filters = Filters::default();
-        filters.add(filter_of(3, &[NINE]));
-        filters.add_unread(&[1, 2]);
-        assert_eq!(filters.view().candidates(NINE).collect::<Vec<_>>(), [3, 2, 1]);
-        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(filters.unread(), [1, 2]);
-        filters.add(filter_of(2, &[EIGHT]));
-        assert_eq!(filters.view().candidates(NINE).collect::<Vec<_>>(), [3, 1]);
-        filters.add(filter_of(1, &[EIGHT]));
-        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1]);
-        filters.add(filter_of(1, &[EIGHT]));
-        assert_eq!(filters.view().candidates(EIGHT).collect::<Vec<_>>(), [2, 1], "once");
-        assert_eq!((filters.unread().len(), filters.view().candidates(7 << 64).next()), (0, None));
-    }
-
-    #[test]
-    fn a_merged_filter_takes_the_place_of_those_it_is_of_read_or_not() {
-        let filters = Filters::default();
-        filters.add_unread(&[1, 2, 3]);
-        filters.add(filter_of(2, &[8]));
-        filters.add(merged(&[(1, vec![7]), (2, vec![8])]));
-        assert_eq!(filters.unread(), [3]);
-        assert_eq!(filters.view().filters.len(), 1);
-        filters.add(filter_of(1, &[7]));
-        assert_eq!(filters.view().filters.len(), 1, "it has that one already");
-    }
-
-    #[test]
-    fn a_view_taken_before_stays_as_it_was() {
-        let filters = Filters::default();
-        let before = filters.view();
-        filters.add(filter_of(1, &[9]));
-        assert_eq!(before.candidates(9).next(), None);
-        assert_eq!(filters.view().candidates(9).next(), Some(1));
     }
 
     #[test]

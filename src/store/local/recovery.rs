@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::Options;
 use super::checkpoint::Committed;
 use super::claims::{ClaimSet, Claims, Known, Placed, Tables};
-use super::filter::Filters;
-use super::frame::{Block, Chain, Frame, FrameBuilder, FrameReader, unreadable};
+use super::filters::Filters;
+use super::frame::{Block, Chain, Frame, FrameBuilder, unreadable};
 use super::generation::Generation;
 use super::hash::Secret;
 use super::journal::{random_u64, topic_table, write_head};
@@ -23,6 +23,7 @@ use super::open_files::FileCache;
 use super::seal::Place;
 use super::space::{JOURNAL, prepare, zero};
 use super::topic::{Topic, Topics};
+use super::walk::{Step, Walk};
 use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
 use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
@@ -269,33 +270,20 @@ impl Recovery<'_> {
             waiting: 0,
         };
         replay.begin_sets();
-        let mut chain = Chain {
-            store_id: replay.recovery.store_id,
-            nonce: entry.nonce,
-            sequence: entry.first_frame,
-            first_event: entry.first_event,
-            at: 0,
-            durable_through: clean.map_or(0, |clean| clean.last_frame),
-            previous_crc: 0,
-        };
-        let mut reader = FrameReader::new(Arc::clone(&file), entry.nonce);
+        // A generation with holes is sealed.
+        let mut walk = Walk::new(Arc::clone(&file), &path, replay.recovery.store_id, entry, Arc::new([]));
+        let mut durable_through = clean.map_or(0, |clean| clean.last_frame);
         // Frames behind the last one that is proven durable.
         let mut unproven = Vec::new();
-        while closed.is_none_or(|closed| chain.at < closed.end)
-            && let Some(frame) = reader.frame(chain.at, &path)?
-            && follows(&frame.header, &chain)
-        {
+        while let Step::Frame(frame) = walk.step()? {
             replay.apply(&frame)?;
-            chain.durable_through = chain.durable_through.max(frame.header.durable_through);
-            unproven.retain(|(sequence, _)| *sequence > chain.durable_through);
-            if frame.header.sequence > chain.durable_through {
+            durable_through = durable_through.max(frame.header.durable_through);
+            unproven.retain(|(sequence, _)| *sequence > durable_through);
+            if frame.header.sequence > durable_through {
                 unproven.push((frame.header.sequence, frame.header.at));
             }
-            chain.sequence += 1;
-            chain.first_event += u64::from(frame.header.events);
-            chain.at = frame.end();
-            chain.previous_crc = frame.header.crc;
         }
+        let mut chain = walk.chain.clone();
         replay.end_sets(chain.sequence.saturating_sub(1));
         let generation = replay.generation;
         if let Some(closed) = closed {
@@ -315,14 +303,7 @@ impl Recovery<'_> {
                 "the file was cut here: zeros must follow the last frame",
             ));
         }
-        // The end, if nothing later says that there was more.
-        let mut from = chain.at + 1;
-        while let Some(header) = reader.next_header(from, &path)? {
-            if header.durable_through >= chain.sequence {
-                return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
-            }
-            from = header.at + 1;
-        }
+        walk.check_end()?;
         if clean.is_none() {
             let first = unproven.first().map_or(chain.at, |(_, at)| *at);
             rewrite(&*file, &path, first, chain.at)?;
@@ -332,14 +313,6 @@ impl Recovery<'_> {
         chain.durable_through = chain.sequence - 1;
         Ok((chain, zeroed))
     }
-}
-
-/// Whether a frame is the one that comes next.
-pub(crate) fn follows(header: &FrameHeader, chain: &Chain) -> bool {
-    header.sequence == chain.sequence
-        && header.first_event == chain.first_event
-        && header.previous_crc == chain.previous_crc
-        && header.store_id == chain.store_id
 }
 
 /// Writes what is in the file from `from` to `to` again, so that the next sync makes it durable whatever happened to

@@ -130,6 +130,17 @@ impl Place<'_> {
         file.sync().during("sync", &path)
     }
 
+    /// Removes the filters that end with this generation: the next start makes them anew from those they are of.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn remove_merged_filters(&self) -> Result<()> {
+        MERGED_FILTERS.into_iter().try_for_each(|name| {
+            let path = self.path(name);
+            self.disk.remove_file(&path).during("remove", &path)
+        })
+    }
+
     /// Whether there is a file of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.disk.exists(&self.path(name))

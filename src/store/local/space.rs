@@ -20,6 +20,8 @@ pub(crate) const JOURNAL: &str = "journal";
 const STEP_BYTES: u64 = 1 << 20;
 /// Most bytes of the maps and the filter an event.
 const SEALED_BYTES: u64 = 64;
+/// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
+const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -310,6 +312,23 @@ impl Space {
     pub(crate) fn free(&self) -> Result<(u64, u64)> {
         let free = self.disk.free_bytes(&self.data_dir).during("ask for free space in", &self.data_dir)?;
         Ok((free, self.reserve))
+    }
+
+    /// Whether there is room to index so many claims. On a disk that gets full sled is not asked to write: an error of its is for
+    /// good, and what had left RAM could then not be looked up.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub(crate) fn check_index(&self, claims: u64) -> Result<()> {
+        let (free, reserve) = self.free()?;
+        let (a_claim, itself) = INDEX_BYTES;
+        if free >= claims.saturating_mul(a_claim).saturating_add(itself + reserve) {
+            return Ok(());
+        }
+        let message = format!(
+            "{free} bytes are free, too few to index {claims} claims beside the {reserve} kept for sealing: free some space"
+        );
+        Err(Error::new(ErrorKind::NoSpace, message))
     }
 
     fn check_free(&self) -> Result<()> {

@@ -89,6 +89,7 @@ pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resu
             if entry.sealed {
                 let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
                 place.build()?;
+                place.remove_merged_filters()?;
             }
             let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
             report.events += closed.events - lost;
@@ -202,14 +203,12 @@ impl Check<'_> {
                 let is_it = |entry: &&Entry| (entry.id, entry.nonce, entry.sealed) == (*id, *nonce, true);
                 let entry = manifest.generations.iter().find(is_it);
                 let Some((entry, closed)) = entry.and_then(|entry| Some((entry, entry.closed?))) else {
-                    return bad("it is of a generation that is not there; remove it");
+                    return bad("it is of a generation that is not there; run `sekali rebuild`");
                 };
                 let holes = manifest.holes_of(*id);
                 for hash in (Place { entry, closed, holes, ..newest.clone() }).open()?.hashes() {
                     if filter.candidate(hash?) != Some(*id) {
-                        return bad(
-                            "it forgets an event; run `sekali rebuild`, or remove it if its name has a number",
-                        );
+                        return bad("it forgets an event; run `sekali rebuild`");
                     }
                 }
             }
@@ -241,15 +240,8 @@ impl Check<'_> {
             }
         }
         self.has_lost = !manifest.holes_of(entry.id).is_empty();
-        let (at, sequence) = (walk.chain.at, walk.chain.sequence);
-        let mut from = at + 1;
-        while entry.closed.is_none()
-            && let Some((header, _)) = walk.next_header(from)?
-        {
-            if header.durable_through >= sequence {
-                return Err(Error::corrupt(&path, at, "no valid frame, and a durable one was here"));
-            }
-            from = header.at + 1;
+        if entry.closed.is_none() {
+            walk.check_end()?;
         }
         Ok(walk.closed(sum))
     }

@@ -5,10 +5,17 @@ use std::sync::Arc;
 
 use super::frame::{Chain, Frame, FrameReader};
 use super::manifest::{Closed, Entry, Hole};
-use super::recovery::follows;
 use crate::codec::FrameHeader;
 use crate::disk::DiskFile;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Whether a frame is the one that comes next.
+fn follows(header: &FrameHeader, chain: &Chain) -> bool {
+    header.sequence == chain.sequence
+        && header.first_event == chain.first_event
+        && header.previous_crc == chain.previous_crc
+        && header.store_id == chain.store_id
+}
 
 /// A walk through one generation's journal.
 pub(crate) struct Walk {
@@ -105,14 +112,36 @@ impl Walk {
         Ok(())
     }
 
-    /// The next valid header from `from` on, and whether its whole frame is there.
+    /// The next valid header from `from` on.
     ///
     /// # Errors
     /// As [`Walk::step`].
-    pub(crate) fn next_header(&mut self, from: u64) -> Result<Option<(FrameHeader, bool)>> {
-        let Some(header) = self.reader.next_header(from, &self.path)? else { return Ok(None) };
-        let is_whole = self.reader.frame(header.at, &self.path)?.is_some();
-        Ok(Some((header, is_whole)))
+    pub(crate) fn next_header(&mut self, from: u64) -> Result<Option<FrameHeader>> {
+        self.reader.next_header(from, &self.path)
+    }
+
+    /// Whether the whole frame is there that begins at `at`.
+    ///
+    /// # Errors
+    /// As [`Walk::step`].
+    pub(crate) fn is_whole(&mut self, at: u64) -> Result<bool> {
+        Ok(self.reader.frame(at, &self.path)?.is_some())
+    }
+
+    /// Looks on to the end of the file: what is here is the end only if nothing later says that there was more.
+    ///
+    /// # Errors
+    /// `Corrupt` if something does; else as [`Walk::step`].
+    pub(crate) fn check_end(&mut self) -> Result<()> {
+        let mut from = self.chain.at + 1;
+        while let Some(header) = self.next_header(from)? {
+            if header.durable_through >= self.chain.sequence {
+                let what = "no valid frame, and a durable one was here";
+                return Err(Error::corrupt(&self.path, self.chain.at, what));
+            }
+            from = header.at + 1;
+        }
+        Ok(())
     }
 
     /// What it went through, given the sum of the claims.

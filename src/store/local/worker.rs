@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::claims::{Known, Lookup, Tables};
 use super::commit::Journal;
 use super::core::Core;
-use super::filter::FilterSet;
+use super::filters::FilterSet;
 use super::journal::{EventsBlock, Group, Reply};
 use super::topic::{Pending, Topic};
 use crate::clock::Timestamp;
@@ -154,7 +154,9 @@ impl Worker {
 
     /// Decides what a group may hold of `jobs`.
     fn group(&mut self, jobs: &mut VecDeque<Job>) {
-        let has_room = self.core.lag.wait_below(self.core.lag_max());
+        let is_behind = !self.core.lag.wait_below(self.core.lag_max());
+        // What a full disk keeps from being indexed is no overload.
+        let full = is_behind.then(|| self.core.space.check_index(self.core.lag.claims()).err()).flatten();
         self.received_at = self.core.clock.now();
         self.must_commit = false;
         let (mut replies, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
@@ -162,9 +164,18 @@ impl Worker {
             && let Some(job) = jobs.pop_front()
         {
             match job {
-                Job::Append { reply, .. } if !has_room => {
-                    let message = "what is stored can't be indexed fast enough; nothing of this was stored, send it again later";
-                    _ = reply.send(Err(Error::new(ErrorKind::Overloaded, message)));
+                Job::Append { reply, .. } if is_behind => {
+                    let error = match &full {
+                        Some(full) => Error::new(
+                            full.kind(),
+                            format!("{full}, then send it again; nothing of this was stored"),
+                        ),
+                        None => Error::new(
+                            ErrorKind::Overloaded,
+                            "what is stored can't be indexed fast enough; nothing of this was stored, send it again later",
+                        ),
+                    };
+                    _ = reply.send(Err(error));
                 }
                 Job::Append { place, batch, items, reply } => {
                     drop(place);
