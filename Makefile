@@ -7,6 +7,9 @@ QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk 
 # Those that do, as often as the environment says.
 FAULTS = crash power_cut model damage repair disk_full overload soak
 
+# The model again, with threads that run as a seed says.
+SIMULATED = cargo test --locked --features simulation --test model
+
 TOOLS = target/tools
 
 .PHONY: check test soak tools programs bench compare deny audit
@@ -18,13 +21,14 @@ check:
 
 test: tools
 	cargo test --locked -- --show-output
+	$(SIMULATED) -- --show-output
 
 # Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
 soak: export SEKALI_CRASH_ROUNDS ?= 10000
 soak: export SEKALI_RECOVERY_KILLS ?= 1000
 soak: export SEKALI_POWER_CUTS ?= 2000
 soak: export SEKALI_POWER_CUTS_XFS ?= 500
-soak: export SEKALI_MODEL_CASES ?= 100000
+soak: export SEKALI_MODEL_CASES ?= 20000
 soak: export SEKALI_DAMAGES ?= 20000
 soak: export SEKALI_REPAIRS ?= 20000
 soak: export SEKALI_FULL_DISKS ?= 2000
@@ -32,6 +36,7 @@ soak: export SEKALI_OVERLOAD_SECONDS ?= 1800
 soak: export SEKALI_SOAK_SECONDS ?= 3600
 soak: tools
 	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
+	SEKALI_MODEL_CASES=$${SEKALI_SIMULATED_CASES:-1000000} $(SIMULATED) -- --nocapture
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
@@ -67,7 +72,7 @@ compare:
 	python3 benches/compare.py
 
 deny:
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked --all-features check bans licenses sources
 
 # Fetches the list of known vulnerabilities.
 audit:

@@ -17,7 +17,7 @@
 //! | 4 | `store.rs` |
 //! | 3 | `store/local/` |
 //! | 1 | `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs` |
-//! | 0 | `limits.rs`, `error.rs` |
+//! | 0 | `limits.rs`, `error.rs`, `sync.rs` |
 
 pub mod clock;
 pub mod codec;
@@ -30,3 +30,4 @@ pub mod limits;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod sync;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layer of a file of `src`, or of a module named in `crate::…`.
 fn layer(module: &str) -> u32 {
     match module {
-        "limits" | "error" => 0,
+        "limits" | "error" | "sync" => 0,
         "event" | "codec" | "config" | "clock" | "disk" | "metrics" => 1,
         "store/local" => 3,
         "store" => 4,

@@ -10,10 +10,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -40,6 +37,9 @@ use crate::event::Batch;
 use crate::limits::ADMISSION_SECONDS;
 use crate::metrics::Metrics;
 use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicStats};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::mpsc::sync_channel;
+use crate::sync::{self, Builder, JoinHandle, Mutex, RwLock, mpsc};
 
 mod checkpoint;
 mod claims;
@@ -265,7 +265,7 @@ impl Local {
     pub async fn failed(&self) -> Error {
         loop {
             let wait = self.core.failure.wait();
-            if tokio::time::timeout(WATCH, wait).await.is_ok() {
+            if sync::timeout(WATCH, wait).await.is_some() {
                 return self.core.failure.unsure();
             }
             if let Err(e) = self.check_watches() {
@@ -289,12 +289,12 @@ impl Local {
             let _ = worker.join();
         }
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
-        threads.journal.thread().unpark();
+        sync::unpark(threads.journal.thread());
         let chain = threads.journal.join().ok().flatten();
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
         let _ = threads.space.join();
-        threads.filters.thread().unpark();
+        sync::unpark(threads.filters.thread());
         let _ = threads.filters.join();
         Some((chain, index))
     }
@@ -308,8 +308,8 @@ impl Local {
                 Ok(place) => place,
                 Err(_) => {
                     let deadline = Duration::from_secs(ADMISSION_SECONDS);
-                    match tokio::time::timeout(deadline, Arc::clone(queue).acquire_owned()).await {
-                        Ok(Ok(place)) => place,
+                    match sync::timeout(deadline, Arc::clone(queue).acquire_owned()).await {
+                        Some(Ok(place)) => place,
                         _ => {
                             return Err(Error::new(
                                 ErrorKind::Overloaded,
@@ -338,8 +338,8 @@ impl Local {
         let (done, answer) = oneshot::channel();
         let journal =
             self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopping)?;
-        match tokio::task::spawn_blocking(move || journal.flush(done)).await {
-            Ok(true) => self.answer(answer).await,
+        match sync::blocking(move || journal.flush(done)).await {
+            Some(true) => self.answer(answer).await,
             _ => Err(self.core.failure.unsure()),
         }
     }
@@ -350,7 +350,7 @@ impl Local {
         read: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let core = Arc::clone(&self.core);
-        tokio::task::spawn_blocking(move || read(&core)).await.unwrap_or_else(|_| Err(stopping()))
+        sync::blocking(move || read(&core)).await.unwrap_or_else(|| Err(stopping()))
     }
 }
 
@@ -561,7 +561,7 @@ fn spawn<T: Send + 'static>(
             None
         }
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(|e| {
+    Builder::new().name(name.to_owned()).spawn(guarded).map_err(|e| {
         let message = format!("cannot start a thread: {e}");
         Error::new(ErrorKind::Unusable, message)
     })

@@ -1,6 +1,4 @@
-//! What happens to a store, as data: the same seed makes the same history, and proptest can leave steps out of it.
-
-use proptest::prelude::*;
+//! What happens to a store, as data: the same seed makes the same history, and steps can be left out of it.
 
 /// What is done in one step. Details come from the step's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,16 +88,6 @@ impl History {
         let count = rng.usize(5..40);
         let steps = (0..count).map(|_| Step { kind: draw(&mut rng), seed: rng.u64(..) }).collect();
         Self { seed, steps }
-    }
-
-    /// Histories that proptest can shrink: fewer steps first.
-    pub fn any() -> impl Strategy<Value = Self> {
-        let kind = proptest::strategy::Union::new_weighted(
-            WEIGHTS.iter().map(|(weight, kind)| (*weight, Just(*kind).boxed())).collect(),
-        );
-        let step = (kind, any::<u64>().no_shrink()).prop_map(|(kind, seed)| Step { kind, seed });
-        (any::<u64>().no_shrink(), prop::collection::vec(step, 5..40))
-            .prop_map(|(seed, steps)| Self { seed, steps })
     }
 }
 

@@ -7,8 +7,9 @@ use sekali::clock::Timestamp;
 use sekali::store::{EventStore, Order, Page, Query, StoredEvent, TopicStats};
 
 use super::expected::{Verdict, require};
+use super::runtime::wait;
 use super::traffic;
-use super::world::{World, patiently, wait};
+use super::world::{World, patiently};
 
 /// Cursors kept at once.
 const KEPT_MAX: usize = 12;

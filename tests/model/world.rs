@@ -3,8 +3,8 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -14,11 +14,11 @@ use sekali::error::{Error, ErrorKind};
 use sekali::store::local::index::MemoryIndexes;
 use sekali::store::local::{Local, Options, Seams};
 use sekali::store::{EventStore, Order, Outcome, Query, StoredEvent};
-use tokio::runtime::Runtime;
 
 use super::expected::{Expected, Sent, Verdict};
 use super::flaw::{Flaw, FlawedDisk, FlawedIndexes};
 use super::reading::Kept;
+use super::runtime::{Running, blocking, discard, pause, spawn, wait};
 use super::traffic::packed;
 use crate::support::mem_disk::MemDisk;
 use crate::support::now;
@@ -26,28 +26,9 @@ use crate::support::now;
 /// What takes longer hangs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Never dropped: a hang fails its test, and does not keep the runtime's end waiting.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-});
-
-/// Waits for it, not longer than the deadline.
-pub fn wait<T>(what: &str, task: impl Future<Output = T>) -> Verdict<T> {
-    let in_time = RUNTIME.block_on(async { tokio::time::timeout(DEADLINE, task).await });
-    in_time.map_err(|_| format!("{what} hangs"))
-}
-
-/// Runs what blocks a thread, not longer than the deadline.
-pub fn blocking<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> Verdict<T> {
-    wait(what, RUNTIME.spawn_blocking(call))?.map_err(|e| format!("{what} panicked: {e}"))
-}
-
-/// A request that runs beside others.
-pub type Running<T> = tokio::task::JoinHandle<T>;
-
 /// The machine and what must be on it.
 pub struct World {
-    flaw: Flaw,
+    pub flaw: Flaw,
     pub disk: MemDisk,
     flawed: FlawedDisk,
     indexes: MemoryIndexes,
@@ -111,7 +92,7 @@ impl World {
 
     /// A task that may run while others do.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Running<T> {
-        RUNTIME.spawn(task)
+        spawn(task)
     }
 
     /// Opens the store with other settings. Nothing is checked.
@@ -199,7 +180,7 @@ impl World {
             let (store, packed) = (self.store(), packed(batch)?);
             let answer = wait("append", async move { store.append(packed).await })?;
             match self.answer(batch, answer)? {
-                Err(ErrorKind::Rebuilding) if now() < deadline => std::thread::yield_now(),
+                Err(ErrorKind::Rebuilding) if now() < deadline => sekali::sync::yield_now(),
                 answer => return Ok(answer),
             }
         }
@@ -256,7 +237,7 @@ impl Drop for World {
     /// After a failure, a store that hangs must not keep its test.
     fn drop(&mut self) {
         let store = self.store.take();
-        RUNTIME.spawn_blocking(move || drop(store));
+        discard(store);
     }
 }
 
@@ -266,7 +247,7 @@ pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
 ) -> Result<T, Error> {
     loop {
         match ask().await {
-            Err(e) if e.kind() == ErrorKind::Rebuilding => tokio::time::sleep(Duration::from_millis(1)).await,
+            Err(e) if e.kind() == ErrorKind::Rebuilding => pause().await,
             done => return done,
         }
     }

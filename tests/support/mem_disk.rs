@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 mod handle;
 
 pub use handle::MemDisk;
@@ -155,6 +157,8 @@ struct State {
     writes: u64,
     syncs: u64,
     capacity_bytes: Option<u64>,
+    /// A digest of all that was done.
+    trace: u64,
 }
 
 fn os(code: i32) -> Error {
@@ -197,7 +201,16 @@ impl State {
         Ok(inode)
     }
 
+    /// Takes a change into the digest.
+    fn trace(&mut self, what: &[u64], data: &[u8]) {
+        for part in what {
+            self.trace = xxh3_64_with_seed(&part.to_le_bytes(), self.trace);
+        }
+        self.trace = xxh3_64_with_seed(data, self.trace);
+    }
+
     fn write(&mut self, inode: usize, data: &[u8], offset: usize) -> io::Result<()> {
+        self.trace(&[1, inode as u64, offset as u64], data);
         let number = self.writes;
         self.writes += 1;
         let short = |kept: usize| kept.min(data.len().saturating_sub(1));
@@ -235,6 +248,7 @@ impl State {
     }
 
     fn sync_file(&mut self, inode: usize) -> io::Result<()> {
+        self.trace(&[2, inode as u64], &[]);
         let synced = self.sync();
         if self.dead {
             return synced;

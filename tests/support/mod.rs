@@ -39,7 +39,7 @@ pub fn until<T>(seconds: u64, mut ready: impl FnMut() -> Option<T>) -> Option<T>
         if now() >= deadline {
             return None;
         }
-        std::thread::park_timeout(Duration::from_millis(2));
+        sekali::sync::park_timeout(Duration::from_millis(2));
     }
 }
 

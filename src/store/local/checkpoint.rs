@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::claims::{ClaimSet, Claims, Known};
@@ -20,6 +19,8 @@ use super::seal::{Place, SealedMaps};
 use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 
 /// Name of the index's folder in a generation's.
 pub(crate) const INDEX: &str = "index";
@@ -91,7 +92,8 @@ impl Checkpoint {
     /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
         loop {
-            match self.committed.recv_timeout(Duration::from_millis(if self.is_due() { 1 } else { 200 })) {
+            let wait = Duration::from_millis(if self.is_due() { 1 } else { 200 });
+            match sync::recv_timeout(&self.committed, wait) {
                 Ok(committed) => self.take(committed),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -102,7 +104,7 @@ impl Checkpoint {
             if self.is_due() {
                 self.work();
             } else {
-                std::thread::sleep(LOOK_EVERY);
+                sync::sleep(LOOK_EVERY);
             }
         }
         while self.waiting.len() > 1 && self.core.failure.get().is_none() {
@@ -296,14 +298,6 @@ impl Waiting {
     }
 }
 
-/// Lets every other thread of the process go first. It is for good: only root could take it back. `SCHED_IDLE` measured no
-/// better, and needs a crate.
-pub(crate) fn give_way() {
-    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(19);
-}
-
 /// What waited can be found elsewhere now: it leaves RAM.
 fn release(core: &Core, waiting: &mut Waiting) {
     for set in waiting.sets.drain(..) {
@@ -319,16 +313,11 @@ fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Filte
     // In a thread of its own, which gives way: nobody waits for it, and it keeps a processor busy for a second. Should it fall
     // behind, the others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
     let build = || {
-        give_way();
+        sync::give_way();
         place_of(core, generation, &entry_of(generation)).build()
     };
-    std::thread::scope(|scope| {
-        let built = std::thread::Builder::new()
-            .name("seal".into())
-            .spawn_scoped(scope, build)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
-        built.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    sync::in_own_thread("seal", build)
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?
 }
 
 /// The entry of a closed generation.

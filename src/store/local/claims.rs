@@ -6,11 +6,12 @@
 //! known as fresh without asking the index, and the index is asked only for what it must have.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use hashbrown::HashTable;
 
 use super::generation::Generation;
+use crate::sync::RwLock;
 
 /// What is known of a stored event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

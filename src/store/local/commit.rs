@@ -9,9 +9,7 @@
 //! it: the disk works while the next group is decided. Groups are committed in the order in which they were handed over,
 //! whoever does it, as a duplicate may rest on an event of the group before.
 
-use std::sync::mpsc::{SendError, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::Thread;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
@@ -19,6 +17,8 @@ use super::frame::Chain;
 use super::journal::{Group, Message, Writer};
 use super::queue::GROUP_WORTH_BYTES;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::mpsc::{SendError, SyncSender};
+use crate::sync::{self, Mutex, Thread};
 
 /// The writer, shared by the workers and the journal's thread.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl Journal {
         let journal = Self { groups, writer: Arc::clone(&writer), thread: Arc::clone(&thread) };
         (journal, move || {
             // Set once: this runs once.
-            let _ = thread.set(std::thread::current());
+            let _ = thread.set(sync::current());
             run(&writer)
         })
     }
@@ -67,7 +67,7 @@ impl Journal {
     /// Has the journal's thread look at what there is to do.
     pub(crate) fn wake(&self) {
         if let Some(thread) = self.thread.get() {
-            thread.unpark();
+            sync::unpark(thread);
         }
     }
 }
@@ -84,7 +84,7 @@ fn run(writer: &Mutex<Writer>) -> Chain {
         match writer.commit_all() {
             Some(wait) => {
                 drop(writer);
-                std::thread::park_timeout(wait);
+                sync::park_timeout(wait);
             }
             None => return writer.end(),
         }

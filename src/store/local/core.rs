@@ -1,8 +1,7 @@
 //! What all parts of an open store share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -21,6 +20,8 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind};
 use crate::limits::ADMISSION_SECONDS;
 use crate::metrics::Metrics;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{self, Condvar, Mutex, RwLock};
 
 /// An fdatasync or a sled call that takes longer has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -120,8 +121,9 @@ impl Lag {
     pub(crate) fn wait_below(&self, max: u64) -> bool {
         let lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Duration::from_secs(ADMISSION_SECONDS);
-        let waited = self.fell.wait_timeout_while(lag, deadline, |lag| *lag > max);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let (lag, is_over) = sync::wait_while(&self.fell, &self.claims, lag, deadline, |lag| *lag > max);
+        drop(lag);
+        !is_over
     }
 }
 

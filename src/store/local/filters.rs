@@ -4,9 +4,10 @@
 //! look-ups; so at most three filters of one generation, of four and of sixteen are asked, and one for each sixty-four.
 //! Filters are never changed: readers see the old set or the new.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use super::filter::Filter;
+use crate::sync::{Mutex, RwLock};
 
 /// Filters of one width that become one of the next.
 const MERGED: usize = 4;

@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use super::claims::Known;
 use super::frame::{FrameReader, unreadable};
@@ -20,6 +19,8 @@ use super::topic::Topic;
 use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim};
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes of journal behind which the sparse list of frames gets another entry.
 const FRAME_STRIDE_BYTES: u64 = 64 << 10;
@@ -177,7 +178,7 @@ impl Generation {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 

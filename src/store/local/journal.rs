@@ -7,9 +7,7 @@
 //! A write or sync that fails is final: the store is poisoned, and what waits is answered "unknown, safe to retry".
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -31,6 +29,9 @@ use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::Outcome;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{Receiver, Sender, TryRecvError};
+use crate::sync::{self, mpsc};
 
 /// A frame takes no further group once it has so many bytes.
 const FRAME_BYTES: usize = 4 << 20;
@@ -554,7 +555,7 @@ struct Counters {
 
 /// A number that has not been used before.
 pub(crate) fn random_u64() -> Result<u64> {
-    getrandom::u64().map_err(|e| {
+    sync::random_u64().map_err(|e| {
         let message = format!("the operating system gives no random numbers: {e}");
         Error::new(ErrorKind::Io, message)
     })

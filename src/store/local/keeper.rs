@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use super::checkpoint::{entry_of, give_way, place_of};
+use super::checkpoint::{entry_of, place_of};
 use super::core::Core;
 use super::filter::Filter;
 use super::generation::Generation;
 use super::queue::Queue;
 use super::seal::{FILTER, MERGED_FILTERS, Place};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync;
 
 /// How often the keeper looks for filters to make one of.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -31,7 +32,7 @@ pub(crate) fn run(core: &Core) {
             read(core, id);
         }
     }
-    give_way();
+    sync::give_way();
     while !is_stopping(core) {
         let pause = match core.filters.view().mergeable().map(|ids| merge(core, &ids)) {
             Some(Ok(())) => continue,
@@ -42,7 +43,7 @@ pub(crate) fn run(core: &Core) {
             }
             None => LOOK_EVERY,
         };
-        std::thread::park_timeout(pause);
+        sync::park_timeout(pause);
     }
 }
 

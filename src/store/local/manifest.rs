@@ -3,13 +3,14 @@
 //! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of the directory).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Covered, FORMAT};
 use crate::disk::{self, Disk};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Name of the file.
 pub(crate) const MANIFEST: &str = "MANIFEST";

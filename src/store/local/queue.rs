@@ -5,12 +5,13 @@
 //! for a worthwhile group are decided while the commit runs.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use super::worker::{Job, QUEUE_REQUESTS_MAX};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// So many bytes are worth a group of their own.
 pub(crate) const GROUP_WORTH_BYTES: usize = 32 << 10;

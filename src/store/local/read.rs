@@ -3,7 +3,6 @@
 //! A page reads from one list of generations and up to the durable end as they were when it began.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::frame::{Block, Frame, unreadable};
@@ -14,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::codec::{BlockKind, BlockPlace, EventRecord, EventsHead};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::{Page, Query, StoredEvent};
+use crate::sync::atomic::Ordering;
 
 /// What finding a run of frames counts as, of what may be read for one page.
 const RUN_BYTES: usize = 8 << 10;

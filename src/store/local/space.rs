@@ -5,7 +5,7 @@
 //! allocate), and a full disk is met before an event is decided, never after.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::Watch;
@@ -13,6 +13,7 @@ use super::manifest;
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// Name of a generation's journal in its folder.
 pub(crate) const JOURNAL: &str = "journal";
@@ -260,7 +261,8 @@ impl Space {
                     }
                     state.full = Some(format!("{e}; free some space, then send the events again"));
                     self.changed.notify_all();
-                    state = self.changed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+                    state =
+                        sync::wait_while(&self.changed, &self.state, state, RETRY, |state| !state.stopped).0;
                     continue;
                 }
             }

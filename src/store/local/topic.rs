@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use super::manifest::{Burnt, Hole};
 use crate::codec::{CounterEntry, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Totals;
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 
 /// One topic.
 #[derive(Debug)]

@@ -11,7 +11,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -30,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, EventRef};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::{Outcome, Status};
+use crate::sync::atomic::Ordering;
 
 /// A group takes no further request once it has so many bytes.
 const GROUP_BYTES: u64 = 1 << 20;
@@ -154,9 +154,7 @@ impl Worker {
 
     /// Decides what a group may hold of `jobs`.
     fn group(&mut self, jobs: &mut VecDeque<Job>) {
-        let is_behind = !self.core.lag.wait_below(self.core.lag_max());
-        // What a full disk keeps from being indexed is no overload.
-        let full = is_behind.then(|| self.core.space.check_index(self.core.lag.claims()).err()).flatten();
+        let refused = self.refusal(jobs);
         self.received_at = self.core.clock.now();
         self.must_commit = false;
         let (mut replies, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
@@ -164,27 +162,41 @@ impl Worker {
             && let Some(job) = jobs.pop_front()
         {
             match job {
-                Job::Append { reply, .. } if is_behind => {
-                    let error = match &full {
-                        Some(full) => Error::new(
-                            full.kind(),
-                            format!("{full}, then send it again; nothing of this was stored"),
-                        ),
-                        None => Error::new(
-                            ErrorKind::Overloaded,
-                            "what is stored can't be indexed fast enough; nothing of this was stored, send it again later",
-                        ),
-                    };
-                    _ = reply.send(Err(error));
-                }
                 Job::Append { place, batch, items, reply } => {
                     drop(place);
-                    self.decide(&batch, &items, reply, &mut replies, &mut reserved);
+                    match &refused {
+                        Some((kind, why)) => _ = reply.send(Err(Error::new(*kind, why.as_str()))),
+                        None => self.decide(&batch, &items, reply, &mut replies, &mut reserved),
+                    }
                 }
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
             }
         }
         self.finish(replies, reserved);
+    }
+
+    /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what there is of it in `jobs` is done first.
+    fn refusal(&self, jobs: &mut VecDeque<Job>) -> Option<(ErrorKind, String)> {
+        let (lag, max) = (&self.core.lag, self.core.lag_max());
+        if lag.claims() <= max {
+            return None;
+        }
+        for job in std::mem::take(jobs) {
+            match job {
+                Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
+                append @ Job::Append { .. } => jobs.push_back(append),
+            }
+        }
+        if jobs.is_empty() {
+            return None;
+        }
+        // What a full disk keeps from being indexed is no overload, and does not pass by itself.
+        if let Err(e) = self.core.space.check_index(lag.claims()) {
+            return Some((e.kind(), format!("{e}, then send it again; nothing of this was stored")));
+        }
+        let why =
+            "what is stored can't be indexed fast enough; nothing of this was stored, send it again later";
+        (!lag.wait_below(max)).then(|| (ErrorKind::Overloaded, why.to_owned()))
     }
 
     /// Decides one request's events.

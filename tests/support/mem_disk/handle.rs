@@ -39,6 +39,11 @@ impl MemDisk {
         self.state().syncs
     }
 
+    /// A digest of all that was ever written and synced, in order.
+    pub fn trace(&self) -> u64 {
+        self.state().trace
+    }
+
     /// Cuts the power: this disk is dead, the one returned is what is found afterwards.
     pub fn crash(&self, seed: u64) -> Self {
         let mut state = self.end();
@@ -70,6 +75,9 @@ impl MemDisk {
     }
 
     fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        // A system call is where other threads go on.
+        #[cfg(feature = "simulation")]
+        sekali::sync::yield_now();
         let state = self.state();
         state.alive()?;
         Ok(state)

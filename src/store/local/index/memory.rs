@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::codec::{BlockPlace, Claim, Covered};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Mutex, MutexGuard};
 
 /// One inserted set.
 #[derive(Clone, Debug)]
