@@ -6,7 +6,7 @@
 pub use shuttle::sync::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc,
 };
-pub use shuttle::thread::{Builder, JoinHandle, Thread, current, yield_now};
+pub use shuttle::thread::{Builder, JoinHandle, Thread, current};
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ const STACK_BYTES: usize = 1 << 20;
 /// How far time goes each time that a waiting thread has its turn.
 const TICK: Duration = Duration::from_micros(20);
 /// It goes twice as fast after so many turns in which nothing else happened.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = 1_000;
 
 struct World {
     rng: fastrand::Rng,
@@ -82,17 +82,25 @@ fn tick() {
         world.now += TICK * (1 << (world.idle / PATIENCE).min(16));
         world.idle += 1;
     });
-    yield_now();
+    shuttle::thread::yield_now();
+}
+
+/// Something happened, and others may go on.
+pub fn yield_now() {
+    world(|world| world.idle = 0);
+    shuttle::thread::yield_now();
 }
 
 /// Has the thread tick until `done` gives something or the time is over.
 fn tick_until<T>(time: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let end = world(|world| world.now).saturating_add(time);
     loop {
-        let found = done();
-        if found.is_some() || world(|world| world.now) >= end {
+        if let Some(found) = done() {
             world(|world| world.idle = 0);
-            return found;
+            return Some(found);
+        }
+        if world(|world| world.now) >= end {
+            return None;
         }
         tick();
     }

@@ -35,6 +35,10 @@ pub enum Kind {
     IoError,
     /// The disk is full, then there is room.
     Full,
+    /// A sync does not come back for minutes, start.
+    Stall,
+    /// A bit of any file turns while the store is stopped.
+    Damage,
     /// Stop or kill, prove that all parts agree, start.
     Verify,
     /// Stop or kill, make the indexes anew, start.
@@ -42,7 +46,7 @@ pub enum Kind {
 }
 
 /// How often each is drawn.
-const WEIGHTS: [(u32, Kind); 18] = [
+const WEIGHTS: [(u32, Kind); 20] = [
     (30, Kind::Append),
     (12, Kind::Burst),
     (4, Kind::Find),
@@ -59,6 +63,8 @@ const WEIGHTS: [(u32, Kind); 18] = [
     (3, Kind::CutRecovery),
     (4, Kind::IoError),
     (1, Kind::Full),
+    (if cfg!(feature = "simulation") { 2 } else { 0 }, Kind::Stall),
+    (2, Kind::Damage),
     (2, Kind::Verify),
     (1, Kind::Rebuild),
 ];

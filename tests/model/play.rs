@@ -1,9 +1,11 @@
 //! Plays a history.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures_util::future::{Either, select};
 use sekali::clock::Timestamp;
 use sekali::disk::Disk;
 use sekali::error::{Error, ErrorKind};
@@ -16,8 +18,8 @@ use super::history::{History, Kind, Step};
 use super::reading;
 use super::runtime::{Running, blocking, wait};
 use super::traffic::{self, packed};
-use super::world::{DEADLINE, World, listing};
-use crate::support::mem_disk::Fault;
+use super::world::{DEADLINE, World, listing, patiently};
+use crate::support::mem_disk::{Fault, STALL};
 use crate::support::{now, until};
 
 /// What a history leaves behind.
@@ -102,6 +104,8 @@ fn perform(world: &mut World, step: &Step, flaw: Flaw) -> Verdict {
         Kind::CutRecovery => cut_recovery(world, rng),
         Kind::IoError => io_error(world, rng),
         Kind::Full => full(world, rng),
+        Kind::Stall => stall(world, rng),
+        Kind::Damage => damage(world, rng),
         Kind::Verify | Kind::Rebuild => {
             if rng.bool() {
                 world.close()?;
@@ -252,6 +256,67 @@ fn io_error(world: &mut World, rng: &mut Rng) -> Verdict {
         world.cut(rng)?;
     }
     restart(world, rng)
+}
+
+/// A sync does not come back: the store fails in time, and a restart finds what was.
+fn stall(world: &mut World, rng: &mut Rng) -> Verdict {
+    world.disk.plan(Fault::Stall { at: world.disk.syncs() + rng.u64(..4) });
+    for _ in 0..15 {
+        let batch = traffic::batch(rng, &world.expected, &[]);
+        world.expected.attempt(&batch);
+        let (store, packed) = (world.store(), packed(&batch)?);
+        let answer = wait("an append under a stall", async move {
+            let (append, failed) = (pin!(store.append(packed)), pin!(store.failed()));
+            match select(append, failed).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right((_, append)) => append.await,
+            }
+        })?;
+        if world.answer(&batch, answer)?.is_err() {
+            let store = world.store();
+            require(matches!(store.health(), Health::NotReady(_)), || {
+                "a failed store says it is ready".into()
+            })?;
+            break;
+        }
+    }
+    // A process would end now, whatever hangs; a simulation ends with all its threads.
+    sekali::sync::sleep(2 * STALL);
+    if rng.bool() {
+        world.kill()?;
+    } else {
+        world.cut(rng)?;
+    }
+    restart(world, rng)
+}
+
+/// A bit of a stopped store turns: it is found, or it changes nothing. What is found is not served as it is.
+fn damage(world: &mut World, rng: &mut Rng) -> Verdict {
+    world.close()?;
+    let (files, sound) = (world.disk.files(), world.disk.kill());
+    world.replug(sound.copy())?;
+    let (path, at) = (&files[rng.usize(..files.len())], rng.usize(..));
+    world.disk.turn(path, at, 1 << rng.u8(..8));
+    let (options, seams) = (world.options().clone(), world.seams());
+    let report = blocking("verify", move || verify::verify(&options, &seams, &|_, _| ()))?;
+    let is_found = !report.is_ok_and(|report| report.faults.is_empty());
+    let seen = match world.open(rng)? {
+        Err(e) => Err(e),
+        Ok(()) => wait("listing", patiently(|| listing(world.store())))?,
+    };
+    let what = || format!("byte {at} of {} was turned", path.display());
+    match seen {
+        Ok(events) => require(events == world.expected.shown_events(), || format!("{}, unseen", what()))?,
+        Err(e) => {
+            let is_refusal = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unusable);
+            require(is_refusal && is_found, || format!("{}, and: {e}", what()))?;
+        }
+    }
+    world.kill()?;
+    if is_found {
+        world.replug(sound)?;
+    }
+    world.start(rng).map_err(|why| format!("{}: {why}", what()))
 }
 
 /// The disk fills up: appends are refused, reads go on, and appends work again once there is room.

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 mod handle;
 
-pub use handle::MemDisk;
+pub use handle::{MemDisk, STALL};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -34,6 +34,8 @@ pub enum Fault {
     DeadAtWrite { at: u64, kept: usize },
     /// At the sync number `at` the disk goes dead before it is done.
     DeadAtSync { at: u64 },
+    /// The sync number `at` of a file comes back after two minutes. In a simulation they take none.
+    Stall { at: u64 },
 }
 
 #[derive(Clone, Debug)]

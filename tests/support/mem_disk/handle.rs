@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use sekali::disk::{Disk, DiskFile, Open};
 
-use super::{Change, ENOSPC, Fault, NameChange, Node, State, os, parent};
+use super::{Change, ENOSPC, Fault, Inode, NameChange, Node, State, os, parent};
+
+/// How long a stalled sync takes: four times as long as the store waits.
+pub const STALL: Duration = Duration::from_secs(120);
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,24 @@ impl MemDisk {
         self.state().capacity_bytes = bytes;
     }
 
+    /// Paths of all files, in order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let files = state.live.iter().filter(|(_, node)| matches!(node, Node::File(_)));
+        files.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Turns bits of one byte of a file, synced or not, behind the store's back; nothing if the file is empty.
+    pub fn turn(&self, path: &Path, at: usize, bits: u8) {
+        let mut state = self.state();
+        let Some(Node::File(inode)) = state.live.get(path).copied() else { return };
+        let Inode { live, durable, .. } = &mut state.inodes[inode];
+        for content in [live, durable] {
+            let len = content.len().max(1);
+            content.get_mut(at % len).into_iter().for_each(|byte| *byte ^= bits);
+        }
+    }
+
     /// Writes so far: where to plan a fault.
     pub fn writes(&self) -> u64 {
         self.state().writes
@@ -42,6 +64,11 @@ impl MemDisk {
     /// A digest of all that was ever written and synced, in order.
     pub fn trace(&self) -> u64 {
         self.state().trace
+    }
+
+    /// A disk with the same content.
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
     /// Cuts the power: this disk is dead, the one returned is what is found afterwards.
@@ -111,6 +138,13 @@ impl DiskFile for MemFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let stalls = {
+            let state = self.disk.alive()?;
+            state.faults.contains(&Fault::Stall { at: state.syncs })
+        };
+        if stalls {
+            sekali::sync::sleep(STALL);
+        }
         self.disk.alive()?.sync_file(self.inode)
     }
 
