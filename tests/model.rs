@@ -24,6 +24,9 @@ mod reading;
 #[path = "model/runtime.rs"]
 mod runtime;
 mod support;
+#[cfg(feature = "simulation")]
+#[path = "model/sweep.rs"]
+mod sweep;
 #[path = "model/traffic.rs"]
 mod traffic;
 #[path = "model/world.rs"]
@@ -34,10 +37,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flaw::Flaw;
 use history::History;
 use runtime::run;
+#[cfg(feature = "simulation")]
+use support::mem_disk::Fault;
 use support::number;
 
 /// Histories that are played.
 const CASES: u64 = if cfg!(feature = "simulation") { 10_000 } else { 100 };
+/// Writes and syncs that fail, at least.
+#[cfg(feature = "simulation")]
+const IO_ERRORS: u64 = 2_000;
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
@@ -74,6 +82,32 @@ fn no_history_of_stops_and_accidents_breaks_a_promise() {
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(play)));
     eprintln!("{} histories from seed {first}", cases());
+}
+
+/// Each write fails after none, one, half and all but one of its bytes; each sync fails.
+#[test]
+#[cfg(feature = "simulation")]
+fn no_single_failed_write_or_sync_breaks_a_promise() {
+    let (first, mut faults, mut failed) = (number("SEKALI_SEED", 1), 0, 0);
+    for seed in first.. {
+        let lives = runtime::simulate(seed, move || sweep::sweep(None, seed)).unwrap().lives;
+        let planned = lives.iter().enumerate().flat_map(|(life, (writes, syncs))| {
+            let short = |at| [0, 1, 4_000, usize::MAX].map(|kept| Fault::Write { at, kept });
+            let fails = (0..*writes).flat_map(short).chain((0..*syncs).map(|at| Fault::Sync { at }));
+            fails.map(move |fault| (life, fault)).collect::<Vec<_>>()
+        });
+        for fault in planned {
+            let played = runtime::simulate(seed, move || sweep::sweep(Some(fault), seed));
+            let swept = played.unwrap_or_else(|why| panic!("SEKALI_SEED={seed}, {fault:?}: {why}"));
+            failed += u64::from(swept.has_failed);
+            faults += 1;
+        }
+        if faults >= number("SEKALI_IO_ERRORS", IO_ERRORS) {
+            break;
+        }
+    }
+    eprintln!("{faults} failed writes and syncs from seed {first}, {failed} of them took the store down");
+    assert!(failed * 10 > faults && failed < faults, "{failed} of {faults} took the store down");
 }
 
 /// The history without whatever it also fails without, and why it fails then.

@@ -12,14 +12,15 @@ use std::path::Path;
 use std::process::Command;
 
 use fastrand::Rng;
+use sekali::codec::{FixedRecord, FrameHeader, FrameKind};
 use sekali::error::{Error, ErrorKind};
 use sekali::store::local::repair::{Repaired, repair};
 use sekali::store::local::{Local, Options, verify};
 use sekali::store::{EventStore, Order, Query, Status};
 use serde_json::Value;
 use support::golden::{
-    Damage, EVENTS, TOPICS, batch, copy, directories, eprint_on_panic, files, list, number, options,
-    patiently, seams,
+    Damage, EVENTS, RENEWED_SECONDS, TOPICS, batch, copy, directories, eprint_on_panic, files, list, number,
+    options, patiently, seams,
 };
 
 /// Damages one to three places of journals, of the live one at most one: a second might take the witness of the first.
@@ -156,6 +157,18 @@ fn open(options: &Options) -> Local {
     opened.unwrap().unwrap()
 }
 
+/// Whether the live journal ends with a frame that says that those before it are there. Until then, and that is a moment, damage to
+/// the last of them is as if it had never been written.
+fn is_witnessed(data_dir: &Path) -> bool {
+    let mut all = Vec::new();
+    files(data_dir, &mut all);
+    let live = all.iter().filter(|file| file.ends_with("journal")).max().unwrap();
+    let content = fs::read(live).unwrap();
+    let last = content.windows(4).rposition(|bytes| bytes == FrameHeader::MAGIC).unwrap();
+    let header = FrameHeader::from_bytes(&content[last..last + FrameHeader::BYTES]).unwrap();
+    header.kind != FrameKind::Events as u8
+}
+
 fn trial(golden: &Path, seed: u64) -> &'static str {
     let mut rng = Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
@@ -168,6 +181,9 @@ fn trial(golden: &Path, seed: u64) -> &'static str {
         let taken = runtime.block_on(cursors(&store, &mut rng));
         if rng.bool() {
             store.close().unwrap();
+        } else {
+            let witnessed = support::until(RENEWED_SECONDS, || is_witnessed(&data_dir).then_some(()));
+            assert!(witnessed.is_some(), "seed {seed}: nothing says that the last frame is there");
         }
         taken
     };

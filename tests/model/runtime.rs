@@ -93,9 +93,16 @@ pub fn run(history: &History, flaw: Flaw) -> Verdict<Played> {
 #[cfg(feature = "simulation")]
 pub fn run(history: &History, flaw: Flaw) -> Verdict<Played> {
     let history = history.clone();
-    let simulated = std::panic::catch_unwind(|| {
-        sekali::sync::simulate(history.seed, move || play(&history, flaw)).ok_or("it does not end")
-    });
+    simulate(history.seed, move || play(&history, flaw))
+}
+
+/// Runs it in a simulation, where a panic is a verdict too.
+#[cfg(feature = "simulation")]
+pub fn simulate<T: Send + 'static>(
+    seed: u64,
+    work: impl Fn() -> Verdict<T> + Send + Sync + std::panic::UnwindSafe + 'static,
+) -> Verdict<T> {
+    let simulated = std::panic::catch_unwind(|| sekali::sync::simulate(seed, work).ok_or("it does not end"));
     simulated.map_err(|panic| match panic.downcast::<String>() {
         Ok(why) => *why,
         Err(_) => "a panic".to_owned(),

@@ -45,8 +45,15 @@ pub struct World {
 impl World {
     /// A machine with a new store.
     pub fn new(flaw: Flaw, seed: u64) -> Verdict<Self> {
+        let mut world = Self::stopped(flaw, 100);
+        world.start(&mut Rng::with_seed(seed))?;
+        Ok(world)
+    }
+
+    /// A machine on which the store has not been started.
+    pub fn stopped(flaw: Flaw, generation_events: u64) -> Self {
         let disk = MemDisk::new();
-        let mut world = Self {
+        Self {
             flaw,
             flawed: FlawedDisk::new(flaw, disk.clone()),
             disk,
@@ -57,7 +64,7 @@ impl World {
                 data_dir: PathBuf::from("/data"),
                 must_exist: false,
                 workers: 1,
-                generation_events: 100,
+                generation_events,
                 generation_bytes: 64 << 10,
                 topics_max: 100,
             },
@@ -65,9 +72,7 @@ impl World {
             is_closing: false,
             expected: Expected::default(),
             kept: Vec::new(),
-        };
-        world.start(&mut Rng::with_seed(seed))?;
-        Ok(world)
+        }
     }
 
     pub fn seams(&self) -> Seams {
@@ -100,6 +105,11 @@ impl World {
         self.options.workers = rng.usize(1..=4);
         self.options.generation_events = rng.u64(5..=200);
         self.options.generation_bytes = (64 << 10) << rng.u8(..=4);
+        self.try_open()
+    }
+
+    /// Opens the store. Nothing is checked.
+    pub fn try_open(&mut self) -> Verdict<Result<(), Error>> {
         let (options, seams) = (self.options.clone(), self.seams());
         let opened = blocking("open", move || Local::open(&options, seams))?;
         Ok(opened.map(|store| self.store = Some(Arc::new(store))))

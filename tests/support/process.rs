@@ -41,7 +41,8 @@ impl Start {
 
     /// Starts the process, and waits for nothing.
     pub fn spawn(&self) -> Server {
-        let binary = std::env::var_os("SEKALI_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sekali").into());
+        let binary = std::env::var_os("SEKALI_BIN")
+            .unwrap_or_else(|| option_env!("CARGO_BIN_EXE_sekali").unwrap_or("sekali").into());
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
             .arg(&self.data_dir)

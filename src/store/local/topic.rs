@@ -50,10 +50,12 @@ impl Topic {
     }
 
     pub(crate) fn figures(&self) -> TopicFigures {
+        // Duplicates last, as they are counted first: never less than the conflicts among them.
+        let conflicts = self.conflicts.load(Ordering::Acquire);
         TopicFigures {
             next_offset: self.next_offset(),
             duplicates: self.duplicates.load(Ordering::Acquire),
-            conflicts: self.conflicts.load(Ordering::Acquire),
+            conflicts,
             first_received_at: self.first_received_at.load(Ordering::Acquire),
             last_received_at: self.last_received_at.load(Ordering::Acquire),
         }
