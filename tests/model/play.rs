@@ -341,9 +341,12 @@ fn full(world: &mut World, rng: &mut Rng) -> Verdict {
     let room: u64 = 1 << 40;
     world.disk.set_capacity(Some(room));
     let free = world.disk.free_bytes(std::path::Path::new("/data")).map_err(|e| e.to_string())?;
-    world.disk.set_capacity(Some(room - free + rng.u64(..1 << 20)));
-    for _ in 0..10 {
-        let batch = traffic::batch(rng, &world.expected, &[]);
+    world.disk.set_capacity(Some(room - free + rng.u64(..1 << 18)));
+    for _ in 0..20 {
+        let batch = match rng.bool() {
+            true => traffic::bulk(rng),
+            false => traffic::batch(rng, &world.expected, &[]),
+        };
         let answer = world.append(&batch)?;
         // An index that forgot is not made anew before there is room for another.
         require(is_of_index(world, &answer) || matches!(answer, Ok(()) | Err(ErrorKind::NoSpace)), || {

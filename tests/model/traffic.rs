@@ -90,6 +90,20 @@ pub fn batch(rng: &mut Rng, expected: &Expected, others: &[Vec<Sent>]) -> Vec<Se
     batch
 }
 
+/// Fresh events that fill a disk.
+pub fn bulk(rng: &mut Rng) -> Vec<Sent> {
+    let payload = |rng: &mut Rng| {
+        let words: Vec<String> =
+            (0..rng.usize(1..1_000)).map(|_| format!("\"{:x}\"", rng.u128(..))).collect();
+        format!("[{}]", words.join(","))
+    };
+    let event = |rng: &mut Rng| {
+        let body = Body { timestamp: TIMESTAMPS[0].into(), source: String::new(), payload: payload(rng) };
+        Sent { key: (TOPICS[rng.usize(..3)].into(), format!("bulk-{}", rng.u64(..))), body }
+    };
+    (0..rng.usize(1..10)).map(|_| event(rng)).collect()
+}
+
 /// An event that was sent before: a recent one, or any.
 fn known(rng: &mut Rng, expected: &Expected) -> Option<Sent> {
     let events = expected.shown_events();
