@@ -377,6 +377,20 @@ pub struct CounterEntry<'a> {
     pub rejected: u64,
 }
 
+/// Most that one counter can be: one a microsecond, for a century. More is no count, and sums of it could overflow.
+const COUNT_MAX: u64 = 1 << 52;
+
+impl CounterEntry<'_> {
+    /// Itself, if its counts can be.
+    ///
+    /// # Errors
+    /// If they can't.
+    pub fn checked(self) -> Result<Self, DecodeError> {
+        let fits = [self.duplicates, self.conflicts, self.rejected].iter().all(|count| *count <= COUNT_MAX);
+        if fits { Ok(self) } else { Err(DecodeError::Malformed("counter")) }
+    }
+}
+
 /// A topic's whole state, at the head of a generation; an empty topic names the store itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct TopicEntry<'a> {
@@ -388,6 +402,17 @@ pub struct TopicEntry<'a> {
     pub first_received_at: i64,
     /// Arrival of its last event.
     pub last_received_at: i64,
+}
+
+impl TopicEntry<'_> {
+    /// Itself, if its counts and its offset can be.
+    ///
+    /// # Errors
+    /// If they can't.
+    pub fn checked(self) -> Result<Self, DecodeError> {
+        self.counters.checked()?;
+        if self.next_offset <= COUNT_MAX { Ok(self) } else { Err(DecodeError::Malformed("topic")) }
+    }
 }
 
 /// Appends a record of varied length.

@@ -54,6 +54,8 @@ pub const TOPICS_MEASURED_MAX: usize = 100;
 pub const PAGE_EVENTS_DEFAULT: usize = 100;
 /// Most events on a page.
 pub const PAGE_EVENTS_MAX: usize = 10_000;
+/// Bytes of events at which a page ends, short; it may have one event more.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Journal bytes read for one page; a page that reaches it is short and still has a `next_cursor`.
 pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
 

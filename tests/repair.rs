@@ -162,10 +162,13 @@ fn open(options: &Options) -> Local {
 fn is_witnessed(data_dir: &Path) -> bool {
     let mut all = Vec::new();
     files(data_dir, &mut all);
-    let live = all.iter().filter(|file| file.ends_with("journal")).max().unwrap();
-    let content = fs::read(live).unwrap();
-    let last = content.windows(4).rposition(|bytes| bytes == FrameHeader::MAGIC).unwrap();
-    let header = FrameHeader::from_bytes(&content[last..last + FrameHeader::BYTES]).unwrap();
+    // The next generation's is there already, without a frame.
+    let journals = all.iter().filter(|file| file.ends_with("journal")).map(|file| fs::read(file).unwrap());
+    let frames = journals.filter_map(|content| {
+        let last = content.windows(4).rposition(|bytes| bytes == FrameHeader::MAGIC)?;
+        FrameHeader::from_bytes(content.get(last..last + FrameHeader::BYTES)?).ok()
+    });
+    let header = frames.max_by_key(|header| header.sequence).unwrap();
     header.kind != FrameKind::Events as u8
 }
 

@@ -42,6 +42,24 @@ fn an_export_is_the_listing_line_by_line() {
 }
 
 #[test]
+fn a_page_of_large_events_is_short_and_the_next_goes_on() {
+    let service = service();
+    // Packed they are small.
+    let filler = format!("\"{}\"", "x".repeat(1 << 19));
+    for batch in 0..5 {
+        let events = (0..10).map(|n| event(["a", "b"][n % 2], &format!("{batch} {n}"), &filler));
+        service.publish(events);
+    }
+    for query in ["limit=10000", "limit=10000&topic=a", "limit=10000&order=desc"] {
+        let page = service.page(query);
+        let events = page["events"].as_array().unwrap().len();
+        assert!((1..=17).contains(&events), "{query}: {events} of 0.5 MiB");
+        assert!(page["next_cursor"].is_string(), "{query}");
+        assert_eq!(service.pages(query).len(), if query.contains("topic") { 25 } else { 50 }, "{query}");
+    }
+}
+
+#[test]
 fn an_export_has_what_was_stored_when_it_began() {
     let service = service();
     let filler = format!("\"{}\"", "x".repeat(4_000));

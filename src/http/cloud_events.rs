@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::content::Dialect;
 use super::decode::{Decoded, Refused, Text};
-use super::faults::{Entries, STRING, UNICODE, json_text};
+use super::faults::{Entries, STRING, UNICODE, elements, json_text};
 use super::options::Options;
 use super::problem::{Fault, Loc};
 use crate::clock::Timestamp;
@@ -47,7 +47,7 @@ pub(super) fn decode(
             if is_single {
                 mapper.event(&[root], text.trim_ascii());
             } else {
-                let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(text) else {
+                let Ok(events) = elements(text, events_max) else {
                     let fault = fault(vec![root], "list_type", "Input should be an array of CloudEvents");
                     return Err(Refused::Faulty(vec![fault], 1));
                 };

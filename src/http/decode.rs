@@ -27,31 +27,24 @@ pub(super) struct Decoded {
     pub(super) rejected: u64,
 }
 
-/// Why the fast path did not take a body.
+/// Why a body is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// More events than a batch may have.
     TooMany,
-    /// Not JSON, or something in it invalid.
-    Invalid,
     /// These faults, in so many events.
     Faulty(Vec<Fault>, u64),
 }
 
-/// Decodes a body of at most `events_max` events.
-pub(super) fn decode(body: &Bytes, events_max: usize) -> Result<Decoded, Refused> {
-    let mut sink =
-        Sink { builder: BatchBuilder::new(body.clone()), events_max, is_single: false, too_many: false };
+/// Decodes a body of at most `events_max` events; `None` if it is not JSON, or something in it is invalid or too much.
+pub(super) fn decode(body: &Bytes, events_max: usize) -> Option<Decoded> {
+    let mut sink = Sink { builder: BatchBuilder::new(body.clone()), events_max, is_single: false };
     let mut json = serde_json::Deserializer::from_slice(body);
     let taken = Body(&mut sink).deserialize(&mut json).and_then(|()| json.end());
-    match taken {
-        Ok(()) => {
-            let is_single = sink.is_single;
-            Ok(Decoded { batch: sink.builder.finish(), is_single, ..Decoded::default() })
-        }
-        Err(_) if sink.too_many => Err(Refused::TooMany),
-        Err(_) => Err(Refused::Invalid),
-    }
+    taken.ok().map(|()| {
+        let is_single = sink.is_single;
+        Decoded { batch: sink.builder.finish(), is_single, ..Decoded::default() }
+    })
 }
 
 /// Takes events that each stand alone, such as lines.
@@ -80,13 +73,11 @@ struct Sink {
     builder: BatchBuilder,
     events_max: usize,
     is_single: bool,
-    too_many: bool,
 }
 
 impl Sink {
     fn push<E: Error>(&mut self, event: &Fields<'_>) -> Result<(), E> {
         if self.builder.len() >= self.events_max {
-            self.too_many = true;
             return Err(E::custom("too many events"));
         }
         if event.push_to(&mut self.builder) { Ok(()) } else { Err(E::custom("invalid")) }

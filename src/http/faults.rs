@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::decode::{Collector, Decoded, Refused};
@@ -10,15 +10,32 @@ use super::problem::{Fault, Loc};
 use crate::event::{self, Field};
 use crate::limits::LINE_BYTES_MAX;
 
-/// The faults of a body, and how many of its events have one (at least 1).
-pub(super) fn find(body: &[u8]) -> (Vec<Fault>, u64) {
-    let mut finder = Finder::default();
+/// Looks at a body that the fast path did not take. The valid events of a list are taken all the same, if that is asked for.
+///
+/// # Errors
+/// More than `events_max` events, or the faults and how many events have one (at least 1).
+pub(super) fn look(body: &Bytes, events_max: usize, takes_valid: bool) -> Result<Decoded, Refused> {
+    let collected = takes_valid.then(|| (Collector::new(body.clone()), Vec::new()));
+    let mut finder = Finder { events_max, collected, ..Finder::default() };
     finder.body(body);
-    if finder.faults.is_empty() {
-        finder.add(vec![Loc::Name("body")], "value_error", INVALID);
+    let Finder { faults, rejected, is_list, has_too_many, collected, .. } = finder;
+    match collected {
+        _ if has_too_many => Err(Refused::TooMany),
+        Some((events, indexes)) if is_list => {
+            Ok(Decoded { batch: events.finish(), is_single: false, indexes: Some(indexes), faults, rejected })
+        }
+        _ => {
+            let mut faults: Vec<_> = faults.into_iter().map(|(_, fault)| fault).collect();
+            if faults.is_empty() {
+                faults.push(Fault {
+                    loc: vec![Loc::Name("body")],
+                    msg: INVALID.to_owned(),
+                    kind: "value_error",
+                });
+            }
+            Err(Refused::Faulty(faults, rejected.max(1)))
+        }
     }
-    let rejected = finder.rejected.max(1);
-    (finder.into_faults(), rejected)
 }
 
 /// The text of a body that is to be JSON.
@@ -46,34 +63,17 @@ pub(super) fn find_in_line(line: &[u8], number: usize) -> Vec<Fault> {
     finder.into_faults()
 }
 
-/// The valid events of a list of at most `events_max`, and the faults of the others.
-///
-/// # Errors
-/// The body is no list of events, or it is too long.
-pub(super) fn sort(body: &Bytes, events_max: usize) -> Result<Decoded, Refused> {
-    let mut finder =
-        Finder { collected: Some((Collector::new(body.clone()), Vec::new())), ..Finder::default() };
-    finder.body(body);
-    match finder.listed {
-        None => Err(Refused::Invalid),
-        Some(listed) if listed > events_max => Err(Refused::TooMany),
-        Some(_) => {
-            let (batch, indexes) =
-                finder.collected.map(|(events, at)| (events.finish(), at)).unwrap_or_default();
-            let (faults, rejected) = (finder.faults, finder.rejected);
-            Ok(Decoded { batch, is_single: false, indexes: Some(indexes), faults, rejected })
-        }
-    }
-}
-
 #[derive(Default)]
 struct Finder {
     /// With the event's place in the list.
     faults: Vec<(usize, Fault)>,
     /// Events with a fault.
     rejected: u64,
-    /// Events in the list, if the body is one.
-    listed: Option<usize>,
+    /// The body is a list of events.
+    is_list: bool,
+    /// Events that it may have.
+    events_max: usize,
+    has_too_many: bool,
     /// The place of the event looked at.
     index: usize,
     /// Valid events and their places, if they are asked for.
@@ -154,10 +154,14 @@ impl Finder {
     }
 
     fn list(&mut self, place: &[Loc], text: &str) {
-        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) else {
+        let Ok(items) = elements(text, self.events_max) else {
             return self.add(place.to_vec(), "json_invalid", "JSON decode error");
         };
-        self.listed = Some(items.len());
+        self.is_list = true;
+        self.has_too_many = items.len() > self.events_max;
+        if self.has_too_many {
+            return;
+        }
         for (index, item) in items.iter().enumerate() {
             self.index = index;
             let place = [place, &[Loc::Index(index)]].concat();
@@ -231,7 +235,50 @@ fn position(text: &str, line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The entries of an object, repeated keys included.
+/// The elements of an array; of one that is longer than `max`, one more than that, as all of them could take a multiple of the body.
+pub(super) fn elements(text: &str, max: usize) -> serde_json::Result<Vec<&RawValue>> {
+    struct First(usize);
+    impl<'de> Visitor<'de> for First {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut elements = Vec::new();
+            while elements.len() <= self.0
+                && let Some(element) = seq.next_element()?
+            {
+                elements.push(element);
+            }
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(elements)
+        }
+    }
+    serde_json::Deserializer::from_str(text).deserialize_seq(First(max))
+}
+
+/// Members that mean something in an event or a CloudEvent.
+const MEMBERS: [&str; 15] = [
+    "events",
+    "topic",
+    "event_id",
+    "timestamp",
+    "source",
+    "payload",
+    "specversion",
+    "id",
+    "type",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "data",
+    "data_base64",
+];
+
+/// The entries of an object that mean something; of repeated ones two, which is as bad as more.
 pub(super) struct Entries<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
@@ -245,9 +292,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry::<String, &'de RawValue>()? {
-                    entries.push(entry);
+                let mut entries: Self::Value = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    let is_new = entries.iter().filter(|(known, _)| *known == key).count() < 2;
+                    if is_new && MEMBERS.contains(&key.as_str()) {
+                        entries.push((key, value));
+                    }
                 }
                 Ok(entries)
             }

@@ -26,10 +26,8 @@ impl<S: EventStore> Service<S> {
         let held = self.body(body, encoding).await?;
         let events_max = self.limits.batch_events_max;
         let decoded = match dialect {
-            Dialect::Json => match decode(&held.bytes, events_max) {
-                Err(Refused::Invalid) if options.partial => faults::sort(&held.bytes, events_max),
-                decoded => decoded,
-            },
+            Dialect::Json => decode(&held.bytes, events_max)
+                .map_or_else(|| faults::look(&held.bytes, events_max, options.partial), Ok),
             _ => {
                 let arrival = self.clock.now();
                 cloud_events::decode(dialect, &head.headers, &held.bytes, &options, arrival, events_max)
@@ -39,10 +37,6 @@ impl<S: EventStore> Service<S> {
             Refused::TooMany => {
                 let message = format!("at most {events_max} events go into one request");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-            }
-            Refused::Invalid => {
-                let (faults, events) = faults::find(&held.bytes);
-                self.refuse(faults, events)
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;

@@ -130,13 +130,6 @@ fn a_sender_that_goes_on_behind_a_bad_line_still_gets_to_read_why() {
     assert_eq!((status, &answer["progress"]["lines"]), (422, &json!(0)), "{answer}");
 }
 
-/// The most memory the process ever had, in KiB.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn memory_stays_flat_for_a_long_stream() {
     const LINE_BYTES: usize = 10_000;
@@ -161,13 +154,13 @@ fn memory_stays_flat_for_a_long_stream() {
     };
     // What any upload makes it hold, once.
     send(&mut stream, LINES_SENT / 5);
-    let before = peak(service.server.pid());
+    let before = service.peak_kib();
     send(&mut stream, LINES_SENT);
     send_chunk(&mut stream, b"").unwrap();
     let (status, answer) = receive(&mut stream);
     assert_eq!((status, &answer["received"]), (200, &json!(LINES_SENT)), "{answer}");
     assert_eq!(service.stored(), DISTINCT as u64);
-    let grown = peak(service.server.pid()).saturating_sub(before);
+    let grown = service.peak_kib().saturating_sub(before);
     eprintln!(
         "{} MB sent; peak after a fifth {before} KiB, grown since by {grown} KiB",
         LINES_SENT * LINE_BYTES / 1_000_000

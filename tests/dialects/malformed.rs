@@ -106,6 +106,31 @@ fn a_body_that_decodes_to_more_than_fits_is_refused() {
     ]);
 }
 
+/// What is refused must not take a multiple of itself first.
+#[test]
+fn a_body_of_many_tiny_values_is_refused_in_little_memory() {
+    let mut service = Service::new();
+    let array =
+        |value: &str| format!("[{value}{}]", format!(",{value}").repeat((15 << 20) / (value.len() + 1)));
+    let object = format!("{{\"topic\":1{}}}", ",\"\":1".repeat((15 << 20) / 5));
+    let text = [("Content-Type", "text/plain"), ENVELOPE[0], ENVELOPE[1], ENVELOPE[2], ("ce-id", "1")];
+    let cases: [(&str, Headers<'_>, Vec<u8>, u16); 6] = [
+        ("", &[], array("{}").into(), 413),
+        ("?partial=true", &[], array("{}").into(), 413),
+        ("?partial=true", &[], array("1").into(), 413),
+        ("", &[], object.into(), 422),
+        ("", &[BATCH], array("1").into(), 413),
+        ("", &text, vec![1; 15 << 20], 422),
+    ];
+    for (query, headers, body, status) in cases {
+        let (got, answer) = service.post(query, headers, body);
+        assert_eq!(got, status, "{query} {headers:?}: {answer}");
+    }
+    let peak = service.peak_kib();
+    assert!(peak < 160 << 10, "{peak} KiB");
+    assert_eq!(service.stored(), 0);
+}
+
 #[test]
 fn a_bad_line_ends_a_stream_and_what_is_before_it_is_stored() {
     let lines = |ids: &[&str], rest: &[u8]| {

@@ -119,7 +119,12 @@ pub struct Run {
 impl Run {
     /// Waits until `requests` were answered; `false` if they were not within a minute.
     pub fn acknowledged(&self, requests: u64) -> bool {
-        let deadline = now() + Duration::from_secs(60);
+        self.acknowledged_within(requests, Duration::from_secs(60))
+    }
+
+    /// Waits until `requests` were answered; `false` if time is over, or the server gone, before that.
+    pub fn acknowledged_within(&self, requests: u64, time: Duration) -> bool {
+        let deadline = now() + time;
         let mut answered = self.shared.acknowledged.lock().unwrap();
         while *answered < requests {
             let left = deadline.saturating_duration_since(now());

@@ -30,20 +30,31 @@ pub struct Start {
     pub generation_bytes: u64,
     /// Environment variables beside those of the test.
     pub env: Vec<(OsString, OsString)>,
+    /// A program, with its arguments, that runs the server and becomes it.
+    pub under: Vec<OsString>,
 }
 
 impl Start {
     /// One that rotates generations all the time.
     pub fn tiny_generations(data_dir: &Path) -> Self {
         let data_dir = data_dir.to_owned();
-        Self { data_dir, workers: 2, generation_events: 300, generation_bytes: 65_536, env: Vec::new() }
+        Self {
+            data_dir,
+            workers: 2,
+            generation_events: 300,
+            generation_bytes: 65_536,
+            env: Vec::new(),
+            under: Vec::new(),
+        }
     }
 
     /// Starts the process, and waits for nothing.
     pub fn spawn(&self) -> Server {
         let binary = std::env::var_os("SEKALI_BIN")
             .unwrap_or_else(|| option_env!("CARGO_BIN_EXE_sekali").unwrap_or("sekali").into());
-        let mut child = Command::new(binary)
+        let mut words = self.under.iter().cloned().chain([binary]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
             .arg(&self.data_dir)
             .args(["--workers", &self.workers.to_string()])
@@ -145,7 +156,8 @@ impl Server {
         self.log.lock().unwrap().iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    fn exited(&mut self) -> bool {
+    /// Whether it has ended.
+    pub fn exited(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
@@ -155,7 +167,8 @@ impl Server {
         kill_process(pid, signal).unwrap_or_else(|e| panic!("the signal was not sent: {e}"));
     }
 
-    fn wait(&mut self) -> Option<ExitStatus> {
+    /// How it ended, once it has; `None` if it still runs after a minute.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
         until(READY_SECONDS, || self.child.try_wait().ok().flatten())
     }
 

@@ -11,6 +11,7 @@ use super::super::problem::Loc;
 use super::super::query::unescape;
 use super::{Attributes, Mapper, base64_string};
 use crate::event::PAYLOAD_ABSENT;
+use crate::limits::EVENT_BYTES_MAX;
 
 /// Where an attribute stands.
 fn at(name: &'static str) -> Vec<Loc> {
@@ -58,6 +59,11 @@ impl Mapper<'_> {
     /// The data as JSON.
     fn payload<'a>(&mut self, kind: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, str>> {
         let root = vec![Loc::Name("body")];
+        // As JSON it may take six times as much.
+        if body.len() > EVENT_BYTES_MAX {
+            self.add(root, "payload_too_large", "Data must have at most 1 MiB");
+            return None;
+        }
         if kind.is_none_or(is_json) {
             if body.is_empty() {
                 return Some(Cow::Borrowed(PAYLOAD_ABSENT));

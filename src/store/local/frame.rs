@@ -164,13 +164,13 @@ impl Body<'_> {
     /// Adds to what topics have, from a block of counters.
     pub(crate) fn counters(&self) -> impl Iterator<Item = Result<CounterEntry<'_>, DecodeError>> {
         let mut rest = &*self.bytes;
-        (0..self.count).map(move |_| decode_varied(&mut rest, "counter"))
+        (0..self.count).map(move |_| decode_varied(&mut rest, "counter").and_then(CounterEntry::checked))
     }
 
     /// States of topics, from a block of topics.
     pub(crate) fn topics(&self) -> impl Iterator<Item = Result<TopicEntry<'_>, DecodeError>> {
         let mut rest = &*self.bytes;
-        (0..self.count).map(move |_| decode_varied(&mut rest, "topic"))
+        (0..self.count).map(move |_| decode_varied(&mut rest, "topic").and_then(TopicEntry::checked))
     }
 }
 
@@ -340,7 +340,7 @@ impl FrameReader {
 /// # Errors
 /// `Newer` if they are, and one is of a kind that this program does not know.
 fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
-    let (mut at, mut crc, mut newer) = (FrameHeader::BYTES, 0, None);
+    let (mut at, mut crc, mut newer, mut events) = (FrameHeader::BYTES, 0, None, 0u64);
     for _ in 0..header.blocks {
         let Some((head, rest)) = bytes.get(at..).and_then(|rest| rest.split_at_checked(BlockHeader::BYTES))
         else {
@@ -352,6 +352,9 @@ fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
             return Ok(false);
         }
         match BlockHeader::open(head) {
+            Ok((_, BlockKind::Events, _)) => events += u64::from(block.count),
+            // Where offsets go on is said at the head of a generation only.
+            Ok((_, BlockKind::Topics, _)) if header.kind != FrameKind::Topics as u8 => return Ok(false),
             Ok(_) => {}
             Err(DecodeError::Malformed(_)) => return Ok(false),
             Err(e) => newer = Some(e),
@@ -362,7 +365,7 @@ fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
     match newer {
         _ if at != bytes.len() || crc != header.blocks_crc => Ok(false),
         Some(e) => Err(e),
-        None => Ok(true),
+        None => Ok(events == u64::from(header.events)),
     }
 }
 

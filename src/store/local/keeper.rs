@@ -102,7 +102,8 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
         })
     });
     let lanes = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
-    let claims = generations.iter().map(|generation| generation.events()).sum();
+    // Without what holes burnt, which may be numbered in thousands of millions.
+    let claims = maps.iter().map(|maps| maps.claims()).sum();
     let filter = Filter::build(lanes, claims, hashes.collect()).inspect_err(|e| {
         if e.kind() == ErrorKind::Corrupt {
             // Which one is damaged is seen when each is looked at.

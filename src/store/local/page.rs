@@ -6,7 +6,7 @@
 use super::core::Core;
 use crate::codec::{EventRecord, EventsHead};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::PAGE_SCAN_BYTES_MAX;
+use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX};
 use crate::store::{Order, Page, Query, StoredEvent};
 
 /// What a cursor points into.
@@ -83,7 +83,7 @@ impl<'a> Collector<'a> {
 
     pub(super) fn is_full(&self) -> bool {
         self.page.events.len() >= self.query.limit
-            || self.query.bytes_max.is_some_and(|max| self.bytes >= max)
+            || self.bytes >= self.query.bytes_max.unwrap_or(PAGE_BYTES_MAX)
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -44,9 +44,9 @@ fn events(generations: &[Arc<Generation>]) -> u64 {
 
 /// The event at `offset` of `topic`.
 pub(crate) fn event(core: &Core, topic: &Topic, offset: u64) -> Result<StoredEvent> {
-    let (generation, place) = locate(core, topic, offset, None)?;
+    let (generation, first, place) = locate(core, topic, offset, None)?;
     let mut found = None;
-    read_block(&generation, &place, topic, &mut |head, event, at| {
+    read_block(&generation, first, &place, topic, &mut |head, event, at| {
         if at == offset {
             found = Some(stored(&generation, place.at, head, event, at)?);
         }
@@ -67,12 +67,12 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
             collector.skip(lost);
             continue;
         }
-        let (generation, place) = locate(core, &topic, collector.target(), near.as_ref())?;
+        let (generation, first, place) = locate(core, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
         collector.read_bytes += place.length as usize;
 
         let mut turned = Turned::new(&collector);
-        read_block(&generation, &place, &topic, &mut |head, event, offset| {
+        read_block(&generation, first, &place, &topic, &mut |head, event, offset| {
             if !collector.is_ahead(offset) {
                 return Ok(true);
             }
@@ -202,20 +202,22 @@ fn read_frame(
     Ok(())
 }
 
-/// The block that holds `offset` of `topic`: in the newest generation that has one beginning at or before it.
+/// The block that holds `offset` of `topic`, and its first one: in the newest generation that has one beginning at or before it.
 /// `near` is where the block before was found: most often the next one is there too.
 fn locate(
     core: &Core,
     topic: &Topic,
     offset: u64,
     near: Option<&Arc<Generation>>,
-) -> Result<(Arc<Generation>, BlockPlace)> {
+) -> Result<(Arc<Generation>, u64, BlockPlace)> {
     let all = core.generations();
     let mut failed = None;
     for generation in near.into_iter().chain(all.iter().rev()) {
         match generation.block(topic, offset) {
-            Ok(Some((first, place))) if offset - first < u64::from(place.count) => {
-                return Ok((Arc::clone(generation), place));
+            Ok(Some((first, place)))
+                if (first..first.saturating_add(place.count.into())).contains(&offset) =>
+            {
+                return Ok((Arc::clone(generation), first, place));
             }
             Ok(_) => {}
             // An older generation may have it all the same.
@@ -234,9 +236,10 @@ fn missing(topic: &Topic, offset: u64) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
-/// Shows the events of a block, each with its offset, as long as `show` wants more.
+/// Shows the events of a block that begins with offset `first`, each with its offset, as long as `show` wants more.
 fn read_block(
     generation: &Generation,
+    first: u64,
     place: &BlockPlace,
     topic: &Topic,
     show: &mut dyn FnMut(&EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
@@ -257,8 +260,8 @@ fn read_block(
     };
     let body = block.body().map_err(|e| unreadable(&path, place.at, e))?;
     let (head, events) = body.events().map_err(|e| unreadable(&path, place.at, e))?;
-    if head.topic != topic.name.as_bytes() {
-        return Err(Error::corrupt(&path, place.at, "a block of another topic"));
+    if (head.topic, head.first_offset) != (topic.name.as_bytes(), first) {
+        return Err(Error::corrupt(&path, place.at, "not the block of this topic and offset"));
     }
     for (event, offset) in events.zip(head.first_offset..) {
         if !show(&head, &event.map_err(|e| unreadable(&path, place.at, e))?, offset)? {

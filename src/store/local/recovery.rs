@@ -25,7 +25,7 @@ use super::space::{JOURNAL, prepare, zero};
 use super::topic::{Topic, Topics};
 use super::walk::{Step, Walk};
 use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
-use crate::disk::{self, Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
 /// Claims that are handed to the checkpoint at once.
@@ -177,25 +177,42 @@ fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()>
     Ok(())
 }
 
+/// Bytes of a journal that are looked at at once.
+const WINDOW_BYTES: u64 = 1 << 20;
+
 /// Whether the journal in a folder has frames other than those a generation begins with, of whatever nonce.
 fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
     let path = folder.join(JOURNAL);
     if !disk.exists(&path) {
         return Ok(false);
     }
-    let content = disk::read(disk, &path).during("read", &path)?;
-    Ok(memchr::memmem::find_iter(&content, &FrameHeader::MAGIC).any(|at| {
-        let header = content.get(at..at + FrameHeader::BYTES).and_then(|bytes| {
-            let nonce = FrameHeader::from_bytes(bytes).ok()?.nonce;
-            Some(FrameHeader::open(bytes, nonce))
-        });
-        match header {
-            Some(Ok(header)) => header.kind != FrameKind::Topics as u8,
-            // Of a newer version: it may be anything.
-            Some(Err(DecodeError::Newer(..))) => true,
-            Some(Err(DecodeError::Malformed(_))) | None => false,
+    let file = disk.open(&path, Open::Read).during("open", &path)?;
+    let len = file.len().during("measure", &path)?;
+    let mut window = Vec::new();
+    let mut at = 0;
+    // Piece by piece: it may be a whole generation's.
+    while at < len {
+        window.resize((len - at).min(WINDOW_BYTES) as usize, 0);
+        file.read_exact_at(&mut window, at).during("read", &path)?;
+        if memchr::memmem::find_iter(&window, &FrameHeader::MAGIC).any(|at| begins_events(&window[at..])) {
+            return Ok(true);
         }
-    }))
+        // A header may lie across two pieces.
+        at += (WINDOW_BYTES - FrameHeader::BYTES as u64).min(len - at);
+    }
+    Ok(false)
+}
+
+/// Whether these bytes begin with a frame other than those a generation begins with, of whatever nonce.
+fn begins_events(bytes: &[u8]) -> bool {
+    let Some(bytes) = bytes.get(..FrameHeader::BYTES) else { return false };
+    let Ok(nonce) = FrameHeader::from_bytes(bytes).map(|header| header.nonce) else { return false };
+    match FrameHeader::open(bytes, nonce) {
+        Ok(header) => header.kind != FrameKind::Topics as u8,
+        // Of a newer version: it may be anything.
+        Err(DecodeError::Newer(..)) => true,
+        Err(DecodeError::Malformed(_)) => false,
+    }
 }
 
 struct Recovery<'a> {

@@ -247,6 +247,11 @@ pub(crate) struct JournalContent {
 }
 
 impl SealedMaps {
+    /// Events that it holds.
+    pub(crate) fn claims(&self) -> u64 {
+        self.claims.count()
+    }
+
     /// The claim with this hash.
     pub(crate) fn claim(&self, hash: u128) -> Result<Option<Known>> {
         let mut block = Block::default();

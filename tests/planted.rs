@@ -1,0 +1,243 @@
+//! One mistake for each rule that a fault could break: built into a copy of the source, each must be caught by a test that passes
+//! without it. What is caught by nothing is a rule that nothing holds.
+//!
+//! Builds the copies in the target directory, beside what is built already: half a minute each.
+
+#![cfg(feature = "simulation")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mistake: what is changed, once, and which test sees it.
+struct Planted {
+    rule: &'static str,
+    file: &'static str,
+    right: &'static str,
+    wrong: &'static str,
+    test: &'static str,
+}
+
+/// Any history of stops and accidents.
+const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
+const IO_ERRORS: &str = "no_single_failed_write_or_sync_breaks_a_promise";
+const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice";
+
+const PLANTED: [Planted; 19] = [
+    Planted {
+        rule: "an answer waits for the sync",
+        file: "src/store/local/journal.rs",
+        right: "file.write_all_at(bytes, at).during(\"write to\", path)?;\n            file.sync().during(\"sync\", path)\n",
+        wrong: "file.write_all_at(bytes, at).during(\"write to\", path)\n",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a duplicate waits for the commit of its original",
+        file: "src/store/local/worker.rs",
+        right: "if known.is_some() && !self.is_durable(frame) {",
+        wrong: "if false {",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a failed write or sync is final",
+        file: "src/store/local/journal.rs",
+        right: "            self.fail(e);\n        }\n        done.is_ok()",
+        wrong: "            tracing::debug!(%e);\n        }\n        done.is_ok()",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "blocks have checksums",
+        file: "src/store/local/frame.rs",
+        right: "if crc32c::crc32c(kept) != block.crc {",
+        wrong: "if false {",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "the end is the end only if nothing later says that there was more",
+        file: "src/store/local/recovery.rs",
+        right: "        walk.check_end()?;\n",
+        wrong: "",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "what is not proven durable is written again before it is served",
+        file: "src/store/local/recovery.rs",
+        right: "            rewrite(&*file, &path, first, chain.at)?;\n",
+        wrong: "            let _ = first;\n",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a clean stop is believed once",
+        file: "src/store/local/recovery.rs",
+        right: "let clean = manifest.clean.take();",
+        wrong: "let clean = manifest.clean;",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a claim that the index lacks is looked up in the journal",
+        file: "src/store/local/generation.rs",
+        right: "let known = self.claim_in_journal(&key)?;",
+        wrong: "let known: Option<Known> = None;",
+        test: FORGETFUL,
+    },
+    Planted {
+        rule: "claims leave RAM when they can be found elsewhere",
+        file: "src/store/local/checkpoint.rs",
+        right: "    core.filters.add(filter);\n    generation.set_sealed(maps);\n    tracing::info!(generation = id, events",
+        wrong: "    drop(filter);\n    generation.set_sealed(maps);\n    tracing::info!(generation = id, events",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "what the tables forget is in the filters",
+        file: "src/store/local/worker.rs",
+        right: "                self.tables.settle();\n                self.filters = core.filters.view();\n",
+        wrong: "                self.filters = core.filters.view();\n                self.tables.settle();\n",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "room is reserved before anything is decided",
+        file: "src/store/local/worker.rs",
+        right: "if let Err(e) = self.core.space.reserve(bytes) {",
+        wrong: "if !self.core.space.try_reserve(bytes) && let Err(e) = Ok::<(), Error>(()) {",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a generation begins with its topics' next offsets",
+        file: "src/store/local/recovery.rs",
+        right: "self.topic(entry.counters.topic, block.at)?.restore(&entry);",
+        wrong: "_ = self.topic(entry.counters.topic, block.at)?;",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "counts are durable before they are shown",
+        file: "src/store/local/journal.rs",
+        right: "                false => writer.commit_counters(),\n",
+        wrong: "                false => writer.commit_late_counters(),\n",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a new generation's folder is durable before MANIFEST names it",
+        file: "src/store/local/space.rs",
+        right: "    disk.sync_dir(&folder).during(\"sync\", &folder)?;\n    disk.sync_dir(data_dir)",
+        wrong: "    disk.sync_dir(data_dir)",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "MANIFEST is replaced as a whole",
+        file: "src/disk.rs",
+        right: "    file.write_all_at(content, 0)?;\n    file.sync()?;\n    disk.rename(",
+        wrong: "    file.write_all_at(content, 0)?;\n    disk.rename(",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "keys are unambiguous",
+        file: "src/store/local/hash.rs",
+        right: "            key[topic.len() + 1..].copy_from_slice(event_id);\n            hasher.hash(key).as_u128()",
+        wrong: "            key[topic.len()..len - 1].copy_from_slice(event_id);\n            hasher.hash(&key[..len - 1]).as_u128()",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a sync that does not come back is a failure",
+        file: "src/store/local/core.rs",
+        right: "if since == 0 || ",
+        wrong: "if since < u64::MAX || ",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "the mark of a clean stop is cleared before the first write",
+        file: "src/store/local/recovery.rs",
+        right: "    if clean.is_some() || is_older {\n",
+        wrong: "    if is_older {\n",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "what was not written whole does not become MANIFEST",
+        file: "src/disk.rs",
+        right: "    file.write_all_at(content, 0)?;\n    file.sync()?;\n    disk.rename(",
+        wrong: "    let _ = file.write_all_at(content, 0);\n    file.sync()?;\n    disk.rename(",
+        test: IO_ERRORS,
+    },
+];
+
+/// The library and its model, without what only other tests need.
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    for part in ["src", "tests/model", "tests/support"] {
+        copy_all(&from.join(part), &to.join(part));
+    }
+    for part in ["Cargo.toml", "Cargo.lock", "tests/model.rs", "clippy.toml"] {
+        fs::copy(from.join(part), to.join(part)).unwrap();
+    }
+    // Without a binary: it would take the place of the sound one.
+    fs::remove_file(to.join("src/main.rs")).unwrap();
+    let package = fs::read_to_string(to.join("Cargo.toml")).unwrap();
+    let sections = package
+        .split("\n[")
+        .filter(|section| !["[bin]]", "[bench]]"].iter().any(|kind| section.starts_with(kind)));
+    let package = sections.collect::<Vec<_>>().join("\n[").replace("default-run = \"sekali\"\n", "");
+    fs::write(to.join("Cargo.toml"), package + "\n[workspace]\n").unwrap();
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_all(&entry.path(), &to.join(entry.file_name())),
+            false => _ = fs::copy(entry.path(), to.join(entry.file_name())).unwrap(),
+        }
+    }
+}
+
+/// Runs a test of the copy; whether it passes, and what it says.
+fn passes(at: &Path, target: &Path, test: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "test",
+            "--offline",
+            "--quiet",
+            "--features",
+            "simulation",
+            "--test",
+            "model",
+            "--",
+            "--exact",
+            test,
+        ])
+        .current_dir(at)
+        .env("CARGO_TARGET_DIR", target)
+        .env("SEKALI_MODEL_CASES", "1000")
+        .env_remove("SEKALI_SEED")
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[test]
+fn each_rule_is_held_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
+    let at = target.join("planted");
+    copy(root, &at);
+    let mut missed = Vec::new();
+    let only = std::env::var("SEKALI_PLANTED").unwrap_or_default();
+    for Planted { rule, file, right, wrong, test } in
+        PLANTED.iter().filter(|planted| planted.rule.contains(&only))
+    {
+        let sound = fs::read_to_string(root.join(file)).unwrap();
+        assert_eq!(sound.matches(right).count(), 1, "{rule}: {file} has no single {right:?}");
+        fs::write(at.join(file), sound.replace(right, wrong)).unwrap();
+        let (is_missed, said) = passes(&at, &target, test);
+        fs::write(at.join(file), sound).unwrap();
+        let why = said.lines().find(|line| line.contains("SEKALI_SEED=") || line.contains("seed "));
+        assert!(is_missed || why.is_some(), "{rule}: it is not the test that fails: {said}");
+        eprintln!("{rule}: {}", why.unwrap_or("MISSED"));
+        if is_missed {
+            missed.push(rule);
+        }
+    }
+    assert!(missed.is_empty(), "caught by no test: {missed:?}");
+    fs::remove_dir_all(&at).unwrap();
+}
