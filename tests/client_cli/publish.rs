@@ -51,9 +51,13 @@ fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
         ("lines", format!("{a}\n\nno json\n{{}}\n{b}\n"), &["line 3: ", "line 4: topic: "][..]),
         ("the first of some lines", format!("no json\n{a}\n{b}"), &["line 1: "]),
         ("half a line", format!("{a}\n{b}\n{{\"topic\":"), &["line 3: "]),
-        ("a line without end", format!("{a}\n{b}\n{long}"), &["line 3: "]),
+        ("a line without end", format!("{a}\n{b}\n{long}"), &["line 3: far too long"]),
+        ("a long line before others", format!("{long}\n{a}\n{b}"), &["line 1: far too long"]),
+        ("a long line of JSON before others", format!(" \"{long}\"\n{a}\n{b}"), &["line 1: far too long"]),
         ("an array", format!("[{a}, 7, {b}]"), &["event 2: "]),
-        ("half an array", format!("[{a}, {b}, {{"), &["the array is not JSON"]),
+        ("half an array", format!("[{a}, {b}, {{"), &["can't be read to its end: event 3: EOF"]),
+        ("an element without end", format!("[{a}, {b}, \"{long}"), &["its end: event 3: far too long"]),
+        ("a long event", format!("{{\"topic\": \"{long}\"}}"), &["event 1: far too long"]),
         ("a document", "{\n\"topic\": \"t\"\n}".to_owned(), &["event 1: event_id: "]),
         ("no JSON", "hello\n".to_owned(), &["neither lines of JSON nor a JSON document"]),
     ] {
@@ -72,6 +76,27 @@ fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
     let output = service.run(&["publish", "/nowhere/at/all"]);
     assert_eq!((output.status.code(), text(&output.stderr).contains("/nowhere/at/all")), (Some(1), true));
     assert_eq!(service.run(&["publish"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_document_of_one_long_line_is_published_whole() {
+    let service = Service::new();
+    let filler = format!("\"{}\"", "x".repeat(4_000));
+    // 6 MB.
+    let events = |topic: &str| {
+        let event = |id: usize| event(topic, &id.to_string()).replace("{\"n\":1}", &filler);
+        (0..1_500).map(event).collect::<Vec<_>>().join(",")
+    };
+    for (name, input) in [
+        ("array", format!("[{}]", events("array"))),
+        ("object", format!("{{\"events\":[{}]}}", events("object"))),
+        ("long second line", format!("{{\n\"events\":[{}]}}", events("long second line"))),
+    ] {
+        assert!(input.len() > 5 << 20);
+        let output = service.run(&["publish", &service.file("input", input), "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output.stderr));
+        assert_eq!(totals(&output)["unique_processed"], 1_500, "{name}");
+    }
 }
 
 #[test]

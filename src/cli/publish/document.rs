@@ -1,28 +1,29 @@
 //! Events in JSON or NDJSON, told apart by how they begin: `[` begins an array; lines that are JSON each are NDJSON;
 //! anything else is one document. Arrays and lines are read as they are sent, in flat memory.
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::{Exit, Failure};
-use super::sender::Sender;
+use super::sender::{Sender, TEXT_BYTES_MAX, TOO_LONG};
 
-/// Longest line that is held; none as long is an event.
-const LINE_BYTES_MAX: usize = 4 << 20;
 /// Largest document that is no array.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 
 /// Gives all events of `input` to `sender`.
 pub(super) fn feed(mut input: impl BufRead, sender: &mut Sender) -> Result<(), Failure> {
-    let mut lines = Lines { input: &mut input, number: 0 };
-    let Some(first) = lines.next_full()? else { return Ok(()) };
-    if first.text.first() == Some(&b'[') {
+    let mut lines = Lines { input: &mut input, number: 0, is_cut: false };
+    let Some(mut first) = lines.next_full()? else { return Ok(()) };
+    if first.begins_with(b'[') {
         sender.count_by("event");
         return feed_array((&first.text[..]).chain(input), sender);
     }
+    // A document may be a single line.
+    lines.lengthen(&mut first)?;
     if is_json(&first.text) {
         return match lines.next_full()? {
             Some(second) => feed_lines([first, second], lines, sender),
@@ -30,7 +31,7 @@ pub(super) fn feed(mut input: impl BufRead, sender: &mut Sender) -> Result<(), F
         };
     }
     match lines.next_full()? {
-        Some(second) if is_json(&second.text) && second.text.first() == Some(&b'{') => {
+        Some(second) if is_json(&second.text) && second.begins_with(b'{') => {
             feed_lines([first, second], lines, sender)
         }
         second => {
@@ -42,27 +43,37 @@ pub(super) fn feed(mut input: impl BufRead, sender: &mut Sender) -> Result<(), F
     }
 }
 
-/// A line with its end.
+/// A line with its end, or what is held of a longer one.
 struct Line {
     number: u64,
     text: Vec<u8>,
 }
 
+impl Line {
+    fn begins_with(&self, byte: u8) -> bool {
+        self.text.trim_ascii_start().first() == Some(&byte)
+    }
+}
+
 struct Lines<'a, R> {
     input: &'a mut R,
     number: u64,
+    /// Whether the input stands within the last line. Its rest is skipped as late as the next line is asked for: until
+    /// then it may belong to an array or a document.
+    is_cut: bool,
 }
 
 impl<R: BufRead> Lines<'_, R> {
     fn next(&mut self) -> Result<Option<Line>, Failure> {
+        if self.is_cut {
+            self.input.skip_until(b'\n').map_err(unreadable)?;
+        }
         let mut text = Vec::new();
-        let mut held = self.input.take(LINE_BYTES_MAX as u64);
+        let mut held = self.input.take(TEXT_BYTES_MAX as u64);
         if held.read_until(b'\n', &mut text).map_err(unreadable)? == 0 {
             return Ok(None);
         }
-        if text.len() == LINE_BYTES_MAX && !text.ends_with(b"\n") {
-            self.input.skip_until(b'\n').map_err(unreadable)?;
-        }
+        self.is_cut = text.len() == TEXT_BYTES_MAX && !text.ends_with(b"\n");
         self.number += 1;
         if self.number == 1
             && let Some(rest) = text.strip_prefix("\u{feff}".as_bytes())
@@ -72,15 +83,24 @@ impl<R: BufRead> Lines<'_, R> {
         Ok(Some(Line { number: self.number, text }))
     }
 
-    /// The next line that is not blank, without blanks before it.
+    /// The next line that is not blank. One that is cut may not be, whatever it begins with.
     fn next_full(&mut self) -> Result<Option<Line>, Failure> {
         while let Some(line) = self.next()? {
-            let text = line.text.trim_ascii_start();
-            if !text.is_empty() {
-                return Ok(Some(Line { text: text.to_vec(), ..line }));
+            if self.is_cut || !line.text.trim_ascii().is_empty() {
+                return Ok(Some(line));
             }
         }
         Ok(None)
+    }
+
+    /// Reads on in the last line if it is cut, as far as a document goes.
+    fn lengthen(&mut self, line: &mut Line) -> Result<(), Failure> {
+        if self.is_cut {
+            let mut held = self.input.take(DOCUMENT_BYTES_MAX);
+            held.read_until(b'\n', &mut line.text).map_err(unreadable)?;
+            self.is_cut = !line.text.ends_with(b"\n");
+        }
+        Ok(())
     }
 }
 
@@ -90,20 +110,12 @@ fn feed_lines<R: BufRead>(
     sender: &mut Sender,
 ) -> Result<(), Failure> {
     for line in first {
-        feed_line(&line, sender)?;
+        sender.take(line.number, &line.text)?;
     }
     while let Some(line) = lines.next()? {
-        feed_line(&line, sender)?;
+        sender.take(line.number, &line.text)?;
     }
     Ok(())
-}
-
-fn feed_line(line: &Line, sender: &mut Sender) -> Result<(), Failure> {
-    if line.text.len() == LINE_BYTES_MAX {
-        sender.refuse(line.number, "the line is far too long for an event");
-        return Ok(());
-    }
-    sender.take(line.number, &line.text)
 }
 
 /// An event, or an object whose `events` are one or many.
@@ -129,15 +141,37 @@ fn feed_document(text: &[u8], sender: &mut Sender) -> Result<(), Failure> {
 
 fn feed_array(input: impl Read, sender: &mut Sender) -> Result<(), Failure> {
     let mut failure = None;
-    let mut json = serde_json::Deserializer::from_reader(input);
-    let fed = Array { sender, failure: &mut failure }.deserialize(&mut json).and_then(|()| json.end());
+    let bytes_left = Cell::new(TEXT_BYTES_MAX);
+    let mut json = serde_json::Deserializer::from_reader(Bounded { input, bytes_left: &bytes_left });
+    let array = Array { sender, failure: &mut failure, bytes_left: &bytes_left };
+    let fed = array.deserialize(&mut json).and_then(|()| json.end());
     match (failure, fed) {
         (Some(failure), _) => Err(failure),
         (None, Err(e)) => Err(Failure::new(
             Exit::Fault,
-            format!("the array is not JSON: {e}; what stands before that is sent"),
+            format!("the array can't be read to its end: {e}; what stands before that is sent"),
         )),
         (None, Ok(())) => Ok(()),
+    }
+}
+
+/// The text of an array. An element is held whole, so one that goes on and on ends the reading.
+struct Bounded<'a, R> {
+    input: R,
+    /// What may still be read for the element under way.
+    bytes_left: &'a Cell<usize>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes_left = self.bytes_left.get();
+        if bytes_left == 0 {
+            return Err(io::Error::other(TOO_LONG));
+        }
+        let room = out.len().min(bytes_left);
+        let read = self.input.read(&mut out[..room])?;
+        self.bytes_left.set(bytes_left - read);
+        Ok(read)
     }
 }
 
@@ -145,6 +179,7 @@ fn feed_array(input: impl Read, sender: &mut Sender) -> Result<(), Failure> {
 struct Array<'a> {
     sender: &'a mut Sender,
     failure: &'a mut Option<Failure>,
+    bytes_left: &'a Cell<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for Array<'_> {
@@ -163,9 +198,11 @@ impl<'de> Visitor<'de> for Array<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let mut number = 0;
-        while let Some(element) = elements.next_element::<Box<RawValue>>()? {
-            number += 1;
+        for number in 1.. {
+            self.bytes_left.set(TEXT_BYTES_MAX);
+            let element = elements.next_element::<Box<RawValue>>();
+            let element = element.map_err(|e| A::Error::custom(format_args!("event {number}: {e}")))?;
+            let Some(element) = element else { break };
             if let Err(failure) = self.sender.take(number, element.get().as_bytes()) {
                 *self.failure = Some(failure);
                 return Err(A::Error::custom("sending failed"));
@@ -180,6 +217,6 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unreadable(e: std::io::Error) -> Failure {
+fn unreadable(e: io::Error) -> Failure {
     Failure::new(Exit::Fault, format!("cannot read the input: {e}"))
 }

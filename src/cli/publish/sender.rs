@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
+use sekali::limits::LINE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,6 +15,10 @@ use super::super::{Exit, Failure, say};
 /// Lines and bytes that make a chunk: what the service commits at once, and what is sent again if there was no answer.
 const CHUNK_LINES: usize = 1_000;
 const CHUNK_BYTES: usize = 512 << 10;
+/// A text as long is no event: it is neither held nor sent.
+pub(super) const TEXT_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(TEXT_BYTES_MAX > LINE_BYTES_MAX);
+pub(super) const TOO_LONG: &str = "far too long for an event";
 /// Most refusals that are told one by one.
 const TOLD_MAX: u64 = 100;
 
@@ -101,6 +106,10 @@ impl Sender {
 
     /// Takes the JSON text of an event, which may go over several lines.
     pub(super) fn take(&mut self, place: u64, text: &[u8]) -> Result<(), Failure> {
+        if text.len() >= TEXT_BYTES_MAX {
+            self.refuse(place, TOO_LONG);
+            return Ok(());
+        }
         let text = text.trim_ascii();
         if text.is_empty() {
             return Ok(());
