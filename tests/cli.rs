@@ -186,6 +186,8 @@ fn config_prints_a_line_a_setting() {
     assert!(words.contains(&vec!["must_exist", "true", "flag", "--must-exist"]), "{text}");
     assert!(words.contains(&vec!["data_dir", "/srv/inbox", "flag", "--data-dir"]), "{text}");
     assert!(words.contains(&vec!["listen", "127.0.0.1:8080", "default"]), "{text}");
+    let long = "x".repeat(70_000);
+    assert!(stdout(&run(&["config", "--data-dir", &long])).contains(&long), "whatever its length");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "client_cli/hostile.rs"]
+mod hostile;
 #[path = "client_cli/publish.rs"]
 mod publish;
 #[path = "client_cli/read.rs"]

@@ -141,6 +141,27 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// Pauses between tries, each twice as long as the one before, up to the longest.
+pub(super) struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: FIRST_PAUSE }
+    }
+}
+
+impl Pauses {
+    /// Sleeps, at least as long as was asked for.
+    pub(super) fn pause(&mut self, asked: Option<Duration>) {
+        // Spread, so that many clients of a service that comes back don't come at once.
+        let spread = self.next.mul_f64(0.5 + fastrand::f64());
+        std::thread::sleep(asked.map_or(spread, |asked| asked.max(spread)));
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+    }
+}
+
 /// An attempt that failed, and may not the next time.
 struct Passing {
     why: String,
@@ -221,9 +242,9 @@ impl Remote {
 
     /// Tries until it succeeds, or was tried often enough.
     fn tried<T>(&mut self, mut attempt: impl FnMut() -> Result<T, Passing>) -> Result<T, Failure> {
-        let (mut pause, mut tries_left) = (FIRST_PAUSE, self.retries);
+        let (mut pauses, mut tries_left) = (Pauses::default(), self.retries);
         loop {
-            let Passing { why, pause: asked } = match attempt() {
+            let Passing { why, pause } = match attempt() {
                 Ok(done) => return Ok(done),
                 Err(passing) => passing,
             };
@@ -237,10 +258,7 @@ impl Remote {
             }
             tries_left -= 1;
             self.retried += 1;
-            // Spread, so that many clients of a service that comes back don't come at once.
-            let spread = pause.mul_f64(0.5 + fastrand::f64());
-            std::thread::sleep(asked.map_or(spread, |asked| asked.max(spread)));
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pauses.pause(pause);
         }
     }
 

@@ -3,7 +3,7 @@
 use sekali::config::{Layer, shown};
 use serde_json::{Map, json};
 
-use super::{Exit, Failure, File, print};
+use super::{Exit, Failure, File, print, table};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -33,6 +33,7 @@ impl Arguments {
         let rows: Vec<_> = entries.iter().map(|e| (e.key, shown(&e.value), &e.origin)).collect();
         let key_width = rows.iter().map(|row| row.0.len()).max().unwrap_or_default();
         let value_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or_default();
+        let value_width = value_width.min(table::WIDTH_MAX);
         for (key, value, origin) in rows {
             print(format_args!("{key:key_width$}  {value:value_width$}  {origin}"))?;
         }

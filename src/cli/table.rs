@@ -2,6 +2,11 @@
 
 use std::io::{self, Write};
 
+use sekali::limits::EVENT_ID_BYTES_MAX;
+
+/// Widest column that is aligned: the longest text that a service shows. What is longer sticks out.
+pub(super) const WIDTH_MAX: usize = EVENT_ID_BYTES_MAX;
+
 /// Writes a heading and rows, each column as wide as its widest cell; numbers to the right. Nothing in a cell can move
 /// the cursor.
 pub(super) fn write<const N: usize>(
@@ -15,7 +20,7 @@ pub(super) fn write<const N: usize>(
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0).max(heading[column].len())
+        cells.max().unwrap_or(0).max(heading[column].len()).min(WIDTH_MAX)
     };
     let columns: Vec<(usize, bool)> = (0..N)
         .map(|column| {
@@ -67,5 +72,17 @@ mod tests {
         );
         assert_eq!(shortened("äöü", 2), "äö…");
         assert_eq!(shortened("äö", 2), "äö");
+    }
+
+    #[test]
+    fn a_cell_of_any_length_sticks_out_and_leaves_the_other_rows_narrow() {
+        let mut out = Vec::new();
+        let (long, digits) = ("x".repeat(70_000), "1".repeat(70_000));
+        write(&mut out, ["name", "n"], &[[long.clone(), digits.clone()], ["a".to_owned(), "7".to_owned()]])
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let rows: Vec<_> = text.lines().collect();
+        assert_eq!(rows[1], format!("{long}  {digits}"));
+        assert_eq!(rows[2].len(), 2 * WIDTH_MAX + 2);
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::super::remote::Target;
+use super::PATIENCE;
 use super::workload::Workload;
 
 /// Longest wait for a connection to be made.
@@ -207,7 +208,8 @@ impl Connection {
     fn wait(&mut self, at_least: Duration, now: Instant) {
         let back_off = BACK_OFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACK_OFF_MAX);
         self.attempts += 1;
-        self.state = State::Waiting { until: now + back_off.max(at_least) };
+        // Whoever asks for more than anybody waits is not waited for.
+        self.state = State::Waiting { until: now + back_off.max(at_least.min(PATIENCE)) };
     }
 }
 
@@ -225,7 +227,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     if !head.starts_with(b"HTTP/1.1 ") {
         return malformed("the answer is not HTTP/1.1");
     }
-    let mut answer = Answer { status: number(&head[9..]) as u16, ..Answer::default() };
+    let mut answer =
+        Answer { status: u16::try_from(number(&head[9..])).unwrap_or_default(), ..Answer::default() };
     let mut length = None;
     for line in head.split(|byte| *byte == b'\n').skip(1) {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
@@ -265,6 +268,8 @@ fn number(text: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sekali::clock::{Clock, SystemClock};
+
     use super::*;
 
     #[test]
@@ -286,6 +291,16 @@ mod tests {
             (503, Some(Duration::from_secs(2)), true)
         );
         assert_eq!(answer.body, "busy");
+    }
+
+    #[test]
+    fn no_answer_makes_a_request_wait_for_longer_than_anybody_waits() {
+        let text = b"HTTP/1.1 503 No\r\nRetry-After: 99999999999999999999\r\nContent-Length: 0\r\n\r\n";
+        let asked = parse(text).unwrap().unwrap().retry_after.unwrap();
+        let now = SystemClock.monotonic();
+        let mut connection = Connection::new("http://h".parse().unwrap(), now);
+        connection.wait(asked, now);
+        assert_eq!(connection.waits_until(), Some(now + PATIENCE));
     }
 
     #[test]

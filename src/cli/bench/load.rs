@@ -176,12 +176,14 @@ impl Load {
         let connection = &self.connections[index];
         let latency = now.saturating_duration_since(connection.due);
         self.measured.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-        self.measured.requests += 1;
-        self.measured.answered_unique += answer.unique_processed;
-        self.measured.answered_duplicates += answer.duplicate_dropped;
+        let measured = &mut self.measured;
+        measured.requests += 1;
+        // A service may answer any numbers.
+        measured.answered_unique = measured.answered_unique.saturating_add(answer.unique_processed);
+        measured.answered_duplicates = measured.answered_duplicates.saturating_add(answer.duplicate_dropped);
         if now.duration_since(self.drawn) >= TICK {
             self.drawn = now;
-            self.bar.set_position(self.measured.answered_unique + self.measured.answered_duplicates);
+            self.bar.set_position(measured.answered_unique.saturating_add(measured.answered_duplicates));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use super::super::remote::Remote;
+use super::super::remote::{Pauses, Remote};
 use super::super::{Failure, broken, say};
 use super::shape::Shape;
 
@@ -18,15 +18,17 @@ pub(super) fn follow(
     shape: Shape,
 ) -> Result<(), Failure> {
     let path = format!("/events?{}", filters.trim_start_matches('&'));
-    let (mut left, mut last) = (limit.unwrap_or(u64::MAX), String::new());
+    let (mut left, mut last, mut pauses) = (limit.unwrap_or(u64::MAX), String::new(), Pauses::default());
     while left > 0 {
         let mut tail = Tail { input: BufReader::new(remote.tail(&path, &last)?) };
         while left > 0 {
             let Some(message) = tail.next() else {
                 say(format_args!("http://{}: the connection ended; going on", remote.host()));
+                pauses.pause(None);
                 break;
             };
             if let Some(event) = message.data {
+                pauses = Pauses::default();
                 shape.write(out, std::iter::once(event.as_str())).map_err(broken)?;
                 left -= 1;
                 // As soon as there is nothing more to be read at once.

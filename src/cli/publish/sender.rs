@@ -126,7 +126,7 @@ impl Sender {
 
     /// Counts and tells a refusal.
     pub(super) fn refuse(&mut self, place: u64, why: &str) {
-        self.totals.rejected += 1;
+        self.totals.rejected = self.totals.rejected.saturating_add(1);
         self.tell(place, why);
     }
 
@@ -168,12 +168,17 @@ impl Sender {
 
     fn add(&mut self, receipt: &Receipt) {
         let totals = &mut self.totals;
-        totals.received += receipt.received;
-        totals.unique_processed += receipt.unique_processed;
-        totals.duplicate_dropped += receipt.duplicate_dropped;
-        totals.conflicts += receipt.conflicts;
+        // A service may answer any numbers.
+        for (total, more) in [
+            (&mut totals.received, receipt.received),
+            (&mut totals.unique_processed, receipt.unique_processed),
+            (&mut totals.duplicate_dropped, receipt.duplicate_dropped),
+            (&mut totals.conflicts, receipt.conflicts),
+            (&mut totals.rejected, receipt.rejected),
+        ] {
+            *total = total.saturating_add(more);
+        }
         self.bar.set_message(format!("{} stored", totals.unique_processed));
-        totals.rejected += receipt.rejected;
         // A line may have several faults.
         for faults in receipt.errors.chunk_by(|one, next| one["line"] == next["line"]) {
             let line = faults[0]["line"].as_u64().and_then(|line| usize::try_from(line).ok());

@@ -82,7 +82,7 @@ impl Database {
                 self.dedup_table, self.table
             ));
         }
-        if totals.received + totals.rejected != rows || totals.unique_processed > ids {
+        if totals.received.saturating_add(totals.rejected) != rows || totals.unique_processed > ids {
             let sentence = format!(
                 "{rows} rows with {ids} ids were read, but {} were answered, {} of them as new: run it again",
                 totals.received, totals.unique_processed

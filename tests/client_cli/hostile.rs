@@ -1,0 +1,103 @@
+//! Services that are broken or lie: whatever they answer, a command says how it went.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::support::now;
+use crate::{event, text, totals};
+
+/// A service that answers everything with the same bytes, and then ends the connection.
+struct Liar {
+    url: String,
+    /// When there was a request.
+    requests: Receiver<Instant>,
+}
+
+impl Liar {
+    fn start(head: &str, body: &[u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = [format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes(), body].concat();
+        let (sender, requests) = channel();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let _ = sender.send(now());
+                // The client may have ended.
+                let _ = answer_with(client, &answer);
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// One whose totals are the largest numbers there are.
+    fn boaster() -> Self {
+        let names = ["received", "unique_processed", "duplicate_dropped", "rejected"];
+        let counts = names.map(|name| format!("\"{name}\":{}", u64::MAX)).join(",");
+        let body = format!("{{{counts},\"conflicts\":0}}");
+        Self::start(&format!("connection: close\r\ncontent-length: {}", body.len()), body.as_bytes())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
+        command.args(arguments).env("SEKALI_URL", &self.url).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Reads a request to its end, as closing before that would break the connection.
+fn answer_with(mut client: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    let mut request = BufReader::new(client.try_clone()?);
+    let (mut line, mut length) = (String::new(), 0);
+    while request.read_line(&mut line)? > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    std::io::copy(&mut request.take(length), &mut std::io::sink())?;
+    client.write_all(answer)
+}
+
+#[test]
+fn counts_beyond_all_numbers_end_no_command() {
+    let liar = Liar::boaster();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.ndjson");
+    // Several requests, so that counts are added.
+    let lines: String = (0..2_500).map(|id| event("t", &id.to_string()) + "\n").collect();
+    std::fs::write(&file, lines + &"x".repeat(5 << 20)).unwrap();
+    let output = liar.command(&["publish", file.to_str().unwrap(), "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(totals(&output)["received"], u64::MAX);
+    let database = dir.path().join("aggregator.db");
+    let rows = "CREATE TABLE processed_events (topic, event_id, timestamp, source, payload);
+        INSERT INTO processed_events VALUES ('t', '1', '2025-10-20T10:00:00Z', 's', '{}');";
+    Connection::open(&database).unwrap().execute_batch(rows).unwrap();
+    for (arguments, told) in [
+        (&["publish", "--sqlite", database.to_str().unwrap()][..], "refused"),
+        (&["bench", "--events", "40", "--batch", "10", "--connections", "1"], "NOT verified"),
+    ] {
+        let output = liar.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(told), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn a_tail_that_ends_at_once_is_taken_up_again_after_longer_and_longer_pauses() {
+    for body in [&b""[..], b"\xff\xff\n\n", b": nothing\n\n"] {
+        let liar = Liar::start("content-type: text/event-stream\r\nconnection: close", body);
+        let mut child = liar.command(&["events", "--follow"]).stderr(Stdio::null()).spawn().unwrap();
+        let requests: Vec<_> =
+            (0..4).map(|_| liar.requests.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Half of 100, 200 and 400 ms, as pauses are spread.
+        assert!(requests[3].duration_since(requests[0]) >= Duration::from_millis(350), "{requests:?}");
+    }
+}
