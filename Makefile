@@ -5,14 +5,17 @@
 QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
 # Those that do, as often as the environment says.
-FAULTS = crash power_cut model damage repair disk_full overload soak
+FAULTS = crash faults power_cut model damage repair disk_full overload soak
 
-# The model again, with threads that run as a seed says.
+# The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
 SIMULATED = cargo test --locked --features simulation --test model
+
+# Programs that read what they are given as fuzzers make it.
+FUZZED = bodies queries frames directory
 
 TOOLS = target/tools
 
-.PHONY: check test soak tools programs bench compare deny audit
+.PHONY: check test soak fuzz tools programs bench compare deny audit
 
 check:
 	cargo fmt --check
@@ -21,7 +24,20 @@ check:
 
 test: tools
 	cargo test --locked -- --show-output
-	$(SIMULATED) -- --show-output
+	$(SIMULATED) --test planted -- --show-output
+	$(MAKE) --no-print-directory fuzz
+
+# What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it is listed as not run.
+fuzz:
+	@if ! command -v cargo-fuzz >/dev/null && ! cargo install --quiet --locked cargo-fuzz; then \
+		echo "NOT RUN: fuzzing: cargo-fuzz can't be installed" >&2; test "$$SEKALI_TEST_ALL" != 1; exit; \
+	fi; \
+	for target in $(FUZZED); do \
+		mkdir -p target/fuzz/$$target && echo "fuzzing $$target for $${SEKALI_FUZZ_SECONDS:-20} s" && \
+		cargo fuzz run --sanitizer none --target-dir target/fuzz/build $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$${SEKALI_FUZZ_SECONDS:-20} -rss_limit_mb=1024 -timeout=20 \
+			-artifact_prefix=target/fuzz/$$target- -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 # Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
 soak: export SEKALI_CRASH_ROUNDS ?= 10000
@@ -33,10 +49,15 @@ soak: export SEKALI_DAMAGES ?= 20000
 soak: export SEKALI_REPAIRS ?= 20000
 soak: export SEKALI_FULL_DISKS ?= 2000
 soak: export SEKALI_OVERLOAD_SECONDS ?= 1800
-soak: export SEKALI_SOAK_SECONDS ?= 3600
+soak: export SEKALI_SOAK_SECONDS ?= 28800
+soak: export SEKALI_FAULT_KILLS ?= 1000
+soak: export SEKALI_FAULT_ERRORS ?= 1000
+soak: export SEKALI_IO_ERRORS ?= 100000
+soak: export SEKALI_FUZZ_SECONDS ?= 7200
 soak: tools
 	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
 	SEKALI_MODEL_CASES=$${SEKALI_SIMULATED_CASES:-1000000} $(SIMULATED) -- --nocapture
+	$(MAKE) --no-print-directory fuzz
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs

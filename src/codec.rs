@@ -526,3 +526,5 @@ impl FixedRecord for Covered {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod property;

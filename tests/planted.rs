@@ -24,7 +24,7 @@ const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
 const IO_ERRORS: &str = "no_single_failed_write_or_sync_breaks_a_promise";
 const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice";
 
-const PLANTED: [Planted; 19] = [
+const PLANTED: [Planted; 21] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/journal.rs",
@@ -107,6 +107,20 @@ const PLANTED: [Planted; 19] = [
         file: "src/store/local/recovery.rs",
         right: "self.topic(entry.counters.topic, block.at)?.restore(&entry);",
         wrong: "_ = self.topic(entry.counters.topic, block.at)?;",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "the tail is cut behind the last whole frame, not before it",
+        file: "src/store/local/recovery.rs",
+        right: "let zeroed = clear_tail(&*file, &path, chain.at)?;",
+        wrong: "let zeroed = clear_tail(&*file, &path, unproven.last().map_or(chain.at, |(_, at)| *at))?;",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "counts go on over restarts",
+        file: "src/store/local/recovery.rs",
+        right: "self.topic(entry.topic, block.at)?.add_counts(entry.duplicates, entry.conflicts);",
+        wrong: "_ = self.topic(entry.topic, block.at)?;",
         test: HISTORIES,
     },
     Planted {

@@ -382,3 +382,6 @@ pub(crate) fn unreadable(path: &Path, at: u64, what: DecodeError) -> Error {
         DecodeError::Malformed(_) => Error::corrupt(path, at, &what.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
