@@ -220,7 +220,7 @@ fn passes(at: &Path, target: &Path, test: &str) -> (bool, String) {
         ])
         .current_dir(at)
         .env("CARGO_TARGET_DIR", target)
-        .env("SEKALI_MODEL_CASES", "1000")
+        .env("SEKALI_MODEL_CASES", "3000")
         .env_remove("SEKALI_SEED")
         .output()
         .unwrap();
