@@ -316,9 +316,12 @@ fn is_common_timestamp(text: &[u8]) -> bool {
 
 /// Every other form: leap seconds, basic format, week and ordinal dates.
 fn is_timestamp(text: &str) -> bool {
-    OffsetDateTime::parse(text, &Rfc3339).is_ok()
-        || OffsetDateTime::parse(text, &Iso8601::PARSING).is_ok()
-        || PrimitiveDateTime::parse(text, &Iso8601::PARSING).is_ok()
+    let parsed = OffsetDateTime::parse(text, &Rfc3339);
+    match parsed.or_else(|_| OffsetDateTime::parse(text, &Iso8601::PARSING)) {
+        // Both take offsets of a day and more.
+        Ok(time) => time.offset().whole_hours().abs() < 24,
+        Err(_) => PrimitiveDateTime::parse(text, &Iso8601::PARSING).is_ok(),
+    }
 }
 
 /// The digest of a payload (see [`EventRef::digest`]); `scratch` is overwritten. `raw` is one valid JSON value.
@@ -457,6 +460,8 @@ mod tests {
             "2026-11-22T24:30:00Z",
             "2026-11-22T10:00:00.Z",
             "2026-11-22T10:00:00+99:00",
+            "2026-11-22T10:00:00-25:00",
+            "2026-11-22T10:00:00+24:00",
             "1763800000",
             "2026-11-22T10:00:00Zjunk",
             "2026/11/22T10:00:00Z",

@@ -300,7 +300,11 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
     assert_eq!(status, 200);
     assert_eq!(service.get("/events/a/none").0, 404);
     assert_eq!(service.get("/topics").1["topics"][1]["unique_processed"], 396);
-    assert_eq!(service.get("/topics?limit=1").1["topics"][0]["topic"], "a");
+    let first = service.get("/topics?limit=1").1;
+    assert_eq!(first["topics"][0]["topic"], "a");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    assert_eq!(service.get(&format!("/topics?cursor={cursor}")).1["topics"][0]["topic"], "b/ä");
+    assert_eq!(Service::new().get(&format!("/topics?cursor={cursor}")).0, 400, "of another store");
     for (query, place) in [
         ("limit=10001", "limit"),
         ("limit=-1", "limit"),

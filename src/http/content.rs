@@ -1,5 +1,6 @@
 //! What a body is: its dialect, from `Content-Type` and `ce-specversion`, and how it is compressed.
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -96,4 +97,9 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Problem>
         let accepted = HeaderValue::from_static("gzip, zstd");
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).with(ACCEPT_ENCODING, accepted).close())
     }
+}
+
+/// A text without the byte order mark that it may begin with: senders on Windows write it, and the original ignores it.
+pub(super) fn without_mark(text: Bytes) -> Bytes {
+    if text.starts_with(b"\xef\xbb\xbf") { text.slice(3..) } else { text }
 }

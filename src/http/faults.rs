@@ -109,14 +109,19 @@ impl Finder {
 
     /// The text of a JSON document; a fault if it is none.
     fn json<'a>(&mut self, place: &[Loc], bytes: &'a [u8]) -> Option<&'a str> {
-        let (at, message) = match std::str::from_utf8(bytes) {
+        let (at, why) = match std::str::from_utf8(bytes) {
             Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => return Some(text),
-                Err(e) => (position(text, e.line(), e.column()), "JSON decode error"),
+                // A fault of syntax, which shows nothing of what was sent; its place is said beside it.
+                Err(e) => {
+                    let why = e.to_string();
+                    let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+                    (position(text, e.line(), e.column()), why)
+                }
             },
-            Err(e) => (e.valid_up_to(), "JSON decode error: not UTF-8"),
+            Err(e) => (e.valid_up_to(), "not UTF-8".to_owned()),
         };
-        self.add([place, &[Loc::Index(at)]].concat(), "json_invalid", message);
+        self.add([place, &[Loc::Index(at)]].concat(), "json_invalid", format!("JSON decode error: {why}"));
         None
     }
 

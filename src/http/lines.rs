@@ -17,7 +17,7 @@ use super::Service;
 use super::answer::{Answer, json};
 use super::body::Share;
 use super::chunk::{Chunk, Lines};
-use super::content::Encoding;
+use super::content::{self, Encoding};
 use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors};
@@ -202,7 +202,10 @@ impl Reader {
 
     /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
     fn chunk(&mut self, goes_on: bool) -> (Chunk, Share) {
-        let (text, count) = self.lines.cut();
+        let (mut text, count) = self.lines.cut();
+        if self.cut == 0 {
+            text = content::without_mark(text);
+        }
         let share = self.share.split(text.len());
         let mut chunk = Chunk::decode(&text, self.cut, goes_on);
         self.cut += count;

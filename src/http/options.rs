@@ -29,7 +29,7 @@ impl Options {
         if query.is_empty() {
             return Ok(Self::default());
         }
-        let parameters = Parameters::parse(query);
+        let parameters = Parameters::parse(query)?;
         let options = Self {
             all_results: one_of(&parameters, "results", &[("all", true)])?,
             partial: one_of(&parameters, "partial", &[("true", true), ("false", false)])?,

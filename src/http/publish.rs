@@ -24,13 +24,19 @@ impl<S: EventStore> Service<S> {
             return Box::pin(self.publish_lines(body, encoding, &options)).await;
         }
         let held = self.body(body, encoding).await?;
+        let body = match dialect {
+            // Data of any kind.
+            Dialect::CloudEventBinary => held.bytes.clone(),
+            _ => content::without_mark(held.bytes.clone()),
+        };
         let events_max = self.limits.batch_events_max;
         let decoded = match dialect {
-            Dialect::Json => decode(&held.bytes, events_max)
-                .map_or_else(|| faults::look(&held.bytes, events_max, options.partial), Ok),
+            Dialect::Json => {
+                decode(&body, events_max).map_or_else(|| faults::look(&body, events_max, options.partial), Ok)
+            }
             _ => {
                 let arrival = self.clock.now();
-                cloud_events::decode(dialect, &head.headers, &held.bytes, &options, arrival, events_max)
+                cloud_events::decode(dialect, &head.headers, &body, &options, arrival, events_max)
             }
         };
         let decoded = decoded.map_err(|refused| match refused {

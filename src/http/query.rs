@@ -11,12 +11,18 @@ pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// Parses what stands behind the `?`.
-    pub(super) fn parse(query: &str) -> Self {
+    ///
+    /// # Errors
+    /// It is no UTF-8.
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name, true), decode(value, true))
+            Some((decode(name, true)?, decode(value, true)?))
         });
-        Self(pairs.collect())
+        pairs.collect::<Option<_>>().map(Self).ok_or_else(|| {
+            let msg = "Input should be percent-encoded UTF-8".to_owned();
+            Problem::invalid(vec![Fault { loc: vec![Loc::Name("query")], msg, kind: "string_unicode" }])
+        })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -60,10 +66,9 @@ pub(super) fn bad(name: &'static str, kind: &'static str, msg: String) -> Proble
     Problem::invalid(vec![Fault { loc: vec![Loc::Name("query"), Loc::Name(name)], msg, kind }])
 }
 
-/// Percent-decoding; what is no valid escape stays as it is. Bytes that are no UTF-8 become U+FFFD.
-pub(super) fn decode(text: &str, plus_is_blank: bool) -> String {
-    let decoded = unescape(text.as_bytes(), plus_is_blank);
-    String::from_utf8(decoded).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+/// Percent-decoding; what is no valid escape stays as it is. `None` if it is no UTF-8.
+pub(super) fn decode(text: &str, plus_is_blank: bool) -> Option<String> {
+    String::from_utf8(unescape(text.as_bytes(), plus_is_blank)).ok()
 }
 
 /// Percent-decoding of bytes; what is no valid escape stays as it is.
@@ -95,20 +100,22 @@ mod tests {
 
     #[test]
     fn escapes_are_decoded_once_and_broken_ones_left() {
-        assert_eq!(decode("a%2Fb%20c+d%25", true), "a/b c d%");
-        assert_eq!(decode("a+b", false), "a+b");
-        assert_eq!(decode("%zz%4%", true), "%zz%4%");
-        assert_eq!(decode("%C3%A9", true), "é");
-        assert_eq!(decode("%FF", true), "\u{fffd}");
+        let decoded = |text, plus_is_blank| decode(text, plus_is_blank).unwrap();
+        assert_eq!(decoded("a%2Fb%20c+d%25", true), "a/b c d%");
+        assert_eq!(decoded("a+b", false), "a+b");
+        assert_eq!(decoded("%zz%4%", true), "%zz%4%");
+        assert_eq!(decoded("%C3%A9", true), "é");
+        assert_eq!(decode("%FF", true), None);
     }
 
     #[test]
     fn a_plus_that_became_a_blank_in_an_offset_is_mended() {
-        let time = |query: &str| Parameters::parse(query).time("since").ok().flatten();
+        let parsed = |query: &str| Parameters::parse(query).unwrap();
+        let time = |query: &str| parsed(query).time("since").ok().flatten();
         let expected = Timestamp::parse("2026-11-22T10:00:00+01:00");
         assert_eq!(time("since=2026-11-22T10:00:00+01:00"), expected);
         assert_eq!(time("since=2026-11-22T10:00:00%2B01:00"), expected);
         assert_eq!(time("since=2026-11-22T09:00:00"), expected);
-        assert!(Parameters::parse("since=yesterday").time("since").is_err());
+        assert!(parsed("since=yesterday").time("since").is_err());
     }
 }

@@ -25,7 +25,7 @@ impl<S: EventStore> Service<S> {
         identity: &Identity,
     ) -> Result<Answer, Problem> {
         let form = form(request.headers())?;
-        let parameters = Parameters::parse(request.uri().query().unwrap_or(""));
+        let parameters = Parameters::parse(request.uri().query().unwrap_or(""))?;
         let order = match parameters.get("order") {
             None | Some("asc") => Order::Ascending,
             Some("desc") => Order::Descending,
@@ -87,8 +87,12 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn event(&self, path: &str) -> Result<Answer, Problem> {
         let (topic, event_id) =
             path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')).unwrap_or_default();
-        let (topic, event_id) = (decode(topic, false), decode(event_id, false));
-        match self.store.find(&topic, &event_id).await? {
+        let found = match (decode(topic, false), decode(event_id, false)) {
+            (Some(topic), Some(event_id)) => self.store.find(&topic, &event_id).await?,
+            // No event has such a name.
+            _ => None,
+        };
+        match found {
             Some(event) => {
                 let mut body = Vec::new();
                 push_event(&mut body, &event);
@@ -123,7 +127,7 @@ impl<S: EventStore> Service<S> {
     }
 
     pub(super) async fn topics(&self, query: &str) -> Result<Answer, Problem> {
-        let parameters = Parameters::parse(query);
+        let parameters = Parameters::parse(query)?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
         let page = self.store.topics(parameters.cursor(), limit).await?;
         let mut body = Vec::new();

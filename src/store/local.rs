@@ -433,13 +433,14 @@ impl EventStore for Local {
     }
 
     async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
-        let after = cursor.map(read_topic_cursor).transpose()?;
+        let after = cursor.map(|cursor| read_topic_cursor(&self.core, cursor)).transpose()?;
         self.flush().await?;
         let mut topics = self.core.topics.sorted(after.as_deref());
         topics.retain(|topic| topic.events() > 0);
         let has_more = topics.len() > limit;
         topics.truncate(limit);
-        let next_cursor = topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&topic.name));
+        let next_cursor =
+            topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&self.core, &topic.name));
         let topics = topics.iter().map(|topic| {
             let figures = topic.figures();
             TopicStats {
@@ -583,17 +584,21 @@ fn stopping() -> Error {
 }
 
 /// A topic's name in hexadecimal.
-fn write_topic_cursor(name: &str) -> String {
-    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+/// Half of the store's id and the last topic given, in hexadecimal.
+fn write_topic_cursor(core: &Core, name: &str) -> String {
+    let name: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{:016x}{name}", page::store_half(core))
 }
 
-fn read_topic_cursor(text: &str) -> Result<String> {
-    let bytes: Option<Vec<u8>> = (0..text.len())
+fn read_topic_cursor(core: &Core, text: &str) -> Result<String> {
+    let digits = text.get(16..).unwrap_or_default();
+    let bytes: Option<Vec<u8>> = (0..digits.len())
         .step_by(2)
-        .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .map(|at| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|name| !name.is_empty()).ok_or_else(|| {
-        let message = "the cursor is not one that /topics gave; start again without a cursor";
+    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    name.filter(|name| !name.is_empty() && write_topic_cursor(core, name) == text).ok_or_else(|| {
+        let message = "the cursor is not one that /topics of this store gave; start again without a cursor";
         Error::new(ErrorKind::BadCursor, message)
     })
 }

@@ -106,6 +106,51 @@ fn a_body_that_decodes_to_more_than_fits_is_refused() {
     ]);
 }
 
+#[test]
+fn a_name_in_a_url_that_is_no_utf_8_is_refused_and_no_event_has_it() {
+    let mut service = Service::new();
+    let (status, answer) = service.post("?topic=%FF", &[CLOUD_EVENT], cloud_event("1").to_string());
+    assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["query"])), "{answer}");
+    assert_eq!(service.stored(), 0);
+    let (status, _) = service.post("?topic=%EF%BF%BD", &[CLOUD_EVENT], cloud_event("1").to_string());
+    assert_eq!(status, 200, "the replacement character is a character");
+    assert_eq!(service.get("/events/%FE/1").0, 404);
+    assert_eq!(service.get("/events?topic=%FE").0, 422);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_text() {
+    let mut service = Service::new();
+    let marked = |text: String| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let lines = format!("{}\n{}\n", event("2"), event("3"));
+    let bodies: [(Headers<'_>, Vec<u8>); 3] = [
+        (&[], marked(event("1").to_string())),
+        (&[LINES], marked(lines)),
+        (&[CLOUD_EVENT], marked(cloud_event("4").to_string())),
+    ];
+    for (headers, body) in bodies {
+        let (status, answer) = service.post("", headers, body);
+        assert_eq!(status, 200, "{headers:?}: {answer}");
+    }
+    assert_eq!(service.stored(), 4);
+}
+
+#[test]
+fn what_is_no_json_is_refused_with_the_reason_and_the_place() {
+    let mut service = Service::new();
+    for (body, at, why) in [
+        ("{\"topic\": secret}", 10, "expected value"),
+        ("[{}", 3, "EOF while parsing a list"),
+        ("[] []", 3, "trailing characters"),
+    ] {
+        let (status, answer) = service.post("", &[], body);
+        let fault = &answer["detail"][0];
+        assert_eq!((status, &fault["type"]), (422, &json!("json_invalid")), "{answer}");
+        assert_eq!(fault["msg"], format!("JSON decode error: {why}"));
+        assert!(fault["loc"][1].as_u64().unwrap().abs_diff(at) <= 1, "{body}: {answer}");
+    }
+}
+
 /// What is refused must not take a multiple of itself first.
 #[test]
 fn a_body_of_many_tiny_values_is_refused_in_little_memory() {

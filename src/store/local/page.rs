@@ -37,7 +37,7 @@ fn read_cursor(core: &Core, listing: Listing, text: &str) -> Result<u64> {
     }
 }
 
-fn store_half(core: &Core) -> u64 {
+pub(super) fn store_half(core: &Core) -> u64 {
     u128::from_be_bytes(core.store_id) as u64
 }
 

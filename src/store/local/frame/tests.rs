@@ -38,11 +38,11 @@ impl DiskFile for Bytes {
     }
 }
 
-/// Of each frame the blocks: topic, first offset, payloads.
-type Written = Vec<Vec<(u8, u64, Vec<Vec<u8>>)>>;
+/// The blocks of a frame: topic, first offset, payloads.
+type Blocks = Vec<(u8, u64, Vec<Vec<u8>>)>;
 
 /// The journal, and where each frame begins.
-fn journal(frames: &Written) -> (Vec<u8>, Vec<usize>) {
+fn journal(frames: &[Blocks]) -> (Vec<u8>, Vec<usize>) {
     let mut chain = Chain {
         store_id: *b"0123456789abcdef",
         nonce: NONCE,
@@ -76,7 +76,7 @@ fn journal(frames: &Written) -> (Vec<u8>, Vec<usize>) {
 }
 
 /// What the frame at `at` holds; `None` if it is not there.
-fn read(reader: &mut FrameReader, at: usize) -> Option<Vec<(u8, u64, Vec<Vec<u8>>)>> {
+fn read(reader: &mut FrameReader, at: usize) -> Option<Blocks> {
     let frame = reader.frame(at as u64, Path::new("journal")).ok()??;
     let blocks = frame.blocks().map(|block| {
         let body = block.body().unwrap();
@@ -86,7 +86,7 @@ fn read(reader: &mut FrameReader, at: usize) -> Option<Vec<(u8, u64, Vec<Vec<u8>
     Some(blocks.collect())
 }
 
-fn frames() -> impl Strategy<Value = Written> {
+fn frames() -> impl Strategy<Value = Vec<Blocks>> {
     let payloads = prop::collection::vec(prop::collection::vec(0u8..4, 0..400), 1..6);
     let block = (any::<u8>(), any::<u64>(), payloads);
     prop::collection::vec(prop::collection::vec(block, 0..4), 1..6)
