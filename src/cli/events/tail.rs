@@ -24,7 +24,7 @@ pub(super) fn follow(
         while left > 0 {
             let Some(message) = tail.next() else {
                 say(format_args!("http://{}: the connection ended; going on", remote.host()));
-                pauses.pause(None);
+                std::thread::sleep(pauses.next(None));
                 break;
             };
             if let Some(event) = message.data {
