@@ -251,6 +251,7 @@ impl Remote {
     /// Tries until it succeeds, was tried often enough or is interrupted.
     fn tried<T>(&mut self, mut attempt: impl FnMut() -> Result<T, Passing>) -> Result<T, Failure> {
         let (mut pauses, mut tries_left) = (Pauses::default(), self.retries);
+        let mut told = String::new();
         loop {
             let Passing { why, pause } = match attempt() {
                 Ok(done) => return Ok(done),
@@ -261,8 +262,15 @@ impl Remote {
                 let sentence = format!("gave up on http://{host}: {why}");
                 return Err(Failure::new(Exit::Unreachable, sentence));
             }
-            if tries_left == self.retries && tries_left > RETRIES_OF_A_LOOK {
-                say(format_args!("http://{host}: {why}; trying again"));
+            // Each new reason, as the pause may be of another kind; a look goes unsaid, unless it was asked to wait.
+            if why != told && (self.retries > RETRIES_OF_A_LOOK || pause.is_some()) {
+                match pause {
+                    Some(pause) => {
+                        say(format_args!("http://{host}: {why}; trying again in {} s", pause.as_secs()));
+                    }
+                    None => say(format_args!("http://{host}: {why}; trying again")),
+                }
+                told = why;
             }
             tries_left -= 1;
             self.retried += 1;
