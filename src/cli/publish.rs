@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
     /// File of events: JSON, or NDJSON; - is stdin
-    #[arg(required_unless_present = "sqlite", conflicts_with = "sqlite")]
+    #[arg(required_unless_present = "sqlite", conflicts_with_all = ["sqlite", "table", "dedup_table", "columns"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     database: sqlite::Database,
