@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sekali::clock::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, say};
 
@@ -19,13 +20,18 @@ impl Interrupt {
     pub(super) fn watch() -> Result<Self, Failure> {
         let cannot = |e| Failure::new(Exit::Fault, format!("cannot wait for Ctrl-C: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        // Taken before anything is begun: until then a SIGINT would end the process at once.
+        let mut signals = {
+            let _entered = runtime.enter();
+            signal(SignalKind::interrupt()).map_err(cannot)?
+        };
         let (raised, wish) = io::pipe().map_err(cannot)?;
         let mut wish = Some(wish);
         std::thread::Builder::new()
             .name("interrupt".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    while tokio::signal::ctrl_c().await.is_ok() {
+                    while signals.recv().await.is_some() {
                         if wish.take().is_none() {
                             std::process::exit(Exit::Interrupted as i32);
                         }
