@@ -73,7 +73,7 @@ impl Arguments {
         let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") else {
             let stdout = io::stdout();
             let is_table = !self.json && path.is_none() && stdout.is_terminal();
-            let shape = if is_table { Shape::Table } else { Shape::Lines };
+            let shape = if is_table { Shape::table() } else { Shape::Lines };
             let mut out = BufWriter::new(stdout.lock());
             let hidden = ProgressBar::hidden();
             return self.write(&mut out, shape, &hidden).map(|()| Exit::Success);
@@ -86,7 +86,7 @@ impl Arguments {
         Ok(Exit::Success)
     }
 
-    fn write(self, out: &mut impl Write, shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
+    fn write(self, out: &mut impl Write, mut shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
         let filters = self.filters();
         let mut remote = Remote::from(self.patience);
         if self.follow {

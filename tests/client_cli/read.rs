@@ -168,6 +168,10 @@ fn people_get_tables_that_nothing_in_an_event_can_spoil() {
     let rows: Vec<&str> = events.lines().collect();
     assert!(rows[0].starts_with("received_at") && rows[0].ends_with("payload"), "{events}");
     assert!(rows[1].ends_with('…') && !rows[1].chars().any(char::is_control), "{events}");
+    service.pipe(&["publish", "-"], event("t", "2"));
+    let followed = shown("events --follow --limit 2");
+    let headings = followed.lines().filter(|line| line.starts_with("received_at")).count();
+    assert_eq!((headings, followed.lines().count()), (1, 3), "{followed}");
     assert!(shown("topics").starts_with("topic  stored"), "{}", shown("topics"));
     assert!(shown("events --json").starts_with('{'));
 }

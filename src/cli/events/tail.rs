@@ -15,7 +15,7 @@ pub(super) fn follow(
     filters: &str,
     limit: Option<u64>,
     out: &mut impl Write,
-    shape: Shape,
+    mut shape: Shape,
 ) -> Result<(), Failure> {
     let path = format!("/events?{}", filters.trim_start_matches('&'));
     let (mut left, mut last, mut pauses) = (limit.unwrap_or(u64::MAX), String::new(), Pauses::default());
