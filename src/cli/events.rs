@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sekali::clock::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -37,10 +38,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     source: Option<String>,
     /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
     /// Only events that arrived before this time
-    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
     /// By arrival: oldest or newest first
     #[arg(long, value_name = "ORDER", default_value = "asc", value_parser = ["asc", "desc"], conflicts_with = "follow")]
@@ -57,6 +58,12 @@ pub(super) struct Arguments {
     /// Write to this file, as JSON; it is there only once it is complete; - is stdout
     #[arg(long, short, value_name = "FILE", conflicts_with = "follow")]
     output: Option<PathBuf>,
+}
+
+/// A time as the service takes it, which may leave out the offset; as it was given.
+fn time(text: &str) -> Result<String, String> {
+    let parsed = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
+    parsed.map(|_| text.to_owned()).ok_or_else(|| "use a time such as 2026-11-22T10:00:00Z".to_owned())
 }
 
 /// One page.

@@ -38,8 +38,11 @@ fn events_are_the_listing_in_lines() {
         all.iter().filter(|event| event["received_at"].as_str().unwrap() >= since).cloned().collect();
     assert_eq!(lines(&service.run(&["events", "--since", since]).stdout), later);
     let output = service.run(&["events", "--since", "yesterday"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("since: "), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--since <TIME>"), "{}", text(&output.stderr));
+    for time in ["2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00"] {
+        assert_eq!(lines(&service.run(&["events", "--since", time]).stdout).len(), 2_500, "{time}");
+    }
 }
 
 #[test]
