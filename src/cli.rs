@@ -45,8 +45,7 @@ pub(crate) use exit::{Exit, Failure};
 
 Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
   5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running,
-  9 the service could not be reached, 130 interrupted.",
-    disable_help_subcommand = true
+  9 the service could not be reached, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -154,6 +154,16 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
 }
 
 #[test]
+fn help_is_a_command_too() {
+    for (words, option) in [(&["help"][..], &["--help"][..]), (&["help", "publish"], &["publish", "--help"])]
+    {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert_eq!(stdout(&output), stdout(&run(option)), "{words:?}");
+    }
+}
+
+#[test]
 fn a_wrong_command_line_exits_2() {
     for arguments in [&["nonsense"][..], &["serve", "--nonsense"], &["serve", "--workers", "many"], &[]] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");

@@ -1,16 +1,18 @@
 //! `sekali events`: reads what is stored, to its end or on and on.
 
+mod output;
 mod shape;
 mod tail;
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sekali::clock::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::output::Output;
 use self::shape::Shape;
 use super::remote::{Patience, Remote, escape};
 use super::{Exit, Failure, broken};
@@ -36,10 +38,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     source: Option<String>,
     /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
     /// Only events that arrived before this time
-    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
     /// By arrival: oldest or newest first
     #[arg(long, value_name = "ORDER", default_value = "asc", value_parser = ["asc", "desc"], conflicts_with = "follow")]
@@ -53,9 +55,15 @@ pub(super) struct Arguments {
     /// Print an event a line as JSON
     #[arg(long)]
     json: bool,
-    /// Write to this file, as JSON; it is there only once it is complete
+    /// Write to this file, as JSON; it is there only once it is complete; - is stdout
     #[arg(long, short, value_name = "FILE", conflicts_with = "follow")]
     output: Option<PathBuf>,
+}
+
+/// A time as the service takes it, which may leave out the offset; as it was given.
+fn time(text: &str) -> Result<String, String> {
+    let parsed = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
+    parsed.map(|_| text.to_owned()).ok_or_else(|| "use a time such as 2026-11-22T10:00:00Z".to_owned())
 }
 
 /// One page.
@@ -68,29 +76,24 @@ struct Page<'a> {
 
 impl Arguments {
     pub(super) fn run(mut self) -> Result<Exit, Failure> {
-        let Some(path) = self.output.take() else {
+        let path = self.output.take();
+        let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") else {
             let stdout = io::stdout();
-            let shape = if self.json || !stdout.is_terminal() { Shape::Lines } else { Shape::Table };
+            let is_table = !self.json && path.is_none() && stdout.is_terminal();
+            let shape = if is_table { Shape::table() } else { Shape::Lines };
             let mut out = BufWriter::new(stdout.lock());
             let hidden = ProgressBar::hidden();
             return self.write(&mut out, shape, &hidden).map(|()| Exit::Success);
         };
-        let partial = path.with_added_extension("partial");
         let unwritable =
             |e: io::Error| Failure::new(Exit::Fault, format!("cannot write {}: {e}", path.display()));
-        let mut out = BufWriter::new(File::create(&partial).map_err(unwritable)?);
-        let written = self.write(&mut out, Shape::Lines, &progress());
-        let done = written.and_then(|()| {
-            out.get_ref().sync_all().and_then(|()| std::fs::rename(&partial, &path)).map_err(unwritable)
-        });
-        if done.is_err() {
-            // What is not complete would be taken for what is.
-            let _ = std::fs::remove_file(&partial);
-        }
-        done.map(|()| Exit::Success)
+        let mut out = BufWriter::new(Output::open(path).map_err(unwritable)?);
+        self.write(&mut out, Shape::Lines, &progress())?;
+        out.get_mut().complete().map_err(unwritable)?;
+        Ok(Exit::Success)
     }
 
-    fn write(self, out: &mut impl Write, shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
+    fn write(self, out: &mut impl Write, mut shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
         let filters = self.filters();
         let mut remote = Remote::from(self.patience);
         if self.follow {

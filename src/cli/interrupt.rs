@@ -1,27 +1,38 @@
 //! Ctrl-C in a client command: what is under way is finished, then the command says how far it got.
 
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sekali::clock::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Failure, say};
 
-/// Whether the command shall end.
+/// Whether the command shall end: a pipe that ends when it shall, so that reading and sleeping can watch it too.
 #[derive(Clone, Debug)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(super) struct Interrupt(Arc<PipeReader>);
 
 impl Interrupt {
     /// Takes the first SIGINT for a wish to end; the second ends the process at once.
     pub(super) fn watch() -> Result<Self, Failure> {
         let cannot = |e| Failure::new(Exit::Fault, format!("cannot wait for Ctrl-C: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-        let raised = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&raised);
+        // Taken before anything is begun: until then a SIGINT would end the process at once.
+        let mut signals = {
+            let _entered = runtime.enter();
+            signal(SignalKind::interrupt()).map_err(cannot)?
+        };
+        let (raised, wish) = io::pipe().map_err(cannot)?;
+        let mut wish = Some(wish);
         std::thread::Builder::new()
             .name("interrupt".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    while tokio::signal::ctrl_c().await.is_ok() {
-                        if flag.swap(true, Ordering::Relaxed) {
+                    while signals.recv().await.is_some() {
+                        if wish.take().is_none() {
                             std::process::exit(Exit::Interrupted as i32);
                         }
                         say("ending once what is under way is answered; Ctrl-C again ends at once");
@@ -29,18 +40,59 @@ impl Interrupt {
                 });
             })
             .map_err(cannot)?;
-        Ok(Self(raised))
-    }
-
-    pub(super) fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        Ok(Self(Arc::new(raised)))
     }
 
     /// A failure once it is raised.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.is_raised() {
-            true => Err(Failure::new(Exit::Interrupted, "interrupted; to go on, run the same command again")),
-            false => Ok(()),
+        self.pause(Duration::ZERO)
+    }
+
+    /// Sleeps; a failure as soon as it is raised.
+    pub(super) fn pause(&self, time: Duration) -> Result<(), Failure> {
+        let end = SystemClock.monotonic() + time;
+        loop {
+            let left = end.saturating_duration_since(SystemClock.monotonic());
+            let mut raised = [PollFd::new(&*self.0, PollFlags::IN)];
+            match poll(&mut raised, Timespec::try_from(left).ok().as_ref()) {
+                Ok(0) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                // If the pipe can't be watched, nobody could end the command.
+                _ => {
+                    let sentence = "interrupted; to go on, run the same command again";
+                    return Err(Failure::new(Exit::Interrupted, sentence));
+                }
+            }
         }
+    }
+}
+
+/// An input whose reading ends with a fault once the interrupt is raised, also while nothing comes.
+#[derive(Debug)]
+pub(super) struct Interruptible<F> {
+    input: F,
+    name: String,
+    interrupt: Interrupt,
+}
+
+impl<F> Interruptible<F> {
+    pub(super) fn new(input: F, name: String, interrupt: Interrupt) -> Self {
+        Self { input, name, interrupt }
+    }
+}
+
+impl<F: AsFd + Read> Read for Interruptible<F> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut ready =
+            [PollFd::new(&self.input, PollFlags::IN), PollFd::new(&*self.interrupt.0, PollFlags::IN)];
+        poll(&mut ready, None)?;
+        if !ready[1].revents().is_empty() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let name = |e: io::Error| match e.kind() {
+            io::ErrorKind::Interrupted => e,
+            kind => io::Error::new(kind, format!("{}: {e}", self.name)),
+        };
+        self.input.read(out).map_err(name)
     }
 }

@@ -9,13 +9,14 @@ mod sender;
 mod sqlite;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::sender::Sender;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Interruptible};
 use super::remote::{Patience, Remote};
 use super::{Exit, Failure, print};
 
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
     /// File of events: JSON, or NDJSON; - is stdin
-    #[arg(required_unless_present = "sqlite", conflicts_with = "sqlite")]
+    #[arg(required_unless_present = "sqlite", conflicts_with_all = ["sqlite", "table", "dedup_table", "columns"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     database: sqlite::Database,
@@ -43,25 +44,31 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        // Opening may wait for a pipe's other end: until it is done, Ctrl-C ends the process at once.
+        let opened = match self.database.path() {
+            None => Some(open(&self.file.unwrap_or_else(|| "-".into()))?),
+            Some(_) => None,
+        };
         let interrupt = Interrupt::watch()?;
-        let remote = Remote::from(self.patience);
-        let (mut sender, fed) = match (self.file, self.database.path()) {
-            (None, Some(path)) => {
-                let name = path.display().to_string();
-                let mut sender = Sender::new(remote, name, "row", progress(None), interrupt);
+        let remote = Remote::interruptible(self.patience, interrupt.clone());
+        let (mut sender, fed) = match (opened, self.database.path()) {
+            (None, path) => {
+                let name = path.unwrap_or(Path::new("")).display().to_string();
+                let mut sender = Sender::new(remote, name, "row", progress(None), interrupt.clone());
                 let fed = self.database.feed(&mut sender);
                 (sender, fed)
             }
-            (file, _) => {
-                let file = file.unwrap_or_else(|| "-".into());
-                let (input, name, length) = open(&file)?;
+            (Some((file, name, length)), _) => {
                 let bar = progress(length);
+                let input = Interruptible::new(file, name.clone(), interrupt.clone());
                 let input = BufReader::with_capacity(1 << 16, bar.wrap_read(input));
-                let mut sender = Sender::new(remote, name, "line", bar, interrupt);
+                let mut sender = Sender::new(remote, name, "line", bar, interrupt.clone());
                 let fed = document::feed(input, &mut sender);
                 (sender, fed)
             }
         };
+        // Whatever it broke off.
+        let fed = fed.map_err(|failure| interrupt.check().err().unwrap_or(failure));
         let sent = match &fed {
             Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Interrupted) => Ok(()),
             // What could be read is sent, whatever came behind it.
@@ -77,18 +84,20 @@ impl Arguments {
     }
 }
 
-type Input = (Box<dyn Read>, String, Option<u64>);
+type Input = (File, String, Option<u64>);
 
 fn open(path: &Path) -> Result<Input, Failure> {
     if path.as_os_str() == "-" {
-        return Ok((Box::new(io::stdin()), "stdin".to_owned(), None));
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read stdin: {e}"));
+        return Ok((stdin.map_err(unreadable)?.into(), "stdin".to_owned(), None));
     }
     let name = path.display().to_string();
     let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read {name}: {e}"));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?;
     let length = length.is_file().then_some(length.len());
-    Ok((Box::new(file), name, length))
+    Ok((file, name, length))
 }
 
 /// Bytes read, on a terminal's stderr; hidden elsewhere.

@@ -13,6 +13,7 @@ use ureq::http::{Request, Response};
 
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
+use super::interrupt::Interrupt;
 use super::{Exit, Failure, say};
 
 /// Largest answer that is read.
@@ -130,6 +131,8 @@ pub(super) struct Remote {
     patient: Agent,
     target: Target,
     retries: u32,
+    /// What ends the trying; without it, Ctrl-C ends the process.
+    interrupt: Option<Interrupt>,
     /// Tries that failed, of all requests.
     pub(super) retried: u64,
 }
@@ -153,12 +156,12 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// Sleeps, at least as long as was asked for.
-    pub(super) fn pause(&mut self, asked: Option<Duration>) {
+    /// How long the next one is: at least as long as was asked for.
+    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
         // Spread, so that many clients of a service that comes back don't come at once.
         let spread = self.next.mul_f64(0.5 + fastrand::f64());
-        std::thread::sleep(asked.map_or(spread, |asked| asked.max(spread)));
         self.next = (self.next * 2).min(LONGEST_PAUSE);
+        asked.map_or(spread, |asked| asked.max(spread))
     }
 }
 
@@ -183,11 +186,16 @@ impl From<Patience> for Remote {
         });
         let patient = self::agent(|config| config.timeout_recv_response(timeout));
         let Patience { place: Place { url: target }, retries } = patience;
-        Self { agent, patient, target, retries, retried: 0 }
+        Self { agent, patient, target, retries, interrupt: None, retried: 0 }
     }
 }
 
 impl Remote {
+    /// One that is not tried again once the interrupt is raised.
+    pub(super) fn interruptible(patience: Patience, interrupt: Interrupt) -> Self {
+        Self { interrupt: Some(interrupt), ..patience.into() }
+    }
+
     /// Where it is.
     pub(super) fn host(&self) -> &str {
         &self.target.host
@@ -240,9 +248,10 @@ impl Remote {
         })
     }
 
-    /// Tries until it succeeds, or was tried often enough.
+    /// Tries until it succeeds, was tried often enough or is interrupted.
     fn tried<T>(&mut self, mut attempt: impl FnMut() -> Result<T, Passing>) -> Result<T, Failure> {
         let (mut pauses, mut tries_left) = (Pauses::default(), self.retries);
+        let mut told = String::new();
         loop {
             let Passing { why, pause } = match attempt() {
                 Ok(done) => return Ok(done),
@@ -253,12 +262,23 @@ impl Remote {
                 let sentence = format!("gave up on http://{host}: {why}");
                 return Err(Failure::new(Exit::Unreachable, sentence));
             }
-            if tries_left == self.retries && tries_left > RETRIES_OF_A_LOOK {
-                say(format_args!("http://{host}: {why}; trying again"));
+            // Each new reason, as the pause may be of another kind; a look goes unsaid, unless it was asked to wait.
+            if why != told && (self.retries > RETRIES_OF_A_LOOK || pause.is_some()) {
+                match pause {
+                    Some(pause) => {
+                        say(format_args!("http://{host}: {why}; trying again in {} s", pause.as_secs()));
+                    }
+                    None => say(format_args!("http://{host}: {why}; trying again")),
+                }
+                told = why;
             }
             tries_left -= 1;
             self.retried += 1;
-            pauses.pause(pause);
+            let pause = pauses.next(pause);
+            match &self.interrupt {
+                Some(interrupt) => interrupt.pause(pause)?,
+                None => std::thread::sleep(pause),
+            }
         }
     }
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::remote::{Place, Remote, escape};
-use super::{Exit, Failure, broken, print, table};
+use super::table::Table;
+use super::{Exit, Failure, broken, print};
 
 /// Topics asked for at once.
 const PAGE_TOPICS: usize = 1_000;
@@ -139,6 +140,7 @@ impl TopicsArguments {
         let stdout = io::stdout();
         let is_table = !self.json && stdout.is_terminal();
         let mut out = stdout.lock();
+        let mut table = Table::new(["topic", "stored", "dropped", "conflicts", "first", "last"]);
         let mut cursor = String::new();
         loop {
             let body = remote.get(&format!("/topics?limit={PAGE_TOPICS}{cursor}"))?;
@@ -146,7 +148,7 @@ impl TopicsArguments {
                 |e| Failure::new(Exit::Fault, format!("{} answers no topics: {e}", remote.host()));
             let page: Page<'_> = serde_json::from_slice(&body).map_err(malformed)?;
             match is_table {
-                true => show_topics(&mut out, &page.topics),
+                true => show_topics(&mut out, &mut table, &page.topics),
                 false => page.topics.iter().try_for_each(|topic| writeln!(out, "{topic}")),
             }
             .map_err(broken)?;
@@ -158,7 +160,7 @@ impl TopicsArguments {
     }
 }
 
-fn show_topics(out: &mut impl Write, topics: &[&RawValue]) -> io::Result<()> {
+fn show_topics(out: &mut impl Write, table: &mut Table<6>, topics: &[&RawValue]) -> io::Result<()> {
     let topics = topics.iter().filter_map(|text| serde_json::from_str::<Topic>(text.get()).ok());
     let rows: Vec<_> = topics
         .map(|topic| {
@@ -167,5 +169,5 @@ fn show_topics(out: &mut impl Write, topics: &[&RawValue]) -> io::Result<()> {
             [topic.topic, stored, dropped, conflicts, topic.first_received_at, topic.last_received_at]
         })
         .collect();
-    table::write(out, ["topic", "stored", "dropped", "conflicts", "first", "last"], &rows)
+    table.write(out, &rows)
 }

@@ -20,15 +20,19 @@ struct Liar {
 
 impl Liar {
     fn start(head: &str, body: &[u8]) -> Self {
+        Self::answering([[format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes(), body].concat()])
+    }
+
+    /// One that gives these answers, and the last one ever after.
+    fn answering<const N: usize>(answers: [Vec<u8>; N]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answer = [format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes(), body].concat();
         let (sender, requests) = channel();
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for (turn, client) in listener.incoming().flatten().enumerate() {
                 let _ = sender.send(now());
                 // The client may have ended.
-                let _ = answer_with(client, &answer);
+                let _ = answer_with(client, &answers[turn.min(N - 1)]);
             }
         });
         Self { url, requests }
@@ -100,4 +104,20 @@ fn a_tail_that_ends_at_once_is_taken_up_again_after_longer_and_longer_pauses() {
         // Half of 100, 200 and 400 ms, as pauses are spread.
         assert!(requests[3].duration_since(requests[0]) >= Duration::from_millis(350), "{requests:?}");
     }
+}
+
+#[test]
+fn each_reason_to_wait_is_told_before_the_wait() {
+    let full = b"HTTP/1.1 507 Full\r\nretry-after: 30\r\nconnection: close\r\ncontent-length: 4\r\n\r\nfull";
+    // The first request gets no answer.
+    let liar = Liar::answering([Vec::new(), full.to_vec()]);
+    let mut command = liar.command(&["publish", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(event("t", "1").as_bytes()).unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let (first, second) = (told.next().unwrap(), told.next().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(first.ends_with("; trying again"), "{first}");
+    assert!(second.ends_with("it answers 507: full; trying again in 30 s"), "{second}");
 }

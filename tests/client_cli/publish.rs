@@ -1,7 +1,10 @@
 //! `sekali publish`.
 
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::json;
 
@@ -73,6 +76,9 @@ fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
     assert_eq!(told.lines().count(), 101, "a flood of refusals is cut: {told}");
     assert!(told.ends_with("2400 more were refused\n"), "{told}");
     assert_eq!(text(&output.stdout).lines().last().unwrap().trim(), "2500 refused");
+    let dir = service.dir.path().display().to_string();
+    let output = service.run(&["publish", &dir]);
+    assert_eq!((output.status.code(), text(&output.stderr).contains(&dir)), (Some(1), true), "a directory");
     let output = service.run(&["publish", "/nowhere/at/all"]);
     assert_eq!((output.status.code(), text(&output.stderr).contains("/nowhere/at/all")), (Some(1), true));
     assert_eq!(service.run(&["publish"]).status.code(), Some(2));
@@ -184,4 +190,51 @@ fn a_service_that_stays_away_is_told_and_interruption_too() {
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     let told = totals(&output)["received"].as_u64().unwrap();
     assert_eq!(told, service.stored(), "it tells how far it got");
+}
+
+/// Interrupts it and waits for its end, at most 20 seconds; the exit code and what it said to the end.
+fn interrupted(mut child: Child, stderr: impl Read) -> (Option<i32>, String) {
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ended = until(20, || child.try_wait().unwrap());
+    let _ = child.kill();
+    child.wait().unwrap();
+    let mut told = String::new();
+    BufReader::new(stderr).read_to_string(&mut told).unwrap();
+    (ended.and_then(|status| status.code()), told)
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_input() {
+    let service = Service::new();
+    let mut command = service.command(&["publish", "-", "--json"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let lines: String = (0..1_001).map(|id| event("t", &id.to_string()) + "\n").collect();
+    input.write_all(lines.as_bytes()).unwrap();
+    assert!(until(30, || (service.stored() == 1_000).then_some(())).is_some());
+    let (mut stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (code, told) = interrupted(child, stderr);
+    assert_eq!(code, Some(130), "{told}");
+    assert!(told.contains("run the same command again"), "{told}");
+    let mut totals = String::new();
+    stdout.read_to_string(&mut totals).unwrap();
+    assert!(totals.contains("\"received\":1000,"), "{totals}");
+    assert_eq!(service.stored(), 1_000, "nothing is sent after the interrupt");
+    drop(input);
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_a_service_that_is_away() {
+    let mut service = Service::new();
+    let file = service.file("events.ndjson", event("t", "1"));
+    service.server.kill();
+    let mut command = service.command(&["publish", &file, "--retries", "1000"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("trying again"), "{line}");
+    let (code, told) = interrupted(child, stderr);
+    assert_eq!(code, Some(130), "{told}");
 }

@@ -1,6 +1,7 @@
 //! `sekali events`, `stats`, `topics`, `completions`.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -37,8 +38,11 @@ fn events_are_the_listing_in_lines() {
         all.iter().filter(|event| event["received_at"].as_str().unwrap() >= since).cloned().collect();
     assert_eq!(lines(&service.run(&["events", "--since", since]).stdout), later);
     let output = service.run(&["events", "--since", "yesterday"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("since: "), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--since <TIME>"), "{}", text(&output.stderr));
+    for time in ["2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00"] {
+        assert_eq!(lines(&service.run(&["events", "--since", time]).stdout).len(), 2_500, "{time}");
+    }
 }
 
 #[test]
@@ -58,6 +62,43 @@ fn a_file_is_there_only_once_it_is_complete_and_can_be_published_again() {
     let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!((path.exists(), left), (false, 1), "only the store is left");
     assert_eq!(service.run(&["events", "--output", "/nowhere/at/all"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_output_that_is_no_file_is_written_through_and_one_that_is_keeps_its_mode_and_its_links() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("t", "1"));
+    let all = service.run(&["events"]).stdout;
+    assert_eq!(lines(&all).len(), 1);
+    let output = |name: &str| {
+        let output = service.run(&["events", "--output", service.path(name).to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output.stderr));
+        assert_eq!(output.stdout, b"", "{name}");
+    };
+    let fifo = service.path("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    // It can be opened without waiting for somebody who writes to it.
+    let reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    output("fifo");
+    assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "it is replaced");
+    let mut read = vec![0; all.len()];
+    (&reader).read_exact(&mut read).unwrap();
+    assert_eq!(read, all);
+    let (private, link, early) = (service.path("private"), service.path("link"), service.path("early"));
+    std::fs::write(&private, "old").unwrap();
+    std::fs::set_permissions(&private, PermissionsExt::from_mode(0o600)).unwrap();
+    symlink("private", &link).unwrap();
+    symlink("later", &early).unwrap();
+    for name in ["link", "early"] {
+        output(name);
+        assert!(service.path(name).is_symlink(), "{name} is replaced");
+    }
+    assert_eq!(std::fs::read(&private).unwrap(), all);
+    assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read(service.path("later")).unwrap(), all);
+    let mut command = service.command(&["events", "--output", "-"]);
+    assert_eq!(command.current_dir(service.dir.path()).output().unwrap().stdout, all);
+    assert!(!service.path("-").exists());
 }
 
 #[test]
@@ -130,6 +171,10 @@ fn people_get_tables_that_nothing_in_an_event_can_spoil() {
     let rows: Vec<&str> = events.lines().collect();
     assert!(rows[0].starts_with("received_at") && rows[0].ends_with("payload"), "{events}");
     assert!(rows[1].ends_with('…') && !rows[1].chars().any(char::is_control), "{events}");
+    service.pipe(&["publish", "-"], event("t", "2"));
+    let followed = shown("events --follow --limit 2");
+    let headings = followed.lines().filter(|line| line.starts_with("received_at")).count();
+    assert_eq!((headings, followed.lines().count()), (1, 3), "{followed}");
     assert!(shown("topics").starts_with("topic  stored"), "{}", shown("topics"));
     assert!(shown("events --json").starts_with('{'));
 }

@@ -100,3 +100,30 @@ fn other_names_are_given_and_wrong_ones_are_told() {
     }
     assert_eq!(service.run(&["publish", "--sqlite", &path, "--column", "id=uid"]).status.code(), Some(2));
 }
+
+#[test]
+fn ids_without_an_event_are_only_told_whatever_the_columns_of_the_events_are_called() {
+    let service = Service::new();
+    let schema = "CREATE TABLE ev (t TEXT, uid TEXT, ts TEXT, s TEXT, p TEXT);
+        INSERT INTO ev VALUES ('t', 'a', '2025-10-20T10:00:00Z', 's', '{}');
+        CREATE TABLE dedup (topic TEXT, event_id TEXT);
+        INSERT INTO dedup VALUES ('t', 'a'), ('t', 'lost');
+        CREATE TABLE seen (t TEXT, uid TEXT);
+        INSERT INTO seen SELECT * FROM dedup;";
+    let (path, _connection) = database(&service, schema);
+    let columns = ["topic=t", "event_id=uid", "timestamp=ts", "source=s", "payload=p"];
+    let mut arguments = vec!["publish", "--sqlite", &path, "--table", "ev"];
+    arguments.extend(columns.iter().flat_map(|column| ["--column", column]));
+    for table in ["dedup", "seen"] {
+        let output = service.run(&[&arguments[..], &["--dedup-table", table]].concat());
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{table}: {told}");
+        assert!(told.contains(&format!("1 ids of {table} have no event in ev")), "{told}");
+        assert!(told.contains("verified: all 1 events with 1 ids are stored"), "{told}");
+    }
+    let file = service.file("events.ndjson", crate::event("t", "1"));
+    for option in [["--table", "x"], ["--dedup-table", "x"], ["--column", "topic=x"]] {
+        let output = service.run(&["publish", option[0], option[1], &file]);
+        assert_eq!(output.status.code(), Some(2), "{option:?} means nothing for a file");
+    }
+}

@@ -5,15 +5,15 @@ use std::io::{self, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::table::{self, shortened};
+use super::super::table::{Table, shortened};
 
 /// Characters of a payload that are shown in a table.
 const PAYLOAD_CHARS: usize = 60;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Shape {
     Lines,
-    Table,
+    Table(Table<6>),
 }
 
 #[derive(Deserialize)]
@@ -27,19 +27,23 @@ struct Event {
 }
 
 impl Shape {
+    pub(super) fn table() -> Self {
+        Self::Table(Table::new(["received_at", "topic", "offset", "event_id", "source", "payload"]))
+    }
+
     /// Writes events, each a JSON text.
     pub(super) fn write<'e>(
-        self,
+        &mut self,
         out: &mut impl Write,
         events: impl Iterator<Item = &'e str>,
     ) -> io::Result<()> {
-        if self == Self::Lines {
+        let Self::Table(table) = self else {
             for event in events {
                 // Between tokens a blank is as good as a line's end.
                 writeln!(out, "{}", event.replace(['\n', '\r'], " "))?;
             }
             return Ok(());
-        }
+        };
         let events = events.filter_map(|text| serde_json::from_str::<Event>(text).ok());
         let rows: Vec<_> = events
             .map(|event| {
@@ -53,6 +57,6 @@ impl Shape {
                 ]
             })
             .collect();
-        table::write(out, ["received_at", "topic", "offset", "event_id", "source", "payload"], &rows)
+        table.write(out, &rows)
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn follow(
     filters: &str,
     limit: Option<u64>,
     out: &mut impl Write,
-    shape: Shape,
+    mut shape: Shape,
 ) -> Result<(), Failure> {
     let path = format!("/events?{}", filters.trim_start_matches('&'));
     let (mut left, mut last, mut pauses) = (limit.unwrap_or(u64::MAX), String::new(), Pauses::default());
@@ -24,7 +24,7 @@ pub(super) fn follow(
         while left > 0 {
             let Some(message) = tail.next() else {
                 say(format_args!("http://{}: the connection ended; going on", remote.host()));
-                pauses.pause(None);
+                std::thread::sleep(pauses.next(None));
                 break;
             };
             if let Some(event) = message.data {

@@ -64,13 +64,17 @@ impl Database {
         let database = Connection::open_with_flags(path, flags).map_err(unreadable)?;
         // All that follows is of one moment.
         database.execute_batch("BEGIN").map_err(unreadable)?;
-        let ids = self.count(&database, &self.distinct(&self.table)).map_err(unreadable)?;
-        let rows = self.send(&database, sender, &unreadable)?;
-        sender.flush()?;
+        // All that may be wrong with the tables is found before anything is sent.
+        let ids = self.count(&database, &self.distinct()).map_err(unreadable)?;
         let without = match self.has_dedup(&database).map_err(unreadable)? {
-            true => self.count(&database, &self.seen_only()).map_err(unreadable)?,
+            true => {
+                let seen_only = self.seen_only(&database).map_err(unreadable)?;
+                self.count(&database, &seen_only).map_err(unreadable)?
+            }
             false => 0,
         };
+        let rows = self.send(&database, sender, &unreadable)?;
+        sender.flush()?;
         self.compare(sender, rows, ids, without)
     }
 
@@ -89,7 +93,7 @@ impl Database {
             );
             return Err(Failure::new(Exit::Fault, sentence));
         }
-        if totals.rejected > 0 || without > 0 {
+        if totals.rejected > 0 {
             let moved = totals.received;
             return Err(Failure::new(Exit::Fault, format!("not all is moved: {moved} of {rows} events are")));
         }
@@ -143,12 +147,22 @@ impl Database {
     }
 
     /// Ids that were seen, and of which there is no event.
-    fn seen_only(&self) -> String {
-        format!("{} EXCEPT {}", self.distinct(&self.dedup_table), self.distinct(&self.table))
+    fn seen_only(&self, database: &Connection) -> rusqlite::Result<String> {
+        let (topic, event_id) = (self.dedup_column(database, 0)?, self.dedup_column(database, 1)?);
+        let seen = format!("SELECT {topic}, {event_id} FROM {}", quoted(&self.dedup_table));
+        Ok(format!("{seen} EXCEPT {}", self.distinct()))
     }
 
-    fn distinct(&self, table: &str) -> String {
-        format!("SELECT DISTINCT {}, {} FROM {}", self.column(0), self.column(1), quoted(table))
+    fn distinct(&self) -> String {
+        format!("SELECT DISTINCT {}, {} FROM {}", self.column(0), self.column(1), quoted(&self.table))
+    }
+
+    /// The table of ids may have the field's own name where the table of events has another one.
+    fn dedup_column(&self, database: &Connection, field: usize) -> rusqlite::Result<String> {
+        let query = "SELECT COUNT(*) FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
+        let names = (&self.dedup_table, FIELDS[field]);
+        let has_own = database.query_row(query, names, |row| row.get::<_, i64>(0))? > 0;
+        Ok(if has_own { quoted(FIELDS[field]) } else { self.column(field) })
     }
 
     fn column(&self, field: usize) -> String {
