@@ -20,6 +20,7 @@ use self::answer::{compressed, json, takes_gzip, with_type, without_body};
 use self::identity::{Identity, Ids};
 use self::listing::End;
 use self::problem::Problem;
+use self::upload::Upload;
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::{Metrics, Route, open_metrics};
@@ -45,6 +46,7 @@ mod query;
 mod read;
 mod receipt;
 mod source;
+mod upload;
 
 pub use self::answer::{Answer, Body};
 
@@ -109,6 +111,7 @@ impl<S: EventStore> Service<S> {
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let begin = self.clock.monotonic();
         let identity = self.ids.identify(request.headers());
+        let request = Upload::of(request);
         let wants_problem = problem::is_wanted(request.headers());
         let is_head = request.method() == Method::HEAD;
         let is_read = is_head || request.method() == Method::GET;
@@ -140,11 +143,7 @@ impl<S: EventStore> Service<S> {
         Ok(answer)
     }
 
-    async fn route(
-        &self,
-        request: Request<Incoming>,
-        identity: &Identity,
-    ) -> (Route, Result<Answer, Problem>) {
+    async fn route(&self, request: Request<Upload>, identity: &Identity) -> (Route, Result<Answer, Problem>) {
         let path = request.uri().path().to_owned();
         let route = match path.as_str() {
             "/publish" => Route::Publish,
@@ -181,7 +180,7 @@ impl<S: EventStore> Service<S> {
         (route, answered)
     }
 
-    fn figures(&self, request: &Request<Incoming>) -> Answer {
+    fn figures(&self, request: &Request<Upload>) -> Answer {
         self.store.observe();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let held = self.limits.inflight_bytes_max.saturating_sub(self.inflight.available_permits());
@@ -204,7 +203,7 @@ impl<S: EventStore> Service<S> {
 }
 
 /// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.
-fn check_host(request: &Request<Incoming>) -> Result<(), Problem> {
+fn check_host(request: &Request<Upload>) -> Result<(), Problem> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(

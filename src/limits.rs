@@ -76,6 +76,8 @@ pub const BODY_SECONDS: u64 = 30;
 pub const ADMISSION_SECONDS: u64 = 2;
 /// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read why.
 pub const LINGER_SECONDS: u64 = 2;
+/// And the most bytes of it.
+pub const LINGER_BYTES_MAX: usize = 64 << 20;
 /// Seconds that a stop waits for requests under way.
 pub const DRAIN_SECONDS: u64 = 20;
 
@@ -85,6 +87,7 @@ pub const GENERATION_EVENTS: u64 = 1_000_000;
 pub const GENERATION_BYTES: u64 = 512 << 20;
 
 const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
+const _: () = assert!(LINGER_BYTES_MAX >= BODY_BYTES_MAX * 2);
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
 const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);

@@ -140,3 +140,41 @@ fn what_only_begins_like_a_preface_is_answered_as_http_1() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
+
+#[test]
+fn curl_reads_why_a_body_is_refused_before_its_end() {
+    if std::process::Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "curl is not installed");
+        eprintln!("NOT RUN: curl is not installed");
+        return;
+    }
+    let (dir, _server, addr) = start();
+    let path = dir.path().join("body");
+    std::fs::write(&path, vec![0; 20_000_000]).unwrap();
+    let body = format!("@{}", path.display());
+    for (method, path, header, status) in [
+        ("POST", "/publish", "content-type: text/plain", "415"),
+        ("POST", "/publish", "content-encoding: br", "415"),
+        ("POST", "/publish", "content-type: application/json", "413"),
+        ("POST", "/publish?results=no", "content-type: application/json", "422"),
+        ("POST", "/publish", "content-type: application/x-ndjson", "422"),
+        ("POST", "/nothing", "content-type: application/json", "404"),
+        ("POST", "/stats", "content-type: application/json", "405"),
+        ("PUT", "/publish", "content-type: application/json", "405"),
+    ] {
+        for version in ["--http2-prior-knowledge", "--http1.1"] {
+            let mut curl = std::process::Command::new("curl");
+            curl.args([version, "-sS", "-X", method, "-H", header, "-w", "%{http_code}"]);
+            // Otherwise HTTP/1.1 asks before it sends so much.
+            curl.args(["-H", "expect:", "--data-binary", &body, &format!("http://{addr}{path}")]);
+            let output = curl.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let what = format!(
+                "{version} {method} {path} {header}: {said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert!(output.status.success() && said.ends_with(status), "{what}");
+            assert!(said.contains("\"detail\""), "{what}");
+        }
+    }
+}

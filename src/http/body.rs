@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Service;
 use super::content::Encoding;
 use super::problem::Problem;
 use super::source::Source;
+use super::upload::Upload;
 use crate::limits::{ADMISSION_SECONDS, BODY_SECONDS, DECODED_BYTES_MAX};
 
 /// A whole body, and its share of the bytes held.
@@ -27,9 +26,9 @@ const STEP_BYTES: usize = 64 << 10;
 
 impl<S> Service<S> {
     /// Takes the body of a request.
-    pub(super) async fn body(&self, body: Incoming, encoding: Option<Encoding>) -> Result<Held, Problem> {
+    pub(super) async fn body(&self, body: Upload, encoding: Option<Encoding>) -> Result<Held, Problem> {
         let max = self.limits.body_bytes_max;
-        let declared = body.size_hint().exact();
+        let declared = body.declared();
         if declared.is_some_and(|length| length > max as u64) {
             return Err(too_large(max));
         }
@@ -46,7 +45,7 @@ impl<S> Service<S> {
         })
     }
 
-    async fn take(&self, mut body: Incoming, declared: Option<usize>) -> Result<Held, Problem> {
+    async fn take(&self, mut body: Upload, declared: Option<usize>) -> Result<Held, Problem> {
         let max = self.limits.body_bytes_max;
         let mut share = self.share();
         share.grow_to(declared.unwrap_or(0)).await?;
@@ -75,7 +74,7 @@ impl<S> Service<S> {
     }
 
     /// Takes a compressed body; never holds it as it was sent.
-    async fn take_decoded(&self, body: Incoming, encoding: Encoding) -> Result<Held, Problem> {
+    async fn take_decoded(&self, body: Upload, encoding: Encoding) -> Result<Held, Problem> {
         let max = DECODED_BYTES_MAX.min(self.limits.inflight_bytes_max);
         let mut source = Source::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
         let mut share = self.share();

@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::body::Incoming;
 
 use super::Service;
 use super::answer::{Answer, json};
@@ -22,6 +21,7 @@ use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors};
 use super::source::{PIECE_BYTES, Source};
+use super::upload::Upload;
 use crate::limits::{BODY_SECONDS, FAULTS_LISTED_MAX};
 use crate::store::{EventStore, Status};
 
@@ -87,7 +87,7 @@ struct Reader {
 impl<S: EventStore> Service<S> {
     pub(super) async fn publish_lines(
         &self,
-        body: Incoming,
+        body: Upload,
         encoding: Option<Encoding>,
         options: &Options,
     ) -> Result<Answer, Problem> {
@@ -97,10 +97,7 @@ impl<S: EventStore> Service<S> {
         let mut progress = Progress::default();
         match self.store_lines(&mut reader, &mut progress, options).await {
             Ok(()) => Ok(progress.into_answer()),
-            Err(problem) => {
-                reader.source.linger();
-                Err(progress.refuse(problem))
-            }
+            Err(problem) => Err(progress.refuse(problem)),
         }
     }
 

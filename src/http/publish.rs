@@ -1,6 +1,5 @@
 //! `POST /publish`.
 
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
 use super::answer::{Answer, json};
@@ -9,12 +8,13 @@ use super::decode::{Decoded, Refused, decode};
 use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors, push_results};
+use super::upload::Upload;
 use super::{Service, cloud_events, faults};
 use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn publish(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    pub(super) async fn publish(&self, request: Request<Upload>) -> Result<Answer, Problem> {
         let dialect = content::dialect(request.headers())?;
         let encoding = content::encoding(request.headers())?;
         let options = Options::parse(request.uri().query().unwrap_or(""), dialect)?;

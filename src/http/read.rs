@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use hyper::{Request, StatusCode};
 
@@ -11,6 +10,7 @@ use super::answer::{Answer, json, takes_gzip};
 use super::identity::Identity;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
+use super::upload::Upload;
 use super::{Service, header, push_number, push_string};
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
@@ -21,7 +21,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 impl<S: EventStore> Service<S> {
     pub(super) async fn events(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<Upload>,
         identity: &Identity,
     ) -> Result<Answer, Problem> {
         let form = form(request.headers())?;

@@ -1,17 +1,14 @@
 //! A body as a stream of decoded pieces.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 
 use super::body::{broken, too_large};
 use super::content::Encoding;
 use super::decompress::{Damage, Decompressor};
 use super::problem::Problem;
-use crate::limits::{LINGER_SECONDS, RATIO_MAX};
+use super::upload::Upload;
+use crate::limits::RATIO_MAX;
 
 /// Largest piece.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -19,7 +16,7 @@ pub(super) const PIECE_BYTES: usize = 64 << 10;
 /// The rest of a body.
 #[derive(Debug)]
 pub(super) struct Source {
-    body: Incoming,
+    body: Upload,
     decompressor: Option<Decompressor>,
     /// Received and not given yet.
     pending: Bytes,
@@ -30,7 +27,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(body: Incoming, encoding: Option<Encoding>) -> Self {
+    pub(super) fn new(body: Upload, encoding: Option<Encoding>) -> Self {
         let decompressor = encoding.map(Decompressor::new);
         Self { body, decompressor, pending: Bytes::new(), received: 0, allowed: None }
     }
@@ -89,13 +86,6 @@ impl Source {
             }
         }
         Ok(None)
-    }
-
-    /// Goes on reading for a short time behind the answer. If the connection were closed with bytes unread, the sender
-    /// would see a reset instead of the answer.
-    pub(super) fn linger(mut self) {
-        let rest = async move { while let Some(Ok(_)) = self.body.frame().await {} };
-        tokio::spawn(tokio::time::timeout(Duration::from_secs(LINGER_SECONDS), rest));
     }
 }
 

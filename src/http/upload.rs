@@ -1,0 +1,67 @@
+//! The body of a request as it comes in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::EXPECT;
+use hyper::{Error, Request};
+use tokio::runtime::Handle;
+
+use crate::limits::{LINGER_BYTES_MAX, LINGER_SECONDS};
+
+/// A body. If it is dropped before its end, the rest is read and dropped for a short time behind the answer: a sender that
+/// saw the connection or the stream reset while it sends would not get to read why.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// `None` once it is over, or broken.
+    body: Option<Incoming>,
+    /// The sender asked first: one that is refused sends nothing, and must not be told to go on.
+    is_held_back: bool,
+}
+
+impl Upload {
+    /// The same request with its body as an upload.
+    pub(super) fn of(request: Request<Incoming>) -> Request<Self> {
+        let is_held_back = request.headers().contains_key(EXPECT);
+        request.map(|body| Self { body: Some(body), is_held_back })
+    }
+
+    /// How long it is, if the sender said so.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.body.as_ref().and_then(|body| body.size_hint().exact())
+    }
+
+    /// What comes next; `None` at the end. May be dropped and called again.
+    pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
+        self.is_held_back = false;
+        let frame = self.body.as_mut()?.frame().await;
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        frame
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if body.is_end_stream() || self.is_held_back {
+            return;
+        }
+        // There is none when a stop drops what is left.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(Duration::from_secs(LINGER_SECONDS), linger(body)));
+        }
+    }
+}
+
+async fn linger(mut body: Incoming) {
+    let mut left = LINGER_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else { return };
+        left = rest;
+    }
+}
