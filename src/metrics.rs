@@ -76,7 +76,7 @@ pub const FIGURES: [Figure; 22] = [
     (
         REQUEST_DURATION,
         Kind::Histogram(REQUEST_SECONDS),
-        "Seconds from the head of a request to that of its answer, by route.",
+        "Seconds from the head of a request to that of its answer, by route and status.",
     ),
     (CONNECTIONS, Kind::Gauge, "Connections open."),
     (BODY_BYTES, Kind::Gauge, "Bytes of request bodies held."),
@@ -158,8 +158,8 @@ struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: Collector,
-    requests: [[OnceLock<Counter>; STATUSES.len()]; ROUTES.len()],
-    durations: [Histogram; ROUTES.len()],
+    /// How many, and how long they took; made when the first is answered.
+    requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES.len()],
     stored: Counter,
     duplicates: Counter,
     conflicts: Counter,
@@ -196,10 +196,6 @@ impl Default for Metrics {
             handle: recorder.handle(),
             process,
             requests: Default::default(),
-            durations: ROUTES.map(|route| {
-                let labels = vec![Label::from_static_parts("route", route.name())];
-                recorder.register_histogram(&Key::from_parts(REQUEST_DURATION, labels), &METADATA)
-            }),
             stored: outcome("stored"),
             duplicates: outcome("duplicate"),
             conflicts: outcome("conflict"),
@@ -249,13 +245,18 @@ impl Metrics {
     /// A request was answered.
     pub fn answered(&self, route: Route, status: StatusCode, took: Duration) {
         let at = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        let counter = self.0.requests[route as usize][at].get_or_init(|| {
+        let (count, duration) = self.0.requests[route as usize][at].get_or_init(|| {
             let status = if STATUSES[at] == 0 { "other".to_owned() } else { STATUSES[at].to_string() };
             let labels = vec![Label::from_static_parts("route", route.name()), Label::new("status", status)];
-            self.0.recorder.register_counter(&Key::from_parts(REQUESTS, labels), &METADATA)
+            let count = Key::from_parts(REQUESTS, labels.clone());
+            let duration = Key::from_parts(REQUEST_DURATION, labels);
+            (
+                self.0.recorder.register_counter(&count, &METADATA),
+                self.0.recorder.register_histogram(&duration, &METADATA),
+            )
         });
-        counter.increment(1);
-        self.0.durations[route as usize].record(took.as_secs_f64());
+        count.increment(1);
+        duration.record(took.as_secs_f64());
     }
 
     /// Events were answered; conflicts are not among the duplicates here.

@@ -105,7 +105,8 @@ fn figures_of_requests_and_events_move_by_what_they_measure() {
         ("sekali_http_requests_total{route=\"/publish\",status=\"422\"}", 1.0),
         ("sekali_http_requests_total{route=\"none\",status=\"404\"}", 1.0),
         ("sekali_http_requests_total{route=\"/events\",status=\"200\"}", 1.0),
-        ("sekali_http_request_duration_seconds_count{route=\"/publish\"}", 4.0),
+        ("sekali_http_request_duration_seconds_count{route=\"/publish\",status=\"200\"}", 3.0),
+        ("sekali_http_request_duration_seconds_count{route=\"/publish\",status=\"422\"}", 1.0),
         ("sekali_events_total{outcome=\"stored\"}", 2.0),
         ("sekali_events_total{outcome=\"duplicate\"}", 1.0),
         ("sekali_events_total{outcome=\"conflict\"}", 1.0),
@@ -119,7 +120,7 @@ fn figures_of_requests_and_events_move_by_what_they_measure() {
         assert!((grown(name) - by).abs() < 0.5, "{name} grew by {} and not by {by}", grown(name));
     }
     for name in [
-        "sekali_http_request_duration_seconds_sum{route=\"/publish\"}",
+        "sekali_http_request_duration_seconds_sum{route=\"/publish\",status=\"200\"}",
         "sekali_commit_duration_seconds_sum",
         "sekali_commit_duration_seconds_count",
         "sekali_commit_bytes_total",

@@ -40,7 +40,7 @@ impl<S> Service<S> {
             Some(encoding) => tokio::time::timeout(deadline, self.take_decoded(body, encoding)).await,
         };
         taken.unwrap_or_else(|_| {
-            let message = format!("the body did not arrive within {BODY_SECONDS} seconds");
+            let message = format!("the body did not arrive within {BODY_SECONDS} seconds; send it again, faster or in smaller parts");
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message).close())
         })
     }

@@ -41,7 +41,8 @@ impl<S: EventStore> Service<S> {
         };
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
-                let message = format!("at most {events_max} events go into one request");
+                let message =
+                    format!("at most {events_max} events go into one request; send them in several");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
