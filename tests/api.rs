@@ -402,6 +402,29 @@ fn health_readiness_and_metrics_tell_how_it_is() {
     }
 }
 
+#[test]
+fn connections_beyond_the_limit_of_open_files_leave_the_store_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = Start::tiny_generations(&dir.path().join("data"));
+    start.under = ["sh", "-c", r#"ulimit -n 200; exec "$@""#, "sh"].map(Into::into).into();
+    let (mut server, addr) = start.ready().unwrap();
+    let mut client = Client::new(addr);
+    assert_eq!(client.get("/readyz").unwrap().status, 200);
+    // Those that find no place wait in the kernel's queue, as far as it goes.
+    let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(20)).ok();
+    let idle: Vec<_> = (0..180).filter_map(connect).collect();
+    // Generations begin and are sealed meanwhile, which takes files.
+    for batch in 0..20 {
+        let events: Vec<_> = (0..100).map(|n| event("t", &format!("{batch}-{n}"))).collect();
+        let answer = client.post("/publish", json!(events).to_string().as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{}", server.log());
+    }
+    drop(idle);
+    assert_eq!(Client::new(addr).get("/readyz").unwrap().status, 200);
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+}
+
 /// Five thousand, at least a fifth of them repeated, by eight clients; then 500 with 60 %.
 #[test]
 fn a_stress_of_repeats_from_many_clients_is_stored_once() {

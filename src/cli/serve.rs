@@ -12,6 +12,7 @@ use sekali::http::Limits;
 use sekali::metrics::Metrics;
 use sekali::server;
 use sekali::store::local::Local;
+use sekali::store::local::open_files::OPEN_FILES_MAX;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,8 +21,8 @@ use tracing::{info, warn};
 
 use super::{Exit, Failure, File, logging, store_options, store_seams};
 
-/// Files that the store and the process itself keep open, roughly.
-const STORE_FILES: u64 = 128;
+/// Files that the store and the process itself have open at most.
+const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
 
 /// How long a failed store's last answers may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -59,9 +60,9 @@ impl Arguments {
     }
 }
 
-async fn serve(config: Config) -> Result<Exit, Failure> {
+async fn serve(mut config: Config) -> Result<Exit, Failure> {
     let mut stop = stop_signal()?;
-    allow_files(config.connections_max);
+    config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
     let metrics = Metrics::default();
@@ -135,18 +136,22 @@ fn unopened(e: Error) -> Failure {
     }
 }
 
-/// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.
-fn allow_files(connections_max: usize) {
+/// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file. How many there may be: with
+/// more, a store that can't open its files would have to stop.
+fn allow_files(connections_max: usize) -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
-    // A refusal leaves the limit as it was, which is then what is told.
+    // A refusal leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if files < connections_max as u64 + STORE_FILES {
+    let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX).max(1);
+    if room < connections_max {
         warn!(
             files,
-            connections_max, "the limit of open files is too low for so many connections (ulimit -n)"
+            connections_max = room,
+            "the limit of open files (ulimit -n) allows no more connections"
         );
     }
+    room.min(connections_max)
 }
 
 async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
