@@ -49,6 +49,7 @@ mod source;
 mod upload;
 
 pub use self::answer::{Answer, Body};
+pub use self::listing::IsTail;
 
 /// What is where, for programs.
 static OPENAPI: LazyLock<String> =
@@ -135,6 +136,7 @@ impl<S: EventStore> Service<S> {
         }
         if is_head {
             answer = without_body(answer);
+            answer.extensions_mut().remove::<IsTail>();
         }
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);

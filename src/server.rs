@@ -1,18 +1,22 @@
 //! Accepts connections, serves them, and drains them on a stop.
 
+mod peer;
+
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::peer::Peer;
 use crate::clock::Clock;
-use crate::http::{Limits, Service};
+use crate::http::{IsTail, Limits, Service};
 use crate::limits::{
     DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX,
 };
@@ -109,11 +113,19 @@ async fn serve<S: EventStore>(
         },
         () = &mut stop => return,
     };
+    let is_tail = Arc::new(AtomicBool::new(false));
+    let stream = Peer::new(stream, Arc::clone(&is_tail));
     let answer = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { service.answer(request).await }
+        let (service, is_tail) = (Arc::clone(&service), Arc::clone(&is_tail));
+        async move {
+            let answer = service.answer(request).await;
+            // HTTP/2 notices an end by itself, and has others beside a tail.
+            let is_one = !is_http2
+                && answer.as_ref().is_ok_and(|answer| answer.extensions().get::<IsTail>().is_some());
+            is_tail.store(is_one, Ordering::Relaxed);
+            answer
+        }
     });
-    let stream = TokioIo::new(stream);
     // Two types of connection that have no common trait.
     macro_rules! drive {
         ($connection:expr) => {{

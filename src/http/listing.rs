@@ -30,6 +30,10 @@ const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 /// What a tail begins with: milliseconds until a client that lost it comes back.
 const RETRY: &[u8] = b"retry: 1000\n\n";
 
+/// Among the extensions of an answer that goes on for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct IsTail;
+
 /// Where the store ends, as tails were told last; `None` when they shall end.
 pub(super) type End = Option<String>;
 
@@ -99,6 +103,7 @@ impl<S: EventStore> Service<S> {
         let mut answer = streamed(HeaderValue::from_static("text/event-stream"), pieces(tail, identity));
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
+        answer.extensions_mut().insert(IsTail);
         Ok(answer)
     }
 }

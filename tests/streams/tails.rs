@@ -1,5 +1,6 @@
 //! Tails: nothing is left out and nothing comes twice, whatever happens to the connection or the service.
 
+use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,6 +39,25 @@ fn publisher(
         }
         number as u64
     })
+}
+
+#[test]
+fn a_tail_that_is_left_gives_its_place_back_long_before_its_heartbeat() {
+    let service = service();
+    let mut client = Client::new(service.addr);
+    let mut connections = || {
+        let figures = String::from_utf8(client.get("/metrics").unwrap().body).unwrap();
+        let line = figures.lines().find_map(|line| line.strip_prefix("sekali_http_connections ")).unwrap();
+        line.parse::<usize>().unwrap()
+    };
+    let mut tails: Vec<_> = (0..9).map(|_| service.open("", TAIL)).collect();
+    for tail in &mut tails {
+        tail.read_line(&mut String::new()).unwrap();
+    }
+    assert_eq!(connections(), 10);
+    drop(tails);
+    let left = crate::support::until(8, || (connections() == 1).then_some(()));
+    assert!(left.is_some(), "{} connections are open", connections());
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! A connection that notices when the reader of a tail has gone.
+//!
+//! A client may close its side and still want its answers, so hyper is told not to look for the end of what it sends (`half_close`). A tail has no
+//! end, and while it is silent nothing is written that would show that nobody reads: its place would be kept for two heartbeats.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+/// The stream of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    stream: TokioIo<TcpStream>,
+    /// What is being answered is a tail.
+    is_tail: Arc<AtomicBool>,
+}
+
+impl Peer {
+    pub(super) fn new(stream: TcpStream, is_tail: Arc<AtomicBool>) -> Self {
+        Self { stream: TokioIo::new(stream), is_tail }
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl Read for Peer {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_read(cx, buf)
+    }
+}
+
+impl Write for Peer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called whenever the connection has done what it could, so a waiting tail waits for its reader's end as well.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_tail.load(Ordering::Relaxed) {
+            let mut byte = [0];
+            match self.stream.inner_mut().poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Ready(Ok(_)) | Poll::Pending => {}
+            }
+        }
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
