@@ -6,6 +6,7 @@
 mod support {
     #[allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "the tests use all of it")]
     pub mod mem_disk;
+    pub mod sink;
 }
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use sekali::store::local::index::MemoryIndexes;
 use sekali::store::local::{Options, Seams};
 use sekali::store::{EventStore, Query};
 pub use support::mem_disk::MemDisk;
+pub use support::sink::Sink;
 
 /// What takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(5);

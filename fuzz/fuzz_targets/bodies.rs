@@ -8,55 +8,17 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use libfuzzer_sys::fuzz_target;
-use sekali::clock::Timestamp;
-use sekali::error::Result;
 use sekali::event::{Batch, check_event_id, check_topic};
 use sekali::http::Service;
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage};
-use sekali_fuzz::{ask, service, wait};
+use sekali_fuzz::{Sink, ask, service, wait};
 
-/// Takes what is valid, and keeps nothing.
-struct Taker;
-
-impl EventStore for Taker {
-    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
-        for event in batch.iter() {
-            let text = |bytes| std::str::from_utf8(bytes).expect("a field is not UTF-8");
-            assert!(check_topic(text(event.topic)).is_ok() && check_event_id(text(event.event_id)).is_ok());
-            serde_json::from_slice::<&serde_json::value::RawValue>(event.payload)
-                .expect("a payload is not JSON");
-        }
-        let outcome = Outcome { status: Status::Stored, offset: 0, first_seen: Timestamp(0) };
-        Ok(vec![outcome; batch.len()])
+/// What a store is given is valid.
+fn check(batch: &Batch) {
+    for event in batch.iter() {
+        let text = |bytes| std::str::from_utf8(bytes).expect("a field is not UTF-8");
+        assert!(check_topic(text(event.topic)).is_ok() && check_event_id(text(event.event_id)).is_ok());
+        serde_json::from_slice::<&serde_json::value::RawValue>(event.payload).expect("a payload is not JSON");
     }
-
-    fn count_rejected(&self, _: u64) {}
-
-    async fn find(&self, _: &str, _: &str) -> Result<Option<StoredEvent>> {
-        Ok(None)
-    }
-
-    async fn read(&self, _: Query) -> Result<Page> {
-        Ok(Page::default())
-    }
-
-    async fn end(&self, _: Option<&str>) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn topics(&self, _: Option<&str>, _: usize) -> Result<TopicPage> {
-        Ok(TopicPage::default())
-    }
-
-    async fn stats(&self) -> Result<Stats> {
-        Ok(Stats::default())
-    }
-
-    fn health(&self) -> Health {
-        Health::Ready
-    }
-
-    fn observe(&self) {}
 }
 
 const TYPES: [&str; 6] = [
@@ -70,7 +32,7 @@ const TYPES: [&str; 6] = [
 const ENCODINGS: [&str; 3] = ["", "gzip", "zstd"];
 const OPTIONS: [&str; 5] = ["", "?partial=true", "?results=all", "?on_conflict=reject", "?dedup=source"];
 
-static SERVICE: LazyLock<Arc<Service<Taker>>> = LazyLock::new(|| service(Taker));
+static SERVICE: LazyLock<Arc<Service<Sink>>> = LazyLock::new(|| service(Sink(check)));
 
 fuzz_target!(|data: &[u8]| {
     let [choice, body @ ..] = data else { return };

@@ -6,57 +6,17 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use sekali::clock::{SystemClock, Timestamp};
-use sekali::error::Result;
-use sekali::event::Batch;
+use sekali::clock::SystemClock;
 use sekali::http::{Limits, Service};
 use sekali::metrics::Metrics;
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::service::event;
-
-/// Stores all, and keeps nothing.
-#[derive(Debug)]
-struct Sink;
-
-impl EventStore for Sink {
-    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
-        Ok(vec![Outcome { status: Status::Stored, offset: 0, first_seen: Timestamp(0) }; batch.len()])
-    }
-
-    fn count_rejected(&self, _: u64) {}
-
-    async fn find(&self, _: &str, _: &str) -> Result<Option<StoredEvent>> {
-        Ok(None)
-    }
-
-    async fn read(&self, _: Query) -> Result<Page> {
-        Ok(Page::default())
-    }
-
-    async fn end(&self, _: Option<&str>) -> Result<String> {
-        Ok(String::new())
-    }
-
-    async fn topics(&self, _: Option<&str>, _: usize) -> Result<TopicPage> {
-        Ok(TopicPage::default())
-    }
-
-    async fn stats(&self) -> Result<Stats> {
-        Ok(Stats::default())
-    }
-
-    fn health(&self) -> Health {
-        Health::Ready
-    }
-
-    fn observe(&self) {}
-}
+use crate::support::sink::Sink;
 
 fn service(limits: Limits) -> Arc<Service<Sink>> {
-    Arc::new(Service::new(Arc::new(Sink), limits, Arc::new(SystemClock), Metrics::default()))
+    Arc::new(Service::new(Arc::new(Sink(|_| ())), limits, Arc::new(SystemClock), Metrics::default()))
 }
 
 /// A connection to a service, without a network.
@@ -142,7 +102,7 @@ async fn a_connection_without_a_whole_head_is_closed() {
     let addr = listener.local_addr().unwrap();
     let (limits, clock) = (Limits::default(), Arc::new(SystemClock));
     tokio::spawn(sekali::server::run(
-        Arc::new(Sink),
+        Arc::new(Sink(|_| ())),
         limits,
         clock,
         Metrics::default(),

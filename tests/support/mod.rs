@@ -19,6 +19,7 @@ pub mod process;
 pub mod reader;
 pub mod relay;
 pub mod service;
+pub mod sink;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,45 @@
+//! A store for tests of what is above it.
+
+use sekali::clock::Timestamp;
+use sekali::error::Result;
+use sekali::event::Batch;
+use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage};
+
+/// Says of all that it stored it, and keeps nothing. What it is given is looked at first.
+#[derive(Debug)]
+pub struct Sink(pub fn(&Batch));
+
+impl EventStore for Sink {
+    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
+        (self.0)(&batch);
+        Ok(vec![Outcome { status: Status::Stored, offset: 0, first_seen: Timestamp(0) }; batch.len()])
+    }
+
+    fn count_rejected(&self, _: u64) {}
+
+    async fn find(&self, _: &str, _: &str) -> Result<Option<StoredEvent>> {
+        Ok(None)
+    }
+
+    async fn read(&self, _: Query) -> Result<Page> {
+        Ok(Page::default())
+    }
+
+    async fn end(&self, _: Option<&str>) -> Result<String> {
+        Ok(String::new())
+    }
+
+    async fn topics(&self, _: Option<&str>, _: usize) -> Result<TopicPage> {
+        Ok(TopicPage::default())
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        Ok(Stats::default())
+    }
+
+    fn health(&self) -> Health {
+        Health::Ready
+    }
+
+    fn observe(&self) {}
+}
