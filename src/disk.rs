@@ -160,6 +160,48 @@ pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Bytes that [`Behind`] syncs at once.
+const BEHIND_BYTES: usize = 256 << 10;
+
+/// A file that is written from front to back, and that nobody waits for: others sync theirs beside it, so never much of it is for the
+/// disk to do at once.
+#[derive(Debug)]
+pub struct Behind {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+    unsynced: usize,
+}
+
+impl Behind {
+    /// Goes on writing `file` at `at`.
+    pub fn new(file: Arc<dyn DiskFile>, at: u64) -> Self {
+        Self { file, at, unsynced: 0 }
+    }
+
+    /// Writes what comes next.
+    ///
+    /// # Errors
+    /// What the operating system says; the file is then of no use.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        self.unsynced += bytes.len();
+        if self.unsynced >= BEHIND_BYTES {
+            self.file.sync()?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    /// Makes all of the file durable; the caller makes its name so.
+    ///
+    /// # Errors
+    /// As [`Behind::write`].
+    pub fn finish(self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
 /// Reads a whole file.
 ///
 /// # Errors

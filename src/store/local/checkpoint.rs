@@ -4,6 +4,7 @@
 //! leave RAM once the index has them. When a generation is closed, what has not been put into its index yet never is:
 //! the seal makes the generation's maps from the journal, and the index is removed.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const AGE: Duration = Duration::from_secs(30);
 /// How often it looks at what comes. Being woken by each commit would cost more than it does with it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; all at
+/// once, the allocator would give it to the system, in the thread that happens to allocate next: a worker, for 60 ms.
+const LEAVE: usize = 512;
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,8 @@ pub(crate) struct Checkpoint {
     committed: Receiver<Committed>,
     /// Closed generations to seal, then the live one.
     waiting: Vec<Waiting>,
+    /// What can be found elsewhere and leaves RAM.
+    leaving: VecDeque<Arc<ClaimSet>>,
     index: Option<LiveIndex>,
     /// The index had an error and is to be made anew.
     is_broken: bool,
@@ -86,21 +92,23 @@ impl Checkpoint {
     ) -> Self {
         let now = core.clock.monotonic();
         let waiting = generations.into_iter().map(|generation| Waiting::new(generation, now)).collect();
-        Self { core, committed, waiting, index, is_broken: false, retry_at: None }
+        Self { core, committed, waiting, leaving: VecDeque::new(), index, is_broken: false, retry_at: None }
     }
 
     /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
         loop {
             let wait = Duration::from_millis(if self.is_due() { 1 } else { 200 });
+            let mut came = 0;
             match sync::recv_timeout(&self.committed, wait) {
-                Ok(committed) => self.take(committed),
+                Ok(committed) => came += self.take(committed),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while let Ok(committed) = self.committed.try_recv() {
-                self.take(committed);
+                came += self.take(committed);
             }
+            self.let_go(came + LEAVE);
             if self.is_due() {
                 self.work();
             } else {
@@ -119,7 +127,8 @@ impl Checkpoint {
         self.index
     }
 
-    fn take(&mut self, committed: Committed) {
+    /// Takes a frame; returns how many claims it has.
+    fn take(&mut self, committed: Committed) -> usize {
         let now = self.core.clock.monotonic();
         let is_of = |waiting: &Waiting| waiting.generation.id == committed.generation.id;
         let at = self.waiting.iter().position(is_of).unwrap_or_else(|| {
@@ -133,13 +142,25 @@ impl Checkpoint {
             waiting.since = now;
         }
         waiting.last = now;
-        waiting.claims += committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
+        let claims = committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
+        waiting.claims += claims;
         waiting.through = waiting.through.max(committed.through);
         waiting.sets.extend(committed.sets);
         waiting.blocks.extend(committed.blocks);
         if is_only && waiting.through <= covered {
             // A rebuild has read it from the journal already.
-            release(&self.core, waiting);
+            release(&self.core, waiting, &mut self.leaving);
+        }
+        claims
+    }
+
+    /// Has so many claims leave RAM, and those of their last set.
+    fn let_go(&mut self, claims: usize) {
+        let mut gone = 0;
+        while gone < claims
+            && let Some(set) = self.leaving.pop_front()
+        {
+            gone += set.drop_claims();
         }
     }
 
@@ -225,7 +246,7 @@ impl Checkpoint {
         }
         live.generation.set_index(Some(Arc::clone(&index)));
         self.index = Some(LiveIndex { index, covered });
-        release(&self.core, live);
+        release(&self.core, live, &mut self.leaving);
         self.flush()
     }
 
@@ -261,7 +282,7 @@ impl Checkpoint {
         self.is_broken = false;
         self.core.metrics.rebuilt();
         tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
-        release(&self.core, live);
+        release(&self.core, live, &mut self.leaving);
         self.flush()
     }
 
@@ -271,7 +292,7 @@ impl Checkpoint {
         let generation = Arc::clone(&oldest.generation);
         seal(&self.core, &generation)?;
         generation.clear_doubt();
-        release(&self.core, oldest);
+        release(&self.core, oldest, &mut self.leaving);
         self.waiting.remove(0);
         self.index = None;
         self.is_broken = false;
@@ -298,11 +319,9 @@ impl Waiting {
     }
 }
 
-/// What waited can be found elsewhere now: it leaves RAM.
-fn release(core: &Core, waiting: &mut Waiting) {
-    for set in waiting.sets.drain(..) {
-        set.drop_claims();
-    }
+/// What waited can be found elsewhere now: it may leave RAM.
+fn release(core: &Core, waiting: &mut Waiting, leaving: &mut VecDeque<Arc<ClaimSet>>) {
+    leaving.extend(waiting.sets.drain(..));
     waiting.generation.forget_blocks(&waiting.blocks);
     waiting.blocks.clear();
     core.lag.sub(std::mem::take(&mut waiting.claims) as u64);

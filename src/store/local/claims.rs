@@ -101,11 +101,11 @@ impl ClaimSet {
         self.claims.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
     }
 
-    /// Frees the claims: they can be found elsewhere now.
-    pub(crate) fn drop_claims(&self) {
+    /// Frees the claims: they can be found elsewhere now. Returns how many there were.
+    pub(crate) fn drop_claims(&self) -> usize {
         let claims = self.claims.write().unwrap_or_else(PoisonError::into_inner).take();
         // Freed without the lock, which a worker may wait for.
-        drop(claims);
+        claims.map_or(0, |claims| claims.len())
     }
 
     fn is_dropped(&self) -> bool {
@@ -163,6 +163,10 @@ impl Slots {
         self.0.iter().all(HashTable::is_empty)
     }
 
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(HashTable::clear);
+    }
+
     /// Takes out the slots of sets from number `set` on.
     fn split_off(&mut self, set: u32) -> Vec<Slot> {
         self.0.iter_mut().flat_map(|part| part.extract_if(|slot| slot.set >= set)).collect()
@@ -198,6 +202,9 @@ pub(crate) struct Tables {
     settled: u64,
     /// The set of the group being decided; it has the number behind the last of `sets`.
     current: Claims,
+    /// Those of a sealed generation, empty, for the next: all parts would grow within milliseconds of each other, and what a whole
+    /// generation frees at once is given back to the system by whoever allocates next, a worker.
+    spare: Slots,
 }
 
 impl Tables {
@@ -209,13 +216,15 @@ impl Tables {
             base: 0,
             settled: 0,
             current: Claims::default(),
+            spare: Slots::default(),
         };
         tables.push_table(None);
         tables
     }
 
     fn push_table(&mut self, generation: Option<Arc<Generation>>) {
-        self.tables.push_back(Table { generation, first_set: self.next_set(), slots: Slots::default() });
+        let slots = std::mem::take(&mut self.spare);
+        self.tables.push_back(Table { generation, first_set: self.next_set(), slots });
     }
 
     fn next_set(&self) -> u64 {
@@ -324,11 +333,16 @@ impl Tables {
         // All that is not settled is in the newest table.
         let keep_newest = self.settled < self.next_set();
         let older = self.tables.len().saturating_sub(1);
-        let mut at = 0;
-        self.tables.retain(|table| {
+        let (mut at, spare) = (0, &mut self.spare);
+        self.tables.retain_mut(|table| {
             let is_sealed = table.generation.as_ref().is_some_and(|of| of.is_sealed());
             at += 1;
-            !is_sealed || (keep_newest && at > older)
+            let stays = !is_sealed || (keep_newest && at > older);
+            if !stays {
+                *spare = std::mem::take(&mut table.slots);
+                spare.clear();
+            }
+            stays
         });
         if self.tables.is_empty() {
             self.push_table(None);

@@ -40,7 +40,7 @@ const SHARD_CLAIMS: u64 = 10_800;
 /// Seeds that are tried before a shard is given up; each does in nine of ten cases.
 const SEEDS: u64 = 100;
 /// Cells that are written at once.
-const PIECE_CELLS: usize = 512 << 10;
+const PIECE_CELLS: usize = 128 << 10;
 /// Bits of a segment's length at most.
 const SEGMENT_BITS_MAX: u32 = 18;
 

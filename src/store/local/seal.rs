@@ -15,7 +15,7 @@ use super::open_files::{CachedFile, FileCache};
 use super::sorted_file::{self, Block, Kind, Shape, SortedFile};
 use super::space::JOURNAL;
 use crate::codec::{BlockKind, BlockPlace, FixedRecord, FramePlace, SealedClaim};
-use crate::disk::{self, Disk, Open};
+use crate::disk::{self, Behind, Disk, Open};
 use crate::error::{During, Error, Result};
 
 /// Names of the files of a sealed generation.
@@ -120,14 +120,9 @@ impl Place<'_> {
     /// `NoSpace`, `Io`.
     pub(crate) fn write_filter(&self, name: &str, filter: &Filter) -> Result<()> {
         let path = self.path(name);
-        let file = self.disk.open(&path, Open::Create).during("create", &path)?;
-        let mut at = 0;
-        filter.encode(self.store_id, |piece| {
-            file.write_all_at(piece, at).during("write to", &path)?;
-            at += piece.len() as u64;
-            Ok(())
-        })?;
-        file.sync().during("sync", &path)
+        let mut file = Behind::new(self.disk.open(&path, Open::Create).during("create", &path)?, 0);
+        filter.encode(self.store_id, |piece| file.write(piece).during("write to", &path))?;
+        file.finish().during("sync", &path)
     }
 
     /// Removes the filters that end with this generation: the next start makes them anew from those they are of.
@@ -210,7 +205,9 @@ impl Place<'_> {
         let path = self.path(JOURNAL);
         let file = self.disk.open(&path, Open::Read).during("open", &path)?;
         let mut reader = FrameReader::new(file, self.entry.nonce);
-        let mut content = JournalContent::default();
+        // Each takes its digest at least. What grew by doubling would be copied, and held twice.
+        let claims = self.claims().min(self.closed.end / size_of::<u128>() as u64) as usize;
+        let mut content = JournalContent { claims: Vec::with_capacity(claims), ..JournalContent::default() };
         let mut at = 0;
         while at < self.closed.end {
             if let Some(hole) = self.holes.iter().find(|hole| hole.at == at) {

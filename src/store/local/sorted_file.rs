@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::open_files::{CachedFile, FileCache};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Behind, Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
 const MAGIC: [u8; 4] = *b"sKlS";
@@ -46,7 +46,7 @@ const KEYS_AT: usize = 48;
 pub const KEY_BYTES_MAX: usize = 256;
 /// Longest value.
 pub const VALUE_BYTES_MAX: usize = 1024;
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 64 << 10;
 /// Probes by interpolation before every second one bisects.
 const INTERPOLATIONS: u32 = 4;
 
@@ -139,6 +139,8 @@ impl Block {
 #[derive(Debug)]
 pub struct Writer {
     file: Arc<dyn DiskFile>,
+    /// Its blocks from the first on.
+    blocks: Behind,
     path: PathBuf,
     shape: Shape,
     /// Whole blocks, then the one being filled.
@@ -147,8 +149,6 @@ pub struct Writer {
     block_at: usize,
     /// Its number.
     block: u64,
-    /// Where the buffer begins in the file.
-    at: u64,
     count: u64,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
@@ -161,14 +161,15 @@ impl Writer {
     /// `Io`, `NoSpace`; `Unusable` for widths out of range.
     pub fn create(disk: &dyn Disk, path: &Path, shape: Shape) -> Result<Self> {
         shape.check(path)?;
+        let file = disk.open(path, Open::Create).during("create", path)?;
         Ok(Self {
-            file: disk.open(path, Open::Create).during("create", path)?,
+            blocks: Behind::new(Arc::clone(&file), BLOCK_BYTES as u64),
+            file,
             path: path.to_owned(),
             shape,
             buffer: Vec::with_capacity(WRITE_BYTES + BLOCK_BYTES),
             block_at: 0,
             block: 1,
-            at: BLOCK_BYTES as u64,
             count: 0,
             first_key: vec![0; shape.key_width],
             last_key: vec![0; shape.key_width],
@@ -181,12 +182,20 @@ impl Writer {
     /// `Corrupt` if it is not, or if key or value have another width; `Io`, `NoSpace`.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         if key.len() != self.shape.key_width || value.len() != self.shape.value_width {
-            return Err(Error::corrupt(&self.path, self.at, "a record to be written has another width"));
+            return Err(Error::corrupt(
+                &self.path,
+                self.block * BLOCK_BYTES as u64,
+                "a record to be written has another width",
+            ));
         }
         if self.count == 0 {
             self.first_key.copy_from_slice(key);
         } else if *key <= self.last_key[..] {
-            return Err(Error::corrupt(&self.path, self.at, "records to be written are not in order"));
+            return Err(Error::corrupt(
+                &self.path,
+                self.block * BLOCK_BYTES as u64,
+                "records to be written are not in order",
+            ));
         }
         if self.buffer.len() - self.block_at + self.shape.record_width() > BODY_BYTES {
             self.close_block()?;
@@ -208,8 +217,7 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.buffer, self.at).during("write", &self.path)?;
-        self.at += self.buffer.len() as u64;
+        self.blocks.write(&self.buffer).during("write", &self.path)?;
         self.buffer.clear();
         self.block_at = 0;
         Ok(())
@@ -232,7 +240,7 @@ impl Writer {
         let crc = self.shape.crc(0, &block.0[..BODY_BYTES]);
         block.0[BODY_BYTES..].copy_from_slice(&crc.to_le_bytes());
         self.file.write_all_at(&block.0, 0).during("write", &self.path)?;
-        self.file.sync().during("sync", &self.path)?;
+        self.blocks.finish().during("sync", &self.path)?;
         Ok(self.count)
     }
 }

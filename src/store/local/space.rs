@@ -19,6 +19,8 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard};
 pub(crate) const JOURNAL: &str = "journal";
 /// Zeros written and synced at once: a commit that meets it waits about a millisecond.
 const STEP_BYTES: u64 = 1 << 20;
+/// Zeros written by one call. As long as it takes, no frame can be written to the same file.
+const PIECE_BYTES: u64 = 128 << 10;
 /// Most bytes of the maps and the filter an event.
 const SEALED_BYTES: u64 = 64;
 /// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
@@ -385,10 +387,10 @@ pub(crate) fn prepare(
 
 /// Writes zeros and makes them durable; returns where they end.
 pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<u64> {
-    static ZEROS: [u8; STEP_BYTES as usize] = [0; STEP_BYTES as usize];
+    static ZEROS: [u8; PIECE_BYTES as usize] = [0; PIECE_BYTES as usize];
     let mut at = from;
     while at < to {
-        let length = (to - at).min(STEP_BYTES);
+        let length = (to - at).min(PIECE_BYTES);
         file.write_all_at(&ZEROS[..length as usize], at).during("write zeros to", path)?;
         at += length;
     }
