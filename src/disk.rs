@@ -163,8 +163,8 @@ pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
 /// Bytes that [`Behind`] syncs at once.
 const BEHIND_BYTES: usize = 256 << 10;
 
-/// A file that is written from front to back, and that nobody waits for: others sync theirs beside it, so never much of it is for the
-/// disk to do at once.
+/// A file that is written from front to back, and that no answer waits for: others sync theirs beside it, so never much of it is for
+/// the disk to do at once.
 #[derive(Debug)]
 pub struct Behind {
     file: Arc<dyn DiskFile>,

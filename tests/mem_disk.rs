@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sekali::disk::{Disk, Open, read, replace};
+use sekali::disk::{Behind, Disk, Open, read, replace};
 use support::mem_disk::{Fault, MemDisk};
 
 const FILE: &str = "/data/file";
@@ -55,6 +55,21 @@ fn what_was_not_synced_is_kept_lost_or_torn_in_any_part() {
         reordered |= count(2) == 0 && count(3) == 1_024;
     }
     assert!(whole && gone && torn && reordered);
+}
+
+#[test]
+fn a_file_written_behind_leaves_little_to_its_last_sync() {
+    static PIECE: [u8; 64 << 10] = [7; 64 << 10];
+    for seed in 0..20 {
+        let disk = with_file();
+        let mut file = Behind::new(disk.open(Path::new(FILE), Open::Write).unwrap(), 0);
+        (0..10).for_each(|_| file.write(&PIECE).unwrap());
+        let after = content(&disk.crash(seed));
+        assert!(
+            after.len() >= 8 * PIECE.len() && after[..8 * PIECE.len()].iter().all(|byte| *byte == 7),
+            "seed {seed}"
+        );
+    }
 }
 
 #[test]

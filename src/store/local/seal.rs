@@ -204,10 +204,11 @@ impl Place<'_> {
     pub(crate) fn read_journal(&self) -> Result<JournalContent> {
         let path = self.path(JOURNAL);
         let file = self.disk.open(&path, Open::Read).during("open", &path)?;
+        // Each takes its digest at least, so no count asks for more than the file has. Growing by doubling would copy it, and hold it twice.
+        let claims = self.claims().min(file.len().during("measure", &path)? / size_of::<u128>() as u64);
         let mut reader = FrameReader::new(file, self.entry.nonce);
-        // Each takes its digest at least. What grew by doubling would be copied, and held twice.
-        let claims = self.claims().min(self.closed.end / size_of::<u128>() as u64) as usize;
-        let mut content = JournalContent { claims: Vec::with_capacity(claims), ..JournalContent::default() };
+        let mut content =
+            JournalContent { claims: Vec::with_capacity(claims as usize), ..JournalContent::default() };
         let mut at = 0;
         while at < self.closed.end {
             if let Some(hole) = self.holes.iter().find(|hole| hole.at == at) {
