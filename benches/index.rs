@@ -138,9 +138,17 @@ fn filters(c: &mut Criterion) {
         }
         let set = filters.view();
         let mut random = fastrand::Rng::with_seed(4);
-        group.bench_function(format!("unknown event, {generations} generations"), |b| {
-            b.iter(|| black_box(set.candidates(random.u128(..)).count()));
-        });
+        for together in [1, 10, 60] {
+            group.throughput(Throughput::Elements(together as u64));
+            group.bench_function(format!("{together} unknown events, {generations} generations"), |b| {
+                b.iter(|| {
+                    let events: Vec<u128> = (0..together).map(|_| random.u128(..)).collect();
+                    let mut found = 0;
+                    set.candidates(&events, |_, _| found += 1);
+                    found
+                });
+            });
+        }
     }
     let known: HashSet<u128> = (0..CLAIMS / 2).map(|_| random.u128(..)).collect();
     group.bench_function("reference: std HashSet of 500 k, unknown", |b| {

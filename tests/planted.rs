@@ -98,8 +98,8 @@ const PLANTED: [Planted; 21] = [
     Planted {
         rule: "room is reserved before anything is decided",
         file: "src/store/local/worker.rs",
-        right: "if let Err(e) = self.core.space.reserve(bytes) {",
-        wrong: "if !self.core.space.try_reserve(bytes) && let Err(e) = Ok::<(), Error>(()) {",
+        right: "        self.core.space.reserve(bytes)?;\n",
+        wrong: "        _ = self.core.space.try_reserve(bytes);\n",
         test: HISTORIES,
     },
     Planted {

@@ -41,6 +41,7 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::mpsc::sync_channel;
 use crate::sync::{self, Builder, JoinHandle, Mutex, RwLock, mpsc};
 
+mod ahead;
 mod checkpoint;
 mod claims;
 mod commit;

@@ -18,6 +18,7 @@ use super::index::Index;
 use super::manifest::Entry;
 use super::seal::{Place, SealedMaps};
 use super::topic::Topic;
+use super::worker::Job;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync;
@@ -161,6 +162,12 @@ impl Checkpoint {
             && let Some(set) = self.leaving.pop_front()
         {
             gone += set.drop_claims();
+        }
+        if gone > 0 {
+            for queue in &self.core.queues {
+                // One that has gone has forgotten all.
+                queue.push(Job::Forget, 0, &self.core.pace);
+            }
         }
     }
 

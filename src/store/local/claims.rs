@@ -6,6 +6,7 @@
 //! known as fresh without asking the index, and the index is asked only for what it must have.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use hashbrown::HashTable;
@@ -68,6 +69,11 @@ impl Claims {
         &self.keys[claim.key.0 as usize..claim.key.1 as usize]
     }
 
+    /// The first byte of a claim's key.
+    fn first_byte(&self, index: u32) -> Option<u8> {
+        self.keys.get(self.recent.get(index as usize)?.key.0 as usize).copied()
+    }
+
     fn find(&self, index: u32, topic: &[u8], event_id: &[u8]) -> Option<Known> {
         let claim = self.recent.get(index as usize)?;
         let (name, id) = self.key(claim).split_at_checked(topic.len())?;
@@ -86,25 +92,28 @@ pub(crate) struct Placed {
 #[derive(Debug)]
 pub(crate) struct ClaimSet {
     /// `None` once the index or the generation's maps have them.
-    claims: RwLock<Option<Claims>>,
+    claims: RwLock<Option<Arc<Claims>>>,
     /// Set by the journal's writer when it makes the frame.
     pub(crate) placed: OnceLock<Placed>,
 }
 
 impl ClaimSet {
     pub(crate) fn new(claims: Claims) -> Arc<Self> {
-        Arc::new(Self { claims: RwLock::new(Some(claims)), placed: OnceLock::new() })
+        Arc::new(Self { claims: RwLock::new(Some(Arc::new(claims))), placed: OnceLock::new() })
+    }
+
+    fn claims(&self) -> Option<Arc<Claims>> {
+        self.claims.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks at the claims while they are in RAM.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Claims) -> T) -> Option<T> {
-        self.claims.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+        self.claims().as_deref().map(look)
     }
 
-    /// Frees the claims: they can be found elsewhere now. Returns how many there were.
+    /// Lets go of the claims: they can be found elsewhere now. They leave RAM when their worker has seen it. Returns how many there were.
     pub(crate) fn drop_claims(&self) -> usize {
         let claims = self.claims.write().unwrap_or_else(PoisonError::into_inner).take();
-        // Freed without the lock, which a worker may wait for.
         claims.map_or(0, |claims| claims.len())
     }
 
@@ -190,13 +199,24 @@ pub(crate) enum Lookup {
     Indexed(Arc<Generation>),
 }
 
+/// A set as its worker has it: no lock is needed to look into it.
+#[derive(Debug)]
+struct Held {
+    set: Arc<ClaimSet>,
+    /// `None` if the index had them when the store was opened.
+    claims: Option<Arc<Claims>>,
+}
+
+/// A claim that may be an event's: the number of its set, and its place there.
+pub(crate) type Place = (u64, u32);
+
 /// The claims of one worker's topics in generations that are not sealed.
 #[derive(Debug)]
 pub(crate) struct Tables {
     /// Oldest first; never empty.
     tables: VecDeque<Table>,
     /// Sets that may still be in RAM, in order; the first has number `base`.
-    sets: VecDeque<Arc<ClaimSet>>,
+    sets: VecDeque<Held>,
     base: u64,
     /// Sets below this number are in the table of their generation.
     settled: u64,
@@ -231,6 +251,23 @@ impl Tables {
         self.base + self.sets.len() as u64
     }
 
+    /// A claim with an event's fingerprint; "none" is final, until one is inserted.
+    pub(crate) fn place(&self, hash: u128) -> Option<Place> {
+        self.tables.iter().rev().find_map(|table| {
+            let slot = table.slots.with(hash as u64).next()?;
+            Some((table.first_set + u64::from(slot.set), slot.index))
+        })
+    }
+
+    /// Brings claims into the processor's caches, for [`Self::lookup`].
+    pub(crate) fn warm(&self, places: &[Place]) {
+        let first_byte = |(set, index): &Place| {
+            let held = self.sets.get(set.checked_sub(self.base)? as usize)?;
+            held.claims.as_ref()?.first_byte(*index)
+        };
+        black_box(places.iter().filter_map(first_byte).fold(0, |all, byte| all ^ byte));
+    }
+
     /// What is known of an event.
     pub(crate) fn lookup(&self, hash: u128, topic: &[u8], event_id: &[u8]) -> Lookup {
         let fingerprint = hash as u64;
@@ -244,20 +281,20 @@ impl Tables {
                     }
                     continue;
                 }
-                let set = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
-                // A set that was forgotten has been settled: it is of its table's generation. One that left RAM since
-                // the group began may not have been, but it knows where it went.
-                let Some(set) = set else {
+                let held = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
+                let Some(Held { set, claims }) = held else {
+                    // What was forgotten has been settled: it is of its table's generation.
                     indexed = table.generation.clone();
                     continue;
                 };
-                match set.with(|claims| claims.find(slot.index, topic, event_id)) {
-                    Some(Some(known)) => {
-                        let frame = set.placed.get().map(|placed| placed.frame);
-                        return Lookup::Recent { known, frame };
+                match claims {
+                    Some(claims) => {
+                        if let Some(known) = claims.find(slot.index, topic, event_id) {
+                            let frame = set.placed.get().map(|placed| placed.frame);
+                            return Lookup::Recent { known, frame };
+                        }
                     }
-                    Some(None) => {}
-                    None => indexed = set.placed.get().map(|placed| Arc::clone(&placed.generation)),
+                    None => indexed = table.generation.clone(),
                 }
             }
             if let Some(generation) = indexed {
@@ -288,7 +325,7 @@ impl Tables {
         self.current.keys.reserve(claims.keys.len().min(room * 64));
         self.current.recent.reserve(room);
         let set = ClaimSet::new(claims);
-        self.sets.push_back(Arc::clone(&set));
+        self.sets.push_back(Held { claims: set.claims(), set: Arc::clone(&set) });
         Some(set)
     }
 
@@ -317,15 +354,15 @@ impl Tables {
         if dropped {
             set.drop_claims();
         }
-        self.sets.push_back(set);
+        self.sets.push_back(Held { claims: set.claims(), set });
         self.settled = self.next_set();
     }
 
     /// Between groups: moves claims into the table of the generation they were written to, forgets sealed generations
     /// and sets that left RAM.
     pub(crate) fn settle(&mut self) {
-        while let Some(set) = self.settled.checked_sub(self.base).and_then(|at| self.sets.get(at as usize)) {
-            let Some(placed) = set.placed.get() else { break };
+        while let Some(held) = self.settled.checked_sub(self.base).and_then(|at| self.sets.get(at as usize)) {
+            let Some(placed) = held.set.placed.get() else { break };
             let generation = Arc::clone(&placed.generation);
             self.settle_set(self.settled, generation);
             self.settled += 1;
@@ -347,7 +384,7 @@ impl Tables {
         if self.tables.is_empty() {
             self.push_table(None);
         }
-        while self.base < self.settled && self.sets.front().is_some_and(|set| set.is_dropped()) {
+        while self.base < self.settled && self.sets.front().is_some_and(|held| held.set.is_dropped()) {
             self.sets.pop_front();
             self.base += 1;
         }

@@ -44,6 +44,9 @@ const PIECE_CELLS: usize = 128 << 10;
 /// Bits of a segment's length at most.
 const SEGMENT_BITS_MAX: u32 = 18;
 
+/// Events whose places are worked out before the first of them is read.
+const READ_AHEAD: usize = 32;
+
 /// A generation that a filter is of: its id and its nonce.
 pub type Lane = (u64, u64);
 
@@ -221,16 +224,43 @@ impl Filter {
 
     /// The one generation that may hold the event; `None` is final.
     pub fn candidate(&self, event: u128) -> Option<u64> {
-        let shard = self.shards.get(shard_of(event, self.shards.len()))?;
-        let cells = self.cells.get(shard.start..)?;
-        let [a, b, c] = shard.places(shard.hash(event));
-        let cell = cells.get(a)? ^ cells.get(b)? ^ cells.get(c)?;
+        let mut candidate = None;
+        self.candidates(&[event], |_, id| candidate = Some(id));
+        candidate
+    }
+
+    /// Shows, of each event that may be in a generation, its place in `events` and that generation. All others are in none.
+    ///
+    /// What an event costs is the waiting for memory. So the places of many are worked out first, then read in a row: the
+    /// processor waits for several of them at once.
+    pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
         let lane_bits = self.lane_bits();
-        let (seen, lane) = (cell >> lane_bits << lane_bits, cell & ((1 << lane_bits) - 1));
-        if seen != fingerprint(event, lane_bits) || shard.segments == 0 {
-            return None;
+        let mut places = [[0; 3]; READ_AHEAD];
+        for (chunk, events) in events.chunks(READ_AHEAD).enumerate() {
+            for (places, event) in places.iter_mut().zip(events) {
+                *places = self.places(*event);
+            }
+            for (i, (event, [a, b, c])) in events.iter().zip(places).enumerate() {
+                let at = |place: usize| self.cells.get(place).copied();
+                let (Some(a), Some(b), Some(c)) = (at(a), at(b), at(c)) else { continue };
+                let cell = a ^ b ^ c;
+                if cell >> lane_bits << lane_bits == fingerprint(*event, lane_bits)
+                    && let Some((id, _)) = self.lanes.get((cell & ((1 << lane_bits) - 1)) as usize)
+                {
+                    show(chunk * READ_AHEAD + i, *id);
+                }
+            }
         }
-        self.lanes.get(lane as usize).map(|(id, _)| *id)
+    }
+
+    /// The cells that an event leads to; in an empty shard, none.
+    fn places(&self, event: u128) -> [usize; 3] {
+        match self.shards.get(shard_of(event, self.shards.len())) {
+            Some(shard) if shard.segments > 0 => {
+                shard.places(shard.hash(event)).map(|place| shard.start + place)
+            }
+            _ => [usize::MAX; 3],
+        }
     }
 
     /// How many claims it is of.

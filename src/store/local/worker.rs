@@ -9,11 +9,13 @@
 //! It drains what is queued into one group, and hands the group to the journal's writer. A group of known events only,
 //! all of them durable, is answered at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::ahead::Ahead;
 use super::claims::{Known, Lookup, Tables};
 use super::commit::Journal;
 use super::core::Core;
@@ -75,6 +77,16 @@ pub(crate) enum Job {
         /// Gets the offset, once the event is durable.
         reply: oneshot::Sender<Result<Option<u64>>>,
     },
+    /// Claims can be found elsewhere: forget them.
+    Forget,
+}
+
+/// A request that is to be decided.
+#[derive(Debug)]
+struct Request {
+    batch: Arc<Batch>,
+    items: Vec<Item>,
+    reply: oneshot::Sender<Result<Vec<Outcome>>>,
 }
 
 /// A topic as its owner knows it.
@@ -106,7 +118,8 @@ pub(crate) struct Worker {
     journal: Journal,
     tables: Tables,
     topics: Vec<OwnTopic>,
-    by_hash: HashMap<u128, usize>,
+    /// Hash of a topic, keyed already, and its place.
+    by_hash: HashTable<(u128, usize)>,
     blocks: Vec<OpenBlock>,
     /// Topics of the group with counts.
     counted: Vec<usize>,
@@ -114,6 +127,7 @@ pub(crate) struct Worker {
     /// The filters of sealed generations as they were when the group began; a generation that was sealed since is
     /// still in the tables.
     filters: Arc<FilterSet>,
+    ahead: Ahead,
     /// Something in the group waits for a commit.
     must_commit: bool,
     /// What packs blocks writes here.
@@ -126,11 +140,12 @@ impl Worker {
         Self {
             core,
             filters,
+            ahead: Ahead::default(),
             number,
             journal,
             tables,
             topics: Vec::new(),
-            by_hash: HashMap::new(),
+            by_hash: HashTable::new(),
             blocks: Vec::new(),
             counted: Vec::new(),
             received_at: Timestamp::default(),
@@ -157,22 +172,48 @@ impl Worker {
         let refused = self.refusal(jobs);
         self.received_at = self.core.clock.now();
         self.must_commit = false;
-        let (mut replies, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
+        let (mut requests, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
         while reserved < GROUP_BYTES
             && let Some(job) = jobs.pop_front()
         {
             match job {
                 Job::Append { place, batch, items, reply } => {
                     drop(place);
-                    match &refused {
-                        Some((kind, why)) => _ = reply.send(Err(Error::new(*kind, why.as_str()))),
-                        None => self.decide(&batch, &items, reply, &mut replies, &mut reserved),
+                    let request = Request { batch, items, reply };
+                    match self.admit(&request, refused.as_ref()) {
+                        Ok(bytes) => {
+                            reserved += bytes;
+                            requests.push(request);
+                        }
+                        // Nothing of it was decided, so nothing is waited for.
+                        Err(e) => _ = request.reply.send(Err(e)),
                     }
                 }
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
+                // It was done before the group.
+                Job::Forget => {}
             }
         }
+        let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
+        self.ahead.look(events, &self.tables, &self.filters);
+        let (mut replies, mut number) = (Vec::with_capacity(requests.len()), 0);
+        for request in requests {
+            let count = request.items.len();
+            replies.push(self.decide(request, number));
+            number += count;
+        }
         self.finish(replies, reserved);
+    }
+
+    /// Reserves room for a request: how many bytes.
+    fn admit(&self, request: &Request, refused: Option<&(ErrorKind, String)>) -> Result<u64> {
+        if let Some((kind, why)) = refused {
+            return Err(Error::new(*kind, why.as_str()));
+        }
+        let events = request.items.iter().map(|item| request.batch.get(item.index as usize));
+        let bytes = events.map(|event| record_bytes(&event)).sum::<u64>() + FrameHeader::BYTES as u64;
+        self.core.space.reserve(bytes)?;
+        Ok(bytes)
     }
 
     /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what there is of it in `jobs` is done first.
@@ -185,6 +226,7 @@ impl Worker {
             match job {
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
                 append @ Job::Append { .. } => jobs.push_back(append),
+                Job::Forget => {}
             }
         }
         if jobs.is_empty() {
@@ -199,40 +241,21 @@ impl Worker {
         (!lag.wait_below(max)).then(|| (ErrorKind::Overloaded, why.to_owned()))
     }
 
-    /// Decides one request's events.
-    fn decide(
-        &mut self,
-        batch: &Batch,
-        items: &[Item],
-        to: oneshot::Sender<Result<Vec<Outcome>>>,
-        replies: &mut Vec<Reply>,
-        reserved: &mut u64,
-    ) {
-        let bytes = items.iter().map(|item| record_bytes(&batch.get(item.index as usize))).sum::<u64>()
-            + FrameHeader::BYTES as u64;
-        if let Err(e) = self.core.space.reserve(bytes) {
-            // Nothing of it was decided, so nothing is waited for.
-            _ = to.send(Err(e));
-            return;
-        }
-        *reserved += bytes;
+    /// Decides one request's events, which have the numbers from `first` on in the group.
+    fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> Reply {
         let mut outcomes = Vec::with_capacity(items.len());
-        let mut answer = Ok(());
-        for item in items {
-            match self.decide_event(&batch.get(item.index as usize), item) {
+        for (item, number) in items.iter().zip(first..) {
+            match self.decide_event(&batch.get(item.index as usize), item, number) {
                 Ok(outcome) => outcomes.push(outcome),
-                Err(e) => {
-                    answer = Err(e);
-                    break;
-                }
+                Err(e) => return Reply { to: reply, answer: Err(e) },
             }
         }
-        replies.push(Reply { to, answer: answer.map(|()| outcomes) });
+        Reply { to: reply, answer: Ok(outcomes) }
     }
 
-    fn decide_event(&mut self, event: &EventRef<'_>, item: &Item) -> Result<Outcome> {
+    fn decide_event(&mut self, event: &EventRef<'_>, item: &Item, number: usize) -> Result<Outcome> {
         let topic = self.topic(event.topic, item.topic)?;
-        if let Some(known) = self.known(event, item.event)? {
+        if let Some(known) = self.known(event, item.event, number)? {
             let status = if known.digest == event.digest { Status::Duplicate } else { Status::Conflict };
             let own = &mut self.topics[topic];
             if own.duplicates == 0 {
@@ -250,8 +273,8 @@ impl Worker {
     }
 
     /// What is known of an event, wherever it is. Marks the group if that is not durable yet.
-    fn known(&mut self, event: &EventRef<'_>, hash: u128) -> Result<Option<Known>> {
-        let (known, frame) = self.look_up(hash, event.topic, event.event_id)?;
+    fn known(&mut self, event: &EventRef<'_>, hash: u128, number: usize) -> Result<Option<Known>> {
+        let (known, frame) = self.look_up(hash, event.topic, event.event_id, Some(number))?;
         if known.is_some() && !self.is_durable(frame) {
             // A duplicate may rest on a claim of this same commit.
             self.must_commit = true;
@@ -263,8 +286,14 @@ impl Worker {
         frame.is_some_and(|frame| frame <= self.core.durable.load(Ordering::Acquire))
     }
 
-    /// What is known of an event, and the frame that holds it (`None`: not in a frame yet).
-    fn look_up(&self, hash: u128, topic: &[u8], event_id: &[u8]) -> Result<(Option<Known>, Option<u64>)> {
+    /// What is known of an event, of the group if it has a number, and the frame that holds it (`None`: not in a frame yet).
+    fn look_up(
+        &self,
+        hash: u128,
+        topic: &[u8],
+        event_id: &[u8],
+        number: Option<usize>,
+    ) -> Result<(Option<Known>, Option<u64>)> {
         match self.tables.lookup(hash, topic, event_id) {
             Lookup::Recent { known, frame } => return Ok((Some(known), frame)),
             Lookup::Indexed(generation) => {
@@ -275,7 +304,12 @@ impl Worker {
             }
             Lookup::Absent => {}
         }
-        for id in self.filters.candidates(hash) {
+        let ids = number.and_then(|number| self.ahead.generations(number)).unwrap_or_else(|| {
+            let mut ids = Vec::new();
+            self.filters.candidates(&[hash], |_, id| ids.push(id));
+            ids
+        });
+        for id in ids {
             let Some(generation) = self.core.generation(id) else { continue };
             if let Some(known) = generation.claim(hash, Vec::new)? {
                 return Ok((Some(known), Some(0)));
@@ -286,14 +320,14 @@ impl Worker {
 
     fn find(&self, (key, id_at): &(Vec<u8>, usize), hash: u128) -> Result<Option<u64>> {
         let (topic, event_id) = (&key[..*id_at - 1], &key[*id_at..]);
-        let (known, frame) = self.look_up(hash, topic, event_id)?;
+        let (known, frame) = self.look_up(hash, topic, event_id, None)?;
         Ok(known.filter(|_| self.is_durable(frame)).map(|known| known.offset))
     }
 
     /// The place of a topic in `topics`.
     fn topic(&mut self, name: &[u8], hash: u128) -> Result<usize> {
-        if let Some(&at) = self.by_hash.get(&hash) {
-            return Ok(at);
+        if let Some((_, at)) = self.by_hash.find(hash as u64, |(other, _)| *other == hash) {
+            return Ok(*at);
         }
         let text =
             std::str::from_utf8(name).map_err(|_| Error::new(ErrorKind::Io, "a topic is not UTF-8"))?;
@@ -301,8 +335,9 @@ impl Worker {
         let next_offset = topic.next_offset();
         let own = OwnTopic { topic, next_offset, block: None, duplicates: 0, conflicts: 0 };
         self.topics.push(own);
-        self.by_hash.insert(hash, self.topics.len() - 1);
-        Ok(self.topics.len() - 1)
+        let at = self.topics.len() - 1;
+        self.by_hash.insert_unique(hash as u64, (hash, at), |(other, _)| *other as u64);
+        Ok(at)
     }
 
     /// Appends a fresh event to its topic's block; returns its offset.

@@ -1,0 +1,56 @@
+//! The look-ups of a group's events, made together before the first is decided.
+//!
+//! What a look-up costs is waiting for memory: tables and filters are too large for the processor's caches. One after the other, each
+//! decision waits for its own; together, the processor waits for many at once. What is found stays true while the group is
+//! decided: its filters are one view, and of its own events the tables are asked again.
+
+use super::claims::{Place, Tables};
+use super::filters::FilterSet;
+
+/// What was found of each event of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// Events of which no table has a fingerprint: their hashes, and their numbers in the group.
+    absent: Vec<u128>,
+    numbers: Vec<usize>,
+    /// By number, whether the filters were asked.
+    is_asked: Vec<bool>,
+    /// What the tables may have of the others.
+    places: Vec<Place>,
+    /// Numbers of events, ascending, each with a generation that may hold it, newest first.
+    candidates: Vec<(usize, u64)>,
+}
+
+impl Ahead {
+    /// Looks for all of these; they are numbered from 0.
+    pub(crate) fn look(&mut self, events: impl Iterator<Item = u128>, tables: &Tables, filters: &FilterSet) {
+        self.absent.clear();
+        self.numbers.clear();
+        self.is_asked.clear();
+        self.places.clear();
+        self.candidates.clear();
+        for (number, event) in events.enumerate() {
+            let place = tables.place(event);
+            self.is_asked.push(place.is_none());
+            match place {
+                Some(place) => self.places.push(place),
+                None => {
+                    self.absent.push(event);
+                    self.numbers.push(number);
+                }
+            }
+        }
+        tables.warm(&self.places);
+        let (numbers, candidates) = (&self.numbers, &mut self.candidates);
+        filters.candidates(&self.absent, |event, id| candidates.push((numbers[event], id)));
+        self.candidates.sort_by_key(|(number, _)| *number);
+    }
+
+    /// The sealed generations that may hold an event, newest first; `None` if the filters were not asked.
+    pub(crate) fn generations(&self, number: usize) -> Option<Vec<u64>> {
+        self.is_asked.get(number).filter(|asked| **asked)?;
+        let from = self.candidates.partition_point(|(other, _)| *other < number);
+        let own = self.candidates[from..].iter().take_while(|(other, _)| *other == number);
+        Some(own.map(|(_, id)| *id).collect())
+    }
+}
