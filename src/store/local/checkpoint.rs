@@ -237,15 +237,9 @@ impl Checkpoint {
             Some(open) => (Arc::clone(&open.index), open.covered),
             None => open_index(&self.core, &live.generation)?,
         };
-        let mut claims = ClaimBuffer::default();
-        for set in &live.sets {
-            set.with(|set| set.iter().for_each(|(key, hash, known)| claims.push(key, hash, known)));
-        }
+        let sets: Vec<Arc<Claims>> = live.sets.iter().filter_map(|set| set.claims()).collect();
         covered.through = live.through;
-        covered.claims += claims.claims.len() as u64;
-        covered.sum = covered.sum.wrapping_add(claims.sum);
-        let inserted = claims.insert(&self.core, &*index, &live.blocks, &covered);
-        if let Err(e) = inserted {
+        if let Err(e) = insert(&self.core, &*index, &sets, &live.blocks, &mut covered) {
             // sled's errors are sticky: this Db is never used again.
             drop(index);
             self.drop_index();
@@ -425,7 +419,7 @@ pub(crate) fn fill(
     let closed = generation.closed();
     let path = generation.journal_path();
     let mut reader: FrameReader = generation.reader()?;
-    let (mut claims, mut blocks) = (ClaimBuffer::default(), Vec::new());
+    let (mut claims, mut blocks) = (Claims::default(), Vec::new());
     let mut at = 0;
     while at < closed.end {
         let Some(frame) = reader.frame(at, &path)? else {
@@ -439,64 +433,40 @@ pub(crate) fn fill(
             let topic = core.topics.ensure(name, core.secret.topic(head.topic))?;
             let place = BlockPlace { at: block.at, length: block.length, count: block.count };
             blocks.push((topic, head.first_offset, place));
-            let mut key = Vec::new();
             for (event, offset) in events.zip(head.first_offset..) {
                 let event = event.map_err(|e| unreadable(&path, block.at, e))?;
-                key.clear();
-                key.extend_from_slice(head.topic);
-                key.push(0);
-                key.extend_from_slice(event.event_id);
+                let hash = core.secret.event(head.topic, event.event_id) as u64;
                 let known = Known { offset, digest: event.digest, received_at: head.received_at };
-                claims.push(&key, core.secret.event(head.topic, event.event_id) as u64, known);
+                claims.push(head.topic, event.event_id, hash, known);
             }
         }
         at = frame.end();
         covered.through = frame.header.sequence;
-        if claims.claims.len() >= SET_CLAIMS || at >= closed.end {
-            covered.claims += claims.claims.len() as u64;
-            covered.sum = covered.sum.wrapping_add(claims.sum);
-            claims.insert(core, index, &blocks, covered)?;
-            (claims, blocks) = (ClaimBuffer::default(), Vec::new());
+        if claims.len() >= SET_CLAIMS || at >= closed.end {
+            insert(core, index, &[Arc::new(std::mem::take(&mut claims))], &blocks, covered)?;
+            blocks.clear();
         }
     }
     Ok(())
 }
 
-/// Claims on their way into the index: keys in one buffer, sorted before they go.
-#[derive(Default)]
-struct ClaimBuffer {
-    keys: Vec<u8>,
-    claims: Vec<((usize, usize), Claim)>,
-    sum: u64,
-}
-
-impl ClaimBuffer {
-    fn push(&mut self, key: &[u8], hash: u64, known: Known) {
-        let start = self.keys.len();
-        self.keys.extend_from_slice(key);
-        let claim = Claim {
-            version: VERSION,
-            offset: known.offset,
-            digest: known.digest,
-            received_at: known.received_at,
-        };
-        self.claims.push(((start, self.keys.len()), claim));
-        self.sum = self.sum.wrapping_add(hash);
+/// Puts claims and blocks into the index, sorted, and counts the claims.
+fn insert(
+    core: &Core,
+    index: &dyn Index,
+    sets: &[Arc<Claims>],
+    blocks: &[(Arc<Topic>, u64, BlockPlace)],
+    covered: &mut Covered,
+) -> Result<()> {
+    let mut claims = Vec::with_capacity(sets.iter().map(|set| set.len()).sum());
+    for (key, hash, Known { offset, digest, received_at }) in sets.iter().flat_map(|set| set.iter()) {
+        claims.push((key, Claim { version: VERSION, offset, digest, received_at }));
+        covered.sum = covered.sum.wrapping_add(hash);
     }
-
-    fn insert(
-        &self,
-        core: &Core,
-        index: &dyn Index,
-        blocks: &[(Arc<Topic>, u64, BlockPlace)],
-        covered: &Covered,
-    ) -> Result<()> {
-        let mut claims: Vec<(&[u8], Claim)> =
-            self.claims.iter().map(|((start, end), claim)| (&self.keys[*start..*end], *claim)).collect();
-        claims.sort_unstable_by_key(|(key, _)| *key);
-        let mut blocks: Vec<(&[u8], u64, BlockPlace)> =
-            blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
-        blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
-        core.index_watch.during(core.clock.monotonic(), || index.insert(&claims, &blocks, covered))
-    }
+    covered.claims += claims.len() as u64;
+    claims.sort_unstable_by_key(|(key, _)| *key);
+    let mut blocks: Vec<(&[u8], u64, BlockPlace)> =
+        blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
+    blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
+    core.index_watch.during(core.clock.monotonic(), || index.insert(&claims, &blocks, covered))
 }

@@ -32,7 +32,7 @@ struct Recent {
 }
 
 /// Claims with their keys, `topic \0 event_id`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     keys: Vec<u8>,
     recent: Vec<Recent>,
@@ -102,7 +102,8 @@ impl ClaimSet {
         Arc::new(Self { claims: RwLock::new(Some(Arc::new(claims))), placed: OnceLock::new() })
     }
 
-    fn claims(&self) -> Option<Arc<Claims>> {
+    /// The claims while they are in RAM.
+    pub(crate) fn claims(&self) -> Option<Arc<Claims>> {
         self.claims.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -320,10 +321,10 @@ impl Tables {
         if self.current.is_empty() {
             return None;
         }
-        let room = self.current.len();
-        let claims = std::mem::take(&mut self.current);
-        self.current.keys.reserve(claims.keys.len().min(room * 64));
-        self.current.recent.reserve(room);
+        // Copied to as much memory as it takes: there are millions of claims, and groups of all sizes.
+        let claims = self.current.clone();
+        self.current.keys.clear();
+        self.current.recent.clear();
         let set = ClaimSet::new(claims);
         self.sets.push_back(Held { claims: set.claims(), set: Arc::clone(&set) });
         Some(set)
