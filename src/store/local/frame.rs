@@ -129,15 +129,18 @@ pub(crate) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Reads the block at the front of `bytes`, which lies at `at` in its file, and checks its CRC.
     pub(crate) fn open(bytes: &'a [u8], at: u64) -> Result<Self, DecodeError> {
+        let (block, crc) = Self::unchecked(bytes, at)?;
+        if crc32c::crc32c(block.kept) != crc { Err(DecodeError::Malformed("block")) } else { Ok(block) }
+    }
+
+    /// Reads the block as it is, and gives the CRC that its body must have.
+    fn unchecked(bytes: &'a [u8], at: u64) -> Result<(Self, u32), DecodeError> {
         let malformed = DecodeError::Malformed("block");
         let (header, rest) = bytes.split_at_checked(BlockHeader::BYTES).ok_or(malformed)?;
         let (header, kind, encoding) = BlockHeader::open(header)?;
         let kept = rest.get(..header.length as usize).ok_or(malformed)?;
-        if crc32c::crc32c(kept) != header.crc {
-            return Err(malformed);
-        }
         let length = header.length + BlockHeader::BYTES as u32;
-        Ok(Self { kind, at, length, count: header.count, encoding, kept })
+        Ok((Self { kind, at, length, count: header.count, encoding, kept }, header.crc))
     }
 
     /// What is in it, unpacked.
@@ -204,7 +207,7 @@ impl<'a> Frame<'a> {
         let mut blocks = Vec::with_capacity(self.header.blocks as usize);
         let mut at = FrameHeader::BYTES;
         while let Some(bytes) = self.bytes.get(at..)
-            && let Ok(block) = Block::open(bytes, self.header.at + at as u64)
+            && let Ok((block, _)) = Block::unchecked(bytes, self.header.at + at as u64)
         {
             at += block.length as usize;
             blocks.push(block);

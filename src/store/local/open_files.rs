@@ -92,7 +92,7 @@ impl CachedFile {
             self.slot.used.store(true, Ordering::Relaxed);
             return Ok(file);
         }
-        let opened = self.cache.disk.open(&self.path, Open::Read).during("open", &self.path)?;
+        let opened = self.cache.disk.open(&self.path, Open::Random).during("open", &self.path)?;
         let mut ring = lock(&self.cache.ring);
         self.cache.make_room(&mut ring);
         let mut file = lock(&self.slot.file);

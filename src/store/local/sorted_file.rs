@@ -47,6 +47,8 @@ pub const KEY_BYTES_MAX: usize = 256;
 /// Longest value.
 pub const VALUE_BYTES_MAX: usize = 1024;
 const WRITE_BYTES: usize = 64 << 10;
+/// Blocks that a scan reads at once.
+const SCAN_BLOCKS: usize = 16;
 /// Probes by interpolation before every second one bisects.
 const INTERPOLATIONS: u32 = 4;
 
@@ -128,10 +130,15 @@ impl Default for Block {
     }
 }
 
+/// Record `i` of a block.
+fn record<'a>(block: &'a [u8], shape: &Shape, i: usize) -> (&'a [u8], &'a [u8]) {
+    let width = shape.record_width();
+    block[i * width..(i + 1) * width].split_at(shape.key_width)
+}
+
 impl Block {
     fn record<'a>(&'a self, shape: &Shape, i: usize) -> (&'a [u8], &'a [u8]) {
-        let width = shape.record_width();
-        self.0[i * width..(i + 1) * width].split_at(shape.key_width)
+        record(&self.0, shape, i)
     }
 }
 
@@ -327,17 +334,29 @@ impl SortedFile {
 
     /// Reads and checks a block by its number in the file.
     fn read_block(&self, number: u64, block: &mut Block) -> Result<()> {
-        let at = number * BLOCK_BYTES as u64;
+        self.read_blocks(number, &mut block.0)
+    }
+
+    /// Reads and checks as many blocks as there is room for, from this number in the file on.
+    fn read_blocks(&self, first: u64, blocks: &mut [u8]) -> Result<()> {
+        let at = first * BLOCK_BYTES as u64;
         let path = self.file.path();
-        match self.file.get()?.read_exact_at(&mut block.0, at) {
+        match self.file.get()?.read_exact_at(blocks, at) {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return Err(Error::corrupt(path, at, "it ends too early"));
             }
             result => result.during("read", path)?,
         }
-        let (body, crc) = block.0.split_at(BODY_BYTES);
-        if self.shape.crc(number, body).to_le_bytes() != *crc {
-            return Err(Error::corrupt(path, at, "a block's checksum is wrong, or of another generation"));
+        for (block, number) in blocks.chunks_exact(BLOCK_BYTES).zip(first..) {
+            let (body, crc) = block.split_at(BODY_BYTES);
+            if self.shape.crc(number, body).to_le_bytes() != *crc {
+                let at = number * BLOCK_BYTES as u64;
+                return Err(Error::corrupt(
+                    path,
+                    at,
+                    "a block's checksum is wrong, or of another generation",
+                ));
+            }
         }
         Ok(())
     }
@@ -443,7 +462,7 @@ impl SortedFile {
 
     /// All records in order, every checksum and the order checked.
     pub fn scan(&self) -> Scan<'_> {
-        Scan { file: self, block: Block::default(), next: 0, last_key: Vec::new() }
+        Scan { file: self, piece: Vec::new(), next: 0, last_key: Vec::new() }
     }
 }
 
@@ -459,8 +478,10 @@ fn interpolate(wanted: u64, low: (u64, u64), high: (u64, u64)) -> Option<u64> {
 #[derive(Debug)]
 pub struct Scan<'a> {
     file: &'a SortedFile,
-    block: Block,
+    /// Whole blocks, the next record's among them.
+    piece: Vec<u8>,
     next: u64,
+    /// The last key before the piece.
     last_key: Vec<u8>,
 }
 
@@ -475,20 +496,39 @@ impl Scan<'_> {
         if self.next >= self.file.count {
             return Ok(None);
         }
-        let (number, i) =
-            (self.next / shape.records_a_block(), (self.next % shape.records_a_block()) as usize);
-        if i == 0 {
-            self.file.read_block(number + 1, &mut self.block)?;
+        let a_block = shape.records_a_block() as usize;
+        let in_piece = (self.next % (SCAN_BLOCKS * a_block) as u64) as usize;
+        if in_piece == 0 {
+            self.read_piece()?;
         }
-        let (key, value) = self.block.record(shape, i);
-        if self.next > 0 && *key <= self.last_key[..] {
-            let at = (number + 1) * BLOCK_BYTES as u64 + (i * shape.record_width()) as u64;
+        let read = |i: usize| record(&self.piece[i / a_block * BLOCK_BYTES..], shape, i % a_block);
+        let (key, value) = read(in_piece);
+        let before = in_piece.checked_sub(1).map_or(&self.last_key[..], |i| read(i).0);
+        if self.next > 0 && key <= before {
+            let at = (1 + self.next / a_block as u64) * BLOCK_BYTES as u64
+                + (in_piece % a_block * shape.record_width()) as u64;
             return Err(Error::corrupt(self.file.file.path(), at, "its keys are not in order"));
         }
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key);
         self.next += 1;
         Ok(Some((key, value)))
+    }
+
+    /// Reads the piece that begins with the next record.
+    fn read_piece(&mut self) -> Result<()> {
+        let shape = &self.file.shape;
+        let block = self.next / shape.records_a_block();
+        if let Some(last) = self.piece.len().checked_sub(BLOCK_BYTES) {
+            let (key, _) = record(&self.piece[last..], shape, shape.records_a_block() as usize - 1);
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
+        let blocks = (self.file.blocks - block).min(SCAN_BLOCKS as u64) as usize;
+        // If it fails, the next call reads it again.
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(blocks * BLOCK_BYTES, 0);
+        self.file.read_blocks(block + 1, &mut piece)?;
+        self.piece = piece;
+        Ok(())
     }
 }
 

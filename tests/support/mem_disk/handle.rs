@@ -188,7 +188,11 @@ impl Disk for MemDisk {
             (None, Open::Create) => state.add(path)?,
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
-        Ok(Arc::new(MemFile { disk: self.clone(), inode, writable: how != Open::Read }))
+        Ok(Arc::new(MemFile {
+            disk: self.clone(),
+            inode,
+            writable: matches!(how, Open::Write | Open::Create),
+        }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
