@@ -54,3 +54,30 @@ impl Ahead {
         Some(own.map(|(_, id)| *id).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::Known;
+    use super::super::filter::tests::filter_of;
+    use super::super::filters::Filters;
+    use super::*;
+
+    #[test]
+    fn each_event_has_its_own_generations_and_what_a_table_may_hold_has_none_yet() {
+        const EVENTS: [u128; 4] = [5 << 64 | 5, 6 << 64 | 6, 7 << 64 | 7, 8 << 64 | 8];
+        let mut tables = Tables::new();
+        let known = Known { offset: 0, digest: [0; 16], received_at: 0 };
+        tables.insert(EVENTS[1], b"t", b"id", known);
+        let filters = Filters::default();
+        filters.add(filter_of(1, &EVENTS[..3]));
+        filters.add(filter_of(2, &EVENTS[2..3]));
+        filters.add_unread(&[0]);
+        let mut ahead = Ahead::default();
+        ahead.look(EVENTS.into_iter(), &tables, &filters.view());
+        let found: Vec<_> = (0..EVENTS.len()).map(|number| ahead.generations(number)).collect();
+        assert_eq!(found, [Some(vec![1, 0]), None, Some(vec![2, 1, 0]), Some(vec![0])]);
+        assert_eq!(ahead.generations(EVENTS.len()), None);
+        ahead.look(std::iter::empty(), &tables, &filters.view());
+        assert_eq!(ahead.generations(0), None, "a group knows nothing of the one before");
+    }
+}

@@ -19,7 +19,7 @@ fn files() -> Arc<FileCache> {
 fn records() -> impl Strategy<Value = BTreeMap<Vec<u8>, Vec<u8>>> {
     let key = (prop_oneof![Just(0u64), Just(u64::MAX), Just(1 << 40), any::<u64>()], any::<u16>())
         .prop_map(|(prefix, rest)| [&prefix.to_be_bytes()[..], &u32::from(rest).to_be_bytes()].concat());
-    proptest::collection::btree_map(key, proptest::collection::vec(any::<u8>(), 20), 0..1_500)
+    proptest::collection::btree_map(key, proptest::collection::vec(any::<u8>(), 20), 0..5_000)
 }
 
 proptest! {
@@ -132,6 +132,28 @@ fn records_out_of_order_are_not_written() {
     assert!(write(&SystemDisk, &path, shape(1, 1), [([2], [0]), ([2], [0])]).is_err());
     assert!(write(&SystemDisk, &path, shape(2, 1), [([2], [0])]).is_err());
     assert!(whole_scan(&path, shape(1, 1)).is_err(), "a file that was not finished does not open");
+}
+
+#[test]
+fn blocks_out_of_order_are_seen_within_what_is_read_at_once_and_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    let shape = shape(8, 24);
+    write(&SystemDisk, &path, shape, (0..3_000u64).map(|i| (i.to_be_bytes(), [1; 24]))).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for first in [2, SCAN_BLOCKS] {
+        let mut bytes = good.clone();
+        for (to, from) in [(first, first + 1), (first + 1, first)] {
+            let body = &good[from * BLOCK_BYTES..][..BODY_BYTES];
+            bytes[to * BLOCK_BYTES..][..BODY_BYTES].copy_from_slice(body);
+            bytes[to * BLOCK_BYTES + BODY_BYTES..][..4]
+                .copy_from_slice(&shape.crc(to as u64, body).to_le_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let error = whole_scan(&path, shape).unwrap_err().to_string();
+        assert!(error.contains(&format!("at byte {}", (first + 1) * BLOCK_BYTES)), "{error}");
+        assert!(error.contains("not in order"), "{error}");
+    }
 }
 
 #[test]
