@@ -240,7 +240,7 @@ impl Filter {
             for (places, event) in places.iter_mut().zip(events) {
                 *places = self.places(*event);
             }
-            for (i, (event, [a, b, c])) in events.iter().zip(places).enumerate() {
+            for (i, (event, &[a, b, c])) in events.iter().zip(&places).enumerate() {
                 let at = |place: usize| self.cells.get(place).copied();
                 let (Some(a), Some(b), Some(c)) = (at(a), at(b), at(c)) else { continue };
                 let cell = a ^ b ^ c;
