@@ -255,6 +255,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", help="file for all results")
     options = parser.parse_args()
+    # Ended from outside, it ends what it has started too: the next run would measure that.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found, missing = peers()
     for name in missing:
         print(f"not installed, left out: {name}", file=sys.stderr)

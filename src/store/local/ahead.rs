@@ -4,7 +4,7 @@
 //! decision waits for its own; together, the processor waits for many at once. What is found stays true while the group is
 //! decided: its filters are one view, and of its own events the tables are asked again.
 
-use super::claims::{Place, Tables};
+use super::claims::{ClaimPlace, Tables};
 use super::filters::FilterSet;
 
 /// What was found of each event of a group.
@@ -16,7 +16,7 @@ pub(crate) struct Ahead {
     /// By number, whether the filters were asked.
     is_asked: Vec<bool>,
     /// What the tables may have of the others.
-    places: Vec<Place>,
+    places: Vec<ClaimPlace>,
     /// Numbers of events, ascending, each with a generation that may hold it, newest first.
     candidates: Vec<(usize, u64)>,
 }

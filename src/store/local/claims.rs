@@ -209,7 +209,7 @@ struct Held {
 }
 
 /// A claim that may be an event's: the number of its set, and its place there.
-pub(crate) type Place = (u64, u32);
+pub(crate) type ClaimPlace = (u64, u32);
 
 /// The claims of one worker's topics in generations that are not sealed.
 #[derive(Debug)]
@@ -253,7 +253,7 @@ impl Tables {
     }
 
     /// A claim with an event's fingerprint; "none" is final, until one is inserted.
-    pub(crate) fn place(&self, hash: u128) -> Option<Place> {
+    pub(crate) fn place(&self, hash: u128) -> Option<ClaimPlace> {
         self.tables.iter().rev().find_map(|table| {
             let slot = table.slots.with(hash as u64).next()?;
             Some((table.first_set + u64::from(slot.set), slot.index))
@@ -261,8 +261,8 @@ impl Tables {
     }
 
     /// Brings claims into the processor's caches, for [`Self::lookup`].
-    pub(crate) fn warm(&self, places: &[Place]) {
-        let first_byte = |(set, index): &Place| {
+    pub(crate) fn warm(&self, places: &[ClaimPlace]) {
+        let first_byte = |(set, index): &ClaimPlace| {
             let held = self.sets.get(set.checked_sub(self.base)? as usize)?;
             held.claims.as_ref()?.first_byte(*index)
         };

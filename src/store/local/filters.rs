@@ -187,10 +187,7 @@ mod tests {
         assert_eq!(candidates(&filters.view(), EIGHT), [2, 1]);
         filters.add(filter_of(1, &[EIGHT]));
         assert_eq!(candidates(&filters.view(), EIGHT), [2, 1], "once");
-        assert_eq!(
-            (filters.unread().len(), candidates(&filters.view(), 7 << 64).first().copied()),
-            (0, None)
-        );
+        assert!(filters.unread().is_empty() && candidates(&filters.view(), 7 << 64).is_empty());
     }
 
     #[test]
