@@ -3,10 +3,12 @@
 
     make compare                     all that is installed, or can be: redis-server, nats-server, postgresql (Debian)
     benches/compare.py --events 1000000 --rounds 3 --json results.json
+    benches/compare.py --rounds 9 --only sekali --only "limit: hyper"     those whose ratio is near 1, in more rounds
 
 Each peer gets a fresh folder, its strongest acknowledgement, and the load of `sekali bench`: 64 connections, 64 topics (Zipf), 40 %
-repeated, about 270 bytes an event; in batches of 100, then one event a request. Rounds go through all peers in turn, so that
-a slow minute of the machine meets all of them; the table has medians. Loads 127.0.0.1 only, and ends only what it has started.
+repeated, about 270 bytes an event; in batches of 100, then one event a request. Rounds go through all peers in turn, every second
+one backwards, so that a slow minute of the machine meets all of them; the table has medians, and behind it stand the medians of
+the ratios within each round. Loads 127.0.0.1 only, and ends only what it has started.
 """
 
 import argparse
@@ -26,6 +28,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEKALI = ROOT / "target/release/sekali"
 PORT = 18490
+# What was removed keeps a virtual disk busy for seconds: the next to be measured would pay for it.
+REST_SECONDS = 4
 
 
 def newest(name):
@@ -143,6 +147,8 @@ class Peer:
             used = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.sync()
+            time.sleep(REST_SECONDS)
         result = {
             "events_per_second": rate,
             "verified": verified,
@@ -249,27 +255,43 @@ def table(found):
     return "\n".join(lines)
 
 
+def ratios(first, others):
+    """What the first does beside each other, in events a second: the median of the rounds, the least and the most."""
+    for other in others:
+        for kind in ("batch", "single"):
+            pairs = zip(first.results[kind], other.results[kind])
+            beside = sorted(own["events_per_second"] / its["events_per_second"] for own, its in pairs)
+            if beside:
+                yield f"{kind}: {statistics.median(beside):.2f} x {other.name} ({beside[0]:.2f} to {beside[-1]:.2f})"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000, help="events of a batch run; a single run has a quarter")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", default=[], help="only peers whose names begin so; may be given more than once")
     parser.add_argument("--json", help="file for all results")
     options = parser.parse_args()
     # Ended from outside, it ends what it has started too: the next run would measure that.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found, missing = peers()
+    if options.only:
+        found, missing = [peer for peer in found if peer.name.startswith(tuple(options.only))], []
     for name in missing:
         print(f"not installed, left out: {name}", file=sys.stderr)
-    for _ in range(options.rounds):
-        for peer in found:
+    if not found:
+        sys.exit("no peer has such a name")
+    for round_ in range(options.rounds):
+        turn = found[:: -1 if round_ % 2 else 1]
+        for peer in turn:
             peer.measure("batch", int(options.events * peer.share))
-        for peer in found:
+        for peer in turn:
             if peer.singles:
                 peer.measure("single", int(options.events * peer.share / 4))
     if options.json:
         everything = {peer.name: {"ack": peer.ack, **peer.results} for peer in found}
         pathlib.Path(options.json).write_text(json.dumps(everything, indent=1))
-    print(table(found))
+    print(table(found), "", *ratios(found[0], found[1:]), sep="\n")
     wrong = [peer.name for peer in found for results in peer.results.values() for result in results if not result["verified"]]
     for name in sorted(set(wrong)):
         print(f"\nNOT VERIFIED: {name} does not hold exactly the events that were made")

@@ -1,4 +1,4 @@
-//! The look-ups of a group's events, made together before the first is decided.
+//! The look-ups of many events of a group, made together before the first of them is decided.
 //!
 //! What a look-up costs is waiting for memory: tables and filters are too large for the processor's caches. One after the other, each
 //! decision waits for its own; together, the processor waits for many at once. What is found stays true while the group is
@@ -7,10 +7,10 @@
 use super::claims::{ClaimPlace, Tables};
 use super::filters::FilterSet;
 
-/// What was found of each event of a group.
+/// What was found of each event.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
-    /// Events of which no table has a fingerprint: their hashes, and their numbers in the group.
+    /// Events of which no table has a fingerprint: their hashes, and their numbers.
     absent: Vec<u128>,
     numbers: Vec<usize>,
     /// By number, whether the filters were asked.
@@ -78,6 +78,6 @@ mod tests {
         assert_eq!(found, [Some(vec![1, 0]), None, Some(vec![2, 1, 0]), Some(vec![0])]);
         assert_eq!(ahead.generations(EVENTS.len()), None);
         ahead.look(std::iter::empty(), &tables, &filters.view());
-        assert_eq!(ahead.generations(0), None, "a group knows nothing of the one before");
+        assert_eq!(ahead.generations(0), None, "nothing is known of those before");
     }
 }

@@ -42,6 +42,9 @@ pub(crate) const JOB_BYTES: u64 = 1 << 20;
 /// Most bytes of a group.
 pub(crate) const GROUP_BYTES_MAX: usize =
     (GROUP_BYTES + JOB_BYTES + EVENT_OVERHEAD_BYTES) as usize + RECORD_BYTES_MAX;
+/// A look-up of events together takes no further request once it has so many: what it found is to be in the processor's caches still
+/// when they are decided.
+const TOGETHER_EVENTS: usize = 128;
 /// Requests that may wait for one worker.
 pub(crate) const QUEUE_REQUESTS_MAX: usize = 4_096;
 
@@ -194,13 +197,16 @@ impl Worker {
                 Job::Forget => {}
             }
         }
-        let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
-        self.ahead.look(events, &self.tables, &self.filters);
-        let (mut replies, mut number) = (Vec::with_capacity(requests.len()), 0);
-        for request in requests {
-            let count = request.items.len();
-            replies.push(self.decide(request, number));
-            number += count;
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            let mut events = 0;
+            let together = std::iter::from_fn(|| {
+                let request = requests.next_if(|_| events < TOGETHER_EVENTS)?;
+                events += request.items.len();
+                Some(request)
+            });
+            self.decide_together(together.collect(), &mut replies);
         }
         self.finish(replies, reserved);
     }
@@ -241,7 +247,19 @@ impl Worker {
         (!lag.wait_below(max)).then(|| (ErrorKind::Overloaded, why.to_owned()))
     }
 
-    /// Decides one request's events, which have the numbers from `first` on in the group.
+    /// Decides requests whose events are looked up together.
+    fn decide_together(&mut self, requests: Vec<Request>, replies: &mut Vec<Reply>) {
+        let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
+        self.ahead.look(events, &self.tables, &self.filters);
+        let mut number = 0;
+        for request in requests {
+            let count = request.items.len();
+            replies.push(self.decide(request, number));
+            number += count;
+        }
+    }
+
+    /// Decides one request's events, which have the numbers from `first` on in the look-up ahead.
     fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> Reply {
         let mut outcomes = Vec::with_capacity(items.len());
         for (item, number) in items.iter().zip(first..) {
@@ -286,7 +304,7 @@ impl Worker {
         frame.is_some_and(|frame| frame <= self.core.durable.load(Ordering::Acquire))
     }
 
-    /// What is known of an event, of the group if it has a number, and the frame that holds it (`None`: not in a frame yet).
+    /// What is known of an event, of the look-up ahead if it has a number, and the frame that holds it (`None`: not in a frame yet).
     fn look_up(
         &self,
         hash: u128,
