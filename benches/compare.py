@@ -262,7 +262,7 @@ def ratios(first, others):
             pairs = zip(first.results[kind], other.results[kind])
             beside = sorted(own["events_per_second"] / its["events_per_second"] for own, its in pairs)
             if beside:
-                yield f"{kind}: {statistics.median(beside):.2f} x {other.name} ({beside[0]:.2f} to {beside[-1]:.2f})"
+                yield f"{first.name}, {kind}: {statistics.median(beside):.2f} x {other.name} ({beside[0]:.2f} to {beside[-1]:.2f})"
 
 
 def main():
