@@ -24,7 +24,7 @@ use self::index::Indexes;
 use self::journal::{GROUPS_MAX, Writer};
 use self::manifest::{Clean, ManifestFile};
 use self::open_files::{FileCache, OPEN_FILES_MAX};
-use self::queue::{Pace, Queue};
+use self::queue::{Closed, Pace, Queue};
 use self::recovery::{Recovered, recover};
 use self::route::{Part, route, split};
 use self::space::Space;
@@ -372,7 +372,7 @@ impl EventStore for Local {
         let parts = split(&self.core, &batch);
         let places = self.places(parts.iter().map(|part| part.worker)).await?;
         let batch = Arc::new(batch);
-        let mut replies = Vec::with_capacity(parts.len());
+        let (mut replies, mut wakes) = (Vec::with_capacity(parts.len()), Vec::new());
         let is_whole = parts.len() == 1;
         for (Part { worker, items, bytes }, place) in parts.into_iter().zip(places) {
             let (reply, answer) = oneshot::channel();
@@ -380,9 +380,15 @@ impl EventStore for Local {
             let indexes = if is_whole { Vec::new() } else { items.iter().map(|item| item.index).collect() };
             replies.push((indexes, answer));
             let job = Job::Append { place, batch: Arc::clone(&batch), items, reply };
-            if !self.core.queues[worker].push(job, bytes, &self.core.pace) {
-                return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() });
+            match self.core.queues[worker].push(job, bytes, &self.core.pace) {
+                Ok(wake) => wakes.extend(wake),
+                Err(Closed) => return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() }),
             }
+        }
+        if !wakes.is_empty() {
+            // What they send joins the group. If this is given up meanwhile, the worker is woken all the same.
+            sync::yield_task().await;
+            drop(wakes);
         }
         if is_whole && let Some((_, answer)) = replies.pop() {
             return self.answer(answer).await;

@@ -184,6 +184,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     Some(work())
 }
 
+/// Lets other tasks go first.
+pub async fn yield_task() {
+    world(|world| world.idle = 0);
+    shuttle::future::yield_now().await;
+}
+
 /// Waits for a task, no longer than `time`; `None` if it is not done by then.
 pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option<T> {
     let mut task = pin!(task);

@@ -65,6 +65,11 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(work).await.ok()
 }
 
+/// Lets other tasks that are ready go first.
+pub async fn yield_task() {
+    tokio::task::yield_now().await;
+}
+
 /// Waits for a task, no longer than `time`; `None` if it is not done by then.
 pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(time, task).await.ok()

@@ -165,8 +165,8 @@ impl Checkpoint {
         }
         if gone > 0 {
             for queue in &self.core.queues {
-                // One that has gone has forgotten all.
-                queue.push(Job::Forget, 0, &self.core.pace);
+                // At once. One that has gone has forgotten all.
+                drop(queue.push(Job::Forget, 0, &self.core.pace));
             }
         }
     }
