@@ -27,9 +27,13 @@ use super::walk::{Step, Walk};
 use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::sync::Builder;
+use crate::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Claims that are handed to the checkpoint at once.
 const SET_CLAIMS: usize = 20_000;
+/// Sets that wait for the thread of the tables: neither waits long for the other, and there is little to hold.
+const FOUND_WAITING: usize = 2;
 /// Zeros that a new store's journal begins with.
 pub(crate) const FIRST_BYTES: u64 = 256 << 10;
 
@@ -276,12 +280,20 @@ impl Recovery<'_> {
         let file = self.disk.open(&path, Open::Write).during("open", &path)?;
         let generation = Arc::new(Generation::open(&self.options.data_dir, entry, Arc::clone(&file)));
         self.generations.push(Arc::clone(&generation));
+        let is_indexed = clean.is_some_and(|clean| clean.covered.is_some());
+        let (tables, of) = (std::mem::take(&mut self.tables), Arc::clone(&generation));
+        let (sender, found) = sync_channel(FOUND_WAITING);
+        let restoring = Builder::new()
+            .name("tables".to_owned())
+            .spawn(move || restore(tables, &of, &found, is_indexed))
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
         let mut replay = Replay {
             recovery: self,
+            found: sender,
             generation,
             path: path.clone(),
             is_live: closed.is_none(),
-            is_indexed: clean.is_some_and(|clean| clean.covered.is_some()),
+            is_indexed,
             sets: Vec::new(),
             blocks: Vec::new(),
             waiting: 0,
@@ -303,6 +315,10 @@ impl Recovery<'_> {
         let mut chain = walk.chain.clone();
         replay.end_sets(chain.sequence.saturating_sub(1));
         let generation = replay.generation;
+        drop(replay.found);
+        self.tables = restoring.join().map_err(|_| {
+            Error::new(ErrorKind::Io, "filling the tables broke off: this is a bug, please report it")
+        })?;
         if let Some(closed) = closed {
             return if generation.closed() == closed {
                 Ok((chain, closed.end))
@@ -375,6 +391,22 @@ fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u64> {
     Ok(len.max(end))
 }
 
+/// A set of claims, and the number of its worker.
+type Found = (usize, Arc<ClaimSet>);
+
+/// Fills the workers' tables with what is found: a sixth of a start's work, and memory that is touched for the first time.
+fn restore(
+    mut tables: Vec<Tables>,
+    generation: &Arc<Generation>,
+    found: &Receiver<Found>,
+    is_indexed: bool,
+) -> Vec<Tables> {
+    while let Ok((worker, set)) = found.recv() {
+        tables[worker].restore(generation, set, is_indexed);
+    }
+    tables
+}
+
 /// Takes the frames of one journal in.
 struct Replay<'a, 'b> {
     recovery: &'a mut Recovery<'b>,
@@ -383,6 +415,8 @@ struct Replay<'a, 'b> {
     is_live: bool,
     /// The index has all of it.
     is_indexed: bool,
+    /// To the thread that fills the workers' tables meanwhile.
+    found: SyncSender<Found>,
     sets: Vec<Claims>,
     blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
     waiting: usize,
@@ -390,7 +424,7 @@ struct Replay<'a, 'b> {
 
 impl Replay<'_, '_> {
     fn begin_sets(&mut self) {
-        self.sets = (0..self.recovery.tables.len()).map(|_| Claims::default()).collect();
+        self.sets = (0..self.recovery.options.workers).map(|_| Claims::default()).collect();
         self.waiting = 0;
     }
 
@@ -475,13 +509,14 @@ impl Replay<'_, '_> {
     fn end_sets(&mut self, through: u64) {
         let mut sets = Vec::new();
         let collected = std::mem::take(&mut self.sets);
-        for (tables, claims) in self.recovery.tables.iter_mut().zip(collected) {
+        for (worker, claims) in collected.into_iter().enumerate() {
             if claims.is_empty() {
                 continue;
             }
             let set = ClaimSet::new(claims);
             let _ = set.placed.set(Placed { generation: Arc::clone(&self.generation), frame: through });
-            tables.restore(&self.generation, Arc::clone(&set), self.is_indexed);
+            // If the thread is no more, that is seen when it is joined.
+            let _ = self.found.send((worker, Arc::clone(&set)));
             sets.push(set);
         }
         if !self.is_indexed {
