@@ -24,7 +24,7 @@ use serde::Deserialize;
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
-use workload::Workload;
+use workload::{EVENT_BYTES, Ids, Workload};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -77,7 +77,7 @@ fn run<P: Peer + Send>(
 ) -> Fallible<()> {
     let before = count()?;
     let peers = (0..plan.connections).map(&connect).collect::<Fallible<Vec<_>>>()?;
-    let work = Mutex::new((Workload::new(fastrand::u64(..), 64, 0.4), plan.events));
+    let work = Mutex::new((Workload::new(fastrand::u64(..), 64, 0.4, Ids::UuidV4, EVENT_BYTES), plan.events));
     let begin = now();
     let times = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -108,7 +108,7 @@ fn drive(mut peer: impl Peer, work: &Mutex<(Workload, u64)>, batch: u32) -> Fall
     let mut body = Vec::new();
     loop {
         body.clear();
-        {
+        let length = {
             let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
             let (workload, left) = &mut *work;
             if *left == 0 {
@@ -119,9 +119,9 @@ fn drive(mut peer: impl Peer, work: &Mutex<(Workload, u64)>, batch: u32) -> Fall
                 workload.write_body(1, &mut body);
             }
             *left = left.saturating_sub(u64::from(batch));
-        }
+            workload.body_bytes(1)
+        };
         let text = std::str::from_utf8(&body)?;
-        let length = Workload::body_bytes(1);
         let events = (0..text.len() / length)
             .map(|at| {
                 let event = &text[at * length..(at + 1) * length];

@@ -14,10 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use self::load::Load;
 use self::report::Report;
-use self::workload::Workload;
+use self::workload::{EVENT_BYTES, Ids, Workload};
 use super::remote::Target;
 use super::{Exit, Failure, print};
 
+/// Largest request that a service can be set to take.
+const REQUEST_BYTES_MAX: u64 = 256 << 20;
+/// Largest event.
+const EVENT_BYTES_MAX: u32 = 64 << 10;
 /// Longest wait for an answer, and for a service that is away to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,9 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[command(after_help = "Examples:
   sekali bench --events 1000000                 100 events a request, 40 % of them repeated
   sekali bench --batch 1                        one event a request
+  sekali bench --ids uuidv7 --event-bytes 2048  larger events, ids in the order of time
   sekali bench --rate 50000 --json              open loop: latency counts from when a request was due
 
-An event is about 270 bytes of JSON; topics follow Zipf's law; what repeats is one of the last 100,000 events.
+Topics follow Zipf's law; what repeats is one of the last 100,000 events.
 Every run has its own ids unless --seed says otherwise. The counts are compared with the growth of /stats,
 so nobody else may publish meanwhile. Exit codes: 0 verified, 1 counts differ or the service failed.")]
 pub(super) struct Arguments {
@@ -46,6 +51,12 @@ pub(super) struct Arguments {
     /// Topics
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     topics: u32,
+    /// What ids are like
+    #[arg(long, value_name = "KIND", default_value = "uuidv4")]
+    ids: Ids,
+    /// Bytes of JSON an event
+    #[arg(long, value_name = "BYTES", default_value_t = EVENT_BYTES, value_parser = clap::value_parser!(u32).range(i64::from(EVENT_BYTES)..=i64::from(EVENT_BYTES_MAX)))]
+    event_bytes: u32,
     /// Events to send, repeated ones among them
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
@@ -91,9 +102,13 @@ impl Counts {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if u64::from(self.batch) * u64::from(self.event_bytes) > REQUEST_BYTES_MAX {
+            let why = "no service takes requests of more than 256 MiB: lower --batch or --event-bytes";
+            return Err(Failure::new(Exit::Configuration, why.to_owned()));
+        }
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let before = counts(&self.url)?;
-        let workload = Workload::new(seed, self.topics, self.duplicates / 100.0);
+        let workload = Workload::new(seed, self.topics, self.duplicates / 100.0, self.ids, self.event_bytes);
         let measured = Load::new(&self, workload)?.run()?;
         let counted = counts(&self.url)?.since(before);
         let report = Report::new(&self, seed, &measured, counted);

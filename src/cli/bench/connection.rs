@@ -117,7 +117,7 @@ impl Connection {
         now: Instant,
     ) -> Progress {
         self.request.clear();
-        let (host, length) = (&self.target.host, Workload::body_bytes(events));
+        let (host, length) = (&self.target.host, workload.body_bytes(events));
         // Writing to a Vec cannot fail.
         let _ = write!(
             self.request,

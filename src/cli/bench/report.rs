@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Display};
 
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::load::Measured;
+use super::workload::Ids;
 use super::{Arguments, Counts};
 
 /// Latencies of requests in microseconds.
@@ -40,6 +42,8 @@ pub(super) struct Report {
     batch: u32,
     topics: u32,
     duplicates_percent: f64,
+    ids: Ids,
+    event_bytes: u32,
     /// Events a second that were asked for; none in a closed loop.
     rate: Option<u32>,
     events: u64,
@@ -74,6 +78,8 @@ impl Report {
             batch: arguments.batch,
             topics: arguments.topics,
             duplicates_percent: arguments.duplicates,
+            ids: arguments.ids,
+            event_bytes: arguments.event_bytes,
             rate: arguments.rate,
             events: measured.events,
             unique: measured.unique,
@@ -136,7 +142,9 @@ impl Display for Report {
             self.url, self.connections, self.batch
         )?;
         let (percent, topics, seed) = (self.duplicates_percent, self.topics, self.seed);
-        writeln!(f, "{percent} % repeated, {topics} topics, seed {seed}")?;
+        let (ids, bytes) = (self.ids.to_possible_value(), self.event_bytes);
+        let ids = ids.as_ref().map_or("", |ids| ids.get_name());
+        writeln!(f, "{percent} % repeated, {topics} topics, {ids}, {bytes} bytes an event, seed {seed}")?;
         writeln!(f)?;
         writeln!(f, "events     {:>12}   {:>12.0} /s", self.events, self.events_per_second)?;
         writeln!(f, "requests   {:>12}   {:>12.0} /s", self.requests, self.requests_per_second)?;

@@ -3,7 +3,7 @@
 /// How far back a repeated event lies at most.
 pub(super) const RECENT_EVENTS: u64 = 100_000;
 
-/// Every event has these bytes, but for digits in places of fixed width.
+/// Every event begins with these bytes, but for digits in places of fixed width; larger ones go on with a note in the payload.
 const TEMPLATE: &[u8] = br#"{"topic":"bench.00000","event_id":"00000000-0000-4000-8000-000000000000","timestamp":"2026-01-01T00:00:00.000000Z","source":"bench","payload":{"order":"0000000000000000","amount":100000,"currency":"IDR","customer":"0000000000000000","items":[{"sku":"00000000","qty":1}]}}"#;
 
 /// Byte offset of the first `zeros`-placeholder behind `marker`.
@@ -41,6 +41,28 @@ const _: () = assert!(
 );
 const _: () = assert!(SKU < TEMPLATE.len());
 
+/// What ends the payload and the event.
+const END: &[u8] = b"}}";
+const NOTE: &[u8] = b",\"note\":\"";
+/// Smallest event, in bytes.
+pub(super) const EVENT_BYTES: u32 = TEMPLATE.len() as u32;
+/// The time of the first UUIDv7, 2026-01-01, in milliseconds.
+const UUID_V7_START: u64 = 1_767_225_600_000;
+/// Text that notes are cut out of.
+const NOTES_BYTES: usize = 64 << 10;
+
+/// What ids are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Ids {
+    /// Random: they come in no order
+    #[value(name = "uuidv4")]
+    UuidV4,
+    /// They begin with the time: later ones are greater
+    #[value(name = "uuidv7")]
+    UuidV7,
+}
+
 /// Makes events.
 #[derive(Debug)]
 pub(super) struct Workload {
@@ -49,12 +71,18 @@ pub(super) struct Workload {
     /// Upper bound of each topic's share of all 64-bit numbers.
     topic_bounds: Vec<u64>,
     duplicates: f64,
+    ids: Ids,
+    /// Bytes of an event.
+    bytes: usize,
+    /// Hexadecimal digits, which hardly compress.
+    notes: Vec<u8>,
     unique: u64,
 }
 
 impl Workload {
-    /// Events of `seed` in `topics` topics, the n-th with weight 1/n; a share of `duplicates` (0 to 1) repeats.
-    pub(super) fn new(seed: u64, topics: u32, duplicates: f64) -> Self {
+    /// Events of `seed` in `topics` topics, the n-th with weight 1/n; a share of `duplicates` (0 to 1) repeats. An event has
+    /// `bytes`, at least; a note takes some to begin, so that a few sizes are rounded up.
+    pub(super) fn new(seed: u64, topics: u32, duplicates: f64, ids: Ids, bytes: u32) -> Self {
         let total: f64 = (1..=topics).map(|rank| 1.0 / f64::from(rank)).sum();
         let mut sum = 0.0;
         let bound = |rank| {
@@ -62,7 +90,16 @@ impl Workload {
             (sum * u64::MAX as f64) as u64
         };
         let topic_bounds = (1..=topics).map(bound).collect();
-        Self { seed, choices: fastrand::Rng::with_seed(seed), topic_bounds, duplicates, unique: 0 }
+        let mut choices = fastrand::Rng::with_seed(seed);
+        let (bytes, mut notes) = (bytes as usize, Vec::new());
+        if bytes > TEMPLATE.len() {
+            let digits =
+                std::iter::repeat_with(|| choices.u8(..16)).map(|digit| b"0123456789abcdef"[digit as usize]);
+            notes.extend(digits.take(NOTES_BYTES + bytes));
+        }
+        let bytes =
+            if notes.is_empty() { TEMPLATE.len() } else { bytes.max(TEMPLATE.len() + NOTE.len() + 1) };
+        Self { seed, choices, topic_bounds, duplicates, ids, bytes, notes, unique: 0 }
     }
 
     /// Different events made so far.
@@ -83,9 +120,9 @@ impl Workload {
     }
 
     /// Bytes of a body of `events` events.
-    pub(super) fn body_bytes(events: u32) -> usize {
+    pub(super) fn body_bytes(&self, events: u32) -> usize {
         let events = events as usize;
-        if events == 1 { TEMPLATE.len() } else { events * (TEMPLATE.len() + 1) + 1 }
+        if events == 1 { self.bytes } else { events * (self.bytes + 1) + 1 }
     }
 
     fn write_event(&mut self, out: &mut Vec<u8>) {
@@ -98,6 +135,14 @@ impl Workload {
         let start = out.len();
         out.extend_from_slice(TEMPLATE);
         self.patch(number, &mut out[start..]);
+        if let Some(note) = (self.bytes - TEMPLATE.len()).checked_sub(NOTE.len() + 1) {
+            let at = mixed(number) as usize % NOTES_BYTES;
+            out.truncate(out.len() - END.len());
+            out.extend_from_slice(NOTE);
+            out.extend_from_slice(&self.notes[at..at + note]);
+            out.push(b'"');
+            out.extend_from_slice(END);
+        }
     }
 
     /// Writes what makes event `number` itself into a copy of the template.
@@ -108,8 +153,16 @@ impl Workload {
         let rank = self.topic_bounds.partition_point(|bound| *bound < other).min(self.topic_bounds.len() - 1);
         decimal(&mut event[TOPIC..TOPIC + 5], rank as u64);
         let id = &mut event[EVENT_ID..EVENT_ID + 36];
-        hexadecimal(&mut id[..8], high >> 32);
-        hexadecimal(&mut id[9..13], high >> 16);
+        let first = match self.ids {
+            Ids::UuidV4 => high >> 16,
+            // Milliseconds since 1970, a hundred events each.
+            Ids::UuidV7 => {
+                id[14] = b'7';
+                UUID_V7_START + number / 100
+            }
+        };
+        hexadecimal(&mut id[..8], first >> 16);
+        hexadecimal(&mut id[9..13], first);
         hexadecimal(&mut id[15..18], high);
         id[19] = b"89ab"[(low >> 62) as usize];
         hexadecimal(&mut id[20..23], low >> 48);
@@ -162,10 +215,14 @@ mod tests {
     }
 
     fn events(seed: u64, duplicates: f64, count: u32) -> (Vec<Event>, u64) {
-        let mut workload = Workload::new(seed, 64, duplicates);
+        events_like(seed, duplicates, count, Ids::UuidV4, EVENT_BYTES)
+    }
+
+    fn events_like(seed: u64, duplicates: f64, count: u32, ids: Ids, bytes: u32) -> (Vec<Event>, u64) {
+        let mut workload = Workload::new(seed, 64, duplicates, ids, bytes);
         let mut body = Vec::new();
         workload.write_body(count, &mut body);
-        assert_eq!(body.len(), Workload::body_bytes(count));
+        assert_eq!(body.len(), workload.body_bytes(count));
         (serde_json::from_slice(&body).unwrap(), workload.unique())
     }
 
@@ -180,6 +237,33 @@ mod tests {
             assert!(event.payload["amount"].as_u64().is_some_and(|amount| amount >= 100_000));
         }
         assert_eq!(events.iter().map(|event| &event.event_id).collect::<HashSet<_>>().len(), 1_000);
+    }
+
+    #[test]
+    fn uuids_of_version_7_come_in_order_of_time_and_are_as_unique() {
+        let (events, _) = events_like(7, 0.0, 10_000, Ids::UuidV7, EVENT_BYTES);
+        for event in &events {
+            let id = event.event_id.as_bytes();
+            assert!(id.len() == 36 && id[14] == b'7' && b"89ab".contains(&id[19]), "{}", event.event_id);
+        }
+        assert!(events.windows(2).all(|pair| pair[0].event_id[..13] <= pair[1].event_id[..13]));
+        assert!(events[0].event_id[..13] < events[9_999].event_id[..13]);
+        assert_eq!(events.iter().map(|event| &event.event_id).collect::<HashSet<_>>().len(), 10_000);
+    }
+
+    #[test]
+    fn a_larger_event_has_a_note_of_its_own_and_exactly_its_size() {
+        for bytes in [EVENT_BYTES, EVENT_BYTES + 11, EVENT_BYTES + 12, 2_048, 64 << 10] {
+            let (events, unique) = events_like(7, 0.4, 20, Ids::UuidV4, bytes);
+            let notes: HashSet<_> =
+                events.iter().filter_map(|event| event.payload["note"].as_str()).collect();
+            assert!(
+                notes.iter().all(|note| TEMPLATE.len() + NOTE.len() + 1 + note.len() == bytes as usize),
+                "{bytes}"
+            );
+            assert!(notes.is_empty() == (bytes == EVENT_BYTES) && notes.len() as u64 <= unique, "{bytes}");
+            assert!(bytes < 2_048 || notes.len() as u64 == unique, "{bytes}");
+        }
     }
 
     #[test]
