@@ -19,7 +19,7 @@ use super::remote::Target;
 use super::{Exit, Failure, print};
 
 /// Largest request that a service can be set to take.
-const REQUEST_BYTES_MAX: u64 = 256 << 20;
+const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// Largest event.
 const EVENT_BYTES_MAX: u32 = 64 << 10;
 /// Longest wait for an answer, and for a service that is away to come back.
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     /// What ids are like
     #[arg(long, value_name = "KIND", default_value = "uuidv4")]
     ids: Ids,
-    /// Bytes of JSON an event
+    /// Bytes of JSON an event; one that is but a few bytes larger than the smallest gets a few more
     #[arg(long, value_name = "BYTES", default_value_t = EVENT_BYTES, value_parser = clap::value_parser!(u32).range(i64::from(EVENT_BYTES)..=i64::from(EVENT_BYTES_MAX)))]
     event_bytes: u32,
     /// Events to send, repeated ones among them
@@ -102,13 +102,14 @@ impl Counts {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        if u64::from(self.batch) * u64::from(self.event_bytes) > REQUEST_BYTES_MAX {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let workload = Workload::new(seed, self.topics, self.duplicates / 100.0, self.ids, self.event_bytes);
+        let largest = u64::from(self.batch).min(self.events) as u32;
+        if workload.body_bytes(largest) > REQUEST_BYTES_MAX {
             let why = "no service takes requests of more than 256 MiB: lower --batch or --event-bytes";
             return Err(Failure::new(Exit::Configuration, why.to_owned()));
         }
-        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let before = counts(&self.url)?;
-        let workload = Workload::new(seed, self.topics, self.duplicates / 100.0, self.ids, self.event_bytes);
         let measured = Load::new(&self, workload)?.run()?;
         let counted = counts(&self.url)?.since(before);
         let report = Report::new(&self, seed, &measured, counted);

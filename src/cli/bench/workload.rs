@@ -1,4 +1,5 @@
-//! Seeded events. Event number n of a seed is always the same bytes, so a repetition needs no memory of the original.
+//! Seeded events. Event number n of a seed, of one size and one kind of ids, is always the same bytes, so a repetition needs no memory of the
+//! original.
 
 /// How far back a repeated event lies at most.
 pub(super) const RECENT_EVENTS: u64 = 100_000;
@@ -48,8 +49,8 @@ const NOTE: &[u8] = b",\"note\":\"";
 pub(super) const EVENT_BYTES: u32 = TEMPLATE.len() as u32;
 /// The time of the first UUIDv7, 2026-01-01, in milliseconds.
 const UUID_V7_START: u64 = 1_767_225_600_000;
-/// Text that notes are cut out of.
-const NOTES_BYTES: usize = 64 << 10;
+/// Text that notes are cut out of: so much that those which are packed together hardly ever overlap.
+const NOTES_BYTES: usize = 1 << 20;
 
 /// What ids are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
@@ -58,7 +59,7 @@ pub(super) enum Ids {
     /// Random: they come in no order
     #[value(name = "uuidv4")]
     UuidV4,
-    /// They begin with the time: later ones are greater
+    /// They begin with a time in milliseconds, which goes on by one every hundred events
     #[value(name = "uuidv7")]
     UuidV7,
 }
