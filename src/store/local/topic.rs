@@ -249,8 +249,9 @@ impl Topics {
         let counts = topics.into_iter().map(|topic| {
             // First the mark: what is counted from here on puts the topic on the list again.
             topic.is_pending.store(false, Ordering::Release);
-            let duplicates = topic.pending_duplicates.swap(0, Ordering::AcqRel);
+            // Then the conflicts: the duplicates that they are were counted before them, and are taken along.
             let conflicts = topic.pending_conflicts.swap(0, Ordering::AcqRel);
+            let duplicates = topic.pending_duplicates.swap(0, Ordering::AcqRel);
             Pending { topic, duplicates, conflicts }
         });
         (counts.collect(), self.pending_rejected.swap(0, Ordering::AcqRel))
