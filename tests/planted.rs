@@ -133,8 +133,8 @@ const PLANTED: [Planted; 21] = [
     Planted {
         rule: "a new generation's folder is durable before MANIFEST names it",
         file: "src/store/local/space.rs",
-        right: "    disk.sync_dir(&folder).during(\"sync\", &folder)?;\n    disk.sync_dir(data_dir)",
-        wrong: "    disk.sync_dir(data_dir)",
+        right: "        disk.sync_dir(&folder).during(\"sync\", &folder)?;\n        disk.sync_dir(data_dir)",
+        wrong: "        disk.sync_dir(data_dir)",
         test: HISTORIES,
     },
     Planted {

@@ -17,7 +17,7 @@ use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// Name of a generation's journal in its folder.
 pub(crate) const JOURNAL: &str = "journal";
-/// Zeros written and synced at once: a commit that meets it waits about a millisecond.
+/// Zeros written and synced at once, a *step*: a commit that meets it waits about a millisecond.
 const STEP_BYTES: u64 = 1 << 20;
 /// Zeros written by one call. As long as it takes, no frame can be written to the same file.
 const PIECE_BYTES: u64 = 128 << 10;
@@ -25,6 +25,8 @@ const PIECE_BYTES: u64 = 128 << 10;
 const SEALED_BYTES: u64 = 64;
 /// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
 const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
+/// Pause between two steps that nobody waits for: commits are let through.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -126,6 +128,16 @@ impl Space {
         })
     }
 
+    /// Bytes that are zeroed at a time.
+    fn step(&self) -> u64 {
+        STEP_BYTES.min(self.ahead)
+    }
+
+    /// Whether a step more is to be zeroed.
+    fn is_low(&self, state: &State) -> bool {
+        state.room() < (self.ahead - self.step()).max(self.ahead / 2).max(state.wanted)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +151,7 @@ impl Space {
         loop {
             if !state.is_switching && state.room() >= bytes {
                 state.outstanding += bytes;
-                if state.room() < self.ahead / 2 {
+                if self.is_low(&state) {
                     self.changed.notify_all();
                 }
                 return Ok(());
@@ -176,7 +188,7 @@ impl Space {
         if let Some(written) = written {
             state.written = written;
         }
-        if state.room() < self.ahead / 2 || state.wanted > 0 {
+        if self.is_low(&state) || state.wanted > 0 {
             self.changed.notify_all();
         }
     }
@@ -269,6 +281,11 @@ impl Space {
                 }
             }
             self.changed.notify_all();
+            if state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted) {
+                drop(state);
+                sync::sleep(PAUSE);
+                state = self.lock();
+            }
         }
         Ok(())
     }
@@ -277,7 +294,7 @@ impl Space {
         if state.is_switching {
             return None;
         }
-        if state.room() < self.ahead.max(state.wanted) {
+        if self.is_low(state) {
             let work = Work::Extend {
                 file: Arc::clone(&state.file),
                 path: state.path.clone(),
@@ -291,7 +308,8 @@ impl Space {
             Some(next) => (Some(Arc::clone(&next.file)), next.zeroed),
             None => (None, 0),
         };
-        Some(Work::Prepare { id: state.next_id, file, from, to: wanted })
+        let to = wanted.min(from + self.step());
+        Some(Work::Prepare { id: state.next_id, file, from, to })
     }
 
     fn perform(&self, work: Work) -> Result<Done> {
@@ -302,7 +320,7 @@ impl Space {
         self.check_free()?;
         match work {
             Work::Extend { file, path, from } => {
-                let zeroed = zero(&*file, &path, from, from + STEP_BYTES.min(self.ahead))?;
+                let zeroed = zero(&*file, &path, from, from + self.step())?;
                 Ok(Done::Extended { path, zeroed })
             }
             Work::Prepare { id, file, from, to } => {
@@ -337,7 +355,7 @@ impl Space {
 
     fn check_free(&self) -> Result<()> {
         let (free, _) = self.free()?;
-        if free < self.reserve + STEP_BYTES.min(self.ahead) {
+        if free < self.reserve + self.step() {
             let message = format!(
                 "{} has {free} bytes free, too few beside the {} kept for sealing what is stored",
                 self.data_dir.display(),
@@ -359,7 +377,7 @@ enum Done {
     Prepared(Prepared),
 }
 
-/// Makes the folder and journal of generation `id`, zeroed over `range`, durably.
+/// Makes the folder and journal of generation `id`, or goes on with its `file`, zeroed from one place to another, durably.
 pub(crate) fn prepare(
     disk: &dyn Disk,
     data_dir: &Path,
@@ -369,6 +387,7 @@ pub(crate) fn prepare(
 ) -> Result<Prepared> {
     let folder = manifest::folder(data_dir, id);
     let path = folder.join(JOURNAL);
+    let is_new = file.is_none();
     let file = match file {
         Some(file) => file,
         None => {
@@ -376,12 +395,11 @@ pub(crate) fn prepare(
             disk.open(&path, Open::Create).during("create", &path)?
         }
     };
-    let mut zeroed = from;
-    while zeroed < to {
-        zeroed = zero(&*file, &path, zeroed, (zeroed + STEP_BYTES).min(to))?;
+    let zeroed = zero(&*file, &path, from, to)?;
+    if is_new {
+        disk.sync_dir(&folder).during("sync", &folder)?;
+        disk.sync_dir(data_dir).during("sync", data_dir)?;
     }
-    disk.sync_dir(&folder).during("sync", &folder)?;
-    disk.sync_dir(data_dir).during("sync", data_dir)?;
     Ok(Prepared { id, file, zeroed })
 }
 
