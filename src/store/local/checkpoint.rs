@@ -38,6 +38,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; all at
 /// once, the allocator would give it to the system, in the thread that happens to allocate next: a worker, for 60 ms.
 const LEAVE: usize = 512;
+/// Most claims that go into the index before it looks at what comes: 2 ms. In a small generation it is one in a thousand.
+const STEP: u64 = 512;
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -50,17 +52,20 @@ pub(crate) struct Committed {
     pub(crate) blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
 }
 
-/// What waits for the index of one generation.
+/// What waits for the index of one generation, in the journal's order.
 #[derive(Debug)]
 struct Waiting {
     generation: Arc<Generation>,
-    through: u64,
-    sets: Vec<Arc<ClaimSet>>,
-    blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
+    frames: VecDeque<Frame>,
     claims: usize,
-    /// When the first of what waits came, and the last.
-    since: Instant,
-    last: Instant,
+}
+
+/// A frame that waits.
+#[derive(Debug)]
+struct Frame {
+    came: Instant,
+    claims: usize,
+    committed: Committed,
 }
 
 /// The index of the live generation, and what it holds.
@@ -91,8 +96,7 @@ impl Checkpoint {
         generations: Vec<Arc<Generation>>,
         index: Option<LiveIndex>,
     ) -> Self {
-        let now = core.clock.monotonic();
-        let waiting = generations.into_iter().map(|generation| Waiting::new(generation, now)).collect();
+        let waiting = generations.into_iter().map(Waiting::new).collect();
         Self { core, committed, waiting, leaving: VecDeque::new(), index, is_broken: false, retry_at: None }
     }
 
@@ -100,16 +104,11 @@ impl Checkpoint {
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
         loop {
             let wait = Duration::from_millis(if self.is_due() { 1 } else { 200 });
-            let mut came = 0;
             match sync::recv_timeout(&self.committed, wait) {
-                Ok(committed) => came += self.take(committed),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(committed) => _ = self.look(Some(committed)),
+                Err(RecvTimeoutError::Timeout) => _ = self.look(None),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while let Ok(committed) = self.committed.try_recv() {
-                came += self.take(committed);
-            }
-            self.let_go(came + LEAVE);
             if self.is_due() {
                 self.work();
             } else {
@@ -128,29 +127,36 @@ impl Checkpoint {
         self.index
     }
 
+    /// Takes what came, `first` before it, and lets go of what may leave. Returns whether anything came.
+    fn look(&mut self, first: Option<Committed>) -> bool {
+        let (mut came, mut claims) = (false, LEAVE);
+        let mut next = first.or_else(|| self.committed.try_recv().ok());
+        while let Some(committed) = next {
+            (came, claims) = (true, claims + self.take(committed));
+            next = self.committed.try_recv().ok();
+        }
+        self.let_go(claims);
+        came
+    }
+
     /// Takes a frame; returns how many claims it has.
     fn take(&mut self, committed: Committed) -> usize {
-        let now = self.core.clock.monotonic();
         let is_of = |waiting: &Waiting| waiting.generation.id == committed.generation.id;
         let at = self.waiting.iter().position(is_of).unwrap_or_else(|| {
-            self.waiting.push(Waiting::new(Arc::clone(&committed.generation), now));
+            self.waiting.push(Waiting::new(Arc::clone(&committed.generation)));
             self.waiting.len() - 1
         });
         let covered = self.index.as_ref().map_or(0, |open| open.covered.through);
-        let is_only = self.waiting.len() == 1;
+        let is_covered = self.waiting.len() == 1 && committed.through <= covered;
         let waiting = &mut self.waiting[at];
-        if waiting.claims == 0 {
-            waiting.since = now;
-        }
-        waiting.last = now;
         let claims = committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
-        waiting.claims += claims;
-        waiting.through = waiting.through.max(committed.through);
-        waiting.sets.extend(committed.sets);
-        waiting.blocks.extend(committed.blocks);
-        if is_only && waiting.through <= covered {
+        if claims > 0 {
+            waiting.claims += claims;
+            waiting.frames.push_back(Frame { came: self.core.clock.monotonic(), claims, committed });
+        }
+        if is_covered {
             // A rebuild has read it from the journal already.
-            release(&self.core, waiting, &mut self.leaving);
+            release(&self.core, waiting, waiting.frames.len(), &mut self.leaving);
         }
         claims
     }
@@ -181,9 +187,10 @@ impl Checkpoint {
             || self.damaged_maps().is_some()
             || self.waiting.last().is_some_and(|live| {
                 let is_doubtful = live.generation.is_doubtful();
-                let is_late = now.saturating_duration_since(live.last) >= IDLE
-                    || now.saturating_duration_since(live.since) >= AGE;
-                (live.claims > 0 && is_late) || is_doubtful
+                let has_waited = |frame: Option<&Frame>, time| {
+                    frame.is_some_and(|frame| now.saturating_duration_since(frame.came) >= time)
+                };
+                has_waited(live.frames.back(), IDLE) || has_waited(live.frames.front(), AGE) || is_doubtful
             })
     }
 
@@ -226,28 +233,46 @@ impl Checkpoint {
         generations.iter().find(|generation| generation.is_doubtful() && generation.is_sealed()).cloned()
     }
 
-    /// Puts all that waits of the live generation into its index.
+    /// Puts all that waits of the live generation into its index, unless it is closed meanwhile. While events come, it takes
+    /// a third of a processor at most: it has the priority of those that answer them.
     fn checkpoint(&mut self) -> Result<()> {
-        let Some(live) = self.waiting.last_mut() else { return Ok(()) };
-        if live.sets.is_empty() && live.blocks.is_empty() {
-            return Ok(());
-        }
+        let Some(live) = self.waiting.last() else { return Ok(()) };
+        let (generation, count) = (Arc::clone(&live.generation), live.frames.len());
+        let Some(last) = live.frames.back() else { return Ok(()) };
+        let through = last.committed.through;
         self.core.space.check_index(live.claims as u64)?;
-        let (index, mut covered) = match &self.index {
+        let sets = live.frames.iter().flat_map(|frame| &frame.committed.sets);
+        let sets: Vec<Arc<Claims>> = sets.filter_map(|set| set.claims()).collect();
+        let blocks: Vec<_> = live.frames.iter().flat_map(|frame| &frame.committed.blocks).cloned().collect();
+        let (index, covered) = match &self.index {
             Some(open) => (Arc::clone(&open.index), open.covered),
-            None => open_index(&self.core, &live.generation)?,
+            None => open_index(&self.core, &generation)?,
         };
-        let sets: Vec<Arc<Claims>> = live.sets.iter().filter_map(|set| set.claims()).collect();
-        covered.through = live.through;
-        if let Err(e) = insert(&self.core, &*index, &sets, &live.blocks, &mut covered) {
-            // sled's errors are sticky: this Db is never used again.
-            drop(index);
-            self.drop_index();
-            return Err(e);
+        let mut set = IndexSet::new(covered, through, &sets, &blocks);
+        loop {
+            match set.step(&self.core, &*index) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(e) => {
+                    // sled's errors are sticky: this Db is never used again.
+                    drop(index);
+                    self.drop_index();
+                    return Err(e);
+                }
+            }
+            if self.look(None) {
+                sync::sleep(LOOK_EVERY);
+            }
+            if self.waiting.len() > 1 {
+                // Its seal makes the maps of all of it.
+                return Ok(());
+            }
         }
-        live.generation.set_index(Some(Arc::clone(&index)));
-        self.index = Some(LiveIndex { index, covered });
-        release(&self.core, live, &mut self.leaving);
+        generation.set_index(Some(Arc::clone(&index)));
+        self.index = Some(LiveIndex { index, covered: set.covered });
+        if let Some(live) = self.waiting.last_mut() {
+            release(&self.core, live, count, &mut self.leaving);
+        }
         self.flush()
     }
 
@@ -283,7 +308,7 @@ impl Checkpoint {
         self.is_broken = false;
         self.core.metrics.rebuilt();
         tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
-        release(&self.core, live, &mut self.leaving);
+        release(&self.core, live, live.frames.len(), &mut self.leaving);
         self.flush()
     }
 
@@ -293,7 +318,7 @@ impl Checkpoint {
         let generation = Arc::clone(&oldest.generation);
         seal(&self.core, &generation)?;
         generation.clear_doubt();
-        release(&self.core, oldest, &mut self.leaving);
+        release(&self.core, oldest, oldest.frames.len(), &mut self.leaving);
         self.waiting.remove(0);
         self.index = None;
         self.is_broken = false;
@@ -307,25 +332,19 @@ impl Checkpoint {
 }
 
 impl Waiting {
-    fn new(generation: Arc<Generation>, now: Instant) -> Self {
-        Self {
-            generation,
-            through: 0,
-            sets: Vec::new(),
-            blocks: Vec::new(),
-            claims: 0,
-            since: now,
-            last: now,
-        }
+    fn new(generation: Arc<Generation>) -> Self {
+        Self { generation, frames: VecDeque::new(), claims: 0 }
     }
 }
 
-/// What waited can be found elsewhere now: it may leave RAM.
-fn release(core: &Core, waiting: &mut Waiting, leaving: &mut VecDeque<Arc<ClaimSet>>) {
-    leaving.extend(waiting.sets.drain(..));
-    waiting.generation.forget_blocks(&waiting.blocks);
-    waiting.blocks.clear();
-    core.lag.sub(std::mem::take(&mut waiting.claims) as u64);
+/// The first `count` frames that waited can be found elsewhere now: they may leave RAM.
+fn release(core: &Core, waiting: &mut Waiting, count: usize, leaving: &mut VecDeque<Arc<ClaimSet>>) {
+    for Frame { claims, committed, .. } in waiting.frames.drain(..count) {
+        leaving.extend(committed.sets);
+        waiting.generation.forget_blocks(&committed.blocks);
+        waiting.claims -= claims;
+        core.lag.sub(claims as u64);
+    }
 }
 
 /// Makes the maps and the filter of a closed generation from its journal.
@@ -441,32 +460,60 @@ pub(crate) fn fill(
             }
         }
         at = frame.end();
-        covered.through = frame.header.sequence;
         if claims.len() >= SET_CLAIMS || at >= closed.end {
-            insert(core, index, &[Arc::new(std::mem::take(&mut claims))], &blocks, covered)?;
+            let sets = [Arc::new(std::mem::take(&mut claims))];
+            let mut set = IndexSet::new(*covered, frame.header.sequence, &sets, &blocks);
+            while !set.step(core, index)? {}
+            *covered = set.covered;
             blocks.clear();
         }
     }
     Ok(())
 }
 
-/// Puts claims and blocks into the index, sorted, and counts the claims.
-fn insert(
-    core: &Core,
-    index: &dyn Index,
-    sets: &[Arc<Claims>],
-    blocks: &[(Arc<Topic>, u64, BlockPlace)],
-    covered: &mut Covered,
-) -> Result<()> {
-    let mut claims = Vec::with_capacity(sets.iter().map(|set| set.len()).sum());
-    for (key, hash, Known { offset, digest, received_at }) in sets.iter().flat_map(|set| set.iter()) {
-        claims.push((key, Claim { version: VERSION, offset, digest, received_at }));
-        covered.sum = covered.sum.wrapping_add(hash);
+/// What goes into the index together, sorted.
+struct IndexSet<'s> {
+    claims: Vec<(&'s [u8], Claim)>,
+    blocks: Vec<(&'s [u8], u64, BlockPlace)>,
+    /// How many of the claims are in the index.
+    done: usize,
+    /// What the index covers before, and with the set.
+    before: Covered,
+    covered: Covered,
+}
+
+impl<'s> IndexSet<'s> {
+    /// A set that reaches through frame `through`, of an index that covers `before`.
+    fn new(
+        before: Covered,
+        through: u64,
+        sets: &'s [Arc<Claims>],
+        blocks: &'s [(Arc<Topic>, u64, BlockPlace)],
+    ) -> Self {
+        let mut covered = Covered { through, ..before };
+        let mut claims = Vec::with_capacity(sets.iter().map(|set| set.len()).sum());
+        for (key, hash, Known { offset, digest, received_at }) in sets.iter().flat_map(|set| set.iter()) {
+            claims.push((key, Claim { version: VERSION, offset, digest, received_at }));
+            covered.sum = covered.sum.wrapping_add(hash);
+        }
+        covered.claims += claims.len() as u64;
+        claims.sort_unstable_by_key(|(key, _)| *key);
+        let mut blocks: Vec<_> =
+            blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
+        blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
+        Self { claims, blocks, done: 0, before, covered }
     }
-    covered.claims += claims.len() as u64;
-    claims.sort_unstable_by_key(|(key, _)| *key);
-    let mut blocks: Vec<(&[u8], u64, BlockPlace)> =
-        blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
-    blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
-    core.index_watch.during(core.clock.monotonic(), || index.insert(&claims, &blocks, covered))
+
+    /// Puts the next claims into the index, with the last the blocks and what is covered now; returns whether that was all.
+    fn step(&mut self, core: &Core, index: &dyn Index) -> Result<bool> {
+        let step = (core.generation_events / 1_000).clamp(1, STEP) as usize;
+        let end = self.claims.len().min(self.done + step);
+        let is_last = end == self.claims.len();
+        let (blocks, covered) =
+            if is_last { (&self.blocks[..], &self.covered) } else { (&[][..], &self.before) };
+        let claims = &self.claims[self.done..end];
+        self.done = end;
+        core.index_watch.during(core.clock.monotonic(), || index.insert(claims, blocks, covered))?;
+        Ok(is_last)
+    }
 }
