@@ -14,6 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+/// Head and body of an answer up to so many bytes are copied together: `send` takes a quarter of a microsecond less than `writev`.
+const TOGETHER_BYTES: usize = 1 << 10;
+
 /// The stream of a connection.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -48,7 +51,16 @@ impl Write for Peer {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if length > TOGETHER_BYTES {
+            return self.stream().poll_write_vectored(cx, bufs);
+        }
+        let (mut together, mut at) = ([0; TOGETHER_BYTES], 0);
+        for buf in bufs {
+            together[at..at + buf.len()].copy_from_slice(buf);
+            at += buf.len();
+        }
+        self.stream().poll_write(cx, &together[..length])
     }
 
     fn is_write_vectored(&self) -> bool {
