@@ -261,9 +261,14 @@ impl Metrics {
 
     /// Events were answered; conflicts are not among the duplicates here.
     pub fn stored(&self, stored: u64, duplicates: u64, conflicts: u64) {
-        self.0.stored.increment(stored);
-        self.0.duplicates.increment(duplicates);
-        self.0.conflicts.increment(conflicts);
+        for (counter, events) in
+            [(&self.0.stored, stored), (&self.0.duplicates, duplicates), (&self.0.conflicts, conflicts)]
+        {
+            // Each is shared by all threads: what adds nothing is left out.
+            if events > 0 {
+                counter.increment(events);
+            }
+        }
     }
 
     /// Events were refused as invalid.

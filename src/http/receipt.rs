@@ -74,9 +74,9 @@ pub(super) fn push_results(
         body.extend_from_slice(b"{\"index\":");
         push_number(body, index as u64);
         body.extend_from_slice(b",\"topic\":");
-        push_string(body, &String::from_utf8_lossy(event.topic));
+        push_field(body, event.topic);
         body.extend_from_slice(b",\"event_id\":");
-        push_string(body, &String::from_utf8_lossy(event.event_id));
+        push_field(body, event.event_id);
         body.extend_from_slice(b",\"status\":\"");
         body.extend_from_slice(status.as_bytes());
         body.extend_from_slice(b"\",\"offset\":");
@@ -86,6 +86,16 @@ pub(super) fn push_results(
         body.extend_from_slice(b"\"}");
     }
     body.push(b']');
+}
+
+/// Appends a topic or an id as a JSON string: they hold no control characters.
+fn push_field(body: &mut Vec<u8>, field: &[u8]) {
+    if memchr::memchr2(b'"', b'\\', field).is_some() {
+        return push_string(body, &String::from_utf8_lossy(field));
+    }
+    body.push(b'"');
+    body.extend_from_slice(field);
+    body.push(b'"');
 }
 
 /// Appends `rejected` and the list of errors, without braces. `place` names the number beside each: its index or line.
