@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, HOST, HeaderValue, VARY};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::{Semaphore, watch};
 
@@ -111,14 +112,16 @@ impl<S: EventStore> Service<S> {
     /// Never: every fault is an answer.
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let begin = self.clock.monotonic();
-        let identity = self.ids.identify(request.headers());
-        let request = Upload::of(request);
-        let wants_problem = problem::is_wanted(request.headers());
-        let is_head = request.method() == Method::HEAD;
-        let is_read = is_head || request.method() == Method::GET;
-        let is_gzip = is_read && takes_gzip(request.headers());
-        let (route, answered) = match check_host(&request) {
-            Ok(()) => self.route(request, &identity).await,
+        // From here on the head stays where it is: to hand it on as a value would copy it time and again.
+        let (head, body) = request.into_parts();
+        let body = Upload::new(body, &head.headers);
+        let identity = self.ids.identify(&head.headers);
+        let wants_problem = problem::is_wanted(&head.headers);
+        let is_head = head.method == Method::HEAD;
+        let is_read = is_head || head.method == Method::GET;
+        let is_gzip = is_read && takes_gzip(&head.headers);
+        let (route, answered) = match check_host(&head) {
+            Ok(()) => self.route(&head, body, &identity).await,
             Err(problem) => (Route::None, Err(problem)),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
@@ -131,7 +134,7 @@ impl<S: EventStore> Service<S> {
         if is_read {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
             if is_gzip {
-                answer = compressed(answer).await;
+                answer = Box::pin(compressed(answer)).await;
             }
         }
         if is_head {
@@ -145,9 +148,14 @@ impl<S: EventStore> Service<S> {
         Ok(answer)
     }
 
-    async fn route(&self, request: Request<Upload>, identity: &Identity) -> (Route, Result<Answer, Problem>) {
-        let path = request.uri().path().to_owned();
-        let route = match path.as_str() {
+    async fn route(
+        &self,
+        head: &Parts,
+        body: Upload,
+        identity: &Identity,
+    ) -> (Route, Result<Answer, Problem>) {
+        let path = head.uri.path();
+        let route = match path {
             "/publish" => Route::Publish,
             "/events" => Route::Events,
             "/stats" => Route::Stats,
@@ -161,18 +169,19 @@ impl<S: EventStore> Service<S> {
                 _ => Route::None,
             },
         };
-        if let Err(problem) = check_method(route, request.method()) {
+        if let Err(problem) = check_method(route, &head.method) {
             return (route, Err(problem));
         }
         let answered = match route {
-            Route::Publish => self.publish(request).await,
-            Route::Events => self.events(&request, identity).await,
-            Route::Event => self.event(&path).await,
+            Route::Publish => self.publish(head, body).await,
+            // Boxed, as in what else is larger than a publish: every request has the size of the largest.
+            Route::Events => Box::pin(self.events(head, identity)).await,
+            Route::Event => self.event(path).await,
             Route::Stats => self.stats().await,
-            Route::Topics => self.topics(request.uri().query().unwrap_or("")).await,
+            Route::Topics => self.topics(head.uri.query().unwrap_or("")).await,
             Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
             Route::Readyz => self.ready(),
-            Route::Metrics => Ok(self.figures(&request)),
+            Route::Metrics => Ok(self.figures(&head.headers)),
             Route::OpenApi => Ok(json(StatusCode::OK, OPENAPI.clone().into_bytes())),
             Route::None => Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -182,13 +191,13 @@ impl<S: EventStore> Service<S> {
         (route, answered)
     }
 
-    fn figures(&self, request: &Request<Upload>) -> Answer {
+    fn figures(&self, headers: &HeaderMap) -> Answer {
         self.store.observe();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let held = self.limits.inflight_bytes_max.saturating_sub(self.inflight.available_permits());
         let text = self.metrics.render(uptime, held);
         let open = "application/openmetrics-text";
-        let is_open = quality(request.headers(), &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
+        let is_open = quality(headers, &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
         let (kind, text) = match is_open {
             Some(1..) => ("application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics(&text)),
             _ => ("text/plain; version=0.0.4; charset=utf-8", text),
@@ -205,9 +214,9 @@ impl<S: EventStore> Service<S> {
 }
 
 /// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.
-fn check_host(request: &Request<Upload>) -> Result<(), Problem> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+fn check_host(head: &Parts) -> Result<(), Problem> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
         return Err(
             Problem::new(StatusCode::BAD_REQUEST, "a request must have exactly one Host header").close()
         );

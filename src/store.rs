@@ -4,6 +4,7 @@
 //! counts in one SQL statement fits as well as [`local`], which has a journal and an index.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -175,7 +176,10 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Overloaded` and `Stopping`: nothing was decided. `NoSpace`, `Rebuilding`, `Unsure`: send it all again later.
-    fn append(&self, batch: Batch) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
+    fn append(
+        &self,
+        batch: impl Into<Arc<Batch>> + Send,
+    ) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
 
     /// Counts `events` that were refused as invalid before they got here.
     fn count_rejected(&self, events: u64);

@@ -37,7 +37,9 @@ impl<S> Service<S> {
             None => {
                 tokio::time::timeout(deadline, self.take(body, declared.map(|length| length as usize))).await
             }
-            Some(encoding) => tokio::time::timeout(deadline, self.take_decoded(body, encoding)).await,
+            Some(encoding) => {
+                Box::pin(tokio::time::timeout(deadline, self.take_decoded(body, encoding))).await
+            }
         };
         taken.unwrap_or_else(|_| {
             let message = format!("the body did not arrive within {BODY_SECONDS} seconds; send it again, faster or in smaller parts");
@@ -133,7 +135,8 @@ impl Share {
             return Ok(permit);
         }
         let deadline = Duration::from_secs(ADMISSION_SECONDS);
-        match tokio::time::timeout(deadline, Arc::clone(&self.inflight).acquire_many_owned(permits)).await {
+        let more = Arc::clone(&self.inflight).acquire_many_owned(permits);
+        match Box::pin(tokio::time::timeout(deadline, more)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => {
                 let message = "too many requests are under way; send this one again later";

@@ -55,7 +55,8 @@ impl<S> Service<S> {
         }
         let has_room = self.inflight.available_permits() >= self.limits.inflight_bytes_max / 2;
         let deadline = Duration::from_secs(if has_room { ADMISSION_SECONDS } else { 0 });
-        match tokio::time::timeout(deadline, lane.acquire_many(places)).await {
+        // Boxed, as in all that seldom waits: the futures of those that don't stay small.
+        match Box::pin(tokio::time::timeout(deadline, lane.acquire_many(places))).await {
             Ok(Ok(place)) => Ok(Some(place)),
             _ => {
                 let message = "too many requests of this topic are under way; send this one again later";

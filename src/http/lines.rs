@@ -8,6 +8,7 @@
 //! are stored" is exact. A chunk need not be full: when nothing is being committed, what is there goes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -148,7 +149,7 @@ impl<S: EventStore> Service<S> {
         if batch.is_empty() {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
         }
-        let (outcomes, counts) = self.append(batch).await?;
+        let (outcomes, counts) = self.append(Arc::new(batch)).await?;
         drop(share);
         if reject_conflicts && counts.conflicts > 0 {
             let lines =

@@ -1,6 +1,9 @@
 //! `POST /publish`.
 
-use hyper::{Request, StatusCode};
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::http::request::Parts;
 
 use super::answer::{Answer, json};
 use super::content::{self, Dialect};
@@ -14,11 +17,10 @@ use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn publish(&self, request: Request<Upload>) -> Result<Answer, Problem> {
-        let dialect = content::dialect(request.headers())?;
-        let encoding = content::encoding(request.headers())?;
-        let options = Options::parse(request.uri().query().unwrap_or(""), dialect)?;
-        let (head, body) = request.into_parts();
+    pub(super) async fn publish(&self, head: &Parts, body: Upload) -> Result<Answer, Problem> {
+        let dialect = content::dialect(&head.headers)?;
+        let encoding = content::encoding(&head.headers)?;
+        let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
             return Box::pin(self.publish_lines(body, encoding, &options)).await;
@@ -64,7 +66,7 @@ impl<S: EventStore> Service<S> {
     }
 
     /// Stores a batch, and counts what became of it.
-    pub(super) async fn append(&self, batch: Batch) -> Result<(Vec<Outcome>, Counts), Problem> {
+    pub(super) async fn append(&self, batch: Arc<Batch>) -> Result<(Vec<Outcome>, Counts), Problem> {
         let _place = self.place(&batch).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
@@ -78,12 +80,13 @@ impl<S: EventStore> Service<S> {
             self.reject(rejected);
         }
         let is_shown = options.all_results || options.partial || options.reject_conflicts || is_single;
-        // Cheap: the body is shared. Its names are needed once the outcomes are there.
-        let shown = is_shown.then(|| batch.clone());
+        let batch = Arc::new(batch);
+        // Its names are needed once the outcomes are there.
+        let shown = is_shown.then(|| Arc::clone(&batch));
         let (outcomes, counts) = self.append(batch).await?;
         if options.reject_conflicts && counts.conflicts > 0 {
             if is_single {
-                return Err(refuse_conflict(shown.as_ref(), &outcomes));
+                return Err(refuse_conflict(shown.as_deref(), &outcomes));
             }
             errors.extend(conflicts(&outcomes, indexes.as_deref()));
             errors.sort_by_key(|(index, _)| *index);

@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
+use hyper::StatusCode;
 use hyper::header::HeaderName;
-use hyper::{Request, StatusCode};
+use hyper::http::request::Parts;
 
 use super::accept::{Form, form};
 use super::answer::{Answer, json, takes_gzip};
 use super::identity::Identity;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
-use super::upload::Upload;
 use super::{Service, header, push_number, push_string};
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
@@ -19,13 +19,9 @@ use crate::store::{EventStore, Order, Query, StoredEvent};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(
-        &self,
-        request: &Request<Upload>,
-        identity: &Identity,
-    ) -> Result<Answer, Problem> {
-        let form = form(request.headers())?;
-        let parameters = Parameters::parse(request.uri().query().unwrap_or(""))?;
+    pub(super) async fn events(&self, head: &Parts, identity: &Identity) -> Result<Answer, Problem> {
+        let form = form(&head.headers)?;
+        let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let order = match parameters.get("order") {
             None | Some("asc") => Order::Ascending,
             Some("desc") => Order::Descending,
@@ -47,7 +43,7 @@ impl<S: EventStore> Service<S> {
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.lines(query, limit, takes_gzip(request.headers()), identity).await
+                self.lines(query, limit, takes_gzip(&head.headers), identity).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -56,7 +52,7 @@ impl<S: EventStore> Service<S> {
                         return Err(bad(name, "value_error", message.to_owned()));
                     }
                 }
-                let last = header(request.headers(), &LAST_EVENT_ID).filter(|id| !id.is_empty());
+                let last = header(&head.headers, &LAST_EVENT_ID).filter(|id| !id.is_empty());
                 let cursor = last.map(str::to_owned).or(query.cursor);
                 self.tail(Query { cursor, ..query }, identity).await
             }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::Error;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::EXPECT;
-use hyper::{Error, Request};
+use hyper::header::{EXPECT, HeaderMap};
 use tokio::runtime::Handle;
 
 use crate::limits::{LINGER_BYTES_MAX, LINGER_SECONDS};
@@ -22,10 +22,9 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The same request with its body as an upload.
-    pub(super) fn of(request: Request<Incoming>) -> Request<Self> {
-        let is_held_back = request.headers().contains_key(EXPECT);
-        request.map(|body| Self { body: Some(body), is_held_back })
+    /// The body of a request with these headers.
+    pub(super) fn new(body: Incoming, headers: &HeaderMap) -> Self {
+        Self { body: Some(body), is_held_back: headers.contains_key(EXPECT) }
     }
 
     /// How long it is, if the sender said so.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use self::checkpoint::{Checkpoint, Committed, LiveIndex};
@@ -28,7 +29,7 @@ use self::queue::{Closed, Pace, Queue};
 use self::recovery::{Recovered, recover};
 use self::route::{Part, route, split};
 use self::space::Space;
-use self::worker::{Job, Worker};
+use self::worker::{Job, Outcomes, Worker};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
 use crate::disk::Disk;
@@ -301,15 +302,19 @@ impl Local {
     }
 
     /// Places in the queues of `workers`, all or none, in order so that no two requests wait for each other.
-    async fn places(&self, workers: impl Iterator<Item = usize>) -> Result<Vec<OwnedSemaphorePermit>> {
-        let mut places = Vec::new();
+    async fn places(
+        &self,
+        workers: impl Iterator<Item = usize>,
+    ) -> Result<SmallVec<[OwnedSemaphorePermit; 1]>> {
+        let mut places = SmallVec::new();
         for worker in workers {
             let queue = &self.core.queues[worker].places;
             let place = match Arc::clone(queue).try_acquire_owned() {
                 Ok(place) => place,
                 Err(_) => {
                     let deadline = Duration::from_secs(ADMISSION_SECONDS);
-                    match sync::timeout(deadline, Arc::clone(queue).acquire_owned()).await {
+                    // Boxed: it is seldom waited for, and all requests' futures would have its size.
+                    match Box::pin(sync::timeout(deadline, Arc::clone(queue).acquire_owned())).await {
                         Some(Ok(place)) => place,
                         _ => {
                             return Err(Error::new(
@@ -365,14 +370,14 @@ impl Drop for Local {
 }
 
 impl EventStore for Local {
-    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
+    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
         if self.core.failure.get().is_some() {
             return Err(self.core.failure.unsure());
         }
+        let batch = batch.into();
         let parts = split(&self.core, &batch);
         let places = self.places(parts.iter().map(|part| part.worker)).await?;
-        let batch = Arc::new(batch);
-        let (mut replies, mut wakes) = (Vec::with_capacity(parts.len()), Vec::new());
+        let (mut replies, mut wakes) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 1]>::new());
         let is_whole = parts.len() == 1;
         for (Part { worker, items, bytes }, place) in parts.into_iter().zip(places) {
             let (reply, answer) = oneshot::channel();
@@ -391,7 +396,7 @@ impl EventStore for Local {
             drop(wakes);
         }
         if is_whole && let Some((_, answer)) = replies.pop() {
-            return self.answer(answer).await;
+            return self.answer(answer).await.map(Outcomes::into_vec);
         }
         let mut outcomes = vec![None; batch.len()];
         let mut failed = None;

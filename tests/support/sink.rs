@@ -1,5 +1,7 @@
 //! A store for tests of what is above it.
 
+use std::sync::Arc;
+
 use sekali::clock::Timestamp;
 use sekali::error::Result;
 use sekali::event::Batch;
@@ -10,7 +12,8 @@ use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, Sto
 pub struct Sink(pub fn(&Batch));
 
 impl EventStore for Sink {
-    async fn append(&self, batch: Batch) -> Result<Vec<Outcome>> {
+    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
+        let batch = batch.into();
         (self.0)(&batch);
         Ok(vec![Outcome { status: Status::Stored, offset: 0, first_seen: Timestamp(0) }; batch.len()])
     }

@@ -20,7 +20,7 @@ use super::generation::Generation;
 use super::manifest::{Entry, Manifest, folder};
 use super::space::{JOURNAL, Prepared};
 use super::topic::{Pending, Topic};
-use super::worker::GROUP_BYTES_MAX;
+use super::worker::{GROUP_BYTES_MAX, Outcomes};
 use crate::codec::{
     BlockKind, BlockPlace, CounterEntry, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind,
 };
@@ -28,7 +28,6 @@ use crate::codec::{TopicEntry, encode_varied};
 use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::TOPIC_BYTES_MAX;
-use crate::store::Outcome;
 use crate::sync::atomic::Ordering;
 use crate::sync::mpsc::{Receiver, Sender, TryRecvError};
 use crate::sync::{self, mpsc};
@@ -55,8 +54,8 @@ const _: () = assert!(FRAME_BYTES + GROUP_BYTES_MAX + COUNTERS_BYTES + (64 << 10
 /// The outcomes of one request's events that went to one worker, and who waits for them.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    pub(crate) to: oneshot::Sender<Result<Vec<Outcome>>>,
-    pub(crate) answer: Result<Vec<Outcome>>,
+    pub(crate) to: oneshot::Sender<Result<Outcomes>>,
+    pub(crate) answer: Result<Outcomes>,
 }
 
 /// A block of events of one topic, ready to be written.

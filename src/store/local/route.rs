@@ -1,7 +1,9 @@
 //! The router: which worker decides an event, and a batch cut into jobs for them.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::core::Core;
-use super::worker::{Item, JOB_BYTES, record_bytes};
+use super::worker::{Item, Items, JOB_BYTES, record_bytes};
 use crate::event::Batch;
 
 /// The worker of a topic with this hash.
@@ -12,17 +14,17 @@ pub(crate) fn route(topic: u128, workers: usize) -> usize {
 /// Events of a batch that go to one worker at once.
 pub(crate) struct Part {
     pub(crate) worker: usize,
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Items,
     /// Most bytes that they take in a frame.
     pub(crate) bytes: u64,
 }
 
 /// The events of a batch by worker, in jobs of bounded size, in order of the workers.
-pub(crate) fn split(core: &Core, batch: &Batch) -> Vec<Part> {
+pub(crate) fn split(core: &Core, batch: &Batch) -> SmallVec<[Part; 1]> {
     let workers = core.queues.len();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
     // The last part of each worker.
-    let mut open: Vec<Option<usize>> = vec![None; workers];
+    let mut open: SmallVec<[Option<usize>; 8]> = smallvec![None; workers];
     let mut last: Option<(&[u8], u128)> = None;
     for (index, event) in batch.iter().enumerate() {
         let topic = match last {
@@ -40,7 +42,7 @@ pub(crate) fn split(core: &Core, batch: &Batch) -> Vec<Part> {
             }
             _ => {
                 open[worker] = Some(parts.len());
-                let mut items = Vec::with_capacity((batch.len() - index) / workers + 1);
+                let mut items = Items::with_capacity((batch.len() - index).div_ceil(workers));
                 items.push(item);
                 parts.push(Part { worker, items, bytes });
             }

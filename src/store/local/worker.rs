@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ahead::Ahead;
@@ -57,6 +58,11 @@ pub(crate) struct Item {
     pub(crate) topic: u128,
 }
 
+/// Events of a request. One is mostly all: then it needs no memory of its own, which another thread would give back.
+pub(crate) type Items = SmallVec<[Item; 1]>;
+/// What became of them.
+pub(crate) type Outcomes = SmallVec<[Outcome; 1]>;
+
 /// What a worker is asked.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -67,9 +73,9 @@ pub(crate) enum Job {
         /// The request's events.
         batch: Arc<Batch>,
         /// Those of this worker's topics, in the order of the batch.
-        items: Vec<Item>,
+        items: Items,
         /// Gets an outcome for each item.
-        reply: oneshot::Sender<Result<Vec<Outcome>>>,
+        reply: oneshot::Sender<Result<Outcomes>>,
     },
     /// Where is this event?
     Find {
@@ -88,8 +94,8 @@ pub(crate) enum Job {
 #[derive(Debug)]
 struct Request {
     batch: Arc<Batch>,
-    items: Vec<Item>,
-    reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    items: Items,
+    reply: oneshot::Sender<Result<Outcomes>>,
 }
 
 /// A topic as its owner knows it.
@@ -261,7 +267,7 @@ impl Worker {
 
     /// Decides one request's events, which have the numbers from `first` on in the look-up ahead.
     fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> Reply {
-        let mut outcomes = Vec::with_capacity(items.len());
+        let mut outcomes = Outcomes::with_capacity(items.len());
         for (item, number) in items.iter().zip(first..) {
             match self.decide_event(&batch.get(item.index as usize), item, number) {
                 Ok(outcome) => outcomes.push(outcome),
