@@ -267,6 +267,8 @@ impl Checkpoint {
                 // Its seal makes the maps of all of it.
                 return Ok(());
             }
+            // What came meanwhile may have taken the room. What is in the index already does no harm to the next try.
+            self.core.space.check_index(set.left() as u64)?;
         }
         generation.set_index(Some(Arc::clone(&index)));
         self.index = Some(LiveIndex { index, covered: set.covered });
@@ -502,6 +504,11 @@ impl<'s> IndexSet<'s> {
             blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
         blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
         Self { claims, blocks, done: 0, before, covered }
+    }
+
+    /// How many claims are not in the index yet.
+    fn left(&self) -> usize {
+        self.claims.len() - self.done
     }
 
     /// Puts the next claims into the index, with the last the blocks and what is covered now; returns whether that was all.
