@@ -65,6 +65,7 @@ mod recovery;
 pub mod repair;
 mod route;
 mod seal;
+mod slots;
 pub mod sorted_file;
 mod space;
 mod topic;

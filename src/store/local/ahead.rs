@@ -23,12 +23,18 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// Looks for all of these; they are numbered from 0.
-    pub(crate) fn look(&mut self, events: impl Iterator<Item = u128>, tables: &Tables, filters: &FilterSet) {
+    pub(crate) fn look(
+        &mut self,
+        events: impl Iterator<Item = u128> + Clone,
+        tables: &Tables,
+        filters: &FilterSet,
+    ) {
         self.absent.clear();
         self.numbers.clear();
         self.is_asked.clear();
         self.places.clear();
         self.candidates.clear();
+        tables.warm_slots(&events);
         for (number, event) in events.enumerate() {
             let place = tables.place(event);
             self.is_asked.push(place.is_none());

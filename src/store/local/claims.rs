@@ -9,9 +9,8 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use hashbrown::HashTable;
-
 use super::generation::Generation;
+use super::slots::{Slot, Slots};
 use crate::sync::RwLock;
 
 /// What is known of a stored event.
@@ -123,15 +122,6 @@ impl ClaimSet {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    fingerprint: u64,
-    /// Number of the set, counted from the table's first.
-    set: u32,
-    /// Place in the set.
-    index: u32,
-}
-
 #[derive(Debug)]
 struct Table {
     /// `None` until the first of its sets is placed.
@@ -140,46 +130,13 @@ struct Table {
     slots: Slots,
 }
 
-/// Parts of a table of slots.
-const PARTS: usize = 64;
-
-/// Slots by fingerprint, in parts: each grows alone, in a fraction of a millisecond. One table of a million slots would hold a
-/// worker up for tens of milliseconds, when it grows, or when memory that was reserved for it is first touched.
-#[derive(Debug)]
-struct Slots([HashTable<Slot>; PARTS]);
-
-impl Default for Slots {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| HashTable::new()))
-    }
-}
-
-impl Slots {
-    /// The part of a fingerprint. A table uses its lowest and highest bits.
-    fn part(fingerprint: u64) -> usize {
-        (fingerprint >> 40) as usize % PARTS
-    }
-
-    fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Slot> {
-        let slots = self.0[Self::part(fingerprint)].iter_hash(fingerprint);
-        slots.filter(move |slot| slot.fingerprint == fingerprint)
-    }
-
-    fn insert(&mut self, slot: Slot) {
-        self.0[Self::part(slot.fingerprint)].insert_unique(slot.fingerprint, slot, |slot| slot.fingerprint);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(HashTable::is_empty)
-    }
-
-    fn clear(&mut self) {
-        self.0.iter_mut().for_each(HashTable::clear);
-    }
-
-    /// Takes out the slots of sets from number `set` on.
-    fn split_off(&mut self, set: u32) -> Vec<Slot> {
-        self.0.iter_mut().flat_map(|part| part.extract_if(|slot| slot.set >= set)).collect()
+impl Table {
+    /// Remembers where the claims of a set are.
+    fn insert(&mut self, number: u64, claims: &Claims) {
+        let set = (number - self.first_set) as u32;
+        for (claim, index) in claims.recent.iter().zip(0..) {
+            self.slots.insert(Slot { fingerprint: claim.hash, set, index });
+        }
     }
 }
 
@@ -223,8 +180,8 @@ pub(crate) struct Tables {
     settled: u64,
     /// The set of the group being decided; it has the number behind the last of `sets`.
     current: Claims,
-    /// Those of a sealed generation, empty, for the next: all parts would grow within milliseconds of each other, and what a whole
-    /// generation frees at once is given back to the system by whoever allocates next, a worker.
+    /// Those of a sealed generation, for the next, cleared one part a group: all parts would grow within milliseconds of each other,
+    /// and what a whole generation frees at once is given back to the system by whoever allocates next, a worker.
     spare: Slots,
 }
 
@@ -239,17 +196,25 @@ impl Tables {
             current: Claims::default(),
             spare: Slots::default(),
         };
-        tables.push_table(None);
+        tables.push_table(None, 0);
         tables
     }
 
-    fn push_table(&mut self, generation: Option<Arc<Generation>>) {
-        let slots = std::mem::take(&mut self.spare);
-        self.tables.push_back(Table { generation, first_set: self.next_set(), slots });
+    fn push_table(&mut self, generation: Option<Arc<Generation>>, first_set: u64) {
+        let mut slots = std::mem::take(&mut self.spare);
+        while slots.clear_part() {}
+        self.tables.push_back(Table { generation, first_set, slots });
     }
 
     fn next_set(&self) -> u64 {
         self.base + self.sets.len() as u64
+    }
+
+    /// Brings the slots of events into the processor's caches, for [`Self::place`].
+    pub(crate) fn warm_slots(&self, hashes: &(impl Iterator<Item = u128> + Clone)) {
+        for table in &self.tables {
+            table.slots.warm(hashes.clone().map(|hash| hash as u64));
+        }
     }
 
     /// A claim with an event's fingerprint; "none" is final, until one is inserted.
@@ -262,11 +227,12 @@ impl Tables {
 
     /// Brings claims into the processor's caches, for [`Self::lookup`].
     pub(crate) fn warm(&self, places: &[ClaimPlace]) {
-        let first_byte = |(set, index): &ClaimPlace| {
-            let held = self.sets.get(set.checked_sub(self.base)? as usize)?;
-            held.claims.as_ref()?.first_byte(*index)
+        let touch = |(set, index): &ClaimPlace| {
+            let Held { set, claims } = self.sets.get(set.checked_sub(self.base)? as usize)?;
+            let frame = set.placed.get().map_or(0, |placed| placed.frame);
+            Some(frame ^ u64::from(claims.as_ref()?.first_byte(*index)?))
         };
-        black_box(places.iter().filter_map(first_byte).fold(0, |all, byte| all ^ byte));
+        black_box(places.iter().filter_map(touch).fold(0, |all, one| all ^ one));
     }
 
     /// What is known of an event.
@@ -341,16 +307,11 @@ impl Tables {
             if self.tables.back().is_some_and(|table| table.generation.is_none() && table.slots.is_empty()) {
                 self.tables.pop_back();
             }
-            self.push_table(Some(Arc::clone(generation)));
+            self.push_table(Some(Arc::clone(generation)), self.next_set());
         }
         let number = self.next_set();
         if let Some(table) = self.tables.back_mut() {
-            set.with(|claims| {
-                for (index, claim) in claims.recent.iter().enumerate() {
-                    let set = (number - table.first_set) as u32;
-                    table.slots.insert(Slot { fingerprint: claim.hash, set, index: index as u32 });
-                }
-            });
+            set.with(|claims| table.insert(number, claims));
         }
         if dropped {
             set.drop_claims();
@@ -368,6 +329,7 @@ impl Tables {
             self.settle_set(self.settled, generation);
             self.settled += 1;
         }
+        self.spare.clear_part();
         // All that is not settled is in the newest table.
         let keep_newest = self.settled < self.next_set();
         let older = self.tables.len().saturating_sub(1);
@@ -378,12 +340,11 @@ impl Tables {
             let stays = !is_sealed || (keep_newest && at > older);
             if !stays {
                 *spare = std::mem::take(&mut table.slots);
-                spare.clear();
             }
             stays
         });
         if self.tables.is_empty() {
-            self.push_table(None);
+            self.push_table(None, self.next_set());
         }
         while self.base < self.settled && self.sets.front().is_some_and(|held| held.set.is_dropped()) {
             self.sets.pop_front();
@@ -397,13 +358,12 @@ impl Tables {
             Some(of) if of.id == generation.id => {}
             None => newest.generation = Some(generation),
             Some(_) => {
-                let boundary = (number - newest.first_set) as u32;
-                let moved = newest.slots.split_off(boundary);
-                self.push_table(Some(generation));
+                self.push_table(Some(generation), number);
+                // What has been decided since stays in the table before, too, and is found in this one first.
+                let later = self.sets.iter().zip(self.base..).skip((number - self.base) as usize);
                 if let Some(newest) = self.tables.back_mut() {
-                    newest.first_set = number;
-                    for slot in moved {
-                        newest.slots.insert(Slot { set: slot.set - boundary, ..slot });
+                    for (Held { claims, .. }, number) in later {
+                        claims.iter().for_each(|claims| newest.insert(number, claims));
                     }
                 }
             }
