@@ -233,7 +233,7 @@ impl Checkpoint {
         generations.iter().find(|generation| generation.is_doubtful() && generation.is_sealed()).cloned()
     }
 
-    /// Puts all that waits of the live generation into its index, unless it is closed meanwhile. While events come, it takes
+    /// Puts all that waits of the live generation into its index, unless it is closed or room gets short meanwhile. While events come, it takes
     /// a third of a processor at most: it has the priority of those that answer them.
     fn checkpoint(&mut self) -> Result<()> {
         let Some(live) = self.waiting.last() else { return Ok(()) };
@@ -267,7 +267,7 @@ impl Checkpoint {
                 // Its seal makes the maps of all of it.
                 return Ok(());
             }
-            // What came meanwhile may have taken the room. What is in the index already does no harm to the next try.
+            // What came meanwhile may have taken the room. The next try begins anew; what it finds in the index does no harm.
             self.core.space.check_index(set.left() as u64)?;
         }
         generation.set_index(Some(Arc::clone(&index)));

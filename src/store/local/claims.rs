@@ -250,7 +250,7 @@ impl Tables {
                 }
                 let held = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
                 let Some(Held { set, claims }) = held else {
-                    // What was forgotten has been settled: it is of its table's generation.
+                    // What was forgotten has been settled: it is of its table's generation, or a newer table has it, too, and was asked first.
                     indexed = table.generation.clone();
                     continue;
                 };
@@ -320,7 +320,7 @@ impl Tables {
         self.settled = self.next_set();
     }
 
-    /// Between groups: moves claims into the table of the generation they were written to, forgets sealed generations
+    /// Between groups: has claims in the table of the generation they were written to, forgets sealed generations
     /// and sets that left RAM.
     pub(crate) fn settle(&mut self) {
         while let Some(held) = self.settled.checked_sub(self.base).and_then(|at| self.sets.get(at as usize)) {

@@ -1,9 +1,9 @@
 //! Where the claims of a generation are, by fingerprint: the table that every event of the live generation is looked up in.
 //!
 //! A look-up waits for memory and for little else: the tables of a million claims are larger than the processor's caches. So
-//! slots lie in buckets of one cache line each, free ones last. What has a fingerprint is in its home bucket or, if that is full,
-//! in the next one: a look-up reads one line, and an insertion writes to the line that the look-up before it has read. Nothing is
-//! ever taken out but everything.
+//! slots lie in buckets of one cache line each, free ones last. What has a fingerprint is in its home bucket or, if that was full,
+//! in the next that was not: a look-up mostly reads one line, or two that are neighbours, and an insertion writes to a line that the
+//! look-up before it has read. Nothing is ever taken out but everything.
 
 use std::hint::black_box;
 
@@ -74,7 +74,7 @@ impl Part {
     }
 
     fn insert(&mut self, slot: Slot) {
-        // Three quarters full at most, so that a home is seldom full.
+        // Three quarters full at most: the fuller, the more lines a look-up reads.
         if self.used >= self.buckets.len() * (BUCKET - 1) {
             let length = (self.buckets.len() * 3 / 2).max(FIRST_BUCKETS);
             let old = std::mem::replace(&mut self.buckets, vec![Bucket::FREE; length]);
