@@ -109,7 +109,7 @@ fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
         let violations = workload.history(|history| check_touched(history, &mut HttpReader::new(addr)));
         expect_clean(&violations, seed, &when, &server.log());
         let mut said = String::new();
-        let given = (1..=GIVEN_MAX).find(|_| {
+        let is_taken = (1..=GIVEN_MAX).any(|_| {
             kib += rng.u64(400..700);
             disk.resize(kib);
             let mut client = Client::new(addr);
@@ -120,7 +120,7 @@ fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
             });
             ready.is_some()
         });
-        assert!(given.is_some(), "there is room, and it is not taken: {said}; {when}: {}", server.log());
+        assert!(is_taken, "there is room, and it is not taken: {said}; {when}: {}", server.log());
     }
     disk.resize(kib + (8 << 10));
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
