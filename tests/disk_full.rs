@@ -8,9 +8,11 @@
 
 mod support;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sekali::disk::{Disk, SystemDisk};
 use support::checker::{check, check_touched, expect_clean};
 use support::client::Client;
 use support::history::{Answer, Key};
@@ -24,9 +26,8 @@ const CLIENTS: u64 = 4;
 const FIRST_KIB: u64 = 3 << 10;
 /// An event for which there is no room on a full disk.
 const LARGE_BYTES: usize = 400 << 10;
-/// So often room is given until it must be enough. With tiny generations a step takes 256 KiB and wants 35 KiB beside it: one or two
-/// for the live journal, one for the next, and a little for seals that wait.
-const GIVEN_MAX: u32 = 3;
+/// With tiny generations a step takes 256 KiB and wants 35 beside it; the live journal wants one and the next one more.
+const ENOUGH_KIB: Range<u64> = 600..900;
 /// So often one store is filled: what is checked grows with its history.
 const STORE_STRIDES: u64 = 25;
 
@@ -64,6 +65,10 @@ impl Small {
 
     fn resize(&self, kib: u64) {
         mount(&format!("remount,size={kib}k"), &self.at).unwrap();
+    }
+
+    fn free_kib(&self) -> u64 {
+        SystemDisk.free_bytes(&self.at).unwrap() >> 10
     }
 }
 
@@ -108,19 +113,16 @@ fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
         }
         let violations = workload.history(|history| check_touched(history, &mut HttpReader::new(addr)));
         expect_clean(&violations, seed, &when, &server.log());
+        kib += rng.u64(ENOUGH_KIB);
+        disk.resize(kib);
+        let mut client = Client::new(addr);
         let mut said = String::new();
-        let is_taken = (1..=GIVEN_MAX).any(|_| {
-            kib += rng.u64(400..700);
-            disk.resize(kib);
-            let mut client = Client::new(addr);
-            let ready = until(10, || {
-                let answer = client.get("/readyz").ok()?;
-                said = String::from_utf8_lossy(&answer.body).into_owned();
-                (answer.status == 200).then_some(())
-            });
-            ready.is_some()
+        let ready = until(60, || {
+            let answer = client.get("/readyz").ok()?;
+            said = String::from_utf8_lossy(&answer.body).into_owned();
+            (answer.status == 200).then_some(())
         });
-        assert!(is_taken, "there is room, and it is not taken: {said}; {when}: {}", server.log());
+        assert!(ready.is_some(), "there is room, and it is not taken: {said}; {when}: {}", server.log());
     }
     disk.resize(kib + (8 << 10));
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
@@ -144,4 +146,30 @@ fn a_full_disk_loses_nothing_and_room_is_taken_by_itself() {
         "{strides} times full, {refused} of them seen as 507, {kills} SIGKILLs meanwhile, 0 failures, seed {seed}"
     );
     assert!(refused * 2 > strides, "a full disk is to be answered 507: {refused} of {strides}");
+}
+
+#[test]
+fn who_was_refused_room_leaves_none_wanted() {
+    let Some(disk) = Small::new() else { return };
+    let data = disk.at.join("data");
+    let (_server, addr) = Start::tiny_generations(&data).ready().unwrap();
+    let is_prepared = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().path().join("journal").metadata().is_ok_and(|journal| journal.len() >= 128 << 10)
+    };
+    let are_prepared = || std::fs::read_dir(&data).unwrap().map(is_prepared).filter(|is| *is).count() == 2;
+    assert!(until(60, || are_prepared().then_some(())).is_some(), "the live journal and the next one");
+    disk.resize(FIRST_KIB - disk.free_kib() + 600);
+    let mut client = Client::new(addr);
+    let mut publish = |id: &str, bytes: usize| {
+        let text = "x".repeat(bytes);
+        let event = format!(
+            r#"{{"topic": "t", "event_id": "{id}", "timestamp": "2026-01-01T00:00:00Z", "source": "s", "payload": {{"text":"{text}"}}}}"#
+        );
+        client.post("/publish", event.as_bytes()).unwrap().status
+    };
+    assert_eq!(publish("too-large", 1_000_000), 507, "600 KiB are free");
+    let ready =
+        until(60, || Client::new(addr).get("/readyz").is_ok_and(|answer| answer.status == 200).then_some(()));
+    assert!(ready.is_some(), "nothing waits for room");
+    assert_eq!(publish("small", 1), 200);
 }

@@ -244,6 +244,10 @@ impl Space {
         while !state.stopped {
             let work = self.work(&state);
             let Some(work) = work else {
+                if !state.is_switching {
+                    // What there was no room for is not wanted any more: reservations were given back.
+                    state.full = None;
+                }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -274,6 +278,8 @@ impl Space {
                         tracing::warn!(error = %e, "no room for the journal; writing waits, reading goes on");
                     }
                     state.full = Some(format!("{e}; free some space, then send the events again"));
+                    // Whoever waits is refused, and wants it no longer.
+                    state.wanted = 0;
                     self.changed.notify_all();
                     state =
                         sync::wait_while(&self.changed, &self.state, state, RETRY, |state| !state.stopped).0;
