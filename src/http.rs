@@ -116,7 +116,6 @@ impl<S: EventStore> Service<S> {
         let (head, body) = request.into_parts();
         let body = Upload::new(body, &head.headers);
         let identity = self.ids.identify(&head.headers);
-        let wants_problem = problem::is_wanted(&head.headers);
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
@@ -129,7 +128,7 @@ impl<S: EventStore> Service<S> {
                 let (id, trace) = (identity.id(), identity.trace());
                 tracing::error!(request_id = id, trace_id = trace, error = %cause, "the store could not answer");
             }
-            problem.into_answer(wants_problem, identity.id())
+            problem.into_answer(problem::is_wanted(&head.headers), identity.id())
         });
         if is_read {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));

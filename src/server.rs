@@ -1,5 +1,6 @@
 //! Accepts connections, serves them, and drains them on a stop.
 
+mod head_timer;
 mod peer;
 
 use std::io;
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::head_timer::HeadTimer;
 use self::peer::Peer;
 use crate::clock::Clock;
 use crate::http::{IsTail, Limits, Service};
@@ -151,7 +153,7 @@ async fn serve<S: EventStore>(
     } else {
         let mut builder = http1::Builder::new();
         builder
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::new(deadline))
             // A client that has sent all it has may close its side, and still wants its answers.
             .half_close(true)
             // Also ends a connection that stays idle so long.

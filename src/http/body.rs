@@ -1,6 +1,9 @@
 //! The body of a request, within its limits: size, time, and bytes held by all requests together.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -35,7 +38,11 @@ impl<S> Service<S> {
         let deadline = Duration::from_secs(BODY_SECONDS);
         let taken = match encoding {
             None => {
-                tokio::time::timeout(deadline, self.take(body, declared.map(|length| length as usize))).await
+                let mut taking = pin!(self.take(body, declared.map(|length| length as usize)));
+                match soon(taking.as_mut()).await {
+                    Some(taken) => Ok(taken),
+                    None => Box::pin(tokio::time::timeout(deadline, taking)).await,
+                }
             }
             Some(encoding) => {
                 Box::pin(tokio::time::timeout(deadline, self.take_decoded(body, encoding))).await
@@ -153,6 +160,22 @@ impl Share {
         };
         Self { inflight: Arc::clone(&self.inflight), permit, max: self.max }
     }
+}
+
+/// The output of what is ready when it is asked a second time. A body mostly lies behind its head, and is there once the connection
+/// has looked for it: it needs no timer.
+async fn soon<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut is_first = true;
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if is_first => {
+            is_first = false;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// The body can't be read to its end.
