@@ -157,8 +157,8 @@ impl Failure {
 
     /// Waits for a failure.
     pub(crate) async fn wait(&self) {
-        let mut changed = std::pin::pin!(self.changed.notified());
-        changed.as_mut().enable();
+        // From here on a change is heard, polled or not.
+        let changed = self.changed.notified();
         if self.get().is_none() {
             changed.await;
         }
