@@ -88,7 +88,7 @@ pub struct Service<S> {
     clock: Arc<dyn Clock>,
     started: Instant,
     /// Bytes of bodies that may still be taken.
-    inflight: Arc<Semaphore>,
+    inflight: Semaphore,
     lanes: lane::Lanes,
     metrics: Metrics,
     /// What tails wait for.
@@ -100,7 +100,7 @@ impl<S: EventStore> Service<S> {
     /// A service over `store`.
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
-        let inflight = Arc::new(Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS)));
+        let inflight = Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS));
         let end = watch::Sender::new(Some(String::new()));
         let (lanes, ids) = Default::default();
         Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }

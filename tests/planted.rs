@@ -24,7 +24,7 @@ const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
 const IO_ERRORS: &str = "no_single_failed_write_or_sync_breaks_a_promise";
 const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice";
 
-const PLANTED: [Planted; 21] = [
+const PLANTED: [Planted; 22] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/journal.rs",
@@ -37,6 +37,13 @@ const PLANTED: [Planted; 21] = [
         file: "src/store/local/worker.rs",
         right: "if known.is_some() && !self.is_durable(frame) {",
         wrong: "if false {",
+        test: HISTORIES,
+    },
+    Planted {
+        rule: "a request waits for all of its events",
+        file: "src/store/local/worker.rs",
+        right: "        self.must_commit = false;\n        for (item, number) in items.iter().zip(first..) {\n",
+        wrong: "        for (item, number) in items.iter().zip(first..) {\n            self.must_commit = false;\n",
         test: HISTORIES,
     },
     Planted {

@@ -2,13 +2,12 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Service;
 use super::content::Encoding;
@@ -19,9 +18,9 @@ use crate::limits::{ADMISSION_SECONDS, BODY_SECONDS, DECODED_BYTES_MAX};
 
 /// A whole body, and its share of the bytes held.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Held<'a> {
     pub(super) bytes: Bytes,
-    _share: Share,
+    _share: Share<'a>,
 }
 
 /// Reserved at a time for a body that does not say how long it is.
@@ -29,7 +28,7 @@ const STEP_BYTES: usize = 64 << 10;
 
 impl<S> Service<S> {
     /// Takes the body of a request.
-    pub(super) async fn body(&self, body: Upload, encoding: Option<Encoding>) -> Result<Held, Problem> {
+    pub(super) async fn body(&self, body: Upload, encoding: Option<Encoding>) -> Result<Held<'_>, Problem> {
         let max = self.limits.body_bytes_max;
         let declared = body.declared();
         if declared.is_some_and(|length| length > max as u64) {
@@ -54,7 +53,7 @@ impl<S> Service<S> {
         })
     }
 
-    async fn take(&self, mut body: Upload, declared: Option<usize>) -> Result<Held, Problem> {
+    async fn take(&self, mut body: Upload, declared: Option<usize>) -> Result<Held<'_>, Problem> {
         let max = self.limits.body_bytes_max;
         let mut share = self.share();
         share.grow_to(declared.unwrap_or(0)).await?;
@@ -83,7 +82,7 @@ impl<S> Service<S> {
     }
 
     /// Takes a compressed body; never holds it as it was sent.
-    async fn take_decoded(&self, body: Upload, encoding: Encoding) -> Result<Held, Problem> {
+    async fn take_decoded(&self, body: Upload, encoding: Encoding) -> Result<Held<'_>, Problem> {
         let max = DECODED_BYTES_MAX.min(self.limits.inflight_bytes_max);
         let mut source = Source::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
         let mut share = self.share();
@@ -100,24 +99,23 @@ impl<S> Service<S> {
     }
 
     /// A share of the bytes that all requests may hold together; none yet.
-    pub(super) fn share(&self) -> Share {
-        let (inflight, max) = (Arc::clone(&self.inflight), self.limits.inflight_bytes_max);
-        Share { inflight, permit: None, max }
+    pub(super) fn share(&self) -> Share<'_> {
+        Share { inflight: &self.inflight, permit: None, max: self.limits.inflight_bytes_max }
     }
 }
 
 /// A request's share of the bytes that all requests may hold together.
 #[derive(Debug)]
-pub(super) struct Share {
-    inflight: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
+pub(super) struct Share<'a> {
+    inflight: &'a Semaphore,
+    permit: Option<SemaphorePermit<'a>>,
     /// More than all there is could never be had.
     max: usize,
 }
 
-impl Share {
+impl<'a> Share<'a> {
     fn bytes(&self) -> usize {
-        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
     }
 
     /// Grows to at least `bytes`; waits for others to finish, for a short time.
@@ -136,14 +134,13 @@ impl Share {
         Ok(())
     }
 
-    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    async fn acquire(&self, bytes: usize) -> Result<SemaphorePermit<'a>, Problem> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if let Ok(permit) = Arc::clone(&self.inflight).try_acquire_many_owned(permits) {
+        if let Ok(permit) = self.inflight.try_acquire_many(permits) {
             return Ok(permit);
         }
         let deadline = Duration::from_secs(ADMISSION_SECONDS);
-        let more = Arc::clone(&self.inflight).acquire_many_owned(permits);
-        match Box::pin(tokio::time::timeout(deadline, more)).await {
+        match Box::pin(tokio::time::timeout(deadline, self.inflight.acquire_many(permits))).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => {
                 let message = "too many requests are under way; send this one again later";
@@ -158,7 +155,7 @@ impl Share {
             Some(permit) if permit.num_permits() > bytes => permit.split(bytes),
             _ => self.permit.take(),
         };
-        Self { inflight: Arc::clone(&self.inflight), permit, max: self.max }
+        Self { inflight: self.inflight, permit, max: self.max }
     }
 }
 

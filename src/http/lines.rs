@@ -74,10 +74,10 @@ impl Progress {
 
 /// The end of a stream that has not been read yet.
 #[derive(Debug)]
-struct Reader {
+struct Reader<'a> {
     source: Source,
     lines: Lines,
-    share: Share,
+    share: Share<'a>,
     /// Lines cut so far.
     cut: usize,
     is_ended: bool,
@@ -104,13 +104,13 @@ impl<S: EventStore> Service<S> {
 
     async fn store_lines(
         &self,
-        reader: &mut Reader,
+        reader: &mut Reader<'_>,
         progress: &mut Progress,
         options: &Options,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
         // Decoded while the chunk before it is committed.
-        let mut next: Option<(Chunk, Share)> = None;
+        let mut next: Option<(Chunk, Share<'_>)> = None;
         loop {
             if next.is_none()
                 && (reader.lines.is_full() || (committing.is_none() && reader.lines.count() > 0))
@@ -144,7 +144,12 @@ impl<S: EventStore> Service<S> {
         }
     }
 
-    async fn commit(&self, chunk: Chunk, share: Share, reject_conflicts: bool) -> Result<Progress, Problem> {
+    async fn commit(
+        &self,
+        chunk: Chunk,
+        share: Share<'_>,
+        reject_conflicts: bool,
+    ) -> Result<Progress, Problem> {
         let Chunk { batch, numbers, through: lines, faults: mut errors, rejected } = chunk;
         if batch.is_empty() {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
@@ -162,7 +167,7 @@ impl<S: EventStore> Service<S> {
     }
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// Reads until it got on, or the stream is over. May be dropped and called again.
     async fn fill(&mut self) {
         let deadline = Duration::from_secs(BODY_SECONDS);
@@ -199,7 +204,7 @@ impl Reader {
     }
 
     /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
-    fn chunk(&mut self, goes_on: bool) -> (Chunk, Share) {
+    fn chunk(&mut self, goes_on: bool) -> (Chunk, Share<'a>) {
         let (mut text, count) = self.lines.cut();
         if self.cut == 0 {
             text = content::without_mark(text);

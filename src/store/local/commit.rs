@@ -24,7 +24,7 @@ use crate::sync::{self, Mutex, Thread};
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     groups: SyncSender<Message>,
-    writer: Arc<Mutex<Writer>>,
+    pub(super) writer: Arc<Mutex<Writer>>,
     thread: Arc<OnceLock<Thread>>,
 }
 

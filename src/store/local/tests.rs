@@ -183,3 +183,41 @@ fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() 
         }
     }
 }
+
+#[test]
+fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+    let runtime = runtime();
+    let event = |id: &str| batch(&[("t", id.to_owned(), "{}")]);
+    runtime.block_on(store.append(event("durable"))).unwrap();
+    let journal = store.journal.lock().unwrap().clone().unwrap();
+    let core = Arc::clone(&store.core);
+    let store = Arc::new(store);
+    let append = |id| {
+        let (store, batch) = (Arc::clone(&store), event(id));
+        runtime.spawn(async move { store.append(batch).await.unwrap()[0].status })
+    };
+    // While this lasts, nothing is committed, and what comes gathers into one group.
+    let writer = journal.writer.lock().unwrap();
+    let gathering = core.pace.commit(&core.queues);
+    let queued = |appended, number| {
+        while core.queues[0].len() < number {
+            std::thread::yield_now();
+        }
+        appended
+    };
+    let fresh = queued(append("fresh"), 1);
+    let rests_on_fresh = queued(append("fresh"), 2);
+    let known = queued(append("durable"), 3);
+    drop(gathering);
+    let known = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), known).await });
+    assert_eq!(known.expect("it waits for the commit").unwrap(), Status::Duplicate);
+    assert!(!fresh.is_finished() && !rests_on_fresh.is_finished());
+    drop(writer);
+    // The store ends when nobody has it any more.
+    drop(journal);
+    assert_eq!(runtime.block_on(fresh).unwrap(), Status::Stored);
+    assert_eq!(runtime.block_on(rests_on_fresh).unwrap(), Status::Duplicate);
+    assert_eq!(runtime.block_on(store.stats()).unwrap().totals.duplicate_dropped, 2);
+}

@@ -6,8 +6,8 @@
 //!            └> sled of the open generation  └> claims maps, newest first
 //! found: duplicate or conflict │ not found: next offset of its topic, claim remembered, event encoded
 //! ```
-//! It drains what is queued into one group, and hands the group to the journal's writer. A group of known events only,
-//! all of them durable, is answered at once.
+//! It drains what is queued into one group, and hands the group to the journal's writer. A request of known events only,
+//! all of them durable, is answered at once: it waits for no commit.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub(crate) struct Item {
 
 /// Events of a request. One is mostly all: then it needs no memory of its own, which another thread would give back.
 pub(crate) type Items = SmallVec<[Item; 1]>;
+/// Known events of a request: topic and status.
+type KnownEvents = SmallVec<[(usize, Status); 1]>;
 /// What became of them.
 pub(crate) type Outcomes = SmallVec<[Outcome; 1]>;
 
@@ -106,8 +108,17 @@ struct OwnTopic {
     next_offset: u64,
     /// Its open block in the group.
     block: Option<usize>,
+    /// Its known events, while they are counted.
     duplicates: u64,
     conflicts: u64,
+}
+
+/// Requests of a group that were decided.
+#[derive(Debug, Default)]
+struct Decided {
+    replies: Vec<Reply>,
+    /// Topic and status of each of their events that was known.
+    known: Vec<(usize, Status)>,
 }
 
 /// A block that is being filled.
@@ -130,14 +141,12 @@ pub(crate) struct Worker {
     /// Hash of a topic, keyed already, and its place.
     by_hash: HashTable<(u128, usize)>,
     blocks: Vec<OpenBlock>,
-    /// Topics of the group with counts.
-    counted: Vec<usize>,
     received_at: Timestamp,
     /// The filters of sealed generations as they were when the group began; a generation that was sealed since is
     /// still in the tables.
     filters: Arc<FilterSet>,
     ahead: Ahead,
-    /// Something in the group waits for a commit.
+    /// The request rests on something that is not durable yet.
     must_commit: bool,
     /// What packs blocks writes here.
     scratch: Vec<u8>,
@@ -156,7 +165,6 @@ impl Worker {
             topics: Vec::new(),
             by_hash: HashTable::new(),
             blocks: Vec::new(),
-            counted: Vec::new(),
             received_at: Timestamp::default(),
             must_commit: false,
             scratch: Vec::new(),
@@ -180,7 +188,6 @@ impl Worker {
     fn group(&mut self, jobs: &mut VecDeque<Job>) {
         let refused = self.refusal(jobs);
         self.received_at = self.core.clock.now();
-        self.must_commit = false;
         let (mut requests, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
         while reserved < GROUP_BYTES
             && let Some(job) = jobs.pop_front()
@@ -203,7 +210,7 @@ impl Worker {
                 Job::Forget => {}
             }
         }
-        let mut replies = Vec::with_capacity(requests.len());
+        let (mut at_once, mut with_commit) = (Decided::default(), Decided::default());
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
             let mut events = 0;
@@ -212,9 +219,10 @@ impl Worker {
                 events += request.items.len();
                 Some(request)
             });
-            self.decide_together(together.collect(), &mut replies);
+            self.decide_together(together.collect(), &mut at_once, &mut with_commit);
         }
-        self.finish(replies, reserved);
+        self.answer(at_once);
+        self.commit(with_commit, reserved);
     }
 
     /// Reserves room for a request: how many bytes.
@@ -253,50 +261,55 @@ impl Worker {
         (!lag.wait_below(max)).then(|| (ErrorKind::Overloaded, why.to_owned()))
     }
 
-    /// Decides requests whose events are looked up together.
-    fn decide_together(&mut self, requests: Vec<Request>, replies: &mut Vec<Reply>) {
+    /// Decides requests whose events are looked up together: those that can be answered at once, and those that wait for the commit.
+    fn decide_together(&mut self, requests: Vec<Request>, at_once: &mut Decided, with_commit: &mut Decided) {
         let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
         self.ahead.look(events, &self.tables, &self.filters);
         let mut number = 0;
         for request in requests {
             let count = request.items.len();
-            replies.push(self.decide(request, number));
+            let (reply, known) = self.decide(request, number);
+            let decided = if self.must_commit { &mut *with_commit } else { &mut *at_once };
+            decided.replies.push(reply);
+            decided.known.extend(known);
             number += count;
         }
     }
 
     /// Decides one request's events, which have the numbers from `first` on in the look-up ahead.
-    fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> Reply {
-        let mut outcomes = Outcomes::with_capacity(items.len());
+    fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> (Reply, KnownEvents) {
+        let (mut outcomes, mut known) = (Outcomes::with_capacity(items.len()), KnownEvents::new());
+        self.must_commit = false;
         for (item, number) in items.iter().zip(first..) {
             match self.decide_event(&batch.get(item.index as usize), item, number) {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(e) => return Reply { to: reply, answer: Err(e) },
+                Ok((topic, outcome)) => {
+                    outcomes.push(outcome);
+                    if outcome.status != Status::Stored {
+                        known.push((topic, outcome.status));
+                    }
+                }
+                Err(e) => return (Reply { to: reply, answer: Err(e) }, known),
             }
         }
-        Reply { to: reply, answer: Ok(outcomes) }
+        (Reply { to: reply, answer: Ok(outcomes) }, known)
     }
 
-    fn decide_event(&mut self, event: &EventRef<'_>, item: &Item, number: usize) -> Result<Outcome> {
+    /// Decides an event: its topic's place in `topics`, and what became of it.
+    fn decide_event(&mut self, event: &EventRef<'_>, item: &Item, number: usize) -> Result<(usize, Outcome)> {
         let topic = self.topic(event.topic, item.topic)?;
         if let Some(known) = self.known(event, item.event, number)? {
             let status = if known.digest == event.digest { Status::Duplicate } else { Status::Conflict };
-            let own = &mut self.topics[topic];
-            if own.duplicates == 0 {
-                self.counted.push(topic);
-            }
-            own.duplicates += 1;
-            own.conflicts += u64::from(status == Status::Conflict);
-            return Ok(Outcome { status, offset: known.offset, first_seen: Timestamp(known.received_at) });
+            let first_seen = Timestamp(known.received_at);
+            return Ok((topic, Outcome { status, offset: known.offset, first_seen }));
         }
         let offset = self.encode(topic, event);
         let known = Known { offset, digest: event.digest, received_at: self.received_at.0 };
         self.tables.insert(item.event, event.topic, event.event_id, known);
         self.must_commit = true;
-        Ok(Outcome { status: Status::Stored, offset, first_seen: self.received_at })
+        Ok((topic, Outcome { status: Status::Stored, offset, first_seen: self.received_at }))
     }
 
-    /// What is known of an event, wherever it is. Marks the group if that is not durable yet.
+    /// What is known of an event, wherever it is. Marks the request if that is not durable yet.
     fn known(&mut self, event: &EventRef<'_>, hash: u128, number: usize) -> Result<Option<Known>> {
         let (known, frame) = self.look_up(hash, event.topic, event.event_id, Some(number))?;
         if known.is_some() && !self.is_durable(frame) {
@@ -394,21 +407,39 @@ impl Worker {
         offset
     }
 
-    /// Counts, and answers or hands on.
-    fn finish(&mut self, replies: Vec<Reply>, reserved: u64) {
-        let mut counts = Vec::with_capacity(self.counted.len());
-        for topic in self.counted.drain(..) {
+    /// Counts known events, by topic.
+    fn count(&mut self, known: Vec<(usize, Status)>) -> Vec<Pending> {
+        let mut topics = Vec::new();
+        for (topic, status) in known {
+            let own = &mut self.topics[topic];
+            if own.duplicates == 0 {
+                topics.push(topic);
+            }
+            own.duplicates += 1;
+            own.conflicts += u64::from(status == Status::Conflict);
+        }
+        let counts = topics.into_iter().map(|topic| {
             let own = &mut self.topics[topic];
             let (duplicates, conflicts) =
                 (std::mem::take(&mut own.duplicates), std::mem::take(&mut own.conflicts));
-            counts.push(Pending { topic: Arc::clone(&own.topic), duplicates, conflicts });
-        }
-        if !self.must_commit {
-            counts.iter().for_each(|pending| self.core.topics.count_pending(pending));
+            Pending { topic: Arc::clone(&own.topic), duplicates, conflicts }
+        });
+        counts.collect()
+    }
+
+    /// Answers requests that rest on what is durable. Their counts become so with the next frame.
+    fn answer(&mut self, Decided { replies, known }: Decided) {
+        self.count(known).iter().for_each(|pending| self.core.topics.count_pending(pending));
+        replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
+    }
+
+    /// Hands on requests that wait for a commit.
+    fn commit(&mut self, Decided { replies, known }: Decided, reserved: u64) {
+        if replies.is_empty() {
             self.core.space.settle(reserved, None);
-            replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
             return;
         }
+        let counts = self.count(known);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for OpenBlock { topic, first_offset, count, mut bytes } in self.blocks.drain(..) {
             let own = &mut self.topics[topic];
