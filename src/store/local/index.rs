@@ -115,6 +115,9 @@ fn block_key_parts(key: &[u8]) -> Option<(&[u8], u64)> {
     Some((topic.strip_suffix(&[0])?, u64::from_be_bytes(*offset)))
 }
 
+/// Bytes of an index that are given back to the disk at once.
+const FREED_BYTES: u64 = 4 << 20;
+
 /// Indexes in sled.
 #[derive(Clone, Copy, Debug)]
 pub struct SledIndexes {
@@ -164,11 +167,36 @@ impl Indexes for SledIndexes {
     }
 
     fn remove(&self, dir: &Path) -> Result<()> {
+        // What can't be cut is given back at once.
+        let _ = cut_tree(dir);
         match std::fs::remove_dir_all(dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
             _ => Ok(()),
         }
     }
+}
+
+/// Cuts large files in `dir` shorter and shorter. A file system that tells its disk what is free (`discard`) does so when it is, and
+/// a disk may do nothing else meanwhile: no sync of the journal then waits for more than a piece.
+fn cut_tree(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            cut_tree(&entry.path())?;
+        }
+        if !kind.is_file() {
+            continue;
+        }
+        let file = std::fs::OpenOptions::new().write(true).open(entry.path())?;
+        let mut left = file.metadata()?.len();
+        while left > FREED_BYTES {
+            left -= FREED_BYTES;
+            file.set_len(left)?;
+            file.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 /// sled's own flush never calls fsync on Linux.

@@ -129,6 +129,21 @@ fn wrong_answers(dir: &Path) -> Result<u64> {
 }
 
 #[test]
+fn a_large_index_is_removed_and_what_it_links_to_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, blobs) = (dir.path().join("index"), dir.path().join("index/blobs"));
+    std::fs::create_dir_all(&blobs).unwrap();
+    let other = dir.path().join("other");
+    for file in [&index.join("db"), &blobs.join("1"), &other] {
+        std::fs::write(file, vec![7; 2 * FREED_BYTES as usize + 1]).unwrap();
+    }
+    std::os::unix::fs::symlink(&other, index.join("link")).unwrap();
+    SLED.remove(&index).unwrap();
+    assert!(!index.exists());
+    assert_eq!(std::fs::metadata(&other).unwrap().len(), 2 * FREED_BYTES + 1);
+}
+
+#[test]
 fn damaged_files_are_an_error_or_read_as_a_part_and_never_end_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
