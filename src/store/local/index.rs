@@ -168,7 +168,7 @@ impl Indexes for SledIndexes {
 
     fn remove(&self, dir: &Path) -> Result<()> {
         // What can't be cut is given back at once.
-        let _ = cut_tree(dir);
+        let _ = cut(&dir.join("db"));
         match std::fs::remove_dir_all(dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
             _ => Ok(()),
@@ -176,25 +176,25 @@ impl Indexes for SledIndexes {
     }
 }
 
-/// Cuts large files in `dir` shorter and shorter. A file system that tells its disk what is free (`discard`) does so when it is, and
-/// a disk may do nothing else meanwhile: no sync of the journal then waits for more than a piece.
-fn cut_tree(dir: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            cut_tree(&entry.path())?;
+/// Cuts sled's file shorter and shorter. A file system that tells its disk what is free (`discard`) does so when it is, and a disk
+/// may do nothing else meanwhile: no sync of the journal then waits for more than a piece. Left whole if it is still open: a
+/// look-up that began before may read it, and goes on with a file that is removed.
+fn cut(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let mut locked = file.try_lock();
+    for _ in 0..LOCK_TRIES {
+        if locked.is_ok() {
+            break;
         }
-        if !kind.is_file() {
-            continue;
-        }
-        let file = std::fs::OpenOptions::new().write(true).open(entry.path())?;
-        let mut left = file.metadata()?.len();
-        while left > FREED_BYTES {
-            left -= FREED_BYTES;
-            file.set_len(left)?;
-            file.sync_all()?;
-        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = file.try_lock();
+    }
+    locked?;
+    let mut left = file.metadata()?.len();
+    while left > FREED_BYTES {
+        left -= FREED_BYTES;
+        file.set_len(left)?;
+        file.sync_all()?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The queue of one worker, which wakes it no more often than is of use.
 //!
-//! While the journal commits, small requests only gather: deciding them earlier would not answer them earlier, and each
-//! wake-up costs more than deciding an event. What has gathered is decided at once when the commit is done. Enough bytes
+//! While the journal commits, small requests only gather: deciding them earlier would answer none earlier but known ones, and
+//! each wake-up costs more than deciding an event. What has gathered is decided at once when the commit is done. Enough bytes
 //! for a worthwhile group are decided while the commit runs.
 //!
 //! A worker that sleeps is woken by the request that comes first, but behind the tasks that are ready to run then: what they

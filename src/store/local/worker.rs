@@ -7,7 +7,7 @@
 //! found: duplicate or conflict │ not found: next offset of its topic, claim remembered, event encoded
 //! ```
 //! It drains what is queued into one group, and hands the group to the journal's writer. A request of known events only,
-//! all of them durable, is answered at once: it waits for no commit.
+//! all of them durable, is answered once it is decided: it does not wait for the commit of those that came with it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
