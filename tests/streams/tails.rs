@@ -18,8 +18,7 @@ use crate::reading::{TAIL, event, message, service};
 use crate::support::client::Client;
 use crate::support::until;
 
-/// Publishes events of one topic, one after the other, again and again until each is stored, until told to stop; returns
-/// how many.
+/// Publishes events, one after the other, each again and again until it is answered, until told to stop; returns how many.
 fn publisher(
     addr: &Arc<std::sync::Mutex<std::net::SocketAddr>>,
     stop: &Arc<AtomicBool>,
@@ -28,17 +27,21 @@ fn publisher(
     std::thread::spawn(move || {
         let mut number = 0;
         let mut client = Client::new(*addr.lock().unwrap());
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             let body = event(["even", "odd"][number % 2], &format!("{number}"), "{}");
             match client.post("/publish", body.as_bytes()) {
-                Ok(answer) if answer.status == 200 => number += 1,
+                Ok(answer) if answer.status == 200 => {
+                    number += 1;
+                    if stop.load(Ordering::Relaxed) {
+                        return number as u64;
+                    }
+                }
                 _ => {
                     std::thread::park_timeout(Duration::from_millis(5));
                     client = Client::new(*addr.lock().unwrap());
                 }
             }
         }
-        number as u64
     })
 }
 
