@@ -12,8 +12,9 @@ use std::hint::black_box;
 const PARTS: usize = 64;
 /// Slots in a cache line.
 const BUCKET: usize = 4;
-/// Buckets of a part when its first slot is used.
-const FIRST_BUCKETS: usize = 4;
+/// Buckets of the smallest part when its first slot is used. Each fourth begins with one more, up to half as many more: as parts
+/// grow by half, some always do, and never all of them within milliseconds.
+const FIRST_BUCKETS: usize = PARTS / 2;
 
 /// Where a claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +74,11 @@ impl Part {
             .filter(move |slot| slot.fingerprint == fingerprint && !slot.is_free())
     }
 
-    fn insert(&mut self, slot: Slot) {
+    /// Adds a slot; a part without any gets `first` buckets.
+    fn insert(&mut self, slot: Slot, first: usize) {
         // Three quarters full at most: the fuller, the more lines a look-up reads.
         if self.used >= self.buckets.len() * (BUCKET - 1) {
-            let length = (self.buckets.len() * 3 / 2).max(FIRST_BUCKETS);
+            let length = (self.buckets.len() * 3 / 2).max(first);
             let old = std::mem::replace(&mut self.buckets, vec![Bucket::FREE; length]);
             old.iter()
                 .flat_map(|bucket| &bucket.0)
@@ -120,7 +122,8 @@ impl Slots {
 
     /// Adds a slot.
     pub(crate) fn insert(&mut self, slot: Slot) {
-        self.0[Self::part(slot.fingerprint)].insert(slot);
+        let part = Self::part(slot.fingerprint);
+        self.0[part].insert(slot, FIRST_BUCKETS + part / 4);
     }
 
     /// Brings the slots of fingerprints into the processor's caches, all at once.
@@ -184,6 +187,26 @@ mod tests {
                 }
                 while slots.clear_part() {}
             }
+        }
+    }
+
+    #[test]
+    fn parts_grow_one_after_the_other() {
+        const EVENTS: u32 = 600_000;
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut slots = Slots::default();
+        let mut grown: Vec<u32> = Vec::new();
+        for index in 0..EVENTS {
+            let slot = Slot { fingerprint: rng.u64(..), set: 0, index };
+            let length = |slots: &Slots| slots.0[Slots::part(slot.fingerprint)].buckets.len();
+            let before = length(&slots);
+            slots.insert(slot);
+            grown.extend((length(&slots) > before).then_some(index));
+        }
+        assert!(grown.iter().filter(|at| **at > EVENTS / 4).count() > PARTS, "each grows once and more");
+        for (number, at) in grown.iter().enumerate().filter(|(_, at)| **at > EVENTS / 4) {
+            let within = grown[number..].iter().take_while(|next| **next <= at + at / 100).count();
+            assert!(within <= PARTS / 6, "{within} parts grow while the {at}th event and 1 % more come");
         }
     }
 }
