@@ -91,8 +91,8 @@ const PLANTED: [Planted; 22] = [
     Planted {
         rule: "claims leave RAM when they can be found elsewhere",
         file: "src/store/local/checkpoint.rs",
-        right: "    core.filters.add(filter);\n    generation.set_sealed(maps);\n    tracing::info!(generation = id, events",
-        wrong: "    drop(filter);\n    generation.set_sealed(maps);\n    tracing::info!(generation = id, events",
+        right: "            core.filters.add(filter);\n            generation.set_sealed(maps);\n            tracing::info!(generation = id, events",
+        wrong: "            drop(filter);\n            generation.set_sealed(maps);\n            tracing::info!(generation = id, events",
         test: HISTORIES,
     },
     Planted {

@@ -68,6 +68,7 @@ mod seal;
 mod slots;
 pub mod sorted_file;
 mod space;
+mod throttle;
 mod topic;
 pub mod verify;
 mod walk;

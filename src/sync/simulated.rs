@@ -169,12 +169,22 @@ pub fn wait_while<'a, T>(
     (ended.unwrap_or_else(look), is_over)
 }
 
-/// Runs `work` in a thread of its own and waits for it; a panic goes on in this one.
+/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is done; a panic goes on in this one.
 ///
 /// # Errors
 /// None.
-pub fn in_own_thread<T: Send>(_name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    let joined = shuttle::thread::scope(|scope| scope.spawn(work).join());
+pub fn in_own_thread<T: Send>(
+    _name: &str,
+    work: impl FnOnce() -> T + Send,
+    mut meanwhile: impl FnMut(),
+) -> io::Result<T> {
+    let joined = shuttle::thread::scope(|scope| {
+        let working = scope.spawn(work);
+        while !working.is_finished() {
+            meanwhile();
+        }
+        working.join()
+    });
     Ok(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 

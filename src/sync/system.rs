@@ -49,13 +49,20 @@ pub fn wait_while<'a, T>(
     (guard, end.timed_out())
 }
 
-/// Runs `work` in a thread of its own and waits for it; a panic goes on in this one.
+/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is done; a panic goes on in this one.
 ///
 /// # Errors
 /// If no thread can be started.
-pub fn in_own_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub fn in_own_thread<T: Send>(
+    name: &str,
+    work: impl FnOnce() -> T + Send,
+    mut meanwhile: impl FnMut(),
+) -> io::Result<T> {
     std::thread::scope(|scope| {
         let working = Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
+        while !working.is_finished() {
+            meanwhile();
+        }
         Ok(working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }

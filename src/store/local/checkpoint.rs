@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::claims::{ClaimSet, Claims, Known};
 use super::core::Core;
-use super::filter::Filter;
 use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
 use super::index::Index;
 use super::manifest::Entry;
-use super::seal::{Place, SealedMaps};
+use super::seal::{LOOKS, Place};
+use super::throttle::Throttle;
 use super::topic::Topic;
 use super::worker::Job;
 use crate::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
@@ -201,7 +201,7 @@ impl Checkpoint {
         let done = if self.waiting.len() > 1 {
             self.seal_oldest()
         } else if let Some(generation) = damaged {
-            renew_maps(&self.core, &generation)
+            self.renew_maps(&generation)
         } else if doubtful || self.is_broken {
             self.rebuild()
         } else {
@@ -316,12 +316,13 @@ impl Checkpoint {
 
     /// Seals the oldest closed generation.
     fn seal_oldest(&mut self) -> Result<()> {
-        let Some(oldest) = self.waiting.first_mut() else { return Ok(()) };
+        let Some(oldest) = self.waiting.first() else { return Ok(()) };
         let generation = Arc::clone(&oldest.generation);
-        seal(&self.core, &generation)?;
+        self.seal(&generation)?;
         generation.clear_doubt();
-        release(&self.core, oldest, oldest.frames.len(), &mut self.leaving);
-        self.waiting.remove(0);
+        let mut oldest = self.waiting.remove(0);
+        let count = oldest.frames.len();
+        release(&self.core, &mut oldest, count, &mut self.leaving);
         self.index = None;
         self.is_broken = false;
         let index = generation.dir.join(INDEX);
@@ -330,6 +331,66 @@ impl Checkpoint {
             tracing::debug!(error = %e, "a sealed generation's index could not be removed yet");
         }
         Ok(())
+    }
+
+    /// Makes the maps of a closed generation, and lets look-ups go to them.
+    fn seal(&mut self, generation: &Generation) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        let (id, closed) = (generation.id, generation.closed());
+        self.giving_way(|| {
+            // Nobody waits for it until the next generation is full too.
+            let throttle =
+                Throttle::new(&*core.clock, LOOKS * closed.events, || core.gone((id + 1) as f64, 1.0));
+            let entry = entry_of(generation);
+            let (maps, filter) =
+                place_of(&core, generation, &entry).build(&|claims| throttle.done(claims))?;
+            // Its zeros are given back.
+            let path = generation.journal_path();
+            let journal = generation.journal()?;
+            journal
+                .set_len(closed.end)
+                .and_then(|()| journal.sync())
+                .map_err(|e| Error::io("cut", &path, e))?;
+            core.manifest.update(&*core.disk, &core.data_dir, |manifest| {
+                if let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == id) {
+                    entry.sealed = true;
+                }
+            })?;
+            core.filters.add(filter);
+            generation.set_sealed(maps);
+            tracing::info!(generation = id, events = closed.events, "generation sealed");
+            Ok(())
+        })
+    }
+
+    /// Makes the damaged maps of a sealed generation anew, and its filter, which may have been damaged too.
+    fn renew_maps(&mut self, generation: &Generation) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        self.giving_way(|| {
+            // Look-ups wait for it.
+            let (maps, filter) = place_of(&core, generation, &entry_of(generation)).build(&|_| {})?;
+            generation.set_sealed(maps);
+            core.filters.add(filter);
+            generation.clear_doubt();
+            core.metrics.rebuilt();
+            tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
+            Ok(())
+        })
+    }
+
+    /// Does a second's work in a thread of its own, which gives way, and looks at what comes meanwhile. Should it fall behind, the
+    /// others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
+    fn giving_way(&mut self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+        let work = || {
+            sync::give_way();
+            work()
+        };
+        let meanwhile = || {
+            self.look(None);
+            sync::sleep(LOOK_EVERY);
+        };
+        sync::in_own_thread("seal", work, meanwhile)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?
     }
 }
 
@@ -347,18 +408,6 @@ fn release(core: &Core, waiting: &mut Waiting, count: usize, leaving: &mut VecDe
         waiting.claims -= claims;
         core.lag.sub(claims as u64);
     }
-}
-
-/// Makes the maps and the filter of a closed generation from its journal.
-fn build_maps(core: &Core, generation: &Generation) -> Result<(SealedMaps, Filter)> {
-    // In a thread of its own, which gives way: nobody waits for it, and it keeps a processor busy for a second. Should it fall
-    // behind, the others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
-    let build = || {
-        sync::give_way();
-        place_of(core, generation, &entry_of(generation)).build()
-    };
-    sync::in_own_thread("seal", build)
-        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?
 }
 
 /// The entry of a closed generation.
@@ -379,36 +428,6 @@ pub(crate) fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a E
         closed: generation.closed(),
         holes: Arc::clone(&generation.holes),
     }
-}
-
-/// Makes the damaged maps of a sealed generation anew, and its filter, which may have been damaged too.
-fn renew_maps(core: &Core, generation: &Generation) -> Result<()> {
-    let (maps, filter) = build_maps(core, generation)?;
-    generation.set_sealed(maps);
-    core.filters.add(filter);
-    generation.clear_doubt();
-    core.metrics.rebuilt();
-    tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
-    Ok(())
-}
-
-/// Makes the maps of a closed generation, and lets look-ups go to them.
-pub(crate) fn seal(core: &Core, generation: &Generation) -> Result<()> {
-    let (id, closed) = (generation.id, generation.closed());
-    let (maps, filter) = build_maps(core, generation)?;
-    // Its zeros are given back.
-    let path = generation.journal_path();
-    let journal = generation.journal()?;
-    journal.set_len(closed.end).and_then(|()| journal.sync()).map_err(|e| Error::io("cut", &path, e))?;
-    core.manifest.update(&*core.disk, &core.data_dir, |manifest| {
-        if let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == id) {
-            entry.sealed = true;
-        }
-    })?;
-    core.filters.add(filter);
-    generation.set_sealed(maps);
-    tracing::info!(generation = id, events = closed.events, "generation sealed");
-    Ok(())
 }
 
 fn index_dir(generation: &Generation) -> PathBuf {

@@ -81,6 +81,28 @@ impl Core {
         *generations = Arc::new(next);
     }
 
+    /// How many generations have been filled, and how much of the live one is.
+    pub(crate) fn filled(&self) -> f64 {
+        let generations = self.generations();
+        let Some(live) = generations.last() else { return 0.0 };
+        let events = live.events() as f64 / self.generation_events as f64;
+        let bytes = live.end() as f64 / self.generation_bytes as f64;
+        live.id as f64 + events.max(bytes)
+    }
+
+    /// Which part of the time is gone that it takes from `begin` on to fill so many generations: more than all of it once the store stops.
+    pub(crate) fn gone(&self, begin: f64, generations: f64) -> f64 {
+        match self.is_stopping() {
+            true => f64::INFINITY,
+            false => (self.filled() - begin) / generations,
+        }
+    }
+
+    /// Whether the store stops, or has failed.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.failure.get().is_some() || self.queues.iter().any(Queue::is_closed)
+    }
+
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -189,7 +189,7 @@ impl Filter {
         if lanes.is_empty() || lanes.len() > GENERATIONS_MAX || lanes.len() != events.len() {
             return Err(fault("of no generation, or of too many"));
         }
-        let count = claims.div_ceil(SHARD_CLAIMS).max(1) as usize;
+        let count = Self::shards(claims);
         let mut filter = Self { lanes, claims: 0, shards: Vec::with_capacity(count), cells: Vec::new() };
         let lane_bits = filter.lane_bits();
         let mut events: Vec<Peekable<I>> = events.into_iter().map(Iterator::peekable).collect();
@@ -216,6 +216,11 @@ impl Filter {
             filter.claims += own.len() as u64;
         }
         Ok(filter)
+    }
+
+    /// In how many shards so many claims are.
+    pub(crate) fn shards(claims: u64) -> usize {
+        claims.div_ceil(SHARD_CLAIMS).max(1) as usize
     }
 
     fn lane_bits(&self) -> u32 {
@@ -377,7 +382,7 @@ fn fingerprint(event: u128, lane_bits: u32) -> u16 {
 }
 
 /// The shard of an event; ascends with it.
-fn shard_of(event: u128, shards: usize) -> usize {
+pub(crate) fn shard_of(event: u128, shards: usize) -> usize {
     (((event >> 64) * shards as u128) >> 64) as usize
 }
 

@@ -9,8 +9,8 @@ use super::checkpoint::{entry_of, place_of};
 use super::core::Core;
 use super::filter::Filter;
 use super::generation::Generation;
-use super::queue::Queue;
 use super::seal::{FILTER, MERGED_FILTERS, Place};
+use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync;
 
@@ -24,7 +24,7 @@ const BACK_OFF: Duration = Duration::from_secs(2);
 /// The thread. Returns when the store stops.
 pub(crate) fn run(core: &Core) {
     for id in core.filters.unread().into_iter().rev() {
-        if is_stopping(core) {
+        if core.is_stopping() {
             return;
         }
         // One that was read before may be of this generation too.
@@ -33,10 +33,10 @@ pub(crate) fn run(core: &Core) {
         }
     }
     sync::give_way();
-    while !is_stopping(core) {
+    while !core.is_stopping() {
         let pause = match core.filters.view().mergeable().map(|ids| merge(core, &ids)) {
             Some(Ok(())) => continue,
-            Some(Err(_)) if is_stopping(core) => return,
+            Some(Err(_)) if core.is_stopping() => return,
             Some(Err(e)) => {
                 tracing::warn!(error = %e, "filters could not be made one; they are used as they are");
                 BACK_OFF
@@ -45,10 +45,6 @@ pub(crate) fn run(core: &Core) {
         };
         sync::park_timeout(pause);
     }
-}
-
-fn is_stopping(core: &Core) -> bool {
-    core.failure.get().is_some() || core.queues.iter().any(Queue::is_closed)
 }
 
 /// Reads the widest filter that ends with a generation. One of it alone that is damaged is made anew by the checkpoint, with
@@ -95,15 +91,19 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
         .collect::<Option<Vec<_>>>()
         .ok_or_else(missing)?;
     let stopping = || Error::new(ErrorKind::Stopping, "the store stops");
+    // Without what holes burnt, which may be numbered in thousands of millions.
+    let claims = maps.iter().map(|maps| maps.claims()).sum();
+    // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters gather that others must ask, too.
+    let (begin, time) = (core.filled(), (ids.len() as f64).sqrt() / 2.0);
+    let throttle = Throttle::new(&*core.clock, claims, || core.gone(begin, time));
     let hashes = maps.iter().map(|maps| {
-        maps.hashes().enumerate().map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && is_stopping(core) {
+        let hashes = maps.hashes().inspect(|_| throttle.done(1)).enumerate();
+        hashes.map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && core.is_stopping() {
             true => Err(stopping()),
             false => hash,
         })
     });
     let lanes = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
-    // Without what holes burnt, which may be numbered in thousands of millions.
-    let claims = maps.iter().map(|maps| maps.claims()).sum();
     let filter = Filter::build(lanes, claims, hashes.collect()).inspect_err(|e| {
         if e.kind() == ErrorKind::Corrupt {
             // Which one is damaged is seen when each is looked at.
@@ -131,7 +131,7 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
 
 /// Has the checkpoint make the maps of a generation anew if they can't be read.
 fn doubt_if_damaged(generation: &Generation) {
-    if generation.maps().is_some_and(|maps| maps.verify().is_err()) {
+    if generation.maps().is_some_and(|maps| maps.verify(&|_| {}).is_err()) {
         generation.begin_rebuild();
     }
 }

@@ -128,7 +128,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
     let entry =
         Entry { id: 1, nonce: random_u64()?, first_frame: 1, first_event: 0, closed: None, sealed: false };
-    let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES))?;
+    let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), || {})?;
     let mut chain = Chain {
         store_id: manifest.store_id(),
         nonce: entry.nonce,
@@ -258,7 +258,7 @@ impl Recovery<'_> {
             }
             Err(e) => {
                 tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
-                place.build()?.0
+                place.build(&|_| {})?.0
             }
         };
         let generation = Generation::sealed(&place, maps);
@@ -384,7 +384,7 @@ fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u64> {
         let length = piece.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
         file.read_exact_at(&mut piece[..length], at).during("read", path)?;
         if piece[..length].iter().any(|byte| *byte != 0) {
-            zero(file, path, at, at + length as u64)?;
+            zero(file, path, at, at + length as u64, || {})?;
         }
         at += length as u64;
     }

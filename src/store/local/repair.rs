@@ -135,7 +135,7 @@ impl Search<'_> {
             (entry.closed, entry.sealed) = (Some(*closed), true);
             let (entry, closed) = (&*entry, *closed);
             let (disk, secret, files) = (&seams.disk, &secret, &files);
-            Place { disk, files, data_dir: dir, store_id, secret, entry, closed, holes }.build()?;
+            Place { disk, files, data_dir: dir, store_id, secret, entry, closed, holes }.build(&|_| {})?;
         }
         if let Some((last, closed)) =
             manifest.generations.last().and_then(|last| Some((last.id, last.closed?)))
@@ -148,7 +148,7 @@ impl Search<'_> {
                 closed: None,
                 sealed: false,
             };
-            let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES))?;
+            let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), || {})?;
             let mut chain = Chain {
                 store_id,
                 nonce: entry.nonce,

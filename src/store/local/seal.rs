@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::claims::Known;
-use super::filter::{Filter, Lane};
+use super::filter::{Filter, Lane, shard_of};
 use super::frame::{FrameReader, unreadable};
 use super::generation::{FrameRun, Generation, add_sparse};
 use super::hash::Secret;
@@ -26,6 +26,8 @@ pub(crate) const PROCESSED: &str = "processed";
 pub(crate) const FRAMES: &str = "frames";
 /// Filter of the claims.
 pub(crate) const FILTER: &str = "filter";
+/// How often a seal looks at each claim: reading, sorting, for the filter, writing, proving.
+pub(crate) const LOOKS: u64 = 5;
 /// Filters of this generation and those before it, so many in all; in the order in which they are looked for.
 pub(crate) const MERGED_FILTERS: [&str; 3] = ["filter-64", "filter-16", "filter-4"];
 
@@ -155,14 +157,15 @@ impl Place<'_> {
         SortedFile::open(self.files, &self.path(name), self.shape(kind))
     }
 
-    /// Makes the maps and the filter from the journal, durably, and opens them. What there was is replaced.
+    /// Makes the maps and the filter from the journal, durably, and opens them. What there was is replaced. Tells `done` of each
+    /// claim that it has looked at, [`LOOKS`] times.
     ///
     /// # Errors
     /// `Corrupt` if the journal is damaged or does not hold what MANIFEST says; `NoSpace`, `Io`.
-    pub(crate) fn build(&self) -> Result<(SealedMaps, Filter)> {
-        let mut content = self.read_journal()?;
-        let events = content.claims.len() as u64;
-        let sum = content.claims.iter().fold(0u64, |sum, (hash, _)| sum.wrapping_add(*hash as u64));
+    pub(crate) fn build(&self, done: &dyn Fn(u64)) -> Result<(SealedMaps, Filter)> {
+        let mut content = self.read_journal(done)?;
+        let events = content.claims().count() as u64;
+        let sum = content.claims().fold(0u64, |sum, (hash, _)| sum.wrapping_add(*hash as u64));
         if events != self.claims() || sum != self.closed.claims_sum {
             let what = format!(
                 "it holds {events} events with sum {sum:016x}, and {} with {:016x} were stored in it",
@@ -171,12 +174,11 @@ impl Place<'_> {
             );
             return Err(Error::corrupt(&self.path(JOURNAL), self.closed.end, &what));
         }
-        content.claims.sort_unstable_by_key(|(hash, _)| *hash);
-        content.blocks.sort_unstable_by_key(|(key, _)| *key);
-        let hashes = content.claims.iter().map(|(hash, _)| Ok(*hash));
+        content.sort(done);
+        let hashes = content.claims().map(|(hash, _)| Ok(*hash)).inspect(|_| done(1));
         let filter = Filter::build(vec![self.lane()], events, vec![hashes])?;
-        let records = content.claims.iter().map(|(hash, claim)| (hash.to_be_bytes(), claim.encoded()));
-        self.write_map(Kind::Claims, CLAIMS, records)?;
+        let records = content.claims().map(|(hash, claim)| (hash.to_be_bytes(), claim.encoded()));
+        self.write_map(Kind::Claims, CLAIMS, records.inspect(|_| done(1)))?;
         let records =
             content.blocks.iter().map(|((topic, first), place)| (block_key(*topic, *first), place.encoded()));
         self.write_map(Kind::Processed, PROCESSED, records)?;
@@ -186,7 +188,7 @@ impl Place<'_> {
         let dir = folder(self.data_dir, self.entry.id);
         self.disk.sync_dir(&dir).during("sync", &dir)?;
         let maps = self.open()?;
-        maps.verify()?;
+        maps.verify(done)?;
         Ok((maps, self.filter()?))
     }
 
@@ -200,15 +202,18 @@ impl Place<'_> {
         sorted_file::write(&**self.disk, &path, self.shape(kind), records).map(|_| ())
     }
 
-    /// Everything the maps need.
-    pub(crate) fn read_journal(&self) -> Result<JournalContent> {
+    /// Everything the maps need. Tells `done` of each event.
+    pub(crate) fn read_journal(&self, done: &dyn Fn(u64)) -> Result<JournalContent> {
         let path = self.path(JOURNAL);
         let file = self.disk.open(&path, Open::Read).during("open", &path)?;
         // Each takes its digest at least, so no count asks for more than the file has. Growing by doubling would copy it, and hold it twice.
         let claims = self.claims().min(file.len().during("measure", &path)? / size_of::<u128>() as u64);
+        let shards = Filter::shards(claims);
+        let a_shard = claims as usize / shards;
+        let mut content = JournalContent::default();
+        // They differ in size by less than a sixteenth.
+        content.shards.resize_with(shards, || Vec::with_capacity(a_shard + a_shard.div_ceil(16)));
         let mut reader = FrameReader::new(file, self.entry.nonce);
-        let mut content =
-            JournalContent { claims: Vec::with_capacity(claims as usize), ..JournalContent::default() };
         let mut at = 0;
         while at < self.closed.end {
             if let Some(hole) = self.holes.iter().find(|hole| hole.at == at) {
@@ -227,9 +232,11 @@ impl Place<'_> {
                 for (event, offset) in events.zip(head.first_offset..) {
                     let event = event.map_err(|e| unreadable(&path, block.at, e))?;
                     let claim = SealedClaim { offset, digest: event.digest, received_at: head.received_at };
-                    content.claims.push((self.secret.event(head.topic, event.event_id), claim));
+                    let hash = self.secret.event(head.topic, event.event_id);
+                    content.shards[shard_of(hash, shards)].push((hash, claim));
                 }
             }
+            done(frame.header.events.into());
             at = frame.end();
         }
         Ok(content)
@@ -239,9 +246,26 @@ impl Place<'_> {
 /// What a journal says of its generation.
 #[derive(Debug, Default)]
 pub(crate) struct JournalContent {
-    pub(crate) claims: Vec<(u128, SealedClaim)>,
+    /// Claims by the upper bits of their hashes: each part is sorted in less than a millisecond.
+    shards: Vec<Vec<(u128, SealedClaim)>>,
     pub(crate) blocks: Vec<((u128, u64), BlockPlace)>,
     pub(crate) frames: Vec<(u64, FramePlace)>,
+}
+
+impl JournalContent {
+    /// All claims; in order, once they are sorted.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &(u128, SealedClaim)> {
+        self.shards.iter().flatten()
+    }
+
+    /// Sorts claims and blocks. Tells `done` of each claim.
+    pub(crate) fn sort(&mut self, done: &dyn Fn(u64)) {
+        for shard in &mut self.shards {
+            shard.sort_unstable_by_key(|(hash, _)| *hash);
+            done(shard.len() as u64);
+        }
+        self.blocks.sort_unstable_by_key(|(key, _)| *key);
+    }
 }
 
 impl SealedMaps {
@@ -328,11 +352,13 @@ impl SealedMaps {
         Ok(())
     }
 
-    /// Reads everything and checks every block and the order.
-    pub(crate) fn verify(&self) -> Result<()> {
+    /// Reads everything and checks every block and the order. Tells `done` of each record.
+    pub(crate) fn verify(&self, done: &dyn Fn(u64)) -> Result<()> {
         for map in [&self.claims, &self.processed, &self.frames] {
             let mut records = map.scan();
-            while records.next()?.is_some() {}
+            while records.next()?.is_some() {
+                done(1);
+            }
         }
         Ok(())
     }

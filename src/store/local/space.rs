@@ -25,8 +25,9 @@ const PIECE_BYTES: u64 = 128 << 10;
 const SEALED_BYTES: u64 = 64;
 /// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
 const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
-/// Pause between two steps that nobody waits for: commits are let through.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pause between two pieces that nobody waits for: writing one keeps a processor busy for half a millisecond, or more where memory is slow to
+/// come, and commits are let through.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -287,11 +288,6 @@ impl Space {
                 }
             }
             self.changed.notify_all();
-            if state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted) {
-                drop(state);
-                sync::sleep(PAUSE);
-                state = self.lock();
-            }
         }
         Ok(())
     }
@@ -322,15 +318,25 @@ impl Space {
         self.watch.during(self.clock.monotonic(), || self.perform_watched(work))
     }
 
+    /// Pauses, unless somebody waits for room or may soon.
+    fn pause(&self) {
+        let state = self.lock();
+        let has_time = state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted);
+        drop(state);
+        if has_time {
+            sync::sleep(PAUSE);
+        }
+    }
+
     fn perform_watched(&self, work: Work) -> Result<Done> {
         self.check_free()?;
         match work {
             Work::Extend { file, path, from } => {
-                let zeroed = zero(&*file, &path, from, from + self.step())?;
+                let zeroed = zero(&*file, &path, from, from + self.step(), || self.pause())?;
                 Ok(Done::Extended { path, zeroed })
             }
             Work::Prepare { id, file, from, to } => {
-                let prepared = prepare(&*self.disk, &self.data_dir, id, file, (from, to))?;
+                let prepared = prepare(&*self.disk, &self.data_dir, id, file, (from, to), || self.pause())?;
                 Ok(Done::Prepared(prepared))
             }
         }
@@ -390,6 +396,7 @@ pub(crate) fn prepare(
     id: u64,
     file: Option<Arc<dyn DiskFile>>,
     (from, to): (u64, u64),
+    pause: impl Fn(),
 ) -> Result<Prepared> {
     let folder = manifest::folder(data_dir, id);
     let path = folder.join(JOURNAL);
@@ -401,7 +408,7 @@ pub(crate) fn prepare(
             disk.open(&path, Open::Create).during("create", &path)?
         }
     };
-    let zeroed = zero(&*file, &path, from, to)?;
+    let zeroed = zero(&*file, &path, from, to, pause)?;
     if is_new {
         disk.sync_dir(&folder).during("sync", &folder)?;
         disk.sync_dir(data_dir).during("sync", data_dir)?;
@@ -409,14 +416,15 @@ pub(crate) fn prepare(
     Ok(Prepared { id, file, zeroed })
 }
 
-/// Writes zeros and makes them durable; returns where they end.
-pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<u64> {
+/// Writes zeros, with a pause behind each piece, and makes them durable; returns where they end.
+pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64, pause: impl Fn()) -> Result<u64> {
     static ZEROS: [u8; PIECE_BYTES as usize] = [0; PIECE_BYTES as usize];
     let mut at = from;
     while at < to {
         let length = (to - at).min(PIECE_BYTES);
         file.write_all_at(&ZEROS[..length as usize], at).during("write zeros to", path)?;
         at += length;
+        pause();
     }
     // Final, whatever the reason: what was written before may be lost.
     file.sync().map_err(|e| Error::new(ErrorKind::Io, format!("cannot sync {}: {e}", path.display())))?;
