@@ -340,7 +340,7 @@ impl Checkpoint {
         self.giving_way(|| {
             // Nobody waits for it until the next generation is full too.
             let throttle =
-                Throttle::new(&*core.clock, LOOKS * closed.events, || core.gone((id + 1) as f64, 1.0));
+                Throttle::new(&*core.clock, LOOKS * closed.events, || core.elapsed((id + 1) as f64, 1.0));
             let entry = entry_of(generation);
             let (maps, filter) =
                 place_of(&core, generation, &entry).build(&|claims| throttle.done(claims))?;

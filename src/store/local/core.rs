@@ -90,8 +90,8 @@ impl Core {
         live.id as f64 + events.max(bytes)
     }
 
-    /// Which part of the time is gone that it takes from `begin` on to fill so many generations: more than all of it once the store stops.
-    pub(crate) fn gone(&self, begin: f64, generations: f64) -> f64 {
+    /// Which part of the time has elapsed that it takes from `begin` on to fill so many generations: more than all of it once the store stops.
+    pub(crate) fn elapsed(&self, begin: f64, generations: f64) -> f64 {
         match self.is_stopping() {
             true => f64::INFINITY,
             false => (self.filled() - begin) / generations,

@@ -95,7 +95,7 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
     let claims = maps.iter().map(|maps| maps.claims()).sum();
     // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters gather that others must ask, too.
     let (begin, time) = (core.filled(), (ids.len() as f64).sqrt() / 2.0);
-    let throttle = Throttle::new(&*core.clock, claims, || core.gone(begin, time));
+    let throttle = Throttle::new(&*core.clock, claims, || core.elapsed(begin, time));
     let hashes = maps.iter().map(|maps| {
         let hashes = maps.hashes().inspect(|_| throttle.done(1)).enumerate();
         hashes.map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && core.is_stopping() {

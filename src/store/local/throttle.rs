@@ -10,7 +10,7 @@ use crate::sync;
 
 /// How long it works before it rests: less than a tick of most kernels, for which it would keep a processor from others.
 const WORK: Duration = Duration::from_millis(1);
-/// How long it rests, if so much of it is done for each part of the time that is gone.
+/// How long it rests, if so much of it is done for each part of its time that has elapsed.
 const RESTS: [(f64, Duration); 2] = [(1.5, Duration::from_millis(3)), (1.2, Duration::from_millis(1))];
 /// Steps behind which it looks at the clock.
 const LOOK_EVERY: u64 = 512;
@@ -18,7 +18,7 @@ const LOOK_EVERY: u64 = 512;
 /// A piece of work that has so many steps, and time.
 pub(crate) struct Throttle<'c, G> {
     clock: &'c dyn Clock,
-    gone: G,
+    elapsed: G,
     steps: u64,
     done: Cell<u64>,
     look_at: Cell<u64>,
@@ -26,10 +26,10 @@ pub(crate) struct Throttle<'c, G> {
 }
 
 impl<'c, G: Fn() -> f64> Throttle<'c, G> {
-    /// For work of so many steps of less than a microsecond; `gone` tells how much of its time is gone: 1 for all of it.
-    pub(crate) fn new(clock: &'c dyn Clock, steps: u64, gone: G) -> Self {
+    /// For work of so many steps of less than a microsecond; `elapsed` tells which part of its time has: 1 is all of it.
+    pub(crate) fn new(clock: &'c dyn Clock, steps: u64, elapsed: G) -> Self {
         let (done, look_at) = (Cell::new(0), Cell::new(LOOK_EVERY));
-        Self { clock, gone, steps, done, look_at, rested: Cell::new(clock.monotonic()) }
+        Self { clock, elapsed, steps, done, look_at, rested: Cell::new(clock.monotonic()) }
     }
 
     /// So many steps more are done: rests if it is time to, and there is time.
@@ -51,7 +51,7 @@ impl<'c, G: Fn() -> f64> Throttle<'c, G> {
         if self.clock.monotonic().saturating_duration_since(self.rested.get()) < WORK {
             return None;
         }
-        let time = (self.gone)() * self.steps as f64;
+        let time = (self.elapsed)() * self.steps as f64;
         RESTS.iter().find(|(ahead, _)| done as f64 > ahead * time).map(|(_, rest)| *rest)
     }
 }
@@ -89,8 +89,8 @@ mod tests {
     /// stretch without a rest.
     fn work(steps: u64, step: u64, time: Option<u64>) -> (u64, u64) {
         let clock = Told(SystemClock.monotonic(), AtomicU64::new(0));
-        let gone = || time.map_or(f64::INFINITY, |time| clock.passed() as f64 / time as f64);
-        let throttle = Throttle::new(&clock, steps, gone);
+        let elapsed = || time.map_or(f64::INFINITY, |time| clock.passed() as f64 / time as f64);
+        let throttle = Throttle::new(&clock, steps, elapsed);
         let (mut stretch, mut longest) = (0, 0);
         for _ in 0..steps {
             clock.1.fetch_add(step, Ordering::Relaxed);
