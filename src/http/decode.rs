@@ -38,8 +38,10 @@ pub(super) enum Refused {
 
 /// Decodes a body of at most `events_max` events; `None` if it is not JSON, or something in it is invalid or too much.
 pub(super) fn decode(body: &Bytes, events_max: usize) -> Option<Decoded> {
+    // Looked at once for all strings in it.
+    let text = std::str::from_utf8(body).ok()?;
     let mut sink = Sink { builder: BatchBuilder::new(body.clone()), events_max, is_single: false };
-    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut json = serde_json::Deserializer::from_str(text);
     let taken = Body(&mut sink).deserialize(&mut json).and_then(|()| json.end());
     taken.ok().map(|()| {
         let is_single = sink.is_single;
@@ -58,7 +60,8 @@ impl Collector {
 
     /// Takes the event that `text` is; false if it is none, or invalid.
     pub(super) fn take(&mut self, text: &[u8]) -> bool {
-        let mut json = serde_json::Deserializer::from_slice(text);
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let mut json = serde_json::Deserializer::from_str(text);
         let fields = Fields::deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
         fields.is_ok_and(|fields| fields.push_to(&mut self.0))
     }
