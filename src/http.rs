@@ -11,13 +11,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, HOST, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::{Semaphore, watch};
 
 use self::accept::quality;
 use self::answer::{compressed, json, takes_gzip, with_type, without_body};
+use self::headers::Headers;
 use self::identity::{Identity, Ids};
 use self::listing::End;
 use self::problem::Problem;
@@ -36,6 +37,7 @@ mod content;
 mod decode;
 mod decompress;
 mod faults;
+mod headers;
 mod identity;
 mod lane;
 mod lines;
@@ -114,13 +116,14 @@ impl<S: EventStore> Service<S> {
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();
-        let body = Upload::new(body, &head.headers);
-        let identity = self.ids.identify(&head.headers);
+        let headers = Headers::of(&head.headers);
+        let body = Upload::new(body, &headers);
+        let identity = self.ids.identify(&headers);
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
-        let (route, answered) = match check_host(&head) {
-            Ok(()) => self.route(&head, body, &identity).await,
+        let (route, answered) = match check_host(&headers, head.version) {
+            Ok(()) => self.route(&head, &headers, body, &identity).await,
             Err(problem) => (Route::None, Err(problem)),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
@@ -150,6 +153,7 @@ impl<S: EventStore> Service<S> {
     async fn route(
         &self,
         head: &Parts,
+        headers: &Headers<'_>,
         body: Upload,
         identity: &Identity,
     ) -> (Route, Result<Answer, Problem>) {
@@ -172,7 +176,7 @@ impl<S: EventStore> Service<S> {
             return (route, Err(problem));
         }
         let answered = match route {
-            Route::Publish => self.publish(head, body).await,
+            Route::Publish => self.publish(head, headers, body).await,
             // Boxed, as in what else is larger than a publish: every request has the size of the largest.
             Route::Events => Box::pin(self.events(head, identity)).await,
             Route::Event => self.event(path).await,
@@ -213,9 +217,9 @@ impl<S: EventStore> Service<S> {
 }
 
 /// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.
-fn check_host(head: &Parts) -> Result<(), Problem> {
-    let hosts = head.headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+fn check_host(headers: &Headers<'_>, version: Version) -> Result<(), Problem> {
+    let hosts = headers.host.count;
+    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(
             Problem::new(StatusCode::BAD_REQUEST, "a request must have exactly one Host header").close()
         );

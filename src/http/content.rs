@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, HeaderValue};
 
-use super::header;
+use super::headers::Headers;
 use super::problem::Problem;
 
 /// How events stand in a body.
@@ -35,18 +35,15 @@ pub(super) enum Encoding {
     Zstd,
 }
 
-/// Present in CloudEvents' binary mode.
-pub(super) const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
-
 /// The dialect of a request's body.
-pub(super) fn dialect(headers: &HeaderMap) -> Result<Dialect, Problem> {
-    let kind = headers.get(CONTENT_TYPE).map(media_type);
-    let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+pub(super) fn dialect(headers: &Headers<'_>) -> Result<Dialect, Problem> {
+    let kind = headers.content_type.first.map(media_type);
+    let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name.as_bytes()));
     // A CloudEvents format says by itself where the attributes are, whatever other headers there are.
     let is_format = kind.is_some_and(|kind| {
-        kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case("application/cloudevents"))
+        kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case(b"application/cloudevents"))
     });
-    if !is_format && headers.contains_key(SPECVERSION) {
+    if !is_format && headers.specversion.count > 0 {
         return Ok(Dialect::CloudEventBinary);
     }
     if kind.is_none() || is("application/json") {
@@ -74,18 +71,17 @@ pub(super) fn dialect(headers: &HeaderMap) -> Result<Dialect, Problem> {
 }
 
 /// A media type without its parameters.
-pub(super) fn media_type(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim()
+pub(super) fn media_type(value: &HeaderValue) -> &[u8] {
+    value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// How a request's body is compressed, if it is.
-pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Problem> {
-    if !headers.contains_key(CONTENT_ENCODING) {
-        return Ok(None);
-    }
-    let is_one = headers.get_all(CONTENT_ENCODING).iter().count() == 1;
-    let name = header(headers, &CONTENT_ENCODING).filter(|_| is_one).unwrap_or("").trim();
-    let is = |known: &str| name.eq_ignore_ascii_case(known);
+pub(super) fn encoding(headers: &Headers<'_>) -> Result<Option<Encoding>, Problem> {
+    let header = headers.content_encoding;
+    let Some(name) = header.first else { return Ok(None) };
+    let is = |known: &str| {
+        header.count == 1 && name.as_bytes().trim_ascii().eq_ignore_ascii_case(known.as_bytes())
+    };
     if is("identity") {
         Ok(None)
     } else if is("gzip") || is("x-gzip") {

@@ -2,11 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 
-/// The header of a request's id, in requests and in answers.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+use super::headers::{Headers, REQUEST_ID, TRACEPARENT};
+
 /// Longest id that a client may give.
 const ID_BYTES_MAX: usize = 128;
 
@@ -25,9 +24,9 @@ impl Default for Ids {
 
 impl Ids {
     /// The names of a request: those that it came with, or an id of its own.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Identity {
-        let given = headers.get(REQUEST_ID).filter(|id| is_id(id.as_bytes()));
-        let trace = headers.get(TRACEPARENT).filter(|trace| is_traceparent(trace.as_bytes())).cloned();
+    pub(super) fn identify(&self, headers: &Headers<'_>) -> Identity {
+        let given = headers.request_id.first.filter(|id| is_id(id.as_bytes()));
+        let trace = headers.traceparent.first.filter(|trace| is_traceparent(trace.as_bytes())).cloned();
         Identity { id: given.cloned().unwrap_or_else(|| self.next()), trace }
     }
 

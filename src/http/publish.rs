@@ -8,6 +8,7 @@ use hyper::http::request::Parts;
 use super::answer::{Answer, json};
 use super::content::{self, Dialect};
 use super::decode::{Decoded, Refused, decode};
+use super::headers::Headers;
 use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors, push_results};
@@ -17,9 +18,14 @@ use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn publish(&self, head: &Parts, body: Upload) -> Result<Answer, Problem> {
-        let dialect = content::dialect(&head.headers)?;
-        let encoding = content::encoding(&head.headers)?;
+    pub(super) async fn publish(
+        &self,
+        head: &Parts,
+        headers: &Headers<'_>,
+        body: Upload,
+    ) -> Result<Answer, Problem> {
+        let dialect = content::dialect(headers)?;
+        let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.

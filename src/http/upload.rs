@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Error;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{EXPECT, HeaderMap};
 use tokio::runtime::Handle;
 
+use super::headers::Headers;
 use crate::limits::{LINGER_BYTES_MAX, LINGER_SECONDS};
 
 /// A body. If it is dropped before its end, the rest is read and dropped for a short time behind the answer: a sender that
@@ -23,8 +23,8 @@ pub(super) struct Upload {
 
 impl Upload {
     /// The body of a request with these headers.
-    pub(super) fn new(body: Incoming, headers: &HeaderMap) -> Self {
-        Self { body: Some(body), is_held_back: headers.contains_key(EXPECT) }
+    pub(super) fn new(body: Incoming, headers: &Headers<'_>) -> Self {
+        Self { body: Some(body), is_held_back: headers.expect.count > 0 }
     }
 
     /// How long it is, if the sender said so.
@@ -35,8 +35,9 @@ impl Upload {
     /// What comes next; `None` at the end. May be dropped and called again.
     pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
         self.is_held_back = false;
-        let frame = self.body.as_mut()?.frame().await;
-        if !matches!(frame, Some(Ok(_))) {
+        let body = self.body.as_mut()?;
+        let frame = body.frame().await;
+        if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
             self.body = None;
         }
         frame

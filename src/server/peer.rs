@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
@@ -55,12 +56,11 @@ impl Write for Peer {
         if length > TOGETHER_BYTES {
             return self.stream().poll_write_vectored(cx, bufs);
         }
-        let (mut together, mut at) = ([0; TOGETHER_BYTES], 0);
+        let mut together = SmallVec::<[u8; TOGETHER_BYTES]>::new();
         for buf in bufs {
-            together[at..at + buf.len()].copy_from_slice(buf);
-            at += buf.len();
+            together.extend_from_slice(buf);
         }
-        self.stream().poll_write(cx, &together[..length])
+        self.stream().poll_write(cx, &together)
     }
 
     fn is_write_vectored(&self) -> bool {

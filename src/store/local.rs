@@ -386,7 +386,7 @@ impl EventStore for Local {
             // A whole batch is answered in its own order.
             let indexes = if is_whole { Vec::new() } else { items.iter().map(|item| item.index).collect() };
             replies.push((indexes, answer));
-            let job = Job::Append { place, batch: Arc::clone(&batch), items, reply };
+            let job = Job::Append { place, batch: Arc::clone(&batch), items, bytes, reply };
             match self.core.queues[worker].push(job, bytes, &self.core.pace) {
                 Ok(wake) => wakes.extend(wake),
                 Err(Closed) => return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() }),

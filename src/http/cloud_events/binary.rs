@@ -57,7 +57,7 @@ impl Mapper<'_> {
     }
 
     /// The data as JSON.
-    fn payload<'a>(&mut self, kind: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, str>> {
+    fn payload<'a>(&mut self, kind: Option<&[u8]>, body: &'a [u8]) -> Option<Cow<'a, str>> {
         let root = vec![Loc::Name("body")];
         // As JSON it may take six times as much.
         if body.len() > EVENT_BYTES_MAX {
@@ -74,7 +74,7 @@ impl Mapper<'_> {
             }
             return None;
         }
-        if !kind.is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))) {
+        if !kind.is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))) {
             return Some(Cow::Owned(base64_string(body)));
         }
         match std::str::from_utf8(body) {
@@ -87,9 +87,9 @@ impl Mapper<'_> {
 }
 
 /// `*/json` and `*/*+json`.
-fn is_json(kind: &str) -> bool {
+fn is_json(kind: &[u8]) -> bool {
     let kind = kind.to_ascii_lowercase();
-    kind.ends_with("/json") || kind.ends_with("+json")
+    kind.ends_with(b"/json") || kind.ends_with(b"+json")
 }
 
 /// A value without its double quotes, and without the backslashes in them.

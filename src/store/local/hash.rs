@@ -3,6 +3,7 @@
 use std::fmt;
 
 use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
 
 use crate::limits::{EVENT_ID_BYTES_MAX, TOPIC_BYTES_MAX};
 
@@ -27,17 +28,12 @@ impl Secret {
 
     /// SipHash-1-3-128 of `topic \0 event_id`. Its big-endian bytes are the key in a sealed generation's claims.
     pub fn event(&self, topic: &[u8], event_id: &[u8]) -> u128 {
-        let hasher = SipHasher13::new_with_key(&self.0);
-        let len = topic.len() + 1 + event_id.len();
         // One call over a buffer on the stack: the hasher's own is slower with pieces of odd lengths.
-        let mut buffer = [0; TOPIC_BYTES_MAX + 1 + EVENT_ID_BYTES_MAX];
-        if let Some(key) = buffer.get_mut(..len) {
-            key[..topic.len()].copy_from_slice(topic);
-            key[topic.len() + 1..].copy_from_slice(event_id);
-            hasher.hash(key).as_u128()
-        } else {
-            hasher.hash(&[topic, &[0], event_id].concat()).as_u128()
-        }
+        let mut key = SmallVec::<[u8; TOPIC_BYTES_MAX + 1 + EVENT_ID_BYTES_MAX]>::new();
+        key.extend_from_slice(topic);
+        key.push(0);
+        key.extend_from_slice(event_id);
+        self.key(&key)
     }
 
     /// SipHash-1-3-128 of a whole key `topic \0 event_id`, as the live index has it; the same as [`Secret::event`].

@@ -151,8 +151,10 @@ impl Space {
         let mut state = self.lock();
         loop {
             if !state.is_switching && state.room() >= bytes {
+                let was_low = self.is_low(&state);
                 state.outstanding += bytes;
-                if self.is_low(&state) {
+                // Once: while it is low, there is work to be done anyway.
+                if !was_low && self.is_low(&state) {
                     self.changed.notify_all();
                 }
                 return Ok(());

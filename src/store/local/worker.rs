@@ -76,6 +76,8 @@ pub(crate) enum Job {
         batch: Arc<Batch>,
         /// Those of this worker's topics, in the order of the batch.
         items: Items,
+        /// Most bytes that they take in a frame.
+        bytes: u64,
         /// Gets an outcome for each item.
         reply: oneshot::Sender<Result<Outcomes>>,
     },
@@ -193,16 +195,16 @@ impl Worker {
             && let Some(job) = jobs.pop_front()
         {
             match job {
-                Job::Append { place, batch, items, reply } => {
+                Job::Append { place, batch, items, bytes, reply } => {
                     drop(place);
-                    let request = Request { batch, items, reply };
-                    match self.admit(&request, refused.as_ref()) {
-                        Ok(bytes) => {
+                    let bytes = bytes + FrameHeader::BYTES as u64;
+                    match self.admit(bytes, refused.as_ref()) {
+                        Ok(()) => {
                             reserved += bytes;
-                            requests.push(request);
+                            requests.push(Request { batch, items, reply });
                         }
                         // Nothing of it was decided, so nothing is waited for.
-                        Err(e) => _ = request.reply.send(Err(e)),
+                        Err(e) => _ = reply.send(Err(e)),
                     }
                 }
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
@@ -225,15 +227,12 @@ impl Worker {
         self.commit(with_commit, reserved);
     }
 
-    /// Reserves room for a request: how many bytes.
-    fn admit(&self, request: &Request, refused: Option<&(ErrorKind, String)>) -> Result<u64> {
-        if let Some((kind, why)) = refused {
-            return Err(Error::new(*kind, why.as_str()));
+    /// Reserves room for a request.
+    fn admit(&self, bytes: u64, refused: Option<&(ErrorKind, String)>) -> Result<()> {
+        match refused {
+            Some((kind, why)) => Err(Error::new(*kind, why.as_str())),
+            None => self.core.space.reserve(bytes),
         }
-        let events = request.items.iter().map(|item| request.batch.get(item.index as usize));
-        let bytes = events.map(|event| record_bytes(&event)).sum::<u64>() + FrameHeader::BYTES as u64;
-        self.core.space.reserve(bytes)?;
-        Ok(bytes)
     }
 
     /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what there is of it in `jobs` is done first.
