@@ -105,8 +105,8 @@ const PLANTED: [Planted; 22] = [
     Planted {
         rule: "room is reserved before anything is decided",
         file: "src/store/local/worker.rs",
-        right: "        self.core.space.reserve(bytes)?;\n",
-        wrong: "        _ = self.core.space.try_reserve(bytes);\n",
+        right: "            None => self.core.space.reserve(bytes),\n",
+        wrong: "            None => Ok(_ = self.core.space.try_reserve(bytes)),\n",
         test: HISTORIES,
     },
     Planted {
@@ -154,8 +154,8 @@ const PLANTED: [Planted; 22] = [
     Planted {
         rule: "keys are unambiguous",
         file: "src/store/local/hash.rs",
-        right: "            key[topic.len() + 1..].copy_from_slice(event_id);\n            hasher.hash(key).as_u128()",
-        wrong: "            key[topic.len()..len - 1].copy_from_slice(event_id);\n            hasher.hash(&key[..len - 1]).as_u128()",
+        right: "        key.push(0);\n        key.extend_from_slice(event_id);\n",
+        wrong: "        key.extend_from_slice(event_id);\n",
         test: HISTORIES,
     },
     Planted {
