@@ -198,10 +198,14 @@ fn invalid_events_are_refused_with_their_places_and_nothing_is_stored() {
         assert_eq!(service.counts(), [0, 0, 0, number as u64 + 1], "{shown}");
     }
     // Also in what is left out.
-    let stray = [good.trim_end_matches('}').as_bytes(), b",\"note\":\"\xff\"}"].concat();
-    for body in [&b"{\"topic\":\"\xff\"}"[..], &stray] {
+    let stray = [good.strip_suffix('}').unwrap().as_bytes(), b",\"note\":\"\xff\"}"].concat();
+    for (body, at) in [(&b"{\"topic\":\"\xff\"}"[..], 10), (&stray, stray.len() - 3)] {
         let (status, answer) = service.publish(body);
-        assert_eq!((status, fault(&answer).1.as_str()), (422, "json_invalid"), "{answer}");
+        assert_eq!(
+            (status, fault(&answer)),
+            (422, (json!(["body", at]), "json_invalid".to_owned())),
+            "{answer}"
+        );
     }
     let many = Value::Array(vec![json!({}); 60]);
     assert_eq!(
