@@ -7,6 +7,8 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Error, ErrorKind};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +149,10 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// # Errors
     /// What the operating system says.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Tells the system that a file will hardly be read from `from` up to `to`, or to its end: what is durable of it may leave the
+    /// cache. Advice, to be followed or not.
+    fn uncache(&self, path: &Path, from: u64, to: Option<u64>);
 }
 
 /// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new one, whole.
@@ -312,5 +318,14 @@ impl Disk for SystemDisk {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only Linux takes advice"))]
+    fn uncache(&self, path: &Path, from: u64, to: Option<u64>) {
+        #[cfg(target_os = "linux")]
+        if let Ok(file) = fs::File::open(path) {
+            let length = to.and_then(|to| NonZeroU64::new(to.saturating_sub(from)));
+            let _ = rustix::fs::fadvise(&file, from, length, rustix::fs::Advice::DontNeed);
+        }
     }
 }

@@ -142,6 +142,10 @@ impl Disk for FlawedDisk {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.disk.free_bytes(path)
     }
+
+    fn uncache(&self, path: &Path, from: u64, to: Option<u64>) {
+        self.disk.uncache(path, from, to);
+    }
 }
 
 /// Indexes with a flaw.

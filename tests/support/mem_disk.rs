@@ -159,6 +159,8 @@ struct State {
     writes: u64,
     syncs: u64,
     capacity_bytes: Option<u64>,
+    /// Places of files that are to leave the cache.
+    uncached: BTreeMap<PathBuf, Vec<(u64, u64)>>,
     /// A digest of all that was done.
     trace: u64,
 }

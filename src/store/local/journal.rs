@@ -18,7 +18,7 @@ use super::core::Core;
 use super::frame::{Chain, FrameBuilder};
 use super::generation::Generation;
 use super::manifest::{Entry, Manifest, folder};
-use super::space::{JOURNAL, Prepared};
+use super::space::{Prepared, journal_path};
 use super::topic::{Pending, Topic};
 use super::worker::{GROUP_BYTES_MAX, Outcomes};
 use crate::codec::{
@@ -445,7 +445,7 @@ impl Writer {
         };
         let mut chain = Chain { nonce: entry.nonce, at: 0, previous_crc: 0, ..self.chain.clone() };
         // A handle of the writer's own, see `Space`.
-        let path = folder(&self.core.data_dir, prepared.id).join(JOURNAL);
+        let path = journal_path(&self.core.data_dir, prepared.id);
         let file = self.core.disk.open(&path, Open::Write).during("open", &path)?;
         let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, Arc::clone(&file)));
         let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;

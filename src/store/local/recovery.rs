@@ -18,10 +18,10 @@ use super::frame::{Block, Chain, Frame, FrameBuilder, unreadable};
 use super::generation::Generation;
 use super::hash::Secret;
 use super::journal::{random_u64, topic_table, write_head};
-use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder, folder_id};
+use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder_id};
 use super::open_files::FileCache;
 use super::seal::Place;
-use super::space::{JOURNAL, prepare, zero};
+use super::space::{JOURNAL, journal_path, prepare, zero};
 use super::topic::{Topic, Topics};
 use super::walk::{Step, Walk};
 use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
@@ -128,7 +128,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
     let entry =
         Entry { id: 1, nonce: random_u64()?, first_frame: 1, first_event: 0, closed: None, sealed: false };
-    let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), || {})?;
+    let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), |_, _| {})?;
     let mut chain = Chain {
         store_id: manifest.store_id(),
         nonce: entry.nonce,
@@ -138,7 +138,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
         durable_through: 0,
         previous_crc: 0,
     };
-    let path = folder(dir, entry.id).join(JOURNAL);
+    let path = journal_path(dir, entry.id);
     write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))?;
     manifest.generations.push(entry);
     manifest.write(disk, dir)?;
@@ -273,7 +273,7 @@ impl Recovery<'_> {
         closed: Option<Closed>,
         clean: Option<Clean>,
     ) -> Result<(Chain, u64)> {
-        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let path = journal_path(&self.options.data_dir, entry.id);
         if !self.disk.exists(&path) {
             return Err(Error::corrupt(&path, 0, "it is missing, and MANIFEST names it"));
         }
@@ -384,7 +384,7 @@ fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u64> {
         let length = piece.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
         file.read_exact_at(&mut piece[..length], at).during("read", path)?;
         if piece[..length].iter().any(|byte| *byte != 0) {
-            zero(file, path, at, at + length as u64, || {})?;
+            zero(file, path, at, at + length as u64, |_, _| {})?;
         }
         at += length as u64;
     }

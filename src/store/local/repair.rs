@@ -21,7 +21,7 @@ use super::manifest::{Entry, MANIFEST, Manifest, folder};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
 use super::recovery::{FIRST_BYTES, rewrite};
 use super::seal::Place;
-use super::space::{JOURNAL, prepare};
+use super::space::{journal_path, prepare};
 use super::verify::{Progress, journal_bytes, open};
 use super::{Options, Seams};
 use crate::disk::Open;
@@ -115,7 +115,7 @@ impl Search<'_> {
         manifest.holes.sort_by_key(|hole| (hole.generation, hole.at));
         let store_id = manifest.store_id();
         for (id, closed) in &closed {
-            let journal = folder(dir, *id).join(JOURNAL);
+            let journal = journal_path(dir, *id);
             if !disk.exists(&journal) {
                 disk.create_dir_all(&folder(dir, *id)).during("create", &journal)?;
                 disk.open(&journal, Open::Create).during("create", &journal)?;
@@ -148,7 +148,7 @@ impl Search<'_> {
                 closed: None,
                 sealed: false,
             };
-            let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), || {})?;
+            let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), |_, _| {})?;
             let mut chain = Chain {
                 store_id,
                 nonce: entry.nonce,
@@ -159,7 +159,7 @@ impl Search<'_> {
                 previous_crc: 0,
             };
             let table = topic_table(topics.rejected(), &topics.sorted(None));
-            let path = folder(dir, entry.id).join(JOURNAL);
+            let path = journal_path(dir, entry.id);
             write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &table)?;
             manifest.generations.push(entry);
             manifest.clean = None;

@@ -28,8 +28,16 @@ const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
 /// Pause between two pieces that nobody waits for: writing one keeps a processor busy for half a millisecond, or more where memory is slow to
 /// come, and commits are let through.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Full journals that stay in the system's cache, or about so many. What is zeroed takes new pages of it, and from some systems a new
+/// page costs more than all that is done with it: as many leave it first, of the journal this far back.
+const CACHED: u64 = 4;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Where the journal of generation `id` is.
+pub(crate) fn journal_path(data_dir: &Path, id: u64) -> PathBuf {
+    manifest::folder(data_dir, id).join(JOURNAL)
+}
 
 /// The next generation's folder, its journal filled with zeros.
 #[derive(Debug)]
@@ -44,7 +52,7 @@ struct State {
     /// The live journal, in a handle of its own: the system tells of a failed write-back once a handle, and the
     /// writer must hear of it.
     file: Arc<dyn DiskFile>,
-    path: PathBuf,
+    id: u64,
     /// Zeros are on disk up to here.
     zeroed: u64,
     /// Frames are written up to here.
@@ -101,10 +109,10 @@ impl Space {
         id: u64,
         (written, zeroed): (u64, u64),
     ) -> Result<Self> {
-        let path = manifest::folder(data_dir, id).join(JOURNAL);
+        let path = journal_path(data_dir, id);
         let state = State {
             file: disk.open(&path, Open::Write).during("open", &path)?,
-            path,
+            id,
             zeroed,
             written,
             outstanding: 0,
@@ -217,7 +225,7 @@ impl Space {
     pub(crate) fn switch(&self, prepared: &Prepared, written: u64) {
         let mut state = self.lock();
         state.file = Arc::clone(&prepared.file);
-        state.path = manifest::folder(&self.data_dir, prepared.id).join(JOURNAL);
+        state.id = prepared.id;
         (state.zeroed, state.written) = (prepared.zeroed, written);
         state.is_switching = false;
         self.changed.notify_all();
@@ -258,7 +266,7 @@ impl Space {
             let done = self.perform(work);
             state = self.lock();
             match done {
-                Ok(Done::Extended { path, zeroed }) if path == state.path => {
+                Ok(Done::Extended { id, zeroed }) if id == state.id => {
                     state.zeroed = zeroed;
                     state.full = None;
                     if state.room() >= state.wanted {
@@ -301,7 +309,7 @@ impl Space {
         if self.is_low(state) {
             let work = Work::Extend {
                 file: Arc::clone(&state.file),
-                path: state.path.clone(),
+                id: state.id,
                 from: state.zeroed.max(state.written),
             };
             return Some(work);
@@ -320,27 +328,39 @@ impl Space {
         self.watch.during(self.clock.monotonic(), || self.perform_watched(work))
     }
 
-    /// Pauses, unless somebody waits for room or may soon.
-    fn pause(&self) {
+    fn perform_watched(&self, work: Work) -> Result<Done> {
+        self.check_free()?;
+        match work {
+            Work::Extend { file, id, from } => {
+                let path = journal_path(&self.data_dir, id);
+                let zeroed = zero(&*file, &path, from, from + self.step(), |from, to| {
+                    self.make_way(id, from, to);
+                })?;
+                Ok(Done::Extended { id, zeroed })
+            }
+            Work::Prepare { id, file, from, to } => {
+                let prepared = prepare(&*self.disk, &self.data_dir, id, file, (from, to), |from, to| {
+                    self.make_way(id, from, to);
+                })?;
+                Ok(Done::Prepared(prepared))
+            }
+        }
+    }
+
+    /// Before a piece of the journal of generation `id` is zeroed: pauses, unless somebody waits for room or may soon, and has the same
+    /// place of an earlier journal leave the cache; with the beginning, what is behind it all in the one before.
+    fn make_way(&self, id: u64, from: u64, to: u64) {
         let state = self.lock();
         let has_time = state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted);
         drop(state);
         if has_time {
             sync::sleep(PAUSE);
         }
-    }
-
-    fn perform_watched(&self, work: Work) -> Result<Done> {
-        self.check_free()?;
-        match work {
-            Work::Extend { file, path, from } => {
-                let zeroed = zero(&*file, &path, from, from + self.step(), || self.pause())?;
-                Ok(Done::Extended { path, zeroed })
-            }
-            Work::Prepare { id, file, from, to } => {
-                let prepared = prepare(&*self.disk, &self.data_dir, id, file, (from, to), || self.pause())?;
-                Ok(Done::Prepared(prepared))
-            }
+        if let Some(old) = id.checked_sub(CACHED) {
+            self.disk.uncache(&journal_path(&self.data_dir, old), from, Some(to));
+        }
+        if let (0, Some(older)) = (from, id.checked_sub(CACHED + 1)) {
+            self.disk.uncache(&journal_path(&self.data_dir, older), 0, None);
         }
     }
 
@@ -382,12 +402,12 @@ impl Space {
 }
 
 enum Work {
-    Extend { file: Arc<dyn DiskFile>, path: PathBuf, from: u64 },
+    Extend { file: Arc<dyn DiskFile>, id: u64, from: u64 },
     Prepare { id: u64, file: Option<Arc<dyn DiskFile>>, from: u64, to: u64 },
 }
 
 enum Done {
-    Extended { path: PathBuf, zeroed: u64 },
+    Extended { id: u64, zeroed: u64 },
     Prepared(Prepared),
 }
 
@@ -398,7 +418,7 @@ pub(crate) fn prepare(
     id: u64,
     file: Option<Arc<dyn DiskFile>>,
     (from, to): (u64, u64),
-    pause: impl Fn(),
+    make_way: impl Fn(u64, u64),
 ) -> Result<Prepared> {
     let folder = manifest::folder(data_dir, id);
     let path = folder.join(JOURNAL);
@@ -410,7 +430,7 @@ pub(crate) fn prepare(
             disk.open(&path, Open::Create).during("create", &path)?
         }
     };
-    let zeroed = zero(&*file, &path, from, to, pause)?;
+    let zeroed = zero(&*file, &path, from, to, make_way)?;
     if is_new {
         disk.sync_dir(&folder).during("sync", &folder)?;
         disk.sync_dir(data_dir).during("sync", data_dir)?;
@@ -418,15 +438,21 @@ pub(crate) fn prepare(
     Ok(Prepared { id, file, zeroed })
 }
 
-/// Writes zeros, with a pause behind each piece, and makes them durable; returns where they end.
-pub(crate) fn zero(file: &dyn DiskFile, path: &Path, from: u64, to: u64, pause: impl Fn()) -> Result<u64> {
+/// Writes zeros and makes them durable; returns where they end. Before each piece, `make_way` gets its beginning and end.
+pub(crate) fn zero(
+    file: &dyn DiskFile,
+    path: &Path,
+    from: u64,
+    to: u64,
+    make_way: impl Fn(u64, u64),
+) -> Result<u64> {
     static ZEROS: [u8; PIECE_BYTES as usize] = [0; PIECE_BYTES as usize];
     let mut at = from;
     while at < to {
-        let length = (to - at).min(PIECE_BYTES);
-        file.write_all_at(&ZEROS[..length as usize], at).during("write zeros to", path)?;
-        at += length;
-        pause();
+        let end = to.min(at + PIECE_BYTES);
+        make_way(at, end);
+        file.write_all_at(&ZEROS[..(end - at) as usize], at).during("write zeros to", path)?;
+        at = end;
     }
     // Final, whatever the reason: what was written before may be lost.
     file.sync().map_err(|e| Error::new(ErrorKind::Io, format!("cannot sync {}: {e}", path.display())))?;

@@ -147,7 +147,7 @@ fn stopped_store(dir: &std::path::Path, cleanly: bool) -> (PathBuf, Vec<u8>) {
         store.close().unwrap();
     }
     drop(store);
-    let path = manifest::folder(dir, 1).join(space::JOURNAL);
+    let path = space::journal_path(dir, 1);
     let content = std::fs::read(&path).unwrap();
     (path, content)
 }

@@ -14,7 +14,7 @@ use super::hash::Secret;
 use super::manifest::{Closed, Entry, Hole, Manifest, folder};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
 use super::seal::{FILTER, JournalContent, MERGED_FILTERS, Place};
-use super::space::JOURNAL;
+use super::space::journal_path;
 use super::walk::{Step, Walk};
 use super::{Options, Seams, take_lock};
 use crate::codec::{BlockKind, Claim, FORMAT, SealedClaim};
@@ -120,7 +120,7 @@ pub(crate) fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manif
     let length = |entry: &Entry| match entry.closed {
         Some(closed) => closed.end,
         None => {
-            let path = folder(&options.data_dir, entry.id).join(JOURNAL);
+            let path = journal_path(&options.data_dir, entry.id);
             disk.open(&path, Open::Read).and_then(|file| file.len()).unwrap_or(0)
         }
     };
@@ -169,7 +169,7 @@ impl Check<'_> {
         // What is damaged again ends before its holes.
         self.report.events += found.events.saturating_sub(lost);
         self.report.bytes += found.end;
-        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let path = journal_path(&self.options.data_dir, entry.id);
         match entry.closed {
             Some(closed) if closed != found => {
                 return Err(Error::corrupt(&path, found.end, "it does not hold what MANIFEST says"));
@@ -220,7 +220,7 @@ impl Check<'_> {
     /// Reads a journal with every check there is: the chain of frames, offsets, the topic table against what was
     /// counted before.
     fn journal(&mut self, entry: &Entry, manifest: &Manifest) -> Result<Closed> {
-        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let path = journal_path(&self.options.data_dir, entry.id);
         let file = self.seams.disk.open(&path, Open::Read).during("open", &path)?;
         let mut walk = Walk::new(file, &path, self.store_id, entry, manifest.holes_of(entry.id));
         let mut sum = 0u64;

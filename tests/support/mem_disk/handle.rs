@@ -53,6 +53,13 @@ impl MemDisk {
         }
     }
 
+    /// How much of a file, from its beginning, is to leave the cache.
+    pub fn uncached(&self, path: &Path) -> u64 {
+        let mut places = self.state().uncached.get(path).cloned().unwrap_or_default();
+        places.sort_unstable();
+        places.iter().fold(0, |end, (from, to)| if *from <= end { end.max(*to) } else { end })
+    }
+
     /// Writes so far: where to plan a fault.
     pub fn writes(&self) -> u64 {
         self.state().writes
@@ -275,5 +282,10 @@ impl Disk for MemDisk {
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         Ok(self.alive()?.free_bytes())
+    }
+
+    fn uncache(&self, path: &Path, from: u64, to: Option<u64>) {
+        let to = to.unwrap_or(u64::MAX);
+        self.state().uncached.entry(path.to_owned()).or_default().push((from, to));
     }
 }

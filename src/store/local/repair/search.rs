@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::super::frame::{Block, Chain, unreadable};
 use super::super::hash::Secret;
-use super::super::manifest::{Burnt, Closed, Entry, Hole, Manifest, folder};
+use super::super::manifest::{Burnt, Closed, Entry, Hole, Manifest};
 use super::super::recovery::is_cut;
-use super::super::space::JOURNAL;
+use super::super::space::journal_path;
 use super::super::topic::{Topic, Topics};
 use super::super::walk::{Step, Walk};
 use super::super::{Options, Seams};
@@ -35,7 +35,7 @@ impl Found {
         let Hole { generation, at, end, topics, .. } = &self.hole;
         let offsets = topics.iter().map(|burnt| (burnt.topic.clone(), burnt.first, burnt.next));
         Loss {
-            path: folder(&options.data_dir, *generation).join(JOURNAL),
+            path: journal_path(&options.data_dir, *generation),
             bytes: (*at, *end),
             events: self.is_exact.then(|| self.hole.events()),
             salvaged: self.salvaged,
@@ -90,7 +90,7 @@ impl<'a> Search<'a> {
 
     /// Reads one journal.
     pub(super) fn generation(&mut self, entry: &Entry, manifest: &Manifest) -> Result<Closed> {
-        let path = folder(&self.options.data_dir, entry.id).join(JOURNAL);
+        let path = journal_path(&self.options.data_dir, entry.id);
         let file: Arc<dyn DiskFile> = match self.seams.disk.open(&path, Open::Read) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Arc::new(Missing),
             opened => opened.during("open", &path)?,
