@@ -83,13 +83,15 @@ class Process:
             self.process.wait()
 
 
-def wait_for_port():
+def wait_for_port(ready):
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", PORT), 1).close()
-            return
+            if ready is None or subprocess.run(ready, stdout=subprocess.DEVNULL).returncode == 0:
+                return
         except OSError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.05)
     sys.exit("a peer does not listen")
 
 
@@ -116,11 +118,13 @@ def native(kind, target, connections):
 
 
 class Peer:
-    def __init__(self, name, ack, command, load, *, share=1.0, singles=True, prepare=None, user=None, batch=100, runs_in_load=False):
+    def __init__(self, name, ack, command, load, *, share=1.0, singles=True, prepare=None, ready=None, user=None, batch=100, runs_in_load=False):
         self.name, self.ack, self.command, self.load = name, ack, command, load
         # Slow ones get fewer events, so that a round takes minutes.
         self.share, self.singles, self.prepare, self.user, self.batch = share, singles, prepare, user, batch
         self.runs_in_load = runs_in_load
+        # A command that succeeds once it takes requests, for those that listen before they do.
+        self.ready = ready
         self.results = {"batch": [], "single": []}
 
     def measure(self, kind, events):
@@ -138,7 +142,7 @@ class Peer:
             else:
                 process = Process(self.command(folder), folder, self.user)
                 try:
-                    wait_for_port()
+                    wait_for_port(self.ready)
                     before = process.cpu_seconds()
                     rate, verified, latency = self.load(folder)(events, self.batch if kind == "batch" else 1)
                     cpu, memory = process.cpu_seconds() - before, process.resident_mb()
@@ -196,8 +200,9 @@ def peers():
             subprocess.run([initdb, "-D", folder / "data", "-A", "trust", "-U", "postgres"], check=True, user="postgres", stdout=subprocess.DEVNULL)
 
         command = lambda folder: [postgres, "-D", folder / "data", "-p", PORT, "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB"]
+        ready = [initdb.parent / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)]
         target = f"host=127.0.0.1 port={PORT} user=postgres"
-        found.append(Peer("PostgreSQL, unnest … ON CONFLICT, 8 connections", "on disk", command, lambda _: native("postgres", target, 8), prepare=prepare, user="postgres", share=0.5))
+        found.append(Peer("PostgreSQL, unnest … ON CONFLICT, 8 connections", "on disk", command, lambda _: native("postgres", target, 8), prepare=prepare, ready=ready, user="postgres", share=0.5))
     else:
         missing.append("postgresql (as root, with its user)")
     if programs := packages():
