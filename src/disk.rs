@@ -7,7 +7,6 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Error, ErrorKind};
-#[cfg(target_os = "linux")]
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -67,6 +66,11 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// What the operating system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Says that so many bytes from `offset` on will be read soon. It is advice: a disk may do nothing.
+    fn prefetch(&self, offset: u64, length: NonZeroU64) {
+        let _ = (offset, length);
+    }
 }
 
 impl dyn DiskFile + '_ {
@@ -246,6 +250,11 @@ impl DiskFile for fs::File {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         fs::File::set_len(self, len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn prefetch(&self, offset: u64, length: NonZeroU64) {
+        let _ = rustix::fs::fadvise(self, offset, Some(length), rustix::fs::Advice::WillNeed);
     }
 }
 

@@ -161,6 +161,8 @@ struct State {
     capacity_bytes: Option<u64>,
     /// Places of files that are to leave the cache.
     uncached: BTreeMap<PathBuf, Vec<(u64, u64)>>,
+    /// Places of inodes that are to be read soon.
+    prefetched: BTreeMap<usize, Vec<(u64, u64)>>,
     /// A digest of all that was done.
     trace: u64,
 }

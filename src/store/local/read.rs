@@ -2,6 +2,7 @@
 //!
 //! A page reads from one list of generations and up to the durable end as they were when it began.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::core::Core;
@@ -17,6 +18,9 @@ use crate::sync::atomic::Ordering;
 
 /// What finding a run of frames counts as, of what may be read for one page.
 const RUN_BYTES: usize = 8 << 10;
+/// What is fetched behind a run of frames while that is read, where all of a range is wanted. More than one read of the
+/// disk, so that it is there when its turn comes; not much more, as syncs wait behind it.
+const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(256 << 10).expect("not zero");
 
 /// One page.
 pub(crate) fn page(core: &Core, query: &Query) -> Result<Page> {
@@ -112,6 +116,9 @@ fn whole_page(core: &Core, query: &Query) -> Result<Page> {
         let run = generation.frames_near(target)?;
         collector.read_bytes += RUN_BYTES;
         if collector.arrived_in_range(run.received) {
+            if query.stop.is_some() {
+                generation.journal()?.prefetch(run.bytes.1, AHEAD_BYTES);
+            }
             read_run(generation, &run, &mut collector)?;
         } else {
             collector.skip((run.events.0.min(target), run.events.1.max(target + 1)));

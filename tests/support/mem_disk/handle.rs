@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -55,9 +56,17 @@ impl MemDisk {
 
     /// How much of a file, from its beginning, is to leave the cache.
     pub fn uncached(&self, path: &Path) -> u64 {
-        let mut places = self.state().uncached.get(path).cloned().unwrap_or_default();
-        places.sort_unstable();
-        places.iter().fold(0, |end, (from, to)| if *from <= end { end.max(*to) } else { end })
+        let places = self.state().uncached.get(path).cloned().unwrap_or_default();
+        reached(0, places)
+    }
+
+    /// What was to be read soon of a file: from the first such place up to a gap.
+    pub fn prefetched(&self, path: &Path) -> Option<(u64, u64)> {
+        let state = self.state();
+        let Some(Node::File(inode)) = state.live.get(path) else { return None };
+        let places = state.prefetched.get(inode)?.clone();
+        let first = places.iter().map(|(from, _)| *from).min()?;
+        Some((first, reached(first, places)))
     }
 
     /// Writes so far: where to plan a fault.
@@ -120,6 +129,12 @@ impl MemDisk {
     }
 }
 
+/// How far the places reach from `at` without a gap.
+fn reached(at: u64, mut places: Vec<(u64, u64)>) -> u64 {
+    places.sort_unstable();
+    places.iter().fold(at, |end, (from, to)| if *from <= end { end.max(*to) } else { end })
+}
+
 #[derive(Debug)]
 struct MemFile {
     disk: MemDisk,
@@ -168,6 +183,10 @@ impl DiskFile for MemFile {
         }
         state.inodes[self.inode].change(Change::Len(len as usize));
         Ok(())
+    }
+
+    fn prefetch(&self, offset: u64, length: NonZeroU64) {
+        self.disk.state().prefetched.entry(self.inode).or_default().push((offset, offset + length.get()));
     }
 }
 
