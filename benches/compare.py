@@ -276,6 +276,8 @@ def main():
     options = parser.parse_args()
     # Ended from outside, it ends what it has started too: the next run would measure that.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A shell without job control has what it starts in the background ignore this, and a peer would too: it is what ends them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     found, missing = peers()
     if options.only:
         found, missing = [peer for peer in found if peer.name.startswith(tuple(options.only))], []

@@ -201,6 +201,8 @@ fn main() -> std::io::Result<()> {
 
 async fn serve(limit: Arc<Limit>, addr: SocketAddr) -> std::io::Result<()> {
     let socket = TcpSocket::new_v4()?;
+    // Connections of the peer before may still be closing on this address.
+    socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
     socket.bind(addr)?;
     let listener = socket.listen(1_024)?;
