@@ -9,6 +9,7 @@ mod exit;
 mod health;
 mod interrupt;
 mod logging;
+mod memory;
 mod publish;
 mod remote;
 mod repair;

@@ -189,6 +189,24 @@ fn a_slow_reader_is_waited_for_and_nothing_piles_up() {
     }
 }
 
+/// What was there for a large request goes back to the system, though nobody sends anything more.
+#[test]
+fn memory_that_is_free_is_given_back() {
+    let service = service();
+    let filler = format!("\"{}\"", "x".repeat(8_000));
+    let events: Vec<_> = (0..900).map(|n| event("t", &format!("e{n}"), &filler)).collect();
+    let (before, body) = (service.resident_bytes(), format!("[{}]", events.join(",")));
+    assert_eq!(service.post(&body), 200);
+    let grown = service.resident_bytes().saturating_sub(before);
+    let given_back = until(20, || {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+        let left = service.resident_bytes().saturating_sub(before);
+        (left + body.len() as u64 <= grown).then_some(())
+    });
+    let left = service.resident_bytes().saturating_sub(before);
+    assert!(given_back.is_some(), "{grown} bytes more for a request of {}, and {left} are left", body.len());
+}
+
 #[test]
 fn an_export_that_breaks_is_seen_to_be_broken() {
     let mut service = service();

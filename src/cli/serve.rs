@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Exit, Failure, File, logging, store_options, store_seams};
+use super::{Exit, Failure, File, logging, memory, store_options, store_seams};
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -48,6 +48,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
         logging::start(&config)?;
+        memory::start()?;
         let runtime = runtime::Builder::new_multi_thread()
             .enable_all()
             .max_blocking_threads(READS_MAX)
