@@ -35,8 +35,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const AGE: Duration = Duration::from_secs(30);
 /// How often it looks at what comes. Being woken by each commit would cost more than it does with it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; all at
-/// once, the allocator would give it to the system, in the thread that happens to allocate next: a worker, for 60 ms.
+/// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; if all left at
+/// once, that would be given to the system, and asked of it again.
 const LEAVE: usize = 512;
 /// Most claims that go into the index before it looks at what comes: 2 ms. In a small generation it is one in a thousand.
 const STEP: u64 = 512;
