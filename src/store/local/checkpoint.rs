@@ -15,7 +15,7 @@ use super::frame::{FrameReader, unreadable};
 use super::generation::Generation;
 use super::index::Index;
 use super::manifest::Entry;
-use super::seal::{LOOKS, Place};
+use super::seal::{Place, STEPS};
 use super::throttle::Throttle;
 use super::topic::Topic;
 use super::worker::Job;
@@ -40,6 +40,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const LEAVE: usize = 512;
 /// Most claims that go into the index before it looks at what comes: 2 ms. In a small generation it is one in a thousand.
 const STEP: u64 = 512;
+/// The time that a seal takes while there is time, in that of filling the next generation. At full load it takes longer than it is told:
+/// it gives way, and the syncs and the end of it are not among its steps.
+const SEAL_TIME: f64 = 0.5;
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -338,12 +341,12 @@ impl Checkpoint {
         let core = Arc::clone(&self.core);
         let (id, closed) = (generation.id, generation.closed());
         self.giving_way(|| {
-            // Nobody waits for it until the next generation is full too.
-            let throttle =
-                Throttle::new(&*core.clock, LOOKS * closed.events, || core.elapsed((id + 1) as f64, 1.0));
+            // Once the next generation is full too, everybody waits for it.
+            let throttle = Throttle::new(&*core.clock, STEPS * closed.events, || {
+                core.elapsed((id + 1) as f64, SEAL_TIME)
+            });
             let entry = entry_of(generation);
-            let (maps, filter) =
-                place_of(&core, generation, &entry).build(&|claims| throttle.done(claims))?;
+            let (maps, filter) = place_of(&core, generation, &entry).build(&|steps| throttle.done(steps))?;
             // Its zeros are given back.
             let path = generation.journal_path();
             let journal = generation.journal()?;
