@@ -1,5 +1,7 @@
 //! The store from above: batches in, outcomes and pages out, over restarts, with tiny generations.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 
 use super::index::{MemoryIndexes, SledIndexes};
@@ -220,4 +222,28 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     assert_eq!(runtime.block_on(fresh).unwrap(), Status::Stored);
     assert_eq!(runtime.block_on(rests_on_fresh).unwrap(), Status::Duplicate);
     assert_eq!(runtime.block_on(store.stats()).unwrap().totals.duplicate_dropped, 2);
+}
+
+#[test]
+fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+    for part in 0..10 {
+        let events: Vec<_> = (0..50).map(|number| ("t", format!("e{part}-{number}"), "{}")).collect();
+        runtime().block_on(store.append(batch(&events))).unwrap();
+    }
+    store.close().unwrap();
+    let generations = store.core.generations();
+    let sealed: Vec<_> = generations.iter().filter(|generation| generation.is_sealed()).collect();
+    assert!(!sealed.is_empty());
+    for generation in sealed {
+        let (entry, told) = (checkpoint::entry_of(generation), Cell::new(0));
+        let place = checkpoint::place_of(&store.core, generation, &entry);
+        let (maps, _) = place.build(&|steps| told.set(told.get() + steps)).unwrap();
+        let (mut blocks, mut frames) = (0, 0);
+        maps.each_block(&mut |_, _| blocks += 1).unwrap();
+        maps.each_frame(&mut |_, _| frames += 1).unwrap();
+        // Blocks and frames are proved too.
+        assert_eq!(told.get(), seal::STEPS * maps.claims() + blocks + frames);
+    }
 }
