@@ -97,7 +97,7 @@ fn run<P: Peer + Send>(
         serde_json::json!({
             "events": plan.events, "batch": plan.batch, "connections": plan.connections, "seconds": seconds,
             "events_per_second": plan.events as f64 / seconds, "unique": unique, "verified": stored == unique,
-            "p50_ms": millis(0.5), "p99_ms": millis(0.99), "p999_ms": millis(0.999),
+            "p50_ms": millis(0.5), "p99_ms": millis(0.99), "p99_9_ms": millis(0.999),
         })
     );
     Ok(())

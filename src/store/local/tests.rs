@@ -228,9 +228,10 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
 fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+    let runtime = runtime();
     for part in 0..10 {
         let events: Vec<_> = (0..50).map(|number| ("t", format!("e{part}-{number}"), "{}")).collect();
-        runtime().block_on(store.append(batch(&events))).unwrap();
+        runtime.block_on(store.append(batch(&events))).unwrap();
     }
     store.close().unwrap();
     let generations = store.core.generations();
