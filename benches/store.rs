@@ -26,7 +26,7 @@ use sekali::clock::SystemClock;
 use sekali::codec::{EventRecord, decode_varied, encode_varied};
 use sekali::disk::SystemDisk;
 use sekali::event::{Batch, BatchBuilder};
-use sekali::http::{Limits, Service};
+use sekali::http::{Connection, Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::EventStore;
 use sekali::store::local::index::SledIndexes;
@@ -226,8 +226,9 @@ fn publish(criterion: &mut Criterion) {
     let (clock, metrics) = (Arc::new(SystemClock), Metrics::default());
     let service = Arc::new(Service::new(Arc::clone(&store), Limits::default(), clock, metrics));
     let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let connection = Arc::new(Connection::within_process());
     runtime.spawn(async move {
-        let answer = service_fn(|request| service.answer(request));
+        let answer = service_fn(|request| service.answer(request, &connection));
         let _ =
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), answer).await;
     });

@@ -21,7 +21,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sekali::clock::SystemClock;
 use sekali::disk::{Disk, Open};
-use sekali::http::{Limits, Service};
+use sekali::http::{Connection, Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::local::index::MemoryIndexes;
 use sekali::store::local::{Options, Seams};
@@ -59,10 +59,11 @@ pub async fn ask<S: EventStore>(
     request: Request<Full<Bytes>>,
 ) -> (StatusCode, Bytes) {
     let service = Arc::clone(service);
+    let connection = Arc::new(Connection::within_process());
     let (near, far) = tokio::io::duplex(64 << 10);
     let answer = service_fn(move |request: Request<Incoming>| {
-        let service = Arc::clone(&service);
-        async move { service.answer(request).await }
+        let (service, connection) = (Arc::clone(&service), Arc::clone(&connection));
+        async move { service.answer(request, &connection).await }
     });
     let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), answer);
     let asking = async {

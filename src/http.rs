@@ -33,6 +33,7 @@ mod answer;
 mod body;
 mod chunk;
 mod cloud_events;
+mod connection;
 mod content;
 mod decode;
 mod decompress;
@@ -52,6 +53,7 @@ mod source;
 mod upload;
 
 pub use self::answer::{Answer, Body};
+pub use self::connection::Connection;
 pub use self::listing::IsTail;
 
 /// What is where, for programs.
@@ -108,11 +110,16 @@ impl<S: EventStore> Service<S> {
         Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }
     }
 
-    /// Answers one request.
+    /// Answers one request that came by `connection`.
     ///
     /// # Errors
     /// Never: every fault is an answer.
-    pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Result<Answer, Infallible> {
+        let _ = connection;
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use self::head_timer::HeadTimer;
 use self::peer::Peer;
 use crate::clock::Clock;
-use crate::http::{IsTail, Limits, Service};
+use crate::http::{Connection, IsTail, Limits, Service};
 use crate::limits::{
     DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX,
 };
@@ -57,17 +57,19 @@ pub async fn run<S: EventStore>(
         let accepted = async {
             // Waits in the kernel's queue while all places are taken.
             let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            listener.accept().await.map(|(stream, _)| (stream, place))
+            let (stream, peer) = listener.accept().await?;
+            let local = stream.local_addr()?;
+            Ok((stream, Arc::new(Connection::new(peer, local)), place))
         };
         tokio::select! {
             () = &mut shutdown => break,
             _ = upkeep.tick() => metrics.upkeep(),
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = accepted => match accepted {
-                Ok((stream, place)) => {
+                Ok((stream, client, place)) => {
                     let (service, stopping) = (Arc::clone(&service), stopping.clone());
                     connections.spawn(async move {
-                        serve(stream, service, stopping).await;
+                        serve(stream, client, service, stopping).await;
                         drop(place);
                     });
                 }
@@ -100,6 +102,7 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 async fn serve<S: EventStore>(
     stream: TcpStream,
+    client: Arc<Connection>,
     service: Arc<Service<S>>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -118,9 +121,10 @@ async fn serve<S: EventStore>(
     let is_tail = Arc::new(AtomicBool::new(false));
     let stream = Peer::new(stream, Arc::clone(&is_tail));
     let answer = service_fn(move |request| {
-        let (service, is_tail) = (Arc::clone(&service), Arc::clone(&is_tail));
+        let (service, client) = (Arc::clone(&service), Arc::clone(&client));
+        let is_tail = Arc::clone(&is_tail);
         async move {
-            let answer = service.answer(request).await;
+            let answer = service.answer(request, &client).await;
             // HTTP/2 notices an end by itself, and has others beside a tail.
             let is_one = !is_http2
                 && answer.as_ref().is_ok_and(|answer| answer.extensions().get::<IsTail>().is_some());

@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sekali::clock::SystemClock;
-use sekali::http::{Limits, Service};
+use sekali::http::{Connection, Limits, Service};
 use sekali::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,10 +23,11 @@ fn service(limits: Limits) -> Arc<Service<Sink>> {
 fn connect(service: &Arc<Service<Sink>>) -> DuplexStream {
     let (client, server) = tokio::io::duplex(1 << 20);
     let service = Arc::clone(service);
+    let connection = Arc::new(Connection::within_process());
     tokio::spawn(async move {
         let answer = service_fn(|request| {
-            let service = Arc::clone(&service);
-            async move { service.answer(request).await }
+            let (service, connection) = (Arc::clone(&service), Arc::clone(&connection));
+            async move { service.answer(request, &connection).await }
         });
         let _ = http1::Builder::new().serve_connection(TokioIo::new(server), answer).await;
     });
