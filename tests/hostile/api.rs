@@ -79,6 +79,7 @@ fn reads() -> Vec<Case> {
         get("topics with a bad limit", "/topics?limit=-1", &[422]),
         get("topics with a bad cursor", "/topics?cursor=%00", &[400, 422]),
         get("nothing there", "/nothing", &[404]),
+        get("an expectation that nobody has", "/healthz", &[200, 417]).with("expect", "200-ok"),
         get("a form that is not made", "/events", &[406]).with("accept", "image/png"),
         get("a range is not served in parts", "/events", &[200]).with("range", "bytes=0-1"),
         get("a last event id that is none", "/events", &[400])
@@ -165,7 +166,6 @@ fn bodies(protocol: &str) -> Vec<Case> {
         post("an encoding that is not taken", event.clone(), &[415]).with("content-encoding", "br"),
         post("an encoding that it has not", event.clone(), &[400]).with("content-encoding", "gzip"),
         post("two encodings", event.clone(), &[415]).with("content-encoding", "gzip, zstd"),
-        post("an expectation that nobody has", event.clone(), &[417]).with("expect", "200-ok"),
         Case { stores: 1, ..post("a good event", event, &[200]) },
     ]
 }

@@ -16,8 +16,8 @@ pub enum Expect {
     Closed(&'static [u16]),
     /// Exactly these answers, each with one of its statuses; the connection stays open.
     Answered(&'static [&'static [u16]]),
-    /// An answer 200, then one with one of these statuses, and the connection is closed.
-    RefusedAfterOne(&'static [u16]),
+    /// An answer with this status, then one with one of those statuses, and the connection is closed.
+    RefusedAfter(u16, &'static [u16]),
 }
 
 /// A request as it is sent: `{host}` stands for the address of the service, `{event}` for an event of its own.
@@ -239,7 +239,7 @@ fn others() -> Vec<Case> {
         case(
             "a good and a bad request at once",
             "GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\nGET /healthz HTTP/1.1\r\nX : y\r\n\r\n",
-            Expect::RefusedAfterOne(&[400]),
+            Expect::RefusedAfter(200, &[400]),
         ),
     ]
 }
@@ -307,7 +307,9 @@ fn try_one(addr: SocketAddr, number: usize, case: &Case) -> Result<(), String> {
         (Expect::Answered(answers), statuses) => {
             statuses.len() == answers.len() && answers.iter().zip(statuses).all(|(a, s)| one_of(a, s))
         }
-        (Expect::RefusedAfterOne(allowed), [200, status]) => is_closed && one_of(allowed, status),
+        (Expect::RefusedAfter(before, allowed), [first, status]) => {
+            is_closed && *first == before && one_of(allowed, status)
+        }
         _ => false,
     };
     if !is_right {
