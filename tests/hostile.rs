@@ -9,8 +9,6 @@
 
 #[path = "hostile/api.rs"]
 mod api;
-#[path = "hostile/frames.rs"]
-mod frames;
 #[path = "hostile/framing.rs"]
 mod framing;
 #[path = "hostile/http1.rs"]

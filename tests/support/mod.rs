@@ -11,6 +11,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod frames;
 pub mod golden;
 pub mod history;
 pub mod load;
