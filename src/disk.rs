@@ -24,6 +24,9 @@ pub enum Open {
     Write,
     /// A new, empty file, to read and write; replaces what is there.
     Create,
+    /// A new, empty file, to read and write; an error if anything has its name. What may hold events is made so: a question that was
+    /// answered wrongly then ends in an error, and not with an empty file.
+    New,
 }
 
 /// An open file. Places are given with each call, so that a handle can be shared.
@@ -114,8 +117,11 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the operating system says.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
-    /// Whether there is something at `path`.
-    fn exists(&self, path: &Path) -> bool;
+    /// Whether there is something at `path`, be it a link that leads nowhere.
+    ///
+    /// # Errors
+    /// It could not be told: what the operating system says. That is not absence.
+    fn presence(&self, path: &Path) -> io::Result<bool>;
 
     /// Renames a file, replacing what is at `to`.
     ///
@@ -157,6 +163,26 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Tells the system that a file will hardly be read from `from` up to `to`, or to its end: what is durable of it may leave the
     /// cache. Advice, to be followed or not.
     fn uncache(&self, path: &Path, from: u64, to: Option<u64>);
+}
+
+/// Whether there is nothing at `path`. Much is done where something is not: so its directory must say the same.
+///
+/// # Errors
+/// It could not be told: what the operating system says, or that the two contradict each other.
+pub fn is_absent(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    if disk.presence(path)? {
+        return Ok(false);
+    }
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+    match disk.list(above) {
+        Ok(names) if names.iter().any(|listed| name == listed.as_str()) => {
+            Err(Error::other("its directory lists it, and it is not found there"))
+        }
+        Ok(_) => Ok(true),
+        // A link that leads nowhere is there: what is behind it can't be told.
+        Err(e) if e.kind() == ErrorKind::NotFound && !disk.presence(above)? => Ok(true),
+        Err(e) => Err(e),
+    }
 }
 
 /// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new one, whole.
@@ -273,6 +299,7 @@ impl Disk for SystemDisk {
             Open::Read | Open::Random => {}
             Open::Write => _ = options.write(true),
             Open::Create => _ = options.write(true).create(true).truncate(true),
+            Open::New => _ = options.write(true).create_new(true),
         }
         let file = options.open(path)?;
         #[cfg(target_os = "linux")]
@@ -295,8 +322,12 @@ impl Disk for SystemDisk {
         Ok(names)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

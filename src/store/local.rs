@@ -32,8 +32,8 @@ use self::space::Space;
 use self::worker::{Job, Outcomes, Worker};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
-use crate::disk::Disk;
-use crate::error::{Error, ErrorKind, Result};
+use crate::disk::{Disk, is_absent};
+use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::limits::ADMISSION_SECONDS;
 use crate::metrics::Metrics;
@@ -56,6 +56,7 @@ pub mod hash;
 pub mod index;
 mod journal;
 mod keeper;
+mod leftovers;
 mod manifest;
 pub mod open_files;
 pub mod page;
@@ -76,6 +77,9 @@ mod worker;
 
 /// How often a hanging disk is looked for.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// What a start says that the operating system keeps from its files. Damage is something else, and has another cure.
+const CURE: &str = "no event was touched: cure the disk or the permissions, then start again";
 
 /// What a user sets.
 #[derive(Clone, Debug)]
@@ -141,9 +145,9 @@ impl Local {
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
         let Seams { disk, clock, indexes, metrics } = seams;
-        let lock = take_lock(options, &*disk)?;
+        let lock = take_lock(options, &*disk).map_err(|e| e.with_cure(CURE))?;
         let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
-        let recovered = recover(options, &disk, &files)?;
+        let recovered = recover(options, &disk, &files).map_err(|e| e.with_cure(CURE))?;
         let Recovered {
             manifest,
             topics,
@@ -538,7 +542,8 @@ fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
 
 fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>> {
     let dir = &options.data_dir;
-    if options.must_exist && !disk.exists(&dir.join(manifest::MANIFEST)) {
+    let manifest = dir.join(manifest::MANIFEST);
+    if options.must_exist && is_absent(disk, &manifest).during("look for", &manifest)? {
         let message = format!(
             "{} holds no store: mount the right volume, or start without --must-exist to create one",
             dir.display()

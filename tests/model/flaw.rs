@@ -115,8 +115,8 @@ impl Disk for FlawedDisk {
         self.disk.list(path)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.disk.exists(path)
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        self.disk.presence(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

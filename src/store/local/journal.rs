@@ -545,6 +545,11 @@ fn table_bytes(blocks: &[(u32, Vec<u8>)]) -> u64 {
     blocks.iter().map(|(_, body)| (body.len() + crate::codec::BlockHeader::BYTES) as u64).sum()
 }
 
+/// Bytes of the head of a new store's first journal.
+pub(crate) fn new_head_bytes() -> u64 {
+    FrameHeader::BYTES as u64 + table_bytes(&topic_table(0, &[]))
+}
+
 /// Counts in a frame.
 #[derive(Debug, Default)]
 struct Counters {

@@ -163,10 +163,10 @@ impl Manifest {
     /// Reads and checks the file in `dir`; `None` if there is none.
     ///
     /// # Errors
-    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself, `Io`.
+    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself; `Io`, also if it can't be told whether there is one.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(MANIFEST);
-        if !disk.exists(&path) {
+        if disk::is_absent(disk, &path).during("look for", &path)? {
             return Ok(None);
         }
         let content = disk::read(disk, &path).during("read", &path)?;

@@ -18,14 +18,15 @@ use super::frame::{Block, Chain, Frame, FrameBuilder, unreadable};
 use super::generation::Generation;
 use super::hash::Secret;
 use super::journal::{random_u64, topic_table, write_head};
-use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder_id};
+use super::leftovers::{self, Leftovers};
+use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest};
 use super::open_files::FileCache;
 use super::seal::Place;
-use super::space::{JOURNAL, journal_path, prepare, zero};
+use super::space::{journal_path, prepare, zero};
 use super::topic::{Topic, Topics};
 use super::walk::{Step, Walk};
-use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::codec::{BlockKind, BlockPlace, FORMAT, FixedRecord, FrameHeader};
+use crate::disk::{Disk, DiskFile, Open, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::sync::Builder;
 use crate::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -63,7 +64,7 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
         Some(manifest) => manifest,
         None => create(options, &**disk)?,
     };
-    check_folders(&**disk, dir, &manifest)?;
+    Leftovers::find(&**disk, dir, &manifest)?.clear(&**disk, dir)?;
     let clean = manifest.clean.take();
     let is_older = manifest.format < FORMAT;
     manifest.format = FORMAT;
@@ -115,14 +116,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
         );
         return Err(Error::new(ErrorKind::Unusable, message));
     }
-    for name in disk.list(dir).during("list", dir)?.iter().filter(|name| folder_id(name).is_some()) {
-        let folder = dir.join(name);
-        if holds_events(disk, &folder)? {
-            let message = format!("{} holds events, but {MANIFEST} is missing: restore it", folder.display());
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        disk.remove_dir_all(&folder).during("remove", &folder)?;
-    }
+    leftovers::clear_for_new_store(disk, dir)?;
     tracing::warn!(data_dir = %dir.display(), "created a new, empty store here");
     let random = || Ok::<u128, Error>(u128::from(random_u64()?) << 64 | u128::from(random_u64()?));
     let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
@@ -159,64 +153,6 @@ fn sync_above(disk: &dyn Disk, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Folders that MANIFEST does not name: prepared ones are removed, ones with events refused.
-fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
-    for name in disk.list(dir).during("list", dir)? {
-        let Some(id) = folder_id(&name) else { continue };
-        if manifest.generations.iter().any(|entry| entry.id == id) {
-            continue;
-        }
-        let folder = dir.join(&name);
-        if holds_events(disk, &folder)? {
-            let message = format!(
-                "{} holds events, but {MANIFEST} does not name it: restore the {MANIFEST} that does",
-                folder.display()
-            );
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        disk.remove_dir_all(&folder).during("remove", &folder)?;
-    }
-    Ok(())
-}
-
-/// Bytes of a journal that are looked at at once.
-const WINDOW_BYTES: u64 = 1 << 20;
-
-/// Whether the journal in a folder has frames other than those a generation begins with, of whatever nonce.
-fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
-    let path = folder.join(JOURNAL);
-    if !disk.exists(&path) {
-        return Ok(false);
-    }
-    let file = disk.open(&path, Open::Read).during("open", &path)?;
-    let len = file.len().during("measure", &path)?;
-    let mut window = Vec::new();
-    let mut at = 0;
-    // Piece by piece: it may be a whole generation's.
-    while at < len {
-        window.resize((len - at).min(WINDOW_BYTES) as usize, 0);
-        file.read_exact_at(&mut window, at).during("read", &path)?;
-        if memchr::memmem::find_iter(&window, &FrameHeader::MAGIC).any(|at| begins_events(&window[at..])) {
-            return Ok(true);
-        }
-        // A header may lie across two pieces.
-        at += (WINDOW_BYTES - FrameHeader::BYTES as u64).min(len - at);
-    }
-    Ok(false)
-}
-
-/// Whether these bytes begin with a frame other than those a generation begins with, of whatever nonce.
-fn begins_events(bytes: &[u8]) -> bool {
-    let Some(bytes) = bytes.get(..FrameHeader::BYTES) else { return false };
-    let Ok(nonce) = FrameHeader::from_bytes(bytes).map(|header| header.nonce) else { return false };
-    match FrameHeader::open(bytes, nonce) {
-        Ok(header) => header.kind != FrameKind::Topics as u8,
-        // Of a newer version: it may be anything.
-        Err(DecodeError::Newer(..)) => true,
-        Err(DecodeError::Malformed(_)) => false,
-    }
 }
 
 struct Recovery<'a> {
@@ -274,7 +210,7 @@ impl Recovery<'_> {
         clean: Option<Clean>,
     ) -> Result<(Chain, u64)> {
         let path = journal_path(&self.options.data_dir, entry.id);
-        if !self.disk.exists(&path) {
+        if is_absent(&**self.disk, &path).during("look for", &path)? {
             return Err(Error::corrupt(&path, 0, "it is missing, and MANIFEST names it"));
         }
         let file = self.disk.open(&path, Open::Write).during("open", &path)?;

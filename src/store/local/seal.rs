@@ -142,8 +142,12 @@ impl Place<'_> {
     }
 
     /// Whether there is a file of this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.disk.exists(&self.path(name))
+    ///
+    /// # Errors
+    /// `Io` if it can't be told.
+    pub(crate) fn has(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        self.disk.presence(&path).during("look for", &path)
     }
 
     /// Events that it holds.

@@ -108,12 +108,16 @@ pub(crate) fn open(
         let message = format!("there is no store in {}", options.data_dir.display());
         Error::new(ErrorKind::Unusable, message)
     };
-    if !disk.exists(&options.data_dir) {
-        return Err(none());
-    }
-    let lock = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
-    let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(none)?;
-    Ok((lock, manifest))
+    let opened = || {
+        let dir = &options.data_dir;
+        if !disk.presence(dir).during("look for", dir)? {
+            return Err(none());
+        }
+        let lock = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
+        let manifest = Manifest::read(disk, dir)?.ok_or_else(none)?;
+        Ok((lock, manifest))
+    };
+    opened().map_err(|e| e.with_cure("nothing was changed: cure the disk or the permissions, then try again"))
 }
 
 pub(crate) fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manifest) -> u64 {
@@ -196,7 +200,10 @@ impl Check<'_> {
     /// Proves that a generation's filter, and those that end with it, forget no claim of any that they are of.
     fn filters(&self, newest: &Place<'_>, manifest: &Manifest) -> Result<()> {
         newest.filter()?;
-        for name in [FILTER].into_iter().chain(MERGED_FILTERS).filter(|name| newest.has(name)) {
+        for name in [FILTER].into_iter().chain(MERGED_FILTERS) {
+            if !newest.has(name)? {
+                continue;
+            }
             let dir = folder(&self.options.data_dir, newest.entry.id);
             let bad = |what| Err(Error::corrupt(&dir.join(name), 0, what));
             let filter = newest.read_filter(name)?;

@@ -1,7 +1,7 @@
 //! The disk and its files as the store sees them.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sekali::disk::{Disk, DiskFile, Open};
 
-use super::{Change, ENOSPC, Fault, Inode, NameChange, Node, State, os, parent};
+use super::{Call, Change, ENOSPC, Fault, Inode, NameChange, Node, State, behind, os, parent};
 
 /// How long a stalled sync takes: four times as long as the store waits.
 pub const STALL: Duration = Duration::from_secs(120);
@@ -79,6 +79,26 @@ impl MemDisk {
         self.state().syncs
     }
 
+    /// Calls of a kind so far.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// Operations of all kinds so far.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Calls that have failed as planned.
+    pub fn failed_calls(&self) -> u64 {
+        self.state().failed_calls
+    }
+
+    /// Forgets the faults that were planned.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
     /// A digest of all that was ever written and synced, in order.
     pub fn trace(&self) -> u64 {
         self.state().trace
@@ -109,6 +129,9 @@ impl MemDisk {
             faults: Vec::new(),
             writes: 0,
             syncs: 0,
+            calls: BTreeMap::new(),
+            operations: 0,
+            failed_calls: 0,
             ..state.clone()
         };
         state.dead = true;
@@ -125,6 +148,12 @@ impl MemDisk {
         sekali::sync::yield_now();
         let state = self.state();
         state.alive()?;
+        Ok(state)
+    }
+
+    fn call(&self, call: Call) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.alive()?;
+        state.call(call)?;
         Ok(state)
     }
 }
@@ -150,7 +179,7 @@ impl MemFile {
 
 impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.alive()?;
+        let state = self.disk.call(Call::Read)?;
         let content = state.inodes[self.inode].live.get(offset as usize..).unwrap_or_default();
         let n = content.len().min(buf.len());
         buf[..n].copy_from_slice(&content[..n]);
@@ -173,11 +202,12 @@ impl DiskFile for MemFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.alive()?.inodes[self.inode].live.len() as u64)
+        Ok(self.disk.call(Call::Length)?.inodes[self.inode].live.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.writable()?;
+        state.call(Call::SetLength)?;
         if len.saturating_sub(state.inodes[self.inode].live.len() as u64) > state.free_bytes() {
             return Err(os(ENOSPC));
         }
@@ -202,8 +232,9 @@ impl Drop for Lock {
 
 impl Disk for MemDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Open)?;
         let inode = match (state.live.get(path), how) {
+            (Some(_), Open::New) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
             (Some(Node::File(inode)), Open::Create) => {
                 let inode = *inode;
@@ -211,18 +242,18 @@ impl Disk for MemDisk {
                 inode
             }
             (Some(Node::File(inode)), _) => *inode,
-            (None, Open::Create) => state.add(path)?,
+            (None, Open::Create | Open::New) => state.add(path)?,
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
         Ok(Arc::new(MemFile {
             disk: self.clone(),
             inode,
-            writable: matches!(how, Open::Write | Open::Create),
+            writable: matches!(how, Open::Write | Open::Create | Open::New),
         }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::CreateDir)?;
         let mut missing: Vec<_> = path.ancestors().take_while(|dir| !state.is_dir(dir)).collect();
         missing.reverse();
         for dir in missing {
@@ -235,7 +266,7 @@ impl Disk for MemDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let state = self.alive()?;
+        let state = self.call(Call::List)?;
         if !state.is_dir(path) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -243,18 +274,30 @@ impl Disk for MemDisk {
         Ok(names.iter().filter_map(|name| Some(name.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.alive().is_ok_and(|state| state.is_dir(path) || state.live.contains_key(path))
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        let state = self.call(Call::Presence)?;
+        Ok(state.is_dir(path) || state.live.contains_key(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Rename)?;
         match state.live.get(from) {
             None => Err(ErrorKind::NotFound.into()),
-            // Not used by the store, and not modelled: a move of a directory, or to another one.
-            Some(Node::Dir) => Err(ErrorKind::Unsupported.into()),
-            Some(_) if parent(from) != parent(to) => Err(ErrorKind::Unsupported.into()),
+            // Not used by the store, and not modelled: a move to another directory, or onto one.
+            Some(_) if parent(from) != parent(to) || state.is_dir(to) => Err(ErrorKind::Unsupported.into()),
             Some(_) => {
+                // What is not durable yet of the names in a directory goes with it.
+                for change in &mut state.pending {
+                    match change {
+                        NameChange::Add(path, _) | NameChange::Remove(path) if path != from => {
+                            *path = behind(from, to, path);
+                        }
+                        NameChange::Rename(one, other) if one.starts_with(from) && one != from => {
+                            (*one, *other) = (behind(from, to, one), behind(from, to, other));
+                        }
+                        _ => {}
+                    }
+                }
                 state.name(NameChange::Rename(from.to_owned(), to.to_owned()));
                 Ok(())
             }
@@ -262,7 +305,7 @@ impl Disk for MemDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Remove)?;
         match state.live.get(path) {
             None => Ok(()),
             Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
@@ -274,7 +317,7 @@ impl Disk for MemDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Remove)?;
         // One by one, the innermost first, as a power cut may leave some of them.
         let names: Vec<_> = state.live.keys().filter(|name| name.starts_with(path)).rev().cloned().collect();
         for name in names {
@@ -289,7 +332,7 @@ impl Disk for MemDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Lock)?;
         if !state.live.contains_key(path) {
             state.add(path)?;
         }
@@ -300,7 +343,7 @@ impl Disk for MemDisk {
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.alive()?.free_bytes())
+        Ok(self.call(Call::Free)?.free_bytes())
     }
 
     fn uncache(&self, path: &Path, from: u64, to: Option<u64>) {
