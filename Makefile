@@ -2,7 +2,7 @@
 # make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
 
 # Test binaries that take seconds; the others play faults for minutes.
-QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
+QUICK = absence api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
 # Those that do, as often as the environment says.
 FAULTS = crash faults power_cut model damage repair disk_full overload soak
@@ -53,6 +53,9 @@ soak: export SEKALI_SOAK_SECONDS ?= 28800
 soak: export SEKALI_FAULT_KILLS ?= 1000
 soak: export SEKALI_FAULT_ERRORS ?= 1000
 soak: export SEKALI_IO_ERRORS ?= 100000
+soak: export SEKALI_CALL_ERRORS ?= 10000
+soak: export SEKALI_BROKEN_OFF ?= 10000
+soak: export SEKALI_FAULT_STARTS ?= 1000
 soak: export SEKALI_FUZZ_SECONDS ?= 7200
 soak: tools
 	cargo test --locked $(FAULTS:%=--test %) -- --nocapture

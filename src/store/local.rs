@@ -144,10 +144,14 @@ impl Local {
     /// # Errors
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
+        Self::start(options, seams).map_err(|e| e.with_cure(CURE))
+    }
+
+    fn start(options: &Options, seams: Seams) -> Result<Self> {
         let Seams { disk, clock, indexes, metrics } = seams;
-        let lock = take_lock(options, &*disk).map_err(|e| e.with_cure(CURE))?;
+        let lock = take_lock(options, &*disk)?;
         let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
-        let recovered = recover(options, &disk, &files).map_err(|e| e.with_cure(CURE))?;
+        let recovered = recover(options, &disk, &files)?;
         let Recovered {
             manifest,
             topics,

@@ -34,6 +34,9 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
+/// What a rebuild says that the operating system keeps from its files.
+const CURE: &str = "cure the disk or the permissions, then rebuild again: no event was touched";
+
 /// Is told how many bytes of journal are done, of how many.
 pub type Progress<'a> = &'a dyn Fn(u64, u64);
 
@@ -72,8 +75,12 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
 /// # Errors
 /// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if a journal is damaged.
 pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
+    let (_lock, manifest) = open(options, &*seams.disk)?;
+    renew(options, seams, manifest, progress).map_err(|e| e.with_cure(CURE))
+}
+
+fn renew(options: &Options, seams: &Seams, mut manifest: Manifest, progress: Progress<'_>) -> Result<Report> {
     let disk = &seams.disk;
-    let (_lock, mut manifest) = open(options, &**disk)?;
     let files = FileCache::new(Arc::clone(disk), OPEN_FILES_MAX);
     let total = journal_bytes(options, &**disk, &manifest);
     let mut report = Report::default();
