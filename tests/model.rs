@@ -134,7 +134,7 @@ fn no_single_failed_call_breaks_a_promise() {
             let some = if matches!(call, Call::Read | Call::Length) { 20 } else { 60 };
             let places: Vec<u64> = (0..count).filter(|_| rng.u64(..count.max(1)) < some).collect();
             for at in places {
-                let fault = (life, Fault::Call { call, at, code: [5, 13, 12][rng.usize(..3)] });
+                let fault = (life, Fault::Call { call, at, code: Fault::CODES[rng.usize(..3)] });
                 let played = runtime::simulate(seed, move || sweep::sweep(Some(fault), seed));
                 let swept = played.unwrap_or_else(|why| panic!("SEKALI_SEED={seed}, {fault:?}: {why}"));
                 come += u64::from(swept.has_come);

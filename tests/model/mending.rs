@@ -24,8 +24,6 @@ const BATCHES: usize = 12;
 const GENERATION_EVENTS: u64 = 20;
 /// Longer than anything waits that is done when nothing comes.
 const REST: std::time::Duration = std::time::Duration::from_secs(3);
-/// `EIO`, `EACCES`, `ENOMEM`.
-const CODES: [i32; 3] = [5, 13, 12];
 
 /// What is done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +240,7 @@ impl Job {
     pub fn errors(&self) -> Vec<(End, u64)> {
         let fails = |(call, count): &(Call, u64)| {
             let call = *call;
-            (0..*count).map(move |at| (End::Error(call, CODES[(at % 3) as usize]), at))
+            (0..*count).map(move |at| (End::Error(call, Fault::CODES[(at % 3) as usize]), at))
         };
         self.calls.iter().flat_map(fails).collect()
     }

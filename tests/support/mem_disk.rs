@@ -86,6 +86,11 @@ pub enum Fault {
     Stall { at: u64 },
 }
 
+impl Fault {
+    /// `EIO`, `EACCES`, `ENOMEM`: what the system says when it does not answer.
+    pub const CODES: [i32; 3] = [EIO, 13, 12];
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Write { offset: usize, data: Vec<u8> },
