@@ -16,6 +16,7 @@ mod repair;
 mod serve;
 mod show;
 mod table;
+mod threads;
 mod totals;
 
 use std::fmt::Display;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rustix::fs::Mode;
 use sekali::clock::SystemClock;
 use sekali::config::{self, Config, Layer};
 use sekali::disk::SystemDisk;
@@ -139,6 +141,12 @@ fn described(mut command: clap::Command) -> clap::Command {
         command = command.mut_subcommand(name, config::describe);
     }
     command
+}
+
+/// What this process makes from now on is its user's alone, also what sled makes, which knows no
+/// modes.
+fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// What the store needs of the configuration.

@@ -19,6 +19,12 @@ impl Timestamp {
         i64::try_from(parsed.unix_timestamp_nanos() / 1_000).ok().map(Self)
     }
 
+    /// Whether HTTP's `Date` can say it: from 1970 to the year 9999.
+    pub fn has_http_date(self) -> bool {
+        const BEHIND_9999: i64 = 253_402_300_800_000_000;
+        (0..BEHIND_9999).contains(&self.0)
+    }
+
     /// Appends this time as RFC 3339 in UTC with microseconds, as in `2026-11-22T10:00:00.000000Z`.
     pub fn write_to(self, out: &mut Vec<u8>) {
         let seconds = self.0.div_euclid(1_000_000);
@@ -125,6 +131,15 @@ mod tests {
             assert_eq!(Timestamp::parse(&text), Some(Timestamp(at)), "{text}");
         }
         assert_eq!(Timestamp(1_795_000_000_023_456).to_string(), "2026-11-18T11:06:40.023456Z");
+    }
+
+    #[test]
+    fn http_has_a_date_from_1970_to_the_year_9999() {
+        let end = OffsetDateTime::parse("9999-12-31T23:59:59Z", &Rfc3339).unwrap();
+        let last = end.unix_timestamp() * 1_000_000 + 999_999;
+        for (at, has_date) in [(0, true), (last, true), (-1, false), (last + 1, false), (i64::MIN, false)] {
+            assert_eq!(Timestamp(at).has_http_date(), has_date, "{}", Timestamp(at));
+        }
     }
 
     #[test]

@@ -396,3 +396,30 @@ fn a_second_signal_stops_at_once_with_128_and_its_number() {
         assert_eq!(served.exit_code(), Some(code));
     }
 }
+
+/// As another user, as limits of processes don't hold for root.
+#[test]
+fn a_service_without_the_threads_it_needs_says_so() {
+    use std::os::unix::process::CommandExt;
+    /// Nobody has this one.
+    const NOBODY: u32 = 54_321;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+    let words: Vec<_> = sekali(&serve).get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
+    let mut command = Command::new("sh");
+    // Enough for the process and for some threads, but not for all.
+    let script = format!("{{ ulimit -p 4 2>/dev/null || ulimit -u 4; }} && exec \"$0\" {}", words.join(" "));
+    let mut binary = std::path::PathBuf::from(env!("CARGO_BIN_EXE_sekali"));
+    if rustix::process::geteuid().is_root() {
+        // Where that user can reach it.
+        let copy = dir.path().join("sekali");
+        std::fs::copy(&binary, &copy).unwrap();
+        binary = copy;
+        std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.args(["-c", &script]).arg(&binary).stdin(Stdio::null()).output().unwrap();
+    assert_fails(&output, 8, "threads that the service needs");
+    assert!(!data.exists(), "nothing was begun");
+}

@@ -8,7 +8,7 @@ use sekali::metrics::Metrics;
 use sekali::store::local::verify;
 use serde::Serialize;
 
-use super::{Exit, Failure, File, logging, print, store_options, store_seams};
+use super::{Exit, Failure, File, keep_private, logging, print, store_options, store_seams};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -36,10 +36,12 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The configuration with this store's directory; logging has begun.
+    /// The configuration with this store's directory; logging has begun, and files are made for
+    /// this user alone.
     pub(super) fn config(self) -> Result<Config, Failure> {
         let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
         logging::start(&config)?;
+        keep_private();
         Ok(config)
     }
 }

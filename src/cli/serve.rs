@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sekali::clock::SystemClock;
+use sekali::clock::{Clock, SystemClock};
 use sekali::config::{Config, Layer};
 use sekali::error::{Error, ErrorKind};
 use sekali::http::Limits;
@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Exit, Failure, File, logging, memory, store_options, store_seams};
+use super::{Exit, Failure, File, keep_private, logging, memory, store_options, store_seams, threads};
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -29,6 +29,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Reads of the disk at once; more wait. Each may hold a frame of the journal.
 const READS_MAX: usize = 8;
+
+/// Threads beside the runtime's and the workers: the store has seven, sled some of its own, the
+/// process two.
+const OTHER_THREADS: usize = 16;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -47,7 +51,11 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
+        // First, as others start threads too.
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        threads::try_out(cores + READS_MAX + config.workers + OTHER_THREADS)?;
         logging::start(&config)?;
+        keep_private();
         memory::start()?;
         let runtime = runtime::Builder::new_multi_thread()
             .enable_all()
@@ -63,6 +71,7 @@ impl Arguments {
 
 async fn serve(mut config: Config) -> Result<Exit, Failure> {
     let mut stop = stop_signal()?;
+    check_clock(&SystemClock)?;
     config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
@@ -153,6 +162,18 @@ fn allow_files(connections_max: usize) -> usize {
         );
     }
     room.min(connections_max)
+}
+
+/// Without a date for its answers, hyper ends each connection of HTTP/1.1 with a panic.
+fn check_clock(clock: &dyn Clock) -> Result<(), Failure> {
+    let now = clock.now();
+    match now.has_http_date() {
+        true => Ok(()),
+        false => {
+            let sentence = format!("the clock shows {now}, for which HTTP has no date: set it");
+            Err(Failure::new(Exit::StoreFailed, sentence))
+        }
+    }
 }
 
 async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
