@@ -64,7 +64,17 @@ impl<'a> Collector<'a> {
             |text: &Option<String>| text.as_deref().map(|text| read_cursor(core, listing, text)).transpose();
         let end = read(&query.stop)?.unwrap_or(events).min(events);
         let near = if query.order == Order::Ascending { 0 } else { end };
-        let position = read(&query.cursor)?.unwrap_or(near).min(end);
+        let position = read(&query.cursor)?.unwrap_or(near);
+        if position > events {
+            // Cursors are given for what is durable. What had this one is gone, and what comes in
+            // its place would be skipped.
+            let message = format!(
+                "the cursor is ahead of what is stored (at {position}, and the end is at {events}): the store is an older copy than the one \
+                 that gave it; start again without a cursor, or with one of before the copy was made"
+            );
+            return Err(Error::new(ErrorKind::ExpiredCursor, message));
+        }
+        let position = position.min(end);
         Ok(Self { core, query, listing, position, end, page: Page::default(), bytes: 0, read_bytes: 0 })
     }
 
