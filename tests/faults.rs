@@ -52,8 +52,10 @@ struct Place {
 const PLACES: [Place; 4] = [
     Place {
         name: "rotation",
-        files: &["", "MANIFEST", "MANIFEST.tmp", "*"],
-        calls: &[("openat", 8), ("pwrite64", 4), ("fdatasync", 4), ("fsync", 6), ("rename", 4), ("mkdir", 3)],
+        // What MANIFEST is written to first has a name that can't be told in advance; the
+        // simulation fails each of its writes and syncs.
+        files: &["", "MANIFEST", "*"],
+        calls: &[("openat", 8), ("fsync", 6), ("rename", 4), ("mkdir", 3)],
     },
     Place {
         name: "seal",

@@ -139,6 +139,19 @@ fn a_replaced_file_is_the_old_or_the_new_one_whole() {
 }
 
 #[test]
+fn a_replacement_that_fails_leaves_nothing_beside_the_old_file() {
+    let disk = with_file();
+    for fault in [Fault::Write { at: disk.writes(), kept: 1 }, Fault::Sync { at: disk.syncs() }] {
+        disk.plan(fault);
+        replace(&disk, Path::new(FILE), b"new").unwrap_err();
+        assert_eq!(disk.list(Path::new("/data")).unwrap(), ["file"], "{fault:?}");
+        assert_eq!(content(&disk), [1; 2_048], "{fault:?}");
+    }
+    replace(&disk, Path::new(FILE), b"new").unwrap();
+    assert_eq!(content(&disk), b"new");
+}
+
+#[test]
 fn a_failed_sync_is_not_mended_by_a_second_one() {
     let disk = with_file();
     let file = disk.open(Path::new(FILE), Open::Write).unwrap();
@@ -184,6 +197,11 @@ fn a_lock_is_held_by_one_and_freed_by_its_guard_or_a_kill() {
     assert_eq!(disk.lock(path).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     drop(guard);
     let _guard = disk.lock(path).unwrap();
+    // Another file of this name is not the one that is taken; the directory stays the same.
+    let _dir = disk.lock_dir(Path::new("/data")).unwrap();
+    disk.remove_file(path).unwrap();
+    assert!(disk.lock(path).is_ok());
+    assert_eq!(disk.lock_dir(Path::new("/data")).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     disk.kill().lock(path).unwrap();
 }
 

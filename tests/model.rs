@@ -11,6 +11,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "model/beside.rs"]
+mod beside;
 #[path = "model/expected.rs"]
 mod expected;
 #[path = "model/flaw.rs"]
@@ -46,6 +48,8 @@ const CASES: u64 = if cfg!(feature = "simulation") { 10_000 } else { 100 };
 /// Writes and syncs that fail, at least.
 #[cfg(feature = "simulation")]
 const IO_ERRORS: u64 = 2_000;
+/// Seeds with which a course of events is played that is always the same.
+const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
@@ -108,6 +112,42 @@ fn no_single_failed_write_or_sync_breaks_a_promise() {
     }
     eprintln!("{faults} failed writes and syncs from seed {first}, {failed} of them took the store down");
     assert!(failed * 10 > faults && failed < faults, "{failed} of {faults} took the store down");
+}
+
+/// Plays it with a few seeds.
+fn holds(play: fn(u64) -> expected::Verdict) {
+    for seed in 1..=DIRECTED_SEEDS {
+        let played = runtime::simulate(seed, move || play(seed));
+        played.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
+
+#[test]
+fn what_a_killed_process_had_no_time_to_sync_survives_the_next_power_cut() {
+    for seed in 1..=DIRECTED_SEEDS {
+        let mut at = 0;
+        while runtime::simulate(seed, move || beside::cut_after_kill(at, seed))
+            .unwrap_or_else(|why| panic!("seed {seed}, killed at sync {at}: {why}"))
+        {
+            at += 1;
+        }
+        assert!(at > 10, "{at} syncs were met");
+    }
+}
+
+#[test]
+fn a_store_whose_lock_was_removed_lets_nobody_in_and_fails() {
+    holds(beside::lock_removed);
+}
+
+#[test]
+fn a_start_without_a_sealed_journal_is_refused() {
+    holds(beside::sealed_journal_removed);
+}
+
+#[test]
+fn a_cursor_from_after_a_copy_is_refused_by_the_copy() {
+    holds(beside::restored);
 }
 
 /// The history without whatever it also fails without, and why it fails then.

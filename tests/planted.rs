@@ -24,7 +24,12 @@ const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
 const IO_ERRORS: &str = "no_single_failed_write_or_sync_breaks_a_promise";
 const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice";
 
-const PLANTED: [Planted; 22] = [
+const CUT_AFTER_KILL: &str = "what_a_killed_process_had_no_time_to_sync_survives_the_next_power_cut";
+const LOCK_REMOVED: &str = "a_store_whose_lock_was_removed_lets_nobody_in_and_fails";
+const JOURNAL_REMOVED: &str = "a_start_without_a_sealed_journal_is_refused";
+const RESTORED: &str = "a_cursor_from_after_a_copy_is_refused_by_the_copy";
+
+const PLANTED: [Planted; 27] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/journal.rs",
@@ -49,7 +54,7 @@ const PLANTED: [Planted; 22] = [
     Planted {
         rule: "a failed write or sync is final",
         file: "src/store/local/journal.rs",
-        right: "            self.fail(e);\n        }\n        done.is_ok()",
+        right: "            self.core.fail(e);\n        }\n        done.is_ok()",
         wrong: "            tracing::debug!(%e);\n        }\n        done.is_ok()",
         test: HISTORIES,
     },
@@ -178,6 +183,41 @@ const PLANTED: [Planted; 22] = [
         right: "    file.write_all_at(content, 0)?;\n    file.sync()?;\n    disk.rename(",
         wrong: "    let _ = file.write_all_at(content, 0);\n    file.sync()?;\n    disk.rename(",
         test: IO_ERRORS,
+    },
+    Planted {
+        rule: "what a start finds is durable before it is trusted",
+        file: "src/store/local/hold.rs",
+        right: "        disk.sync_dir(dir).during(\"sync\", dir)?;\n        sync_above(disk, dir)?;\n",
+        wrong: "        let _ = sync_above;\n",
+        test: CUT_AFTER_KILL,
+    },
+    Planted {
+        rule: "the directory is locked too",
+        file: "src/store/local/hold.rs",
+        right: "            taken => taken,\n",
+        wrong: "            _ => disk.lock(&dir.join(\"OTHER\")),\n",
+        test: LOCK_REMOVED,
+    },
+    Planted {
+        rule: "what is held is compared with what is there",
+        file: "src/store/local/hold.rs",
+        right: "        self.is_there(&path, self.lock.is_at(&path))\n",
+        wrong: "        Ok(())\n",
+        test: LOCK_REMOVED,
+    },
+    Planted {
+        rule: "a sealed journal is there, and as long as it was",
+        file: "src/store/local/recovery.rs",
+        right: "        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;\n",
+        wrong: "        let _ = (check_length, path, cut);\n",
+        test: JOURNAL_REMOVED,
+    },
+    Planted {
+        rule: "a cursor ahead of the store is refused",
+        file: "src/store/local/page.rs",
+        right: "        if position > events {\n",
+        wrong: "        if false {\n",
+        test: RESTORED,
     },
 ];
 

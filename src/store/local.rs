@@ -7,7 +7,6 @@
 //! Four kinds of threads: workers decide (and commit what is small), one commits, one checkpoint works behind the acknowledgement, one
 //! prepares zeroed room. Nothing reaches the index before the journal holds it durably.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -21,6 +20,7 @@ use self::commit::Journal;
 use self::core::{Core, Failure, Lag, Watch};
 use self::frame::Chain;
 use self::hash::Secret;
+use self::hold::Hold;
 use self::index::Indexes;
 use self::journal::{GROUPS_MAX, Writer};
 use self::manifest::{Clean, ManifestFile};
@@ -53,6 +53,7 @@ pub mod filters;
 mod frame;
 mod generation;
 pub mod hash;
+mod hold;
 pub mod index;
 mod journal;
 mod keeper;
@@ -76,6 +77,9 @@ mod worker;
 
 /// How often a hanging disk is looked for.
 const WATCH: Duration = Duration::from_secs(1);
+/// If nobody looked for so long, the process or the machine stood still: SIGSTOP, a paused
+/// container, a virtual machine that was moved. The disk is not to blame.
+const STOOD_STILL: Duration = Duration::from_secs(5);
 
 /// What a user sets.
 #[derive(Clone, Debug)]
@@ -113,7 +117,6 @@ pub struct Local {
     core: Arc<Core>,
     journal: Mutex<Option<Journal>>,
     threads: Mutex<Option<Threads>>,
-    _lock: Box<dyn Any + Send + Sync>,
 }
 
 /// A thread; `None` if it panicked.
@@ -125,6 +128,7 @@ struct Threads {
     journal: Handle<Chain>,
     checkpoint: Handle<Option<LiveIndex>>,
     space: Handle<()>,
+    hold: Handle<()>,
 }
 
 impl std::fmt::Debug for Threads {
@@ -141,9 +145,9 @@ impl Local {
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
         let Seams { disk, clock, indexes, metrics } = seams;
-        let lock = take_lock(options, &*disk)?;
+        let hold = take_lock(options, &*disk)?;
         let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
-        let recovered = recover(options, &disk, &files)?;
+        let recovered = recover(options, &disk, &hold, &files)?;
         let Recovered {
             manifest,
             topics,
@@ -178,6 +182,7 @@ impl Local {
             secret: Secret::new(manifest.secret()),
             generation_events: options.generation_events,
             generation_bytes: options.generation_bytes,
+            hold,
             manifest: ManifestFile::new(manifest),
             topics,
             filters,
@@ -191,6 +196,7 @@ impl Local {
             failure: Failure::default(),
             journal_watch: Watch::new("a write to the journal", origin),
             index_watch: Watch::new("a write to the index", origin),
+            hold_watch: Watch::new("a look at the data directory", origin),
             trouble: Mutex::default(),
             metrics,
         });
@@ -222,15 +228,16 @@ impl Local {
                 preparing.failure.set(&e);
             }
         };
-        let reading = Arc::clone(&core);
+        let (reading, holding) = (Arc::clone(&core), Arc::clone(&core));
         let threads = Threads {
             workers,
             filters: spawn(&core, "filters", move || keeper::run(&reading))?,
             journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
+            hold: spawn(&core, "hold", move || hold::run(&holding))?,
         };
-        Ok(Self { core, journal: Mutex::new(Some(journal)), threads: Mutex::new(Some(threads)), _lock: lock })
+        Ok(Self { core, journal: Mutex::new(Some(journal)), threads: Mutex::new(Some(threads)) })
     }
 
     /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
@@ -259,19 +266,24 @@ impl Local {
             self.core.indexes.sync(&dir)?;
         }
         let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
-        self.core
-            .manifest
-            .update(&*self.core.disk, &self.core.data_dir, |manifest| manifest.clean = Some(clean))
+        self.core.update_manifest(|manifest| manifest.clean = Some(clean))
     }
 
     /// Waits until the store fails: it then answers nothing more, and only a restart helps. An fdatasync or a sled call
     /// that hangs is such a failure.
     pub async fn failed(&self) -> Error {
+        let mut looked = self.core.clock.monotonic();
         loop {
             let wait = self.core.failure.wait();
             if sync::timeout(WATCH, wait).await.is_some() {
                 return self.core.failure.unsure();
             }
+            let now = self.core.clock.monotonic();
+            let since = now.saturating_duration_since(looked);
+            if since > STOOD_STILL {
+                self.watches().into_iter().for_each(|watch| watch.forgive(since));
+            }
+            looked = now;
             if let Err(e) = self.check_watches() {
                 self.core.failure.set(&e);
             }
@@ -281,8 +293,12 @@ impl Local {
     /// An error if a call into the operating system hangs.
     fn check_watches(&self) -> Result<()> {
         let now = self.core.clock.monotonic();
-        let watches = [&self.core.journal_watch, &self.core.index_watch, &self.core.space.watch];
-        watches.into_iter().try_for_each(|watch| watch.check(now))
+        self.watches().into_iter().try_for_each(|watch| watch.check(now))
+    }
+
+    fn watches(&self) -> [&Watch; 4] {
+        let core = &self.core;
+        [&core.journal_watch, &core.index_watch, &core.hold_watch, &core.space.watch]
     }
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
@@ -298,8 +314,10 @@ impl Local {
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
         let _ = threads.space.join();
-        sync::unpark(threads.filters.thread());
-        let _ = threads.filters.join();
+        for thread in [threads.filters, threads.hold] {
+            sync::unpark(thread.thread());
+            let _ = thread.join();
+        }
         Some((chain, index))
     }
 
@@ -536,27 +554,20 @@ fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
     None
 }
 
-fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>> {
+fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Hold> {
     let dir = &options.data_dir;
-    if options.must_exist && !disk.exists(&dir.join(manifest::MANIFEST)) {
+    let has_manifest = || {
+        disk.exists(&dir.join(manifest::MANIFEST))
+            || matches!(manifest::leftover::newest(disk, dir), Ok(Some(_)))
+    };
+    if options.must_exist && !has_manifest() {
         let message = format!(
             "{} holds no store: mount the right volume, or start without --must-exist to create one",
             dir.display()
         );
         return Err(Error::new(ErrorKind::Unusable, message));
     }
-    let unusable = |e: std::io::Error| {
-        let message = format!("cannot use {} as data directory: {e}", dir.display());
-        Error::new(ErrorKind::Unusable, message)
-    };
-    disk.create_dir_all(dir).map_err(unusable)?;
-    disk.lock(&dir.join("LOCK")).map_err(|e| match e.kind() {
-        std::io::ErrorKind::WouldBlock => {
-            let message = format!("{} is in use by another sekali: stop that one first", dir.display());
-            Error::new(ErrorKind::Locked, message)
-        }
-        _ => unusable(e),
-    })
+    Hold::take(disk, dir)
 }
 
 /// A thread whose panic poisons the store, and kills nothing else.
@@ -578,7 +589,7 @@ fn spawn<T: Send + 'static>(
     };
     Builder::new().name(name.to_owned()).spawn(guarded).map_err(|e| {
         let message = format!("cannot start a thread: {e}");
-        Error::new(ErrorKind::Unusable, message)
+        Error::new(ErrorKind::Io, message)
     })
 }
 

@@ -109,7 +109,7 @@ fn torn(content: &mut Vec<u8>, offset: usize, data: &[u8], rng: &mut fastrand::R
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Dir,
     File(usize),
@@ -154,7 +154,8 @@ struct State {
     live: Names,
     durable: Names,
     pending: Vec<NameChange>,
-    locks: BTreeSet<PathBuf>,
+    /// What is taken, by what it is: a file of the same name may be another. Directories have no number here.
+    locks: BTreeSet<(Node, PathBuf)>,
     faults: Vec<Fault>,
     writes: u64,
     syncs: u64,

@@ -100,7 +100,7 @@ pub(crate) enum Message {
 /// The writer's own state.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     groups: Receiver<Message>,
     committed: Sender<Committed>,
     chain: Chain,
@@ -225,15 +225,9 @@ impl Writer {
         }
         let done = write(self);
         if let Err(e) = &done {
-            self.fail(e);
+            self.core.fail(e);
         }
         done.is_ok()
-    }
-
-    /// Nothing is written any more.
-    pub(crate) fn fail(&mut self, why: &Error) {
-        self.core.failure.set(why);
-        self.core.space.stop();
     }
 
     fn commit_late_counters(&mut self) -> Result<()> {
@@ -449,8 +443,7 @@ impl Writer {
         let file = self.core.disk.open(&path, Open::Write).during("open", &path)?;
         let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, Arc::clone(&file)));
         let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;
-        let (disk, dir) = (&*self.core.disk, &self.core.data_dir);
-        self.core.manifest.update(disk, dir, |manifest| {
+        self.core.update_manifest(|manifest| {
             if let Some(last) = manifest.generations.last_mut() {
                 last.closed = Some(closed);
             }

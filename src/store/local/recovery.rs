@@ -17,8 +17,10 @@ use super::filters::Filters;
 use super::frame::{Block, Chain, Frame, FrameBuilder, unreadable};
 use super::generation::Generation;
 use super::hash::Secret;
+use super::hold::Hold;
 use super::journal::{random_u64, topic_table, write_head};
-use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder_id};
+use super::manifest::leftover::{self, Leftover};
+use super::manifest::{Clean, Closed, Entry, Hole, MANIFEST, Manifest, folder_id};
 use super::open_files::FileCache;
 use super::seal::Place;
 use super::space::{JOURNAL, journal_path, prepare, zero};
@@ -56,21 +58,27 @@ pub(crate) struct Recovered {
     pub(crate) clean: Option<Clean>,
 }
 
-/// Recovers or creates the store in `options.data_dir`, whose lock is held.
-pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileCache>) -> Result<Recovered> {
+/// Recovers or creates the store in `options.data_dir`, which is held.
+pub(crate) fn recover(
+    options: &Options,
+    disk: &Arc<dyn Disk>,
+    hold: &Hold,
+    files: &Arc<FileCache>,
+) -> Result<Recovered> {
     let dir = &options.data_dir;
     let mut manifest = match Manifest::read(&**disk, dir)? {
         Some(manifest) => manifest,
-        None => create(options, &**disk)?,
+        None => create(options, &**disk, hold)?,
     };
     check_folders(&**disk, dir, &manifest)?;
+    leftover::remove(&**disk, dir)?;
     let clean = manifest.clean.take();
     let is_older = manifest.format < FORMAT;
     manifest.format = FORMAT;
     if clean.is_some() || is_older {
         // Cleared before the first write: from here on, only the journal is believed. And whoever knows only the older format
         // is told before there is anything that it would take for damage.
-        manifest.write(&**disk, dir)?;
+        manifest.write(&**disk, hold)?;
     }
     let mut recovery = Recovery {
         options,
@@ -106,8 +114,13 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
 }
 
 /// Makes a new store.
-fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
+fn create(options: &Options, disk: &dyn Disk, hold: &Hold) -> Result<Manifest> {
     let dir = &options.data_dir;
+    if let Some(Leftover { path, manifest }) = leftover::newest(disk, dir)?
+        && (options.must_exist || manifest.generations.len() > 1)
+    {
+        return Err(missing(&path, "knows a store", disk, dir));
+    }
     if options.must_exist {
         let message = format!(
             "{} holds no store (no {MANIFEST}): mount the right volume, or start without --must-exist to create one",
@@ -118,8 +131,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     for name in disk.list(dir).during("list", dir)?.iter().filter(|name| folder_id(name).is_some()) {
         let folder = dir.join(name);
         if holds_events(disk, &folder)? {
-            let message = format!("{} holds events, but {MANIFEST} is missing: restore it", folder.display());
-            return Err(Error::new(ErrorKind::Corrupt, message));
+            return Err(missing(&folder, "holds events", disk, dir));
         }
         disk.remove_dir_all(&folder).during("remove", &folder)?;
     }
@@ -141,24 +153,22 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     let path = journal_path(dir, entry.id);
     write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))?;
     manifest.generations.push(entry);
-    manifest.write(disk, dir)?;
-    sync_above(disk, dir)?;
+    manifest.write(disk, hold)?;
     Ok(manifest)
 }
 
-/// Makes the names of a new data directory and of those above it durable: a power cut would take it away as a whole,
-/// and the next start would make an empty store.
-fn sync_above(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
-    for above in dir.ancestors().skip(1) {
-        let above = if above == Path::new("") { Path::new(".") } else { above };
-        match disk.sync_dir(above) {
-            // Not made by us, then.
-            Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput) => {}
-            done => done.during("sync", above)?,
-        }
-    }
-    Ok(())
+/// There is no MANIFEST, and something shows that there was one.
+fn missing(shows: &Path, how: &str, disk: &dyn Disk, dir: &Path) -> Error {
+    let cure = match leftover::newest(disk, dir) {
+        Ok(Some(Leftover { path, .. })) => format!(
+            "{} is a whole one that did not get into its place: `sekali repair` says what it holds, `sekali repair --accept-loss` puts \
+             it there",
+            path.display()
+        ),
+        _ => "restore it".to_owned(),
+    };
+    let message = format!("{} {how}, but {MANIFEST} is missing: {cure}", shows.display());
+    Error::new(ErrorKind::Corrupt, message)
 }
 
 /// Folders that MANIFEST does not name: prepared ones are removed, ones with events refused.
@@ -185,7 +195,7 @@ fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()>
 const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Whether the journal in a folder has frames other than those a generation begins with, of whatever nonce.
-fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
+pub(crate) fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
     let path = folder.join(JOURNAL);
     if !disk.exists(&path) {
         return Ok(false);
@@ -238,6 +248,13 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     fn open_sealed(&mut self, entry: &Entry, closed: Closed) -> Result<()> {
+        // Its maps would know each event, and a retry would be dropped, of which nothing is left.
+        // So nothing is answered at all: what producers have is not lost.
+        let path = journal_path(&self.options.data_dir, entry.id);
+        let holes = self.manifest.holes_of(entry.id);
+        // What was given up at the end need not be there.
+        let cut = |end, hole: &Hole| if hole.end == end { hole.at } else { end };
+        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;
         let place = Place {
             disk: self.disk,
             files: self.files,
@@ -246,7 +263,7 @@ impl Recovery<'_> {
             secret: &self.secret,
             entry,
             closed,
-            holes: self.manifest.holes_of(entry.id),
+            holes,
         };
         let maps = match place.open() {
             Ok(maps) => {
@@ -345,6 +362,21 @@ impl Recovery<'_> {
         file.sync().during("sync", &path)?;
         chain.durable_through = chain.sequence - 1;
         Ok((chain, zeroed))
+    }
+}
+
+/// Refuses a journal that is missing or shorter than it was. One that can't be looked at may be
+/// sound.
+fn check_length(disk: &dyn Disk, path: &Path, end: u64) -> Result<()> {
+    let gone = |at, what: &str| {
+        let what = format!("{what}, and {MANIFEST} says that it has {end} bytes at least");
+        Err(Error::corrupt(path, at, &what))
+    };
+    match disk.open(path, Open::Read).and_then(|file| file.len()) {
+        Ok(length) if length < end => gone(length, "it ends here"),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => gone(0, "it is missing"),
+        Err(e) => Err(Error::io("tell whether all is there of", path, e)),
     }
 }
 

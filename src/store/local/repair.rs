@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use self::search::Search;
 use super::frame::{Chain, FrameBuilder};
+use super::hold::Hold;
 use super::journal::{random_u64, topic_table, write_head};
 use super::manifest::{Entry, MANIFEST, Manifest, folder};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
 use super::recovery::{FIRST_BYTES, rewrite};
 use super::seal::Place;
 use super::space::{journal_path, prepare};
-use super::verify::{Progress, journal_bytes, open};
+use super::verify::{Progress, journal_bytes, open_for_repair};
 use super::{Options, Seams};
 use crate::disk::Open;
 use crate::error::{During, Error, ErrorKind, Result};
@@ -51,6 +52,8 @@ pub struct Repaired {
     pub events: u64,
     /// The file with those that can be published again, a JSON object a line.
     pub salvaged: Option<PathBuf>,
+    /// MANIFEST was missing, and this is a whole one that had not got into its place.
+    pub manifest: Option<PathBuf>,
     /// Whether the loss was accepted, and the store can be started.
     pub is_done: bool,
 }
@@ -67,7 +70,7 @@ pub fn repair(
     progress: Progress<'_>,
 ) -> Result<Repaired> {
     let disk = &*seams.disk;
-    let (_lock, mut manifest) = open(options, disk)?;
+    let (hold, mut manifest, leftover) = open_for_repair(options, disk)?;
     let total = journal_bytes(options, disk, &manifest);
     let mut search = Search::new(options, seams, &manifest);
     let mut done = 0;
@@ -84,11 +87,17 @@ pub fn repair(
         losses: search.found.iter().map(|found| found.loss(options)).collect(),
         events: search.events,
         salvaged: None,
-        is_done: accept_loss || search.found.is_empty(),
+        is_done: accept_loss || (search.found.is_empty() && leftover.is_none()),
+        manifest: leftover,
     };
+    if accept_loss && let Some(leftover) = &repaired.manifest {
+        let path = options.data_dir.join(MANIFEST);
+        disk.rename(leftover, &path).during("rename", leftover)?;
+        disk.sync_dir(&options.data_dir).during("sync", &options.data_dir)?;
+    }
     if accept_loss && !search.found.is_empty() {
         repaired.salvaged = search.write_salvaged()?;
-        search.give_up(&mut manifest)?;
+        search.give_up(&hold, &mut manifest)?;
     }
     Ok(repaired)
 }
@@ -107,7 +116,7 @@ impl Search<'_> {
     }
 
     /// Declares the holes, seals what is damaged, and begins a new live generation if the live one is.
-    fn give_up(self, manifest: &mut Manifest) -> Result<()> {
+    fn give_up(self, hold: &Hold, manifest: &mut Manifest) -> Result<()> {
         let Self { options, seams, secret, topics, found, closed, .. } = self;
         let (disk, dir) = (&*seams.disk, &options.data_dir);
         let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
@@ -165,6 +174,6 @@ impl Search<'_> {
             manifest.clean = None;
         }
         manifest.check().map_err(|what| Error::new(ErrorKind::Corrupt, format!("{MANIFEST}: {what}")))?;
-        manifest.write(disk, dir)
+        manifest.write(disk, hold)
     }
 }

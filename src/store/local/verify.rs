@@ -5,14 +5,17 @@
 //! else is compared with it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::INDEX;
 use super::frame::{Block, FrameReader, unreadable};
 use super::hash::Secret;
-use super::manifest::{Closed, Entry, Hole, Manifest, folder};
+use super::hold::Hold;
+use super::manifest::leftover::{self, Leftover};
+use super::manifest::{Closed, Entry, Hole, MANIFEST, Manifest, folder, folder_id};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
+use super::recovery::holds_events;
 use super::seal::{FILTER, JournalContent, MERGED_FILTERS, Place};
 use super::space::journal_path;
 use super::walk::{Step, Walk};
@@ -42,7 +45,7 @@ pub type Progress<'a> = &'a dyn Fn(u64, u64);
 /// # Errors
 /// `Locked`, `Unusable`; `Corrupt` if MANIFEST is; `Io`. Anything else that is wrong is in the report.
 pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
-    let (_lock, manifest) = open(options, &*seams.disk)?;
+    let (_hold, manifest) = open(options, &*seams.disk)?;
     let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
     let mut check = Check {
         options,
@@ -73,14 +76,14 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
 /// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if a journal is damaged.
 pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
     let disk = &seams.disk;
-    let (_lock, mut manifest) = open(options, &**disk)?;
+    let (hold, mut manifest) = open(options, &**disk)?;
     let files = FileCache::new(Arc::clone(disk), OPEN_FILES_MAX);
     let total = journal_bytes(options, &**disk, &manifest);
     let mut report = Report::default();
     if let Some(clean) = &mut manifest.clean {
         clean.covered = None;
     }
-    manifest.write(&**disk, &options.data_dir)?;
+    manifest.write(&**disk, &hold)?;
     let secret = Secret::new(manifest.secret());
     for entry in &manifest.generations {
         seams.indexes.remove(&folder(&options.data_dir, entry.id).join(INDEX))?;
@@ -100,20 +103,46 @@ pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resu
     Ok(report)
 }
 
-pub(crate) fn open(
+fn none(options: &Options) -> Error {
+    let message = format!("there is no store in {}", options.data_dir.display());
+    Error::new(ErrorKind::Unusable, message)
+}
+
+/// As [`open`]. Where MANIFEST is missing, with the newest that is whole but not in its place.
+pub(crate) fn open_for_repair(
     options: &Options,
     disk: &dyn Disk,
-) -> Result<(Box<dyn std::any::Any + Send + Sync>, Manifest)> {
-    let none = || {
-        let message = format!("there is no store in {}", options.data_dir.display());
-        Error::new(ErrorKind::Unusable, message)
-    };
-    if !disk.exists(&options.data_dir) {
-        return Err(none());
+) -> Result<(Hold, Manifest, Option<PathBuf>)> {
+    let dir = &options.data_dir;
+    let is_missing = disk.exists(dir) && !disk.exists(&dir.join(MANIFEST));
+    if !is_missing || leftover::newest(disk, dir)?.is_none() {
+        return open(options, disk).map(|(hold, manifest)| (hold, manifest, None));
     }
-    let lock = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
-    let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(none)?;
-    Ok((lock, manifest))
+    let hold = take_lock(&Options { must_exist: false, ..options.clone() }, disk)?;
+    if let Some(manifest) = Manifest::read(disk, dir)? {
+        return Ok((hold, manifest, None));
+    }
+    let Leftover { path, manifest } = leftover::newest(disk, dir)?.ok_or_else(|| none(options))?;
+    for name in disk.list(dir).during("list", dir)? {
+        let is_named = |id| manifest.generations.iter().any(|entry| entry.id == id);
+        if folder_id(&name).is_some_and(|id| !is_named(id)) && holds_events(disk, &dir.join(&name))? {
+            let message = format!(
+                "{MANIFEST} is missing, and {} is an older one, which does not name {name}: restore {MANIFEST} from a copy",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+    }
+    Ok((hold, manifest, Some(path)))
+}
+
+pub(crate) fn open(options: &Options, disk: &dyn Disk) -> Result<(Hold, Manifest)> {
+    if !disk.exists(&options.data_dir) {
+        return Err(none(options));
+    }
+    let hold = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
+    let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(|| none(options))?;
+    Ok((hold, manifest))
 }
 
 pub(crate) fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manifest) -> u64 {
@@ -195,6 +224,9 @@ impl Check<'_> {
 
     /// Proves that a generation's filter, and those that end with it, forget no claim of any that they are of.
     fn filters(&self, newest: &Place<'_>, manifest: &Manifest) -> Result<()> {
+        if newest.has_older_filter()? {
+            return Ok(());
+        }
         newest.filter()?;
         for name in [FILTER].into_iter().chain(MERGED_FILTERS).filter(|name| newest.has(name)) {
             let dir = folder(&self.options.data_dir, newest.entry.id);

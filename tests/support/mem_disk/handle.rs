@@ -1,6 +1,5 @@
 //! The disk and its files as the store sees them.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sekali::disk::{Disk, DiskFile, Open};
+use sekali::disk::{Disk, DiskFile, Held, Open};
 
 use super::{Change, ENOSPC, Fault, Inode, NameChange, Node, State, os, parent};
 
@@ -185,18 +184,43 @@ impl DiskFile for MemFile {
         Ok(())
     }
 
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.alive()?.live.get(path) == Some(&Node::File(self.inode)))
+    }
+
     fn prefetch(&self, offset: u64, length: NonZeroU64) {
         self.disk.state().prefetched.entry(self.inode).or_default().push((offset, offset + length.get()));
     }
 }
 
-struct Lock(MemDisk, PathBuf);
+#[derive(Debug)]
+struct Lock {
+    disk: MemDisk,
+    taken: (Node, PathBuf),
+}
+
+impl Held for Lock {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.alive()?.live.get(path) == Some(&self.taken.0))
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.0.0.lock() {
-            state.locks.remove(&self.1);
+        if let Ok(mut state) = self.disk.0.lock() {
+            state.locks.remove(&self.taken);
         }
+    }
+}
+
+impl MemDisk {
+    fn take(&self, mut state: MutexGuard<'_, State>, path: &Path, node: Node) -> io::Result<Box<dyn Held>> {
+        let path = if node == Node::Dir { path } else { Path::new("") };
+        let taken = (node, path.to_owned());
+        if !state.locks.insert(taken.clone()) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Lock { disk: self.clone(), taken }))
     }
 }
 
@@ -204,6 +228,7 @@ impl Disk for MemDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.alive()?;
         let inode = match (state.live.get(path), how) {
+            (Some(_), Open::New) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
             (Some(Node::File(inode)), Open::Create) => {
                 let inode = *inode;
@@ -211,13 +236,13 @@ impl Disk for MemDisk {
                 inode
             }
             (Some(Node::File(inode)), _) => *inode,
-            (None, Open::Create) => state.add(path)?,
+            (None, Open::Create | Open::New) => state.add(path)?,
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
         Ok(Arc::new(MemFile {
             disk: self.clone(),
             inode,
-            writable: matches!(how, Open::Write | Open::Create),
+            writable: matches!(how, Open::Write | Open::Create | Open::New),
         }))
     }
 
@@ -288,15 +313,22 @@ impl Disk for MemDisk {
         if state.is_dir(path) { state.sync_names(path) } else { Err(ErrorKind::NotFound.into()) }
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
         let mut state = self.alive()?;
-        if !state.live.contains_key(path) {
-            state.add(path)?;
+        let node = match state.live.get(path).copied() {
+            Some(node) => node,
+            None => Node::File(state.add(path)?),
+        };
+        self.take(state, path, node)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        let state = self.alive()?;
+        match state.live.get(path).copied() {
+            Some(Node::Dir) => self.take(state, path, Node::Dir),
+            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
         }
-        if !state.locks.insert(path.to_owned()) {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(Lock(self.clone(), path.to_owned())))
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
