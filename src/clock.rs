@@ -3,20 +3,26 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcDateTime};
+use time::UtcDateTime;
 
 use crate::sync;
+
+mod grammar;
 
 /// A point of wall-clock time: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Parses an RFC 3339 date-time; `None` if it isn't one, or lies outside of what 64 bits of microseconds hold.
+    /// Reads a date-time, a date or a Unix time, as `clock/grammar.rs` has them; without an offset it is UTC. `None` if it is
+    /// none, or lies outside of what 64 bits of microseconds hold.
     pub fn parse(text: &str) -> Option<Self> {
-        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(parsed.unix_timestamp_nanos() / 1_000).ok().map(Self)
+        grammar::parse(text).map(Self)
+    }
+
+    /// Reads a Unix time only.
+    pub fn from_unix(text: &str) -> Option<Self> {
+        grammar::unix(text).map(Self)
     }
 
     /// Appends this time as RFC 3339 in UTC with microseconds, as in `2026-11-22T10:00:00.000000Z`.

@@ -6,8 +6,8 @@
 //! | layer | as |
 //! |---|---|
 //! | flag | `--body-bytes-max 1048576` |
-//! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent |
-//! | file (TOML) | `body_bytes_max = 1_048_576` |
+//! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent; lists have commas between their entries |
+//! | file (TOML) | `body_bytes_max = 1_048_576`; lists are arrays of strings |
 //!
 //! Variables that begin with `SEKALI_` and are no setting are left alone: Kubernetes makes `SEKALI_PORT` and the like
 //! for a service of that name.
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 
 /// How logs are written to stderr.
@@ -147,6 +148,16 @@ settings! {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(value_name = "ADDRESS")]
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+
+    /// Host under which the service may be asked, beside localhost and its own address: a name, a domain as .example.org,
+    /// or * for all; may be repeated
+    #[arg(value_name = "HOST")]
+    allowed_host: Vec<AllowedHost> = Vec::new();
+
+    /// Origin whose pages may read and publish with a browser, such as https://app.example.org; * allows every page; may be
+    /// repeated
+    #[arg(value_name = "ORIGIN")]
+    cors_origin: Vec<AllowedOrigin> = Vec::new();
 
     /// Directory that holds the store
     #[arg(value_name = "DIR")]
@@ -323,6 +334,8 @@ pub fn describe(command: clap::Command) -> clap::Command {
 pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+        Value::Array(entries) => entries.iter().map(shown).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
@@ -335,13 +348,38 @@ fn flag_name(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-fn parsed<T: FromStr<Err: Display>>(
+/// A value as the environment has it.
+trait Variable: Sized {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+macro_rules! variables {
+    ($($kind:ty)+) => { $(
+        impl Variable for $kind {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|fault: <Self as FromStr>::Err| fault.to_string())
+            }
+        }
+    )+ };
+}
+
+variables!(SocketAddr PathBuf bool usize u64 LogFormat String);
+
+/// A list has commas between its entries.
+impl<T: FromStr<Err: Display>> Variable for Vec<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        entries.map(|entry| entry.parse().map_err(|fault: T::Err| fault.to_string())).collect()
+    }
+}
+
+fn parsed<T: Variable>(
     name: &str,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<T>, ConfigError> {
     let Some(raw) = variable(name).filter(|raw| !raw.is_empty()) else { return Ok(None) };
     let text = raw.to_str().ok_or_else(|| ConfigError(format!("{name} is not UTF-8")))?;
-    match text.parse() {
+    match T::read(text) {
         Ok(value) => Ok(Some(value)),
         Err(fault) => Err(ConfigError(format!("{name} is {text:?}: {fault}"))),
     }

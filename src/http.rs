@@ -1,7 +1,7 @@
 //! HTTP: routes, bodies, answers. Knows no storage, only [`EventStore`].
 //!
 //! ```text
-//! request → route → body (limits) → decode → store → answer
+//! request → guard → route → body (limits) → decode → store → answer
 //! ```
 //! `decode.rs` has the fast path of a body; only what it refuses is looked at again by `faults.rs`, which says what is
 //! wrong with it.
@@ -11,9 +11,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
 use self::accept::quality;
@@ -38,6 +38,7 @@ mod content;
 mod decode;
 mod decompress;
 mod faults;
+mod guard;
 mod headers;
 mod identity;
 mod lane;
@@ -54,6 +55,7 @@ mod upload;
 
 pub use self::answer::{Answer, Body};
 pub use self::connection::Connection;
+pub use self::guard::Access;
 pub use self::listing::IsTail;
 
 /// What is where, for programs.
@@ -61,7 +63,7 @@ static OPENAPI: LazyLock<String> =
     LazyLock::new(|| include_str!("http/openapi.json").replace("{version}", env!("CARGO_PKG_VERSION")));
 
 /// What a user may set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest body of a request.
     pub body_bytes_max: usize,
@@ -71,6 +73,8 @@ pub struct Limits {
     pub inflight_bytes_max: usize,
     /// Connections served at once.
     pub connections_max: usize,
+    /// Who may ask, beside the programs of this machine.
+    pub access: Access,
 }
 
 impl Default for Limits {
@@ -80,6 +84,7 @@ impl Default for Limits {
             batch_events_max: limits::BATCH_EVENTS_MAX,
             inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
+            access: Access::default(),
         }
     }
 }
@@ -119,7 +124,6 @@ impl<S: EventStore> Service<S> {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Result<Answer, Infallible> {
-        let _ = connection;
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();
@@ -129,9 +133,10 @@ impl<S: EventStore> Service<S> {
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
-        let (route, answered) = match check_host(&headers, head.version) {
-            Ok(()) => self.route(&head, &headers, body, &identity).await,
-            Err(problem) => (Route::None, Err(problem)),
+        let access = &self.limits.access;
+        let (page, (route, answered)) = match access.check(&head, &headers, connection) {
+            Ok(page) => (page, self.route(&head, &headers, page.is_some(), body, &identity).await),
+            Err(problem) => (None, (Route::None, Err(problem))),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
             if let Some(cause) = problem.cause() {
@@ -150,6 +155,8 @@ impl<S: EventStore> Service<S> {
             answer = without_body(answer);
             answer.extensions_mut().remove::<IsTail>();
         }
+        protect(route, answer.headers_mut());
+        access.share(page, answer.headers_mut());
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);
         log(&identity, route, answer.status(), took);
@@ -157,21 +164,26 @@ impl<S: EventStore> Service<S> {
         Ok(answer)
     }
 
+    /// `is_shared`: it comes from a page of an allowed origin.
     async fn route(
         &self,
         head: &Parts,
         headers: &Headers<'_>,
+        is_shared: bool,
         body: Upload,
         identity: &Identity,
     ) -> (Route, Result<Answer, Problem>) {
         let path = head.uri.path();
+        // Clients that were given an address with a slash at its end add no other one.
+        let path = path.strip_suffix('/').unwrap_or(path);
         let route = match path {
+            "" => Route::Root,
             "/publish" => Route::Publish,
             "/events" => Route::Events,
             "/stats" => Route::Stats,
             "/topics" => Route::Topics,
             "/healthz" => Route::Healthz,
-            "/readyz" => Route::Readyz,
+            "/readyz" | "/health" => Route::Readyz,
             "/metrics" => Route::Metrics,
             "/openapi.json" => Route::OpenApi,
             _ => match path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')) {
@@ -179,10 +191,11 @@ impl<S: EventStore> Service<S> {
                 _ => Route::None,
             },
         };
-        if let Err(problem) = check_method(route, &head.method) {
-            return (route, Err(problem));
+        if let Some(answered) = self.other_method(route, head, is_shared) {
+            return (route, answered);
         }
         let answered = match route {
+            Route::Root => Ok(self.root()),
             Route::Publish => self.publish(head, headers, body).await,
             // Boxed, as in what else is larger than a publish: every request has the size of the largest.
             Route::Events => Box::pin(self.events(head, identity)).await,
@@ -199,6 +212,48 @@ impl<S: EventStore> Service<S> {
             )),
         };
         (route, answered)
+    }
+
+    /// The answer to a method other than the one that the route is for.
+    fn other_method(&self, route: Route, head: &Parts, is_shared: bool) -> Option<Result<Answer, Problem>> {
+        let (is_allowed, allow) = match route {
+            Route::None => return None,
+            Route::Publish => (head.method == Method::POST, "POST"),
+            _ => (head.method == Method::GET || head.method == Method::HEAD, "GET, HEAD"),
+        };
+        if is_allowed {
+            return None;
+        }
+        if head.method == Method::OPTIONS
+            && let Some(answer) = guard::options(head, is_shared, route == Route::Publish, allow)
+        {
+            return Some(Ok(answer));
+        }
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow} only"));
+        Some(Err(problem.with(ALLOW, HeaderValue::from_static(allow))))
+    }
+
+    /// What this is, and where to go on; not ready, it is 503 for those who ask it for the service's health.
+    fn root(&self) -> Answer {
+        let (code, status) = match self.store.health() {
+            Health::Ready => (StatusCode::OK, "ready"),
+            Health::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        };
+        let body = serde_json::json!({
+            "service": "sekali",
+            "version": env!("CARGO_PKG_VERSION"),
+            "status": status,
+            "links": {
+                "publish": "/publish",
+                "events": "/events",
+                "topics": "/topics",
+                "stats": "/stats",
+                "health": "/health",
+                "metrics": "/metrics",
+                "openapi": "/openapi.json",
+            },
+        });
+        json(code, body.to_string().into_bytes())
     }
 
     fn figures(&self, headers: &HeaderMap) -> Answer {
@@ -223,28 +278,15 @@ impl<S: EventStore> Service<S> {
     }
 }
 
-/// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.
-fn check_host(headers: &Headers<'_>, version: Version) -> Result<(), Problem> {
-    let hosts = headers.host.count;
-    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
-        return Err(
-            Problem::new(StatusCode::BAD_REQUEST, "a request must have exactly one Host header").close()
-        );
+/// What every answer says to browsers: it is what its type says, it is for this origin's pages, and it is kept nowhere. The
+/// description of the service alone is always the same.
+fn protect(route: Route, headers: &mut HeaderMap) {
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    if route != Route::OpenApi {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    Ok(())
-}
-
-fn check_method(route: Route, method: &Method) -> Result<(), Problem> {
-    let (is_allowed, allow) = match route {
-        Route::None => return Ok(()),
-        Route::Publish => (method == Method::POST, "POST"),
-        _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
-    };
-    if is_allowed {
-        return Ok(());
-    }
-    let message = format!("this path answers {allow} only");
-    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allow)))
 }
 
 /// A line about a request: at level `warn` if the service failed, else at `debug`.

@@ -42,6 +42,8 @@ pub const TOPIC_BYTES_INFLIGHT_MAX: usize = 1 << 20;
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Largest request head (line and headers).
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Seconds for which a browser remembers what the pages of an allowed origin may send.
+pub const PREFLIGHT_SECONDS: u32 = 600;
 /// Most faults listed in one refusal.
 pub const FAULTS_LISTED_MAX: usize = 100;
 /// Most topics in one store.

@@ -104,6 +104,7 @@ pub const FIGURES: [Figure; 22] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as the paths are")]
 pub enum Route {
+    Root,
     Publish,
     Events,
     Event,
@@ -116,7 +117,8 @@ pub enum Route {
     None,
 }
 
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 11] = [
+    Route::Root,
     Route::Publish,
     Route::Events,
     Route::Event,
@@ -133,6 +135,7 @@ impl Route {
     /// The route as a label.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Root => "/",
             Self::Publish => "/publish",
             Self::Events => "/events",
             Self::Event => "/events/{topic}/{event_id}",
@@ -147,8 +150,10 @@ impl Route {
     }
 }
 
-const STATUSES: [u16; 21] =
-    [200, 207, 400, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 502, 503, 504, 507, 0];
+const STATUSES: [u16; 24] = [
+    200, 204, 207, 400, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502, 503,
+    504, 507, 0,
+];
 
 /// The service's figures.
 #[derive(Clone)]

@@ -43,7 +43,7 @@ pub async fn run<S: EventStore>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let service = Arc::new(Service::new(store, limits, clock, metrics.clone()));
+    let service = Arc::new(Service::new(store, limits.clone(), clock, metrics.clone()));
     let tails = tokio::spawn({
         let service = Arc::clone(&service);
         async move { service.lead_tails().await }

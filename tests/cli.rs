@@ -389,7 +389,7 @@ fn a_second_signal_stops_at_once_with_128_and_its_number() {
         let log = served.log("listening on http://");
         // A request under way, which a graceful stop waits for.
         let mut stream = TcpStream::connect(log["addr"].as_str().unwrap()).unwrap();
-        stream.write_all(b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{").unwrap();
+        stream.write_all(b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{").unwrap();
         served.signal(Signal::TERM);
         served.log("stopping");
         served.signal(second);

@@ -128,7 +128,7 @@ fn a_sender_that_waits_for_100_continue_gets_it_or_a_refusal() {
     let body = event("1").to_string();
     let head = |more: &str| {
         format!(
-            "POST /publish HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n{more}\r\n",
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {}\r\n{more}\r\n",
             body.len()
         )
     };

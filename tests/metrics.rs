@@ -149,7 +149,7 @@ fn figures_of_what_is_held_rise_and_fall() {
     // Its own: who waited for the service to be ready may still be counted.
     service.reaches("sekali_http_connections", |open| open == 1.0);
     let mut connections: Vec<_> = (0..5).map(|_| TcpStream::connect(service.addr).unwrap()).collect();
-    let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n";
+    let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n";
     connections[0].write_all(head.as_bytes()).unwrap();
     service.reaches("sekali_http_connections", |open| open == 6.0);
     service.reaches("sekali_http_body_bytes", |held| held == 5_000.0);

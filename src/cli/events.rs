@@ -60,10 +60,11 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// A time as the service takes it, which may leave out the offset; as it was given.
+/// A time as the service takes it; as it was given.
 fn time(text: &str) -> Result<String, String> {
-    let parsed = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
-    parsed.map(|_| text.to_owned()).ok_or_else(|| "use a time such as 2026-11-22T10:00:00Z".to_owned())
+    Timestamp::parse(text)
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "use a time such as 2026-11-22T10:00:00Z".to_owned())
 }
 
 /// One page.

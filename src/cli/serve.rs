@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sekali::authority::AllowedOrigin;
 use sekali::clock::SystemClock;
 use sekali::config::{Config, Layer};
 use sekali::error::{Error, ErrorKind};
-use sekali::http::Limits;
+use sekali::http::{Access, Limits};
 use sekali::metrics::Metrics;
 use sekali::server;
 use sekali::store::local::Local;
@@ -98,6 +99,11 @@ async fn serve_store(
         batch_events_max: config.batch_events_max,
         inflight_bytes_max: config.inflight_bytes_max,
         connections_max: config.connections_max,
+        access: Access {
+            hosts: config.allowed_host.clone(),
+            origins: config.cors_origin.clone(),
+            is_any_address: config.listen.ip().is_unspecified(),
+        },
     };
     let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
     tokio::select! {
@@ -171,6 +177,9 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))?;
     if !addr.ip().is_loopback() {
         warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
+    }
+    if config.cors_origin.contains(&AllowedOrigin::Any) {
+        warn!("every page that a browser of this network shows can read and write: cors_origin is *");
     }
     info!(%addr, data_dir = %config.data_dir.display(), workers = config.workers, "listening on http://{addr}");
     Ok(())

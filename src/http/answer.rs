@@ -41,6 +41,13 @@ pub(super) fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) ->
     answer
 }
 
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = status;
+    answer
+}
+
 /// An answer whose pieces are made as fast as they are read.
 pub(super) fn streamed(kind: HeaderValue, pieces: Pieces) -> Answer {
     let frames: Frames = Box::pin(pieces.map(|piece| piece.map(Frame::data)));

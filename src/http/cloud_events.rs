@@ -24,7 +24,7 @@ use super::faults::{Entries, STRING, UNICODE, elements, json_text};
 use super::options::Options;
 use super::problem::{Fault, Loc};
 use crate::clock::Timestamp;
-use crate::event::{self, BatchBuilder, Field, PAYLOAD_ABSENT};
+use crate::event::{self, BatchBuilder, Field, PAYLOAD_ABSENT, timestamp};
 
 mod binary;
 
@@ -242,7 +242,7 @@ impl<'o> Mapper<'o> {
             ("type", &topic, event::check_topic as fn(&str) -> Result<(), event::Fault>),
             ("id", &event_id, event::check_event_id),
             ("source", &source, event::check_source),
-            ("time", &time, event::check_timestamp),
+            ("time", &time, check_time),
         ] {
             if let Err(found) = check(value)
                 && (!value.is_empty() || name == "time")
@@ -253,6 +253,7 @@ impl<'o> Mapper<'o> {
         if self.faults.len() > before {
             return;
         }
+        let Ok(time) = timestamp::keep(&time) else { return };
         match self.builder.push(&topic, &event_id, &time, &source, data.unwrap_or(PAYLOAD_ABSENT)) {
             Ok(()) => self.indexes.push(self.index),
             Err(found) => {
@@ -261,6 +262,10 @@ impl<'o> Mapper<'o> {
             }
         }
     }
+}
+
+fn check_time(text: &str) -> Result<(), event::Fault> {
+    timestamp::keep(text).and_then(|kept| timestamp::check(&kept))
 }
 
 /// Bytes as a JSON string.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::decode::{Collector, Decoded, Refused};
 use super::problem::{Fault, Loc};
-use crate::event::{self, Field};
+use crate::event::{self, Field, timestamp};
 use crate::limits::LINE_BYTES_MAX;
 
 /// Looks at a body that the fast path did not take. The valid events of a list are taken all the same, if that is asked for.
@@ -219,6 +219,9 @@ impl Finder {
         if field == Field::Payload {
             return event::check_payload(raw, &mut self.scratch).map(|_| ()).map_err(fault);
         }
+        if field == Field::Timestamp {
+            return timestamp::keep_json(raw).and_then(|kept| timestamp::check(&kept)).map_err(fault);
+        }
         if !raw.starts_with('"') {
             return Err(("string_type", STRING));
         }
@@ -226,9 +229,8 @@ impl Finder {
         match field {
             Field::Topic => event::check_topic(&text),
             Field::EventId => event::check_event_id(&text),
-            Field::Timestamp => event::check_timestamp(&text),
             Field::Source => event::check_source(&text),
-            Field::Payload => Ok(()),
+            Field::Timestamp | Field::Payload => Ok(()),
         }
         .map_err(fault)
     }

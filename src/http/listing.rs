@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
 use tokio::sync::watch;
 
 use super::Service;
@@ -27,8 +27,11 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const LOOK: Duration = Duration::from_millis(20);
 /// Silence after which a tail shows that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
-/// What a tail begins with: milliseconds until a client that lost it comes back.
-const RETRY: &[u8] = b"retry: 1000\n\n";
+/// What a tail begins with: milliseconds until a client that lost it comes back. No blank line is behind it, nor behind a
+/// sign of life: many parsers take one for the end of an event, and give their user an empty one.
+const RETRY: &[u8] = b"retry: 1000\n";
+/// A comment, which shows that the service is there.
+const BEAT: &[u8] = b":\n";
 
 /// Among the extensions of an answer that goes on for ever.
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +102,8 @@ impl<S: EventStore> Service<S> {
         let mut pages = Pages::new(&self.store, query);
         pages.look().await?;
         let clock = Arc::clone(&self.clock);
-        let tail = Tail { pages, end, beaten: clock.monotonic(), clock, told: None, has_begun: false };
+        let tail = Tail { pages, end, beaten: clock.monotonic(), clock, has_begun: false };
         let mut answer = streamed(HeaderValue::from_static("text/event-stream"), pieces(tail, identity));
-        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
         answer.extensions_mut().insert(IsTail);
         Ok(answer)
@@ -189,8 +191,6 @@ struct Tail<S> {
     clock: Arc<dyn Clock>,
     /// When the reader heard something last.
     beaten: Instant,
-    /// The last id that was sent.
-    told: Option<String>,
     has_begun: bool,
 }
 
@@ -201,8 +201,7 @@ impl<S: EventStore> Maker for Tail<S> {
         }
         while self.end.borrow().is_some() {
             let page = self.pages.next().await?;
-            if let Some(last) = page.cursors.last() {
-                self.told = Some(last.clone());
+            if !page.events.is_empty() {
                 self.beaten = self.clock.monotonic();
                 return Ok(Some(messages(&page).into()));
             }
@@ -220,7 +219,8 @@ impl<S: EventStore> Maker for Tail<S> {
                 // A long range of which nothing is wanted.
                 continue;
             }
-            return Ok(Some(self.beat()));
+            self.beaten = self.clock.monotonic();
+            return Ok(Some(Bytes::from_static(BEAT)));
         }
         Ok(None)
     }
@@ -237,21 +237,6 @@ impl<S: EventStore> Tail<S> {
             if self.pages.query.cursor.as_ref() != Some(&end) {
                 return Ok(true);
             }
-        }
-    }
-
-    /// A comment, which shows that the service is there; and how far it has looked, if that is news. An id without data
-    /// is noted by the reader, and shown to nobody.
-    fn beat(&mut self) -> Bytes {
-        self.beaten = self.clock.monotonic();
-        let reached = self.pages.query.cursor.clone().filter(|reached| self.told.as_ref() != Some(reached));
-        match reached {
-            Some(reached) => {
-                let message = format!(":\nid: {reached}\n\n");
-                self.told = Some(reached);
-                message.into()
-            }
-            None => Bytes::from_static(b":\n\n"),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::identity::Identity;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
 use super::{Service, header, push_number, push_string};
+use crate::event::timestamp;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
 
@@ -36,6 +37,9 @@ impl<S: EventStore> Service<S> {
             cursor: parameters.cursor().map(str::to_owned),
             ..Query::default()
         };
+        if let Some(event_id) = parameters.get("event_id") {
+            return self.only(form, query.topic.as_deref(), event_id).await;
+        }
         match form {
             Form::Page => {
                 let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
@@ -53,6 +57,7 @@ impl<S: EventStore> Service<S> {
                     }
                 }
                 let last = header(&head.headers, &LAST_EVENT_ID).filter(|id| !id.is_empty());
+                let last = last.or_else(|| parameters.last_event_id());
                 let cursor = last.map(str::to_owned).or(query.cursor);
                 self.tail(Query { cursor, ..query }, identity).await
             }
@@ -76,6 +81,30 @@ impl<S: EventStore> Service<S> {
         body.extend_from_slice(b"],\"next_cursor\":");
         push_optional(&mut body, page.next_cursor.as_deref());
         body.push(b'}');
+        Ok(json(StatusCode::OK, body))
+    }
+
+    /// A page of the one event that is known by these names, or of none. Unlike a path, a query can name `.` and `..`, which
+    /// clients take out of a path.
+    async fn only(&self, form: Form, topic: Option<&str>, event_id: &str) -> Result<Answer, Problem> {
+        if form != Form::Page {
+            let message = "One event comes as application/json only: leave this out, or mend Accept";
+            return Err(bad("event_id", "value_error", message.to_owned()));
+        }
+        let Some(topic) = topic else {
+            let message = "An event is known by its topic and its id: add topic".to_owned();
+            return Err(bad("event_id", "value_error", message));
+        };
+        let mut body = b"{\"topic\":".to_vec();
+        push_string(&mut body, topic);
+        match self.store.find(topic, event_id).await? {
+            Some(event) => {
+                body.extend_from_slice(b",\"count\":1,\"events\":[");
+                push_event(&mut body, &event);
+            }
+            None => body.extend_from_slice(b",\"count\":0,\"events\":["),
+        }
+        body.extend_from_slice(b"],\"next_cursor\":null}");
         Ok(json(StatusCode::OK, body))
     }
 
@@ -159,15 +188,14 @@ fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
 }
 
 pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
-    for (name, value) in [
-        (&b"{\"topic\":"[..], &event.topic),
-        (b",\"event_id\":", &event.event_id),
-        (b",\"timestamp\":", &event.timestamp),
-        (b",\"source\":", &event.source),
-    ] {
-        body.extend_from_slice(name);
-        push_string(body, value);
-    }
+    body.extend_from_slice(b"{\"topic\":");
+    push_string(body, &event.topic);
+    body.extend_from_slice(b",\"event_id\":");
+    push_string(body, &event.event_id);
+    body.extend_from_slice(b",\"timestamp\":");
+    timestamp::push_json(&event.timestamp, body);
+    body.extend_from_slice(b",\"source\":");
+    push_string(body, &event.source);
     body.extend_from_slice(b",\"payload\":");
     body.extend_from_slice(event.payload.as_bytes());
     body.extend_from_slice(b",\"offset\":");

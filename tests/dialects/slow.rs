@@ -49,14 +49,14 @@ async fn receive(stream: &mut DuplexStream) -> String {
     answer
 }
 
-const STREAM: &str = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\
+const STREAM: &str = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\
     Transfer-Encoding: chunked\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_arrive_is_given_up() {
     for encoding in ["identity", "gzip", "zstd"] {
         let mut stream = connect(&service(Limits::default()));
-        let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n";
+        let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n";
         send(&mut stream, &format!("{head}Content-Encoding: {encoding}\r\n\r\n")).await;
         let start: &[u8] = if encoding == "gzip" { b"\x1f\x8b\x08" } else { b"\x28\xb5\x2f" };
         // Some of it comes now and then, which is not enough.
@@ -110,7 +110,7 @@ async fn a_connection_without_a_whole_head_is_closed() {
         listener,
         std::future::pending(),
     ));
-    for head in ["", "POST /publish HTTP/1.1\r\nHost: x\r\n"] {
+    for head in ["", "POST /publish HTTP/1.1\r\nHost: localhost\r\n"] {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -144,7 +144,7 @@ async fn a_body_that_finds_no_room_is_refused_and_a_stream_says_how_far_it_got()
     chunk(&mut stream, &format!("{}\n", event("1"))).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     // All room is taken by a body that does not come.
-    send(&mut holder, "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n").await;
+    send(&mut holder, "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65536\r\n\r\n").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     chunk(&mut stream, "{").await;
     chunk(&mut stream, "}").await;

@@ -20,6 +20,8 @@ use super::Loss;
 use crate::codec::{BlockKind, FixedRecord, FrameHeader};
 use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::event::timestamp;
+
 /// Event numbers, offsets and frames that are given up when it can't be known how many there were: more than a generation holds.
 const UNKNOWN: u64 = 1 << 32;
 
@@ -301,13 +303,15 @@ impl<'a> Search<'a> {
         for event in events {
             let event = event.map_err(fault)?;
             let text = |bytes| std::str::from_utf8(bytes).map_err(not_text);
+            let json = |_| Error::corrupt(path, block.at, "a payload or a timestamp is not JSON");
+            let mut timestamp = Vec::new();
+            timestamp::push_json(text(event.timestamp)?, &mut timestamp);
             let line = Salvaged {
                 topic: name,
                 event_id: text(event.event_id)?,
-                timestamp: text(event.timestamp)?,
+                timestamp: serde_json::from_slice(&timestamp).map_err(json)?,
                 source: text(event.source)?,
-                payload: serde_json::from_str(text(event.payload)?)
-                    .map_err(|_| Error::corrupt(path, block.at, "a payload is not JSON"))?,
+                payload: serde_json::from_str(text(event.payload)?).map_err(json)?,
             };
             serde_json::to_writer(&mut lines, &line)
                 .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write JSON: {e}")))?;
@@ -349,7 +353,7 @@ impl<'a> Search<'a> {
 struct Salvaged<'a> {
     topic: &'a str,
     event_id: &'a str,
-    timestamp: &'a str,
+    timestamp: &'a RawValue,
     source: &'a str,
     payload: &'a RawValue,
 }
