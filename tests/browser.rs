@@ -180,6 +180,16 @@ fn odd_authorities_are_malformed() {
     assert_eq!(http2(Some("localhost"), &[("host", "localhost:8080")]), 400);
     assert_eq!(http2(Some("localhost"), &[("host", "")]), 400);
     assert_eq!(http2(Some("localhost"), &[("host", "localhost"), ("host", "localhost")]), 400);
+    let frame = |fields: &[(&str, &str)]| asking::frame(&service, fields);
+    let [method, scheme, path] = [(":method", "GET"), (":scheme", "http"), (":path", "/stats")];
+    assert_eq!(frame(&[method, scheme, path, (":authority", "localhost")]), Some(200));
+    assert_eq!(frame(&[method, scheme, path, ("host", "localhost")]), Some(200));
+    assert_eq!(frame(&[method, scheme, path]), Some(400), "no authority");
+    assert_eq!(frame(&[method, scheme, ("host", "localhost")]), Some(400), "no path");
+    assert_eq!(frame(&[method, scheme]), Some(400), "neither");
+    // What can't even be put together is an error of the stream.
+    assert_eq!(frame(&[method, scheme, (":authority", "localhost")]), None, "no path");
+    assert_eq!(frame(&[method, scheme, path, (":authority", "a b")]), None);
     let raw = |head: &str| asking::raw(&service, head).status;
     for (head, status) in [
         ("GET /stats HTTP/1.1\r\nHost: a b\r\n\r\n", 400),

@@ -6,7 +6,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | no host, several, one that is none, or `:authority` and `Host` that differ | 400 |
+//! | no path, no host, several hosts, one that is none, or `:authority` and `Host` that differ | 400 |
 //! | a host that is not loopback, the address of the connection or allowed | 421 |
 //! | from a page of another origin that is not allowed | 403 |
 
@@ -129,6 +129,9 @@ fn authority<'a>(head: &'a Parts, headers: &Headers<'a>) -> Result<Option<Author
     let refuse = |message: &str| Err(Problem::new(StatusCode::BAD_REQUEST, message).close());
     let target = head.uri.authority().map(|authority| Authority::parse(authority.as_str()));
     let is_http2 = head.version == Version::HTTP_2;
+    if head.uri.path().is_empty() {
+        return refuse("a request must have a path");
+    }
     if headers.host.count > 1 || (headers.host.count == 0 && head.version == Version::HTTP_11) {
         return refuse("a request must have exactly one Host header");
     }

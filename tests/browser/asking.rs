@@ -120,3 +120,37 @@ fn http2(asked: Asked<'_>) -> Answer {
     let body = String::from_utf8(body.to_vec()).unwrap();
     Answer { status: head.status.as_u16(), headers: head.headers, body }
 }
+
+/// The status of the answer to a request by HTTP/2 that has these fields, which a client would not send; `None` if the stream
+/// is reset.
+pub fn frame(service: &Service, fields: &[(&str, &str)]) -> Option<u16> {
+    let mut stream = TcpStream::connect(service.addr).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        // A literal without indexing, the name as it is (RFC 7541, section 6.2.2).
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(&block);
+    stream.write_all(&bytes).unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).unwrap();
+        match (head[3], payload.first()) {
+            // Entries of the static table: the status comes first.
+            (1, Some(0x88)) => return Some(200),
+            (1, Some(0x8c)) => return Some(400),
+            (3, _) => return None,
+            (0 | 1, other) => panic!("{other:?}"),
+            _ => {}
+        }
+    }
+}
