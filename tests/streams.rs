@@ -129,6 +129,29 @@ fn the_form_is_chosen_by_accept() {
 }
 
 #[test]
+fn a_reader_without_headers_goes_on_by_the_query() {
+    let service = service();
+    service.publish((0..3).map(|n| event("t", &format!("{n}"), "{}")));
+    let mut tail = service.open("topic=t", TAIL);
+    let ids: Vec<_> = (0..3).map(|_| message(&mut tail).unwrap().0).collect();
+    let next = |query: &str, headers: &[(&str, &str)]| {
+        let event = message(&mut service.open_with(query, TAIL, headers)).unwrap().1;
+        event["event_id"].as_str().unwrap().to_owned()
+    };
+    for name in ["lastEventId", "last-event-id", "Last-Event-ID", "last_event_id"] {
+        assert_eq!(next(&format!("topic=t&{name}={}", ids[0]), &[]), "1", "{name}");
+    }
+    let query = format!("topic=t&cursor={}&lastEventId={}", ids[0], ids[1]);
+    assert_eq!(next(&query, &[]), "2", "it is newer than the cursor of the address");
+    assert_eq!(
+        next(&query, &[("last-event-id", &ids[0])]),
+        "1",
+        "and what a browser adds itself is newer still"
+    );
+    assert_eq!(next("topic=t&lastEventId=", &[]), "0");
+}
+
+#[test]
 fn long_answers_are_compressed_for_those_who_ask() {
     let service = service();
     service.publish((0..100).map(|n| event(&format!("topic-{n}"), "1", "{}")));

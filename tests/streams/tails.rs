@@ -196,4 +196,6 @@ async fn a_silent_tail_shows_that_it_is_there() {
         text.push_str(std::str::from_utf8(&piece[..read.expect("nothing for 20 seconds").unwrap()]).unwrap());
     }
     assert!(!text.contains("data"), "{text}");
+    // Many parsers take a blank line for the end of an event, and give their user an empty one.
+    assert!(text.contains("\r\nretry: 1000\n\r\n") && !text.contains("\n\n"), "{text}");
 }
