@@ -5,7 +5,7 @@ import type { components, paths } from "./api";
 
 declare const process: { env: Record<string, string>; exit(code: number): never };
 
-const client = createClient<paths>({ baseUrl: process.env.SEKALI_URL });
+const client = createClient<paths, "application/json">({ baseUrl: process.env.SEKALI_URL });
 
 function equal(given: unknown, expected: unknown): void {
   if (JSON.stringify(given) !== JSON.stringify(expected)) throw new Error(`${JSON.stringify(given)} is not ${JSON.stringify(expected)}`);
