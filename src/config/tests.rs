@@ -90,6 +90,32 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
     }
 }
 
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    layer: Layer,
+}
+
+#[test]
+fn lists_are_repeated_flags_variables_with_commas_and_arrays() {
+    let hosts =
+        |config: &Config| config.allowed_host.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let file = "allowed_host = [\"sekali\", \".Example.org\"]\ncors_origin = [\"https://a.example:443/\"]";
+    let config = resolve_file(file).unwrap();
+    assert_eq!(hosts(&config), "sekali .example.org");
+    assert_eq!(config.cors_origin[0].to_string(), "https://a.example");
+    let variable = |name: &str| (name == "SEKALI_ALLOWED_HOST").then(|| " sekali , *,".into());
+    assert_eq!(hosts(&Config::resolve(Layer::default(), variable, None).unwrap()), "sekali *");
+    let flags = ["sekali", "--allowed-host", "sekali", "--allowed-host", "192.0.2.1"];
+    let Flags { layer } = clap::Parser::parse_from(flags);
+    assert_eq!(hosts(&Config::resolve(layer, variable, None).unwrap()), "sekali 192.0.2.1");
+    assert!(fault("allowed_host = [\"sekali:8080\"]").contains("leave the port out"));
+    assert!(fault("cors_origin = [\"null\"]").contains("use *"));
+    let variable = |name: &str| (name == "SEKALI_CORS_ORIGIN").then(|| "https://a.example/path".into());
+    let said = Config::resolve(Layer::default(), variable, None).unwrap_err().to_string();
+    assert!(said.starts_with("SEKALI_CORS_ORIGIN is \"https://a.example/path\": use scheme, host"), "{said}");
+}
+
 #[test]
 fn a_file_that_is_missing_is_a_fault() {
     let said =
