@@ -5,7 +5,7 @@
 #   docker build -t sekali .
 #   docker run -d --read-only -v sekali-data:/data -p 127.0.0.1:8080:8080 sekali
 #
-# Other containers that ask it by a name, as http://sekali:8080, need that name allowed: -e SEKALI_ALLOWED_HOST=sekali
+# Other containers that ask it by a name, as http://sekali:8080, need that name allowed: serve --allowed-host sekali
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build

@@ -146,7 +146,11 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
     let settings: Value = serde_json::from_slice(&run(&["config", "--json"]).stdout).unwrap();
     for (key, setting) in settings.as_object().unwrap() {
         assert!(serve.contains(&format!("--{}", key.replace('_', "-"))), "{key}");
-        let value = setting["value"].as_str().map_or_else(|| setting["value"].to_string(), str::to_owned);
+        let value = match &setting["value"] {
+            Value::String(text) => text.clone(),
+            Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+            other => other.to_string(),
+        };
         let value = if key == "workers" { "half the cores".to_owned() } else { value };
         let note = format!("[default: {value}] [env: SEKALI_{}]", key.to_uppercase());
         assert!(serve.contains(&note), "{note}: {serve}");
