@@ -1,5 +1,5 @@
-//! What a browser may be made to send by a page of another origin, and under a name that its owner lets lead here: over
-//! HTTP/1.1 and HTTP/2, to a real process.
+//! What a browser may be made to send by a page of another origin, and under a name that its owner
+//! lets lead here: over HTTP/1.1 and HTTP/2, to a real process.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

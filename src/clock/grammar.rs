@@ -1,4 +1,5 @@
-//! A point of time as text, in every form in which it comes: one grammar, whatever separates date and time.
+//! A point of time as text, in every form in which it comes: one grammar, whatever separates date
+//! and time.
 //!
 //! | part | form |
 //! |---|---|

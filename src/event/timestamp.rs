@@ -36,8 +36,8 @@ pub fn keep_json(raw: &str) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
-/// The timestamp that a text is, as it is kept. What can't be one is found by [`check`], but for a text that begins as a
-/// kept one.
+/// The timestamp that a text is, as it is kept. What can't be one is found by [`check`], but for a
+/// text that begins as a kept one.
 ///
 /// # Errors
 /// It begins with a double quote.

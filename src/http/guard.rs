@@ -1,8 +1,10 @@
-//! Who may ask: not the pages of other origins that somebody's browser shows, and nobody under a foreign name.
+//! Who may ask: not the pages of other origins that somebody's browser shows, and nobody under a
+//! foreign name.
 //!
-//! A browser sends what any page tells it to, to this machine too. It says from which page (`Origin`, `Sec-Fetch-Site`),
-//! and to which name (`Host`, `:authority`): a name that its owner let lead here, after the page was loaded from elsewhere,
-//! makes that page one of this origin ("DNS rebinding"). Programs send none of the former and a name that they were given.
+//! A browser sends what any page tells it to, to this machine too. It says from which page
+//! (`Origin`, `Sec-Fetch-Site`), and to which name (`Host`, `:authority`): a name that its owner
+//! let lead here, after the page was loaded from elsewhere, makes that page one of this origin
+//! ("DNS rebinding"). Programs send none of the former and a name that they were given.
 //!
 //! | request | answer |
 //! |---|---|
@@ -41,12 +43,14 @@ pub struct Access {
     pub hosts: Vec<AllowedHost>,
     /// Origins whose pages may ask.
     pub origins: Vec<AllowedOrigin>,
-    /// The service listens at all addresses, so that any may be its own: also one that leads here by a router.
+    /// The service listens at all addresses, so that any may be its own: also one that leads here
+    /// by a router.
     pub is_any_address: bool,
 }
 
 impl Access {
-    /// Whether the request may be looked at; the foreign origin that it comes from, if that is allowed.
+    /// Whether the request may be looked at; the foreign origin that it comes from, if that is
+    /// allowed.
     ///
     /// # Errors
     /// 400, 421 or 403, as the table above says.
@@ -154,23 +158,26 @@ fn authority<'a>(head: &'a Parts, headers: &Headers<'a>) -> Result<Option<Author
     Ok(authority)
 }
 
-/// Whether a page at `origin` is one of the service's own. It speaks plain HTTP, so another scheme is another origin; a
-/// proxy in front may speak TLS, and then the browser has to say that both are the same.
+/// Whether a page at `origin` is one of the service's own. It speaks plain HTTP, so another scheme
+/// is another origin; a proxy in front may speak TLS, and then the browser has to say that both are
+/// the same.
 fn is_own(origin: &str, site: &str, authority: Option<Authority<'_>>) -> bool {
     let Some((scheme, origin)) = split_origin(origin) else { return false };
     let is_same = authority.is_some_and(|own| own.of_scheme(scheme) == origin.of_scheme(scheme));
     is_same && (scheme.eq_ignore_ascii_case("http") || site == "same-origin")
 }
 
-/// Whether the user is being led here, as by a link: the whole window changes, and the page that led sees nothing of it.
+/// Whether the user is being led here, as by a link: the whole window changes, and the page that
+/// led sees nothing of it.
 fn is_navigation(head: &Parts) -> bool {
     let is = |name: &HeaderName, value: &str| head.headers.get(name).is_some_and(|found| found == value);
     let is_read = head.method == Method::GET || head.method == Method::HEAD;
     is_read && is(&FETCH_MODE, "navigate") && is(&FETCH_DEST, "document")
 }
 
-/// The answer to `OPTIONS`, if it is a question that is understood: a browser's, ahead of what a page of an allowed origin
-/// wants to send, or that of a sender of CloudEvents who wants to know whether it may. `allow` are the path's methods.
+/// The answer to `OPTIONS`, if it is a question that is understood: a browser's, ahead of what a
+/// page of an allowed origin wants to send, or that of a sender of CloudEvents who wants to know
+/// whether it may. `allow` are the path's methods.
 pub(super) fn options(
     head: &Parts,
     is_shared: bool,

@@ -121,8 +121,8 @@ fn http2(asked: Asked<'_>) -> Answer {
     Answer { status: head.status.as_u16(), headers: head.headers, body }
 }
 
-/// The status of the answer to a request by HTTP/2 that has these fields, which a client would not send; `None` if the stream
-/// is reset.
+/// The status of the answer to a request by HTTP/2 that has these fields, which a client would not
+/// send; `None` if the stream is reset.
 pub fn frame(service: &Service, fields: &[(&str, &str)]) -> Option<u16> {
     let mut stream = TcpStream::connect(service.addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
