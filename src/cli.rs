@@ -22,11 +22,13 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sekali::clock::SystemClock;
 use sekali::config::{self, Config, Layer};
 use sekali::disk::SystemDisk;
+use sekali::limits::LOG_SECONDS;
 use sekali::metrics::Metrics;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Options, Seams};
@@ -126,7 +128,7 @@ pub(crate) fn run() -> Exit {
     done.unwrap_or_else(|failure| {
         // A reader that has seen enough, such as `head`, is told nothing.
         if failure.exit != Exit::Success {
-            say(&failure);
+            say_in_time(failure.to_string());
         }
         failure.exit
     })
@@ -167,6 +169,19 @@ fn store_seams(metrics: Metrics) -> Seams {
 fn say(sentence: impl Display) {
     // If stderr is gone there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "sekali: {sentence}");
+}
+
+/// The last sentence of a process: if stderr is a pipe that nobody reads, it ends without.
+fn say_in_time(sentence: String) {
+    let (done, said) = std::sync::mpsc::channel();
+    let saying = std::thread::Builder::new().spawn(move || {
+        say(sentence);
+        // Nobody waits if it took too long.
+        let _ = done.send(());
+    });
+    if saying.is_ok() {
+        let _ = said.recv_timeout(Duration::from_secs(LOG_SECONDS));
+    }
 }
 
 /// A result, on stdout.

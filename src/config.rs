@@ -188,6 +188,10 @@ settings! {
     #[arg(value_name = "COUNT")]
     connections_max: usize = limits::CONNECTIONS_MAX;
 
+    /// Seconds that a connection is kept without a request; more than a balancer in front keeps its own
+    #[arg(value_name = "SECONDS")]
+    keep_alive_seconds: u64 = limits::KEEP_ALIVE_SECONDS;
+
     /// How logs are written to stderr: text, json, or auto (text on a terminal, JSON otherwise)
     #[arg(value_name = "FORMAT", hide_possible_values = true)]
     log_format: LogFormat = LogFormat::Auto;
@@ -241,6 +245,7 @@ impl Config {
         self.bound("body_bytes_max", self.body_bytes_max, 1 << 10..=256 << 20)?;
         self.bound("batch_events_max", self.batch_events_max, 1..=1_000_000)?;
         self.bound("connections_max", self.connections_max, 1..=1_000_000)?;
+        self.bound("keep_alive_seconds", self.keep_alive_seconds, 1..=limits::KEEP_ALIVE_SECONDS_MAX)?;
         if self.inflight_bytes_max / BODIES_INFLIGHT_MIN < self.body_bytes_max {
             return Err(ConfigError(format!(
                 "inflight_bytes_max is {} ({}), but must hold {BODIES_INFLIGHT_MIN} bodies of body_bytes_max, which is {} ({})",

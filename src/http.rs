@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use tokio::sync::{Semaphore, watch};
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::{Metrics, Route, open_metrics};
 use crate::store::{EventStore, Health};
+use crate::turnstile::Turnstile;
 
 mod accept;
 mod answer;
@@ -71,6 +72,12 @@ pub struct Limits {
     pub inflight_bytes_max: usize,
     /// Connections served at once.
     pub connections_max: usize,
+    /// Seconds that a head may take.
+    pub head_seconds: u64,
+    /// Seconds that a connection is kept without a request.
+    pub keep_alive_seconds: u64,
+    /// Seconds in which a client must take some of what waits for it.
+    pub stall_seconds: u64,
 }
 
 impl Default for Limits {
@@ -80,6 +87,9 @@ impl Default for Limits {
             batch_events_max: limits::BATCH_EVENTS_MAX,
             inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
+            head_seconds: limits::HEAD_SECONDS,
+            keep_alive_seconds: limits::KEEP_ALIVE_SECONDS,
+            stall_seconds: limits::STALL_SECONDS,
         }
     }
 }
@@ -97,7 +107,11 @@ pub struct Service<S> {
     metrics: Metrics,
     /// What tails wait for.
     end: watch::Sender<End>,
+    /// Tails that may still begin.
+    tails: Arc<Semaphore>,
     ids: Ids,
+    /// Of lines about requests that failed.
+    turnstile: Turnstile,
 }
 
 impl<S: EventStore> Service<S> {
@@ -106,8 +120,10 @@ impl<S: EventStore> Service<S> {
         let started = clock.monotonic();
         let inflight = Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS));
         let end = watch::Sender::new(Some(String::new()));
+        let tails = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
+        let (tails, turnstile) = (Arc::new(Semaphore::new(tails)), Turnstile::new());
         let (lanes, ids) = Default::default();
-        Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }
+        Self { store, limits, clock, started, inflight, lanes, metrics, end, tails, ids, turnstile }
     }
 
     /// Answers one request that came by `connection`.
@@ -119,7 +135,6 @@ impl<S: EventStore> Service<S> {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Result<Answer, Infallible> {
-        let _ = connection;
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();
@@ -130,13 +145,12 @@ impl<S: EventStore> Service<S> {
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
         let (route, answered) = match check_host(&headers, head.version) {
-            Ok(()) => self.route(&head, &headers, body, &identity).await,
+            Ok(()) => self.route(&head, &headers, body, &identity, connection).await,
             Err(problem) => (Route::None, Err(problem)),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
             if let Some(cause) = problem.cause() {
-                let (id, trace) = (identity.id(), identity.trace());
-                tracing::error!(request_id = id, trace_id = trace, error = %cause, "the store could not answer");
+                self.log_cause(&identity, cause);
             }
             problem.into_answer(problem::is_wanted(&head.headers), identity.id())
         });
@@ -152,8 +166,11 @@ impl<S: EventStore> Service<S> {
         }
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);
-        log(&identity, route, answer.status(), took);
+        self.log(&identity, route, answer.status(), took);
         identity.name(answer.headers_mut());
+        if connection.is_reserved() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(answer)
     }
 
@@ -163,6 +180,7 @@ impl<S: EventStore> Service<S> {
         headers: &Headers<'_>,
         body: Upload,
         identity: &Identity,
+        connection: &Connection,
     ) -> (Route, Result<Answer, Problem>) {
         let path = head.uri.path();
         let route = match path {
@@ -179,6 +197,13 @@ impl<S: EventStore> Service<S> {
                 _ => Route::None,
             },
         };
+        if connection.is_reserved() && !route.tells_state() {
+            let message = "all connections that are served at once are taken; connect again later";
+            return (
+                route,
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close()),
+            );
+        }
         if let Err(problem) = check_method(route, &head.method) {
             return (route, Err(problem));
         }
@@ -215,6 +240,35 @@ impl<S: EventStore> Service<S> {
         with_type(StatusCode::OK, HeaderValue::from_static(kind), text.into_bytes())
     }
 
+    /// A line about a request: at level `warn` if the service failed, else at `debug`.
+    fn log(&self, identity: &Identity, route: Route, status: StatusCode, took: Duration) {
+        let (id, trace, route) = (identity.id(), identity.trace(), route.name());
+        let (status, seconds) = (status.as_u16(), took.as_secs_f64());
+        if status < 500 {
+            tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
+        } else if let Some(left_out) = self.turnstile.pass((route, status), self.clock.monotonic()) {
+            let request_id = id;
+            tracing::warn!(
+                request_id,
+                trace_id = trace,
+                route,
+                status,
+                seconds,
+                left_out,
+                "a request failed"
+            );
+        }
+    }
+
+    /// A line for the operator about a request that the store could not answer.
+    fn log_cause(&self, identity: &Identity, cause: &str) {
+        let (id, trace) = (identity.id(), identity.trace());
+        if let Some(left_out) = self.turnstile.pass(("the store could not answer", 0), self.clock.monotonic())
+        {
+            tracing::error!(request_id = id, trace_id = trace, error = %cause, left_out, "the store could not answer");
+        }
+    }
+
     fn ready(&self) -> Result<Answer, Problem> {
         match self.store.health() {
             Health::Ready => Ok(json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec())),
@@ -245,17 +299,6 @@ fn check_method(route: Route, method: &Method) -> Result<(), Problem> {
     }
     let message = format!("this path answers {allow} only");
     Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message).with(ALLOW, HeaderValue::from_static(allow)))
-}
-
-/// A line about a request: at level `warn` if the service failed, else at `debug`.
-fn log(identity: &Identity, route: Route, status: StatusCode, took: Duration) {
-    let (id, trace, route) = (identity.id(), identity.trace(), route.name());
-    let (status, seconds) = (status.as_u16(), took.as_secs_f64());
-    if status >= 500 {
-        tracing::warn!(request_id = id, trace_id = trace, route, status, seconds, "a request failed");
-    } else {
-        tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
-    }
 }
 
 /// The value of a header that may stand once.

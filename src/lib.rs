@@ -16,7 +16,7 @@
 //! | 5 | `http/` |
 //! | 4 | `store.rs` |
 //! | 3 | `store/local/` |
-//! | 1 | `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs` |
+//! | 1 | `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
 //! | 0 | `limits.rs`, `error.rs`, `sync.rs` |
 
 pub mod clock;
@@ -31,3 +31,4 @@ pub mod metrics;
 pub mod server;
 pub mod store;
 pub mod sync;
+pub mod turnstile;

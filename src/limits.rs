@@ -68,8 +68,6 @@ pub const HEARTBEAT_SECONDS: u64 = 15;
 /// Shortest body of an answer that is worth compressing.
 pub const GZIP_BYTES_MIN: u64 = 1 << 10;
 
-/// Seconds until a request's head must be complete.
-pub const HEAD_SECONDS: u64 = 10;
 /// Seconds a request's body may take; of a stream, each line or 64 KiB.
 pub const BODY_SECONDS: u64 = 30;
 /// Seconds a request waits for room before it is refused with 503.
@@ -97,4 +95,48 @@ pub const STREAMS_MAX: u32 = 100;
 /// Requests that an HTTP/2 client may take back before they were looked at; one more ends the connection.
 pub const STREAMS_RESET_MAX: usize = 20;
 /// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
-pub const KEEP_ALIVE_SECONDS: u64 = 20;
+pub const PING_SECONDS: u64 = 20;
+
+// Connections.
+
+/// Seconds that a head may take from its first byte, a new connection until that, and one over HTTP/2 until its first request.
+pub const HEAD_SECONDS: u64 = 10;
+/// Seconds that a connection is kept without a request: longer than the 60 that balancers keep theirs, so that these close first.
+pub const KEEP_ALIVE_SECONDS: u64 = 75;
+/// Most seconds that a user may have a connection kept.
+pub const KEEP_ALIVE_SECONDS_MAX: u64 = 86_400;
+/// Seconds in which a client must take some of an answer that waits for it; over HTTP/2 a piece of each stream's.
+pub const STALL_SECONDS: u64 = 30;
+/// Seconds that a connection which is told to end, and has no request under way, gets to do so.
+pub const GRACE_SECONDS: u64 = 2;
+/// Most places beyond those of `connections_max`, where only the state of the service is told.
+pub const PLACES_RESERVED_MAX: usize = 32;
+/// One such place for so many others, and at least one.
+pub const PLACES_RESERVED_SHARE: usize = 8;
+/// Seconds that a reserved place is kept without a request.
+pub const RESERVED_SECONDS: u64 = 2;
+/// A tail holds its place for as long as its reader likes: one of so many places at most is for tails.
+pub const TAILS_SHARE: usize = 2;
+/// Connections without a request that are looked for at once when places are short.
+pub const CANDIDATES_MAX: usize = 64;
+/// Empty lines that may stand before a request, as some clients send one behind a body.
+pub const BLANK_LINES_MAX: usize = 4;
+/// Longest line that begins a chunk of a body.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1 << 10;
+/// Piece in which an answer leaves over HTTP/2: the size of its frames, unless both sides agree on another.
+pub const STREAM_PIECE_BYTES: usize = 16 << 10;
+/// Shortest piece of which it matters that HTTP/2 may still hold it when its request counts as answered.
+pub const STREAM_LAST_BYTES_MIN: usize = 1 << 10;
+
+/// Lines of the log that wait for stderr to take them; more are dropped and counted.
+pub const LOG_BYTES_MAX: usize = 1 << 20;
+/// Seconds that an ending process waits for stderr to take what was said last.
+pub const LOG_SECONDS: u64 = 1;
+
+const _: () = assert!(HEAD_SECONDS < STALL_SECONDS && STALL_SECONDS < KEEP_ALIVE_SECONDS);
+const _: () = assert!(GRACE_SECONDS < HEAD_SECONDS && RESERVED_SECONDS < HEAD_SECONDS);
+const _: () = assert!(GRACE_SECONDS >= LINGER_SECONDS && GRACE_SECONDS < DRAIN_SECONDS);
+const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
+const _: () = assert!(PLACES_RESERVED_MAX < CONNECTIONS_MAX && PLACES_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
+const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);

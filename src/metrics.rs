@@ -3,6 +3,7 @@
 //! The recorder is this value's own, not the process's, so that tests can have many. [`FIGURES`] lists all but those of
 //! the process, which come from the library that reads them; `docs/metrics.md` says what each is for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ const COMMIT_BYTES: &str = "sekali_commit_bytes_total";
 const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
+const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
 /// By topic and outcome, over the life of the store.
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 /// Topics that hold events.
@@ -71,7 +73,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 22] = [
+pub const FIGURES: [Figure; 23] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -98,6 +100,7 @@ pub const FIGURES: [Figure; 22] = [
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
+    (LINES_DROPPED, Kind::Counter, "Lines of the log that were dropped, as stderr did not take them."),
 ];
 
 /// What a path leads to.
@@ -130,6 +133,11 @@ const ROUTES: [Route; 10] = [
 ];
 
 impl Route {
+    /// Whether it tells the state of the service, which must be known also when nothing else can be had.
+    pub fn tells_state(self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics)
+    }
+
     /// The route as a label.
     pub fn name(self) -> &'static str {
         match self {
@@ -167,6 +175,7 @@ struct Inner {
     connections: Gauge,
     body_bytes: Gauge,
     uptime: Gauge,
+    lines_dropped: OnceLock<Arc<AtomicU64>>,
     commit_duration: Histogram,
     commit_events: Histogram,
     commit_bytes: Counter,
@@ -202,6 +211,7 @@ impl Default for Metrics {
             rejected: outcome("rejected"),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
+            lines_dropped: OnceLock::new(),
             uptime: recorder.register_gauge(&Key::from_static_name(UPTIME), &METADATA),
             commit_duration: recorder.register_histogram(&Key::from_static_name(COMMIT_DURATION), &METADATA),
             commit_events: recorder.register_histogram(&Key::from_static_name(COMMIT_EVENTS), &METADATA),
@@ -293,6 +303,11 @@ impl Metrics {
         self.0.rebuilds.increment(1);
     }
 
+    /// Has `lines` shown as what the log dropped; those of the first call.
+    pub fn show_lines_dropped(&self, lines: Arc<AtomicU64>) {
+        let _ = self.0.lines_dropped.set(lines);
+    }
+
     /// Sets a figure that is known when it is asked for.
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.0.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
@@ -311,6 +326,8 @@ impl Metrics {
     /// All figures in Prometheus' text format. Those of requests under way are given.
     pub fn render(&self, uptime: Duration, body_bytes: usize) -> String {
         self.0.uptime.set(uptime.as_secs_f64());
+        let lines = self.0.lines_dropped.get().map_or(0, |lines| lines.load(Ordering::Relaxed));
+        self.set_total(LINES_DROPPED, &[], lines);
         self.0.body_bytes.set(body_bytes as f64);
         metrics::with_local_recorder(&self.0.recorder, || self.0.process.collect());
         self.0.handle.render()

@@ -19,7 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Exit, Failure, File, logging, memory, store_options, store_seams};
+use super::logging::{self, Log};
+use super::{Exit, Failure, File, memory, store_options, store_seams};
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -47,26 +48,34 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
-        logging::start(&config)?;
-        memory::start()?;
-        let runtime = runtime::Builder::new_multi_thread()
-            .enable_all()
-            .max_blocking_threads(READS_MAX)
-            .build()
-            .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
-        let done = runtime.block_on(serve(config));
-        // Not a plain drop, which would wait for a blocking call that may hang.
-        runtime.shutdown_background();
+        let log = logging::start(&config)?;
+        let done = run(config, &log);
+        log.settle();
         done
     }
 }
 
-async fn serve(mut config: Config) -> Result<Exit, Failure> {
-    let mut stop = stop_signal()?;
+fn run(config: Config, log: &Log) -> Result<Exit, Failure> {
+    memory::start()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(READS_MAX)
+        .build()
+        .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
+    let done = runtime.block_on(serve(config, log.clone()));
+    // Not a plain drop, which would wait for a blocking call that may hang.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
+    let lines_dropped = log.dropped();
+    let mut stop = stop_signal(log)?;
     config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
     let metrics = Metrics::default();
+    metrics.show_lines_dropped(lines_dropped);
     let opening = tokio::task::spawn_blocking({
         let (config, metrics) = (config.clone(), metrics.clone());
         move || Local::open(&store_options(&config), store_seams(metrics)).map_err(unopened)
@@ -98,6 +107,8 @@ async fn serve_store(
         batch_events_max: config.batch_events_max,
         inflight_bytes_max: config.inflight_bytes_max,
         connections_max: config.connections_max,
+        keep_alive_seconds: config.keep_alive_seconds,
+        ..Limits::default()
     };
     let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
     tokio::select! {
@@ -144,7 +155,8 @@ fn allow_files(connections_max: usize) -> usize {
     // A refusal leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX).max(1);
+    let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX);
+    let room = room.saturating_sub(server::reserved(room)).max(1);
     if room < connections_max {
         warn!(
             files,
@@ -177,7 +189,7 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
 }
 
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would show it.
-fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
+fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
     let hook = |kind| {
         signal(kind).map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))
     };
@@ -191,6 +203,7 @@ fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
         let _ = first.send(());
         let (name, number) = next(&mut terminate, &mut interrupt).await;
         warn!(signal = name, "stopped at once");
+        log.settle();
         std::process::exit(128 + number);
     });
     Ok(stop)

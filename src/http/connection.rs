@@ -9,12 +9,24 @@ pub struct Connection {
     peer: SocketAddr,
     /// The address of this machine that it was made to.
     local: SocketAddr,
+    /// All other places are taken, so that this one is for those who ask how the service is.
+    is_reserved: bool,
 }
 
 impl Connection {
     /// A connection from `peer` to `local`.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { peer, local }
+        Self { peer, local, is_reserved: false }
+    }
+
+    /// The same connection at a reserved place, if `is_reserved`: only the state of the service is told there.
+    pub fn reserved(self, is_reserved: bool) -> Self {
+        Self { is_reserved, ..self }
+    }
+
+    /// Whether only the state of the service is told.
+    pub fn is_reserved(&self) -> bool {
+        self.is_reserved
     }
 
     /// A connection within this process, which has no address of its own.

@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
+use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderName, HeaderValue};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Service;
 use super::answer::{Answer, Pieces, gzip, streamed};
 use super::identity::Identity;
 use super::problem::Problem;
 use super::read::push_event;
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::limits::{HEARTBEAT_SECONDS, STREAM_PAGE_BYTES, STREAM_PAGE_EVENTS};
 use crate::store::{EventStore, Order, Page, Query, StoredEvent};
+use crate::turnstile::Turnstile;
 
 /// Asks nginx not to hold a tail back.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -29,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 /// What a tail begins with: milliseconds until a client that lost it comes back.
 const RETRY: &[u8] = b"retry: 1000\n\n";
+
+/// Of lines about streams that failed.
+static CUT_SHORT: Turnstile = Turnstile::new();
 
 /// Among the extensions of an answer that goes on for ever.
 #[derive(Clone, Copy, Debug)]
@@ -95,11 +100,16 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn tail(&self, query: Query, identity: &Identity) -> Result<Answer, Problem> {
         let query =
             Query { bytes_max: Some(STREAM_PAGE_BYTES), limit: STREAM_PAGE_EVENTS, cursors: true, ..query };
+        let place = Arc::clone(&self.tails).try_acquire_owned().map_err(|_| {
+            let message = "as many tails are open as there may be; come back later, or read in pages";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later()
+        })?;
         let end = self.end.subscribe();
         let mut pages = Pages::new(&self.store, query);
         pages.look().await?;
         let clock = Arc::clone(&self.clock);
-        let tail = Tail { pages, end, beaten: clock.monotonic(), clock, told: None, has_begun: false };
+        let beaten = clock.monotonic();
+        let tail = Tail { pages, end, clock, beaten, told: None, has_begun: false, _place: place };
         let mut answer = streamed(HeaderValue::from_static("text/event-stream"), pieces(tail, identity));
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
@@ -121,7 +131,9 @@ fn pieces(maker: impl Maker, identity: &Identity) -> Pieces {
         Ok(piece) => Ok(piece.map(|piece| (piece, (maker, identity)))),
         Err(e) => {
             let (id, trace) = (identity.id(), identity.trace());
-            tracing::warn!(request_id = id, trace_id = trace, error = %e, "a stream of events is cut short");
+            if let Some(left_out) = CUT_SHORT.pass(("cut short", 0), SystemClock.monotonic()) {
+                tracing::warn!(request_id = id, trace_id = trace, error = %e, left_out, "a stream of events is cut short");
+            }
             Err(e)
         }
     }))
@@ -192,6 +204,8 @@ struct Tail<S> {
     /// The last id that was sent.
     told: Option<String>,
     has_begun: bool,
+    /// Among the tails that may be open at once.
+    _place: OwnedSemaphorePermit,
 }
 
 impl<S: EventStore> Maker for Tail<S> {
