@@ -127,12 +127,28 @@ impl Finder {
 
     fn body(&mut self, body: &[u8]) {
         let root = Loc::Name("body");
-        let Some(text) = self.text(body) else { return };
+        let Some(text) = self.text(body) else { return self.hint_at_lines(body) };
         let text = text.trim_ascii();
         match text.as_bytes().first() {
             Some(b'[') => self.list(&[root], text),
             Some(b'{') => self.object(text),
             _ => self.add(vec![root], "model_attributes_type", SHAPE),
+        }
+    }
+
+    /// Says how several objects in a row are sent, if that is what the body is.
+    fn hint_at_lines(&mut self, body: &[u8]) {
+        let starts_object =
+            |text: Option<&[u8]>| text.is_some_and(|text| text.trim_ascii().starts_with(b"{"));
+        if let [(_, fault)] = &mut self.faults[..]
+            && let [_, Loc::Index(at)] = fault.loc[..]
+            && starts_object(Some(body))
+            && starts_object(body.get(at..))
+            && serde_json::from_slice::<IgnoredAny>(&body[..at]).is_ok()
+        {
+            fault.msg.push_str(
+                " after the first event: send an event a line as application/x-ndjson, or all in an array",
+            );
         }
     }
 
