@@ -180,7 +180,7 @@ settings! {
     #[arg(value_name = "COUNT")]
     batch_events_max: usize = limits::BATCH_EVENTS_MAX;
 
-    /// Bytes of request bodies held at once, over all connections; at least 4 bodies
+    /// Bytes of request bodies held at once, over all connections; at least 4 bodies, half of it for those of more than 4 MiB
     #[arg(value_name = "BYTES")]
     inflight_bytes_max: usize = limits::INFLIGHT_BYTES_MAX;
 

@@ -22,6 +22,7 @@ use self::headers::Headers;
 use self::identity::{Identity, Ids};
 use self::listing::End;
 use self::problem::Problem;
+use self::room::Room;
 use self::upload::Upload;
 use crate::clock::Clock;
 use crate::limits;
@@ -38,17 +39,21 @@ mod content;
 mod decode;
 mod decompress;
 mod faults;
+mod guests;
 mod headers;
+mod heavy;
 mod identity;
 mod lane;
 mod lines;
 mod listing;
 mod options;
+mod pace;
 mod problem;
 mod publish;
 mod query;
 mod read;
 mod receipt;
+mod room;
 mod source;
 mod upload;
 
@@ -91,8 +96,10 @@ pub struct Service<S> {
     limits: Limits,
     clock: Arc<dyn Clock>,
     started: Instant,
-    /// Bytes of bodies that may still be taken.
-    inflight: Semaphore,
+    /// Room for bodies.
+    room: Arc<Room>,
+    /// Places to decode large bodies.
+    decoding: Arc<Semaphore>,
     lanes: lane::Lanes,
     metrics: Metrics,
     /// What tails wait for.
@@ -104,10 +111,11 @@ impl<S: EventStore> Service<S> {
     /// A service over `store`.
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
-        let inflight = Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS));
+        let room = Arc::new(Room::new(limits.inflight_bytes_max));
+        let decoding = heavy::places();
         let end = watch::Sender::new(Some(String::new()));
         let (lanes, ids) = Default::default();
-        Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }
+        Self { store, limits, clock, started, room, decoding, lanes, metrics, end, ids }
     }
 
     /// Answers one request that came by `connection`.
@@ -119,7 +127,6 @@ impl<S: EventStore> Service<S> {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Result<Answer, Infallible> {
-        let _ = connection;
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();
@@ -130,7 +137,7 @@ impl<S: EventStore> Service<S> {
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
         let (route, answered) = match check_host(&headers, head.version) {
-            Ok(()) => self.route(&head, &headers, body, &identity).await,
+            Ok(()) => self.route(&head, &headers, body, &identity, connection).await,
             Err(problem) => (Route::None, Err(problem)),
         };
         let mut answer = answered.unwrap_or_else(|problem| {
@@ -163,6 +170,7 @@ impl<S: EventStore> Service<S> {
         headers: &Headers<'_>,
         body: Upload,
         identity: &Identity,
+        connection: &Connection,
     ) -> (Route, Result<Answer, Problem>) {
         let path = head.uri.path();
         let route = match path {
@@ -183,7 +191,7 @@ impl<S: EventStore> Service<S> {
             return (route, Err(problem));
         }
         let answered = match route {
-            Route::Publish => self.publish(head, headers, body).await,
+            Route::Publish => self.publish(head, headers, body, connection).await,
             // Boxed, as in what else is larger than a publish: every request has the size of the largest.
             Route::Events => Box::pin(self.events(head, identity)).await,
             Route::Event => self.event(path).await,
@@ -204,8 +212,7 @@ impl<S: EventStore> Service<S> {
     fn figures(&self, headers: &HeaderMap) -> Answer {
         self.store.observe();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
-        let held = self.limits.inflight_bytes_max.saturating_sub(self.inflight.available_permits());
-        let text = self.metrics.render(uptime, held);
+        let text = self.metrics.render(uptime, self.room.held());
         let open = "application/openmetrics-text";
         let is_open = quality(headers, &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
         let (kind, text) = match is_open {

@@ -18,10 +18,6 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Largest request body after decompression.
 pub const DECODED_BYTES_MAX: usize = 64 << 20;
-/// Most decoded bytes for each compressed one, once [`RATIO_FREE_BYTES`] are decoded.
-pub const RATIO_MAX: u64 = 100;
-/// So much may be decoded at any ratio.
-pub const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Largest window of a zstd frame: the most that RFC 9659 lets a sender use.
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 << 20;
 /// Longest line of a stream of events: the largest payload, and room for the other fields.
@@ -32,8 +28,8 @@ pub const CHUNK_BYTES: usize = 512 << 10;
 pub const CHUNK_LINES: usize = 1_000;
 /// Most events in one request.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
-/// Bytes of request bodies held at once, over all connections.
-pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of request bodies held at once, over all connections: half of it for the largest bodies alone.
+pub const INFLIGHT_BYTES_MAX: usize = 128 << 20;
 /// Requests of one topic that are being stored at once; more of them wait. A commit of so many takes milliseconds.
 pub const TOPIC_REQUESTS_MAX: usize = 256;
 /// And their bytes; a larger request is alone.
@@ -70,8 +66,6 @@ pub const GZIP_BYTES_MIN: u64 = 1 << 10;
 
 /// Seconds until a request's head must be complete.
 pub const HEAD_SECONDS: u64 = 10;
-/// Seconds a request's body may take; of a stream, each line or 64 KiB.
-pub const BODY_SECONDS: u64 = 30;
 /// Seconds a request waits for room before it is refused with 503.
 pub const ADMISSION_SECONDS: u64 = 2;
 /// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read why.
@@ -92,6 +86,41 @@ const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
 const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
 const _: () = assert!(CHUNK_BYTES + LINE_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
+
+/// Seconds a request's body may take, and those in which a stream brings an event.
+pub const BODY_SECONDS: u64 = 30;
+/// Seconds over which the pace of a body is measured; the first are grace.
+pub const BODY_WINDOW_SECONDS: u64 = 10;
+/// Bytes a second that a body brings in each window until it is whole: a modem's pace will do.
+pub const BODY_RATE_MIN: u64 = 1 << 10;
+/// Bytes of each body that have room of their own, so that small ones wait for no large ones.
+pub const ROOM_FIRST_BYTES: usize = 64 << 10;
+/// A body with more bytes takes a ticket: room for the largest that it can become.
+pub const LARGE_BYTES_MIN: usize = 4 << 20;
+/// Seconds that a body waits for a ticket before it is refused with 503.
+pub const TICKET_SECONDS: u64 = 10;
+/// Bytes a second below which a body may be ended when others lack the room that it holds.
+pub const PRESSED_RATE_MIN: u64 = 64 << 10;
+/// When room is made it is this part of all, so that it need not be made anew for each body.
+pub const ROOM_MADE_PART: usize = 16;
+/// Most that a decoder holds: a window, what is decoded ahead of it, and a block as it was sent.
+pub const DECODER_BYTES_MAX: usize = ZSTD_WINDOW_BYTES_MAX + (1 << 20);
+/// Largest body that is decoded where it is received; a larger one is decoded by a thread beside the runtime's.
+pub const DECODED_INLINE_BYTES_MAX: usize = 256 << 10;
+/// Most bytes that decompressing a stream may add to what was sent without bringing an event.
+pub const BARREN_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = assert!(BODY_SECONDS.is_multiple_of(BODY_WINDOW_SECONDS));
+const _: () = assert!(PRESSED_RATE_MIN > BODY_RATE_MIN);
+// The largest body, at a steady pace that has it whole in time, is never found to be slow.
+const _: () = assert!(PRESSED_RATE_MIN < BODY_BYTES_MAX as u64 / BODY_SECONDS);
+// The largest part of the room has a ticket for the largest body, and for two that are not compressed.
+const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= DECODED_BYTES_MAX);
+const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= 2 * BODY_BYTES_MAX);
+const _: () = assert!(ROOM_FIRST_BYTES <= INFLIGHT_BYTES_MAX / 8 / 100);
+const _: () = assert!(DECODED_INLINE_BYTES_MAX <= LARGE_BYTES_MIN);
+// A line is seen whole before the stream counts as barren.
+const _: () = assert!(BARREN_BYTES_MAX as usize > 2 * LINE_BYTES_MAX + CHUNK_BYTES);
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 100;
 /// Requests that an HTTP/2 client may take back before they were looked at; one more ends the connection.

@@ -6,7 +6,7 @@ use super::query::{Parameters, bad};
 use crate::event;
 
 /// The options of a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// `results=all`: an entry for each event.
     pub(super) all_results: bool,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
+use super::Service;
 use super::answer::{Answer, json};
+use super::connection::Connection;
 use super::content::{self, Dialect};
-use super::decode::{Decoded, Refused, decode};
+use super::decode::{Decoded, Refused};
 use super::headers::Headers;
 use super::options::Options;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors, push_results};
 use super::upload::Upload;
-use super::{Service, cloud_events, faults};
 use crate::event::Batch;
 use crate::store::{EventStore, Outcome, Status};
 
@@ -23,32 +24,20 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
+        connection: &Connection,
     ) -> Result<Answer, Problem> {
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options)).await;
+            return Box::pin(self.publish_lines(body, encoding, &options, connection)).await;
         }
-        let held = self.body(body, encoding).await?;
-        let body = match dialect {
-            // Data of any kind.
-            Dialect::CloudEventBinary => held.bytes.clone(),
-            _ => content::without_mark(held.bytes.clone()),
-        };
-        let events_max = self.limits.batch_events_max;
-        let decoded = match dialect {
-            Dialect::Json => {
-                decode(&body, events_max).map_or_else(|| faults::look(&body, events_max, options.partial), Ok)
-            }
-            _ => {
-                let arrival = self.clock.now();
-                cloud_events::decode(dialect, &head.headers, &body, &options, arrival, events_max)
-            }
-        };
+        let held = self.body(body, encoding, connection).await?;
+        let (decoded, share) = self.decode(head, dialect, &options, held).await?;
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
+                let events_max = self.limits.batch_events_max;
                 let message =
                     format!("at most {events_max} events go into one request; send them in several");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
@@ -56,7 +45,7 @@ impl<S: EventStore> Service<S> {
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;
         let answer = self.store_and_answer(decoded, &options).await;
-        drop(held);
+        drop(share);
         answer
     }
 
