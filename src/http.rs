@@ -11,17 +11,20 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_ENCODING, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use self::accept::quality;
-use self::answer::{compressed, json, takes_gzip, with_type, without_body};
+use self::answer::{LEVEL, fixed, hold, is_short, json, takes_gzip, with_type, without_body};
 use self::headers::Headers;
 use self::identity::{Identity, Ids};
-use self::listing::End;
+use self::newcomers::Newcomers;
+use self::pieces::{Reader, packed};
 use self::problem::Problem;
+use self::room::Rooms;
+use self::tails::Tails;
 use self::upload::Upload;
 use crate::clock::Clock;
 use crate::limits;
@@ -42,23 +45,33 @@ mod headers;
 mod identity;
 mod lane;
 mod lines;
+mod list;
 mod listing;
+mod newcomers;
 mod options;
+mod pages;
+mod pieces;
 mod problem;
 mod publish;
 mod query;
 mod read;
 mod receipt;
+mod room;
 mod source;
+mod tails;
 mod upload;
 
-pub use self::answer::{Answer, Body};
+pub use self::answer::{Answer, Body, IsStream};
 pub use self::connection::Connection;
 pub use self::listing::IsTail;
 
 /// What is where, for programs.
 static OPENAPI: LazyLock<String> =
     LazyLock::new(|| include_str!("http/openapi.json").replace("{version}", env!("CARGO_PKG_VERSION")));
+
+/// The same, packed; nothing if that fails.
+static PACKED_OPENAPI: LazyLock<Vec<u8>> =
+    LazyLock::new(|| packed(OPENAPI.as_bytes(), LEVEL).unwrap_or_default());
 
 /// What a user may set.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +108,10 @@ pub struct Service<S> {
     inflight: Semaphore,
     lanes: lane::Lanes,
     metrics: Metrics,
-    /// What tails wait for.
-    end: watch::Sender<End>,
+    /// Room for answers that wait for their readers.
+    rooms: Arc<Rooms>,
+    tails: Arc<Tails>,
+    newcomers: Newcomers,
     ids: Ids,
 }
 
@@ -105,9 +120,8 @@ impl<S: EventStore> Service<S> {
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
         let inflight = Semaphore::new(limits.inflight_bytes_max.min(Semaphore::MAX_PERMITS));
-        let end = watch::Sender::new(Some(String::new()));
-        let (lanes, ids) = Default::default();
-        Self { store, limits, clock, started, inflight, lanes, metrics, end, ids }
+        let (lanes, rooms, tails, newcomers, ids) = Default::default();
+        Self { store, limits, clock, started, inflight, lanes, metrics, rooms, tails, newcomers, ids }
     }
 
     /// Answers one request that came by `connection`.
@@ -119,7 +133,6 @@ impl<S: EventStore> Service<S> {
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Result<Answer, Infallible> {
-        let _ = connection;
         let begin = self.clock.monotonic();
         // From here on the head stays where it is: to hand it on as a value would copy it time and again.
         let (head, body) = request.into_parts();
@@ -129,26 +142,32 @@ impl<S: EventStore> Service<S> {
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
+        let reader = Reader { rooms: &self.rooms, connection, is_gzip, identity: &identity };
         let (route, answered) = match check_host(&headers, head.version) {
-            Ok(()) => self.route(&head, &headers, body, &identity).await,
+            Ok(()) => self.route(&head, &headers, body, &reader).await,
             Err(problem) => (Route::None, Err(problem)),
         };
-        let mut answer = answered.unwrap_or_else(|problem| {
+        let refuse = |problem: Problem| {
             if let Some(cause) = problem.cause() {
                 let (id, trace) = (identity.id(), identity.trace());
                 tracing::error!(request_id = id, trace_id = trace, error = %cause, "the store could not answer");
             }
             problem.into_answer(problem::is_wanted(&head.headers), identity.id())
-        });
+        };
+        let answer = answered.unwrap_or_else(refuse);
+        // Boxed: most answers are short, and wait for nothing.
+        let held = match is_short(&answer) {
+            true => Ok(answer),
+            false => Box::pin(hold(answer, &reader.holder(), is_gzip)).await,
+        };
+        let mut answer = held.unwrap_or_else(|e| refuse(e.into()));
         if is_read {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
-            if is_gzip {
-                answer = Box::pin(compressed(answer)).await;
-            }
         }
         if is_head {
             answer = without_body(answer);
             answer.extensions_mut().remove::<IsTail>();
+            answer.extensions_mut().remove::<IsStream>();
         }
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(route, answer.status(), took);
@@ -162,7 +181,7 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
-        identity: &Identity,
+        reader: &Reader<'_>,
     ) -> (Route, Result<Answer, Problem>) {
         let path = head.uri.path();
         let route = match path {
@@ -183,16 +202,16 @@ impl<S: EventStore> Service<S> {
             return (route, Err(problem));
         }
         let answered = match route {
-            Route::Publish => self.publish(head, headers, body).await,
+            Route::Publish => self.publish(head, headers, body, reader).await,
             // Boxed, as in what else is larger than a publish: every request has the size of the largest.
-            Route::Events => Box::pin(self.events(head, identity)).await,
+            Route::Events => Box::pin(self.events(head, reader)).await,
             Route::Event => self.event(path).await,
-            Route::Stats => self.stats().await,
-            Route::Topics => self.topics(head.uri.query().unwrap_or("")).await,
+            Route::Stats => Box::pin(self.stats(reader)).await,
+            Route::Topics => Box::pin(self.topics(head.uri.query().unwrap_or(""), reader)).await,
             Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
             Route::Readyz => self.ready(),
             Route::Metrics => Ok(self.figures(&head.headers)),
-            Route::OpenApi => Ok(json(StatusCode::OK, OPENAPI.clone().into_bytes())),
+            Route::OpenApi => Ok(open_api(reader.is_gzip)),
             Route::None => Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "there is nothing here; /openapi.json says what is where",
@@ -205,7 +224,7 @@ impl<S: EventStore> Service<S> {
         self.store.observe();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let held = self.limits.inflight_bytes_max.saturating_sub(self.inflight.available_permits());
-        let text = self.metrics.render(uptime, held);
+        let text = self.metrics.render(uptime, held, self.rooms.held());
         let open = "application/openmetrics-text";
         let is_open = quality(headers, &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
         let (kind, text) = match is_open {
@@ -221,6 +240,17 @@ impl<S: EventStore> Service<S> {
             Health::NotReady(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_later()),
         }
     }
+}
+
+/// The description of the service, made once.
+fn open_api(is_gzip: bool) -> Answer {
+    let kind = HeaderValue::from_static("application/json");
+    if !is_gzip || PACKED_OPENAPI.is_empty() {
+        return fixed(kind, OPENAPI.as_bytes());
+    }
+    let mut answer = fixed(kind, &PACKED_OPENAPI);
+    answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    answer
 }
 
 /// HTTP/1.1 asks for exactly one `Host`; hyper takes none and two.

@@ -40,6 +40,7 @@ const REQUESTS: &str = "sekali_http_requests_total";
 const REQUEST_DURATION: &str = "sekali_http_request_duration_seconds";
 const CONNECTIONS: &str = "sekali_http_connections";
 const BODY_BYTES: &str = "sekali_http_body_bytes";
+const ANSWER_BYTES: &str = "sekali_http_answer_bytes";
 const EVENTS: &str = "sekali_events_total";
 const COMMIT_DURATION: &str = "sekali_commit_duration_seconds";
 const COMMIT_EVENTS: &str = "sekali_commit_events";
@@ -51,6 +52,8 @@ const UPTIME: &str = "sekali_uptime_seconds";
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 /// Topics that hold events.
 pub const TOPICS: &str = "sekali_topics";
+/// Most topics that the store takes.
+pub const TOPICS_MOST: &str = "sekali_topics_max";
 /// Events in the store.
 pub const STORED: &str = "sekali_stored_events";
 /// Requests that wait for a worker, by worker.
@@ -71,7 +74,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 22] = [
+pub const FIGURES: [Figure; 24] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -80,9 +83,11 @@ pub const FIGURES: [Figure; 22] = [
     ),
     (CONNECTIONS, Kind::Gauge, "Connections open."),
     (BODY_BYTES, Kind::Gauge, "Bytes of request bodies held."),
+    (ANSWER_BYTES, Kind::Gauge, "Bytes of answers held for their readers."),
     (EVENTS, Kind::Counter, "Events answered, by what became of them."),
     (TOPIC_EVENTS, Kind::Counter, "Events over the life of the store, by topic and by what became of them."),
     (TOPICS, Kind::Gauge, "Topics that hold events."),
+    (TOPICS_MOST, Kind::Gauge, "Most topics that the store takes."),
     (STORED, Kind::Gauge, "Events in the store."),
     (COMMIT_DURATION, Kind::Histogram(COMMIT_SECONDS), "Seconds that a commit takes to be on disk."),
     (COMMIT_EVENTS, Kind::Histogram(COMMIT_COUNTS), "Events that a commit stores."),
@@ -166,6 +171,7 @@ struct Inner {
     rejected: Counter,
     connections: Gauge,
     body_bytes: Gauge,
+    answer_bytes: Gauge,
     uptime: Gauge,
     commit_duration: Histogram,
     commit_events: Histogram,
@@ -202,6 +208,7 @@ impl Default for Metrics {
             rejected: outcome("rejected"),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
+            answer_bytes: recorder.register_gauge(&Key::from_static_name(ANSWER_BYTES), &METADATA),
             uptime: recorder.register_gauge(&Key::from_static_name(UPTIME), &METADATA),
             commit_duration: recorder.register_histogram(&Key::from_static_name(COMMIT_DURATION), &METADATA),
             commit_events: recorder.register_histogram(&Key::from_static_name(COMMIT_EVENTS), &METADATA),
@@ -309,9 +316,10 @@ impl Metrics {
     }
 
     /// All figures in Prometheus' text format. Those of requests under way are given.
-    pub fn render(&self, uptime: Duration, body_bytes: usize) -> String {
+    pub fn render(&self, uptime: Duration, body_bytes: usize, answer_bytes: usize) -> String {
         self.0.uptime.set(uptime.as_secs_f64());
         self.0.body_bytes.set(body_bytes as f64);
+        self.0.answer_bytes.set(answer_bytes as f64);
         metrics::with_local_recorder(&self.0.recorder, || self.0.process.collect());
         self.0.handle.render()
     }

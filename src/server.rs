@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use self::head_timer::HeadTimer;
 use self::peer::Peer;
 use crate::clock::Clock;
-use crate::http::{Connection, IsTail, Limits, Service};
+use crate::http::{Connection, IsStream, IsTail, Limits, Service};
 use crate::limits::{
     DRAIN_SECONDS, HEAD_BYTES_MAX, HEAD_SECONDS, KEEP_ALIVE_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX,
 };
@@ -118,17 +118,19 @@ async fn serve<S: EventStore>(
         },
         () = &mut stop => return,
     };
-    let is_tail = Arc::new(AtomicBool::new(false));
-    let stream = Peer::new(stream, Arc::clone(&is_tail));
+    let (is_tail, is_stream) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let stream = Peer::new(stream, Arc::clone(&is_tail), Arc::clone(&is_stream));
     let answer = service_fn(move |request| {
         let (service, client) = (Arc::clone(&service), Arc::clone(&client));
-        let is_tail = Arc::clone(&is_tail);
+        let (is_tail, is_stream) = (Arc::clone(&is_tail), Arc::clone(&is_stream));
         async move {
             let answer = service.answer(request, &client).await;
             // HTTP/2 notices an end by itself, and has others beside a tail.
             let is_one = !is_http2
                 && answer.as_ref().is_ok_and(|answer| answer.extensions().get::<IsTail>().is_some());
             is_tail.store(is_one, Ordering::Relaxed);
+            let is_made = answer.as_ref().is_ok_and(|answer| answer.extensions().get::<IsStream>().is_some());
+            is_stream.store(is_made, Ordering::Relaxed);
             answer
         }
     });

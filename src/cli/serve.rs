@@ -9,6 +9,7 @@ use sekali::clock::SystemClock;
 use sekali::config::{Config, Layer};
 use sekali::error::{Error, ErrorKind};
 use sekali::http::Limits;
+use sekali::limits::READS_MAX;
 use sekali::metrics::Metrics;
 use sekali::server;
 use sekali::store::local::Local;
@@ -26,9 +27,6 @@ const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
 
 /// How long a failed store's last answers may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Reads of the disk at once; more wait. Each may hold a frame of the journal.
-const READS_MAX: usize = 8;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

@@ -7,6 +7,7 @@
 //! Chunks are committed in order and one at a time, so that of two lines with one id the first wins, and "so many lines
 //! are stored" is exact. A chunk need not be full: when nothing is being committed, what is there goes.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,12 +92,13 @@ impl<S: EventStore> Service<S> {
         body: Upload,
         encoding: Option<Encoding>,
         options: &Options,
+        peer: IpAddr,
     ) -> Result<Answer, Problem> {
         let (source, lines) = (Source::new(body, encoding), Lines::default());
         let mut reader =
             Reader { source, lines, share: self.share(), cut: 0, is_ended: false, failure: None };
         let mut progress = Progress::default();
-        match self.store_lines(&mut reader, &mut progress, options).await {
+        match self.store_lines(&mut reader, &mut progress, options, peer).await {
             Ok(()) => Ok(progress.into_answer()),
             Err(problem) => Err(progress.refuse(problem)),
         }
@@ -107,6 +109,7 @@ impl<S: EventStore> Service<S> {
         reader: &mut Reader<'_>,
         progress: &mut Progress,
         options: &Options,
+        peer: IpAddr,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
         // Decoded while the chunk before it is committed.
@@ -121,7 +124,7 @@ impl<S: EventStore> Service<S> {
                 && let Some((chunk, share)) = next.take()
             {
                 self.reject_lines(&chunk);
-                committing = Some(Box::pin(self.commit(chunk, share, options.reject_conflicts)));
+                committing = Some(Box::pin(self.commit(chunk, share, options.reject_conflicts, peer)));
                 continue;
             }
             if committing.is_none() && reader.is_ended {
@@ -149,12 +152,13 @@ impl<S: EventStore> Service<S> {
         chunk: Chunk,
         share: Share<'_>,
         reject_conflicts: bool,
+        peer: IpAddr,
     ) -> Result<Progress, Problem> {
         let Chunk { batch, numbers, through: lines, faults: mut errors, rejected } = chunk;
         if batch.is_empty() {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
         }
-        let (outcomes, counts) = self.append(Arc::new(batch)).await?;
+        let (outcomes, counts) = self.append(Arc::new(batch), peer).await?;
         drop(share);
         if reject_conflicts && counts.conflicts > 0 {
             let lines =

@@ -1,7 +1,8 @@
-//! A connection that notices when the reader of a tail has gone.
+//! A connection that notices when the reader of a stream has gone.
 //!
 //! A client may close its side and still want its answers, so hyper is told not to look for the end of what it sends (`half_close`). A tail has no
-//! end, and while it is silent nothing is written that would show that nobody reads: its place would be kept for two heartbeats.
+//! end, and while it is silent nothing is written that would show that nobody reads: its place would be kept for two heartbeats. An
+//! export that finds nothing is as silent: once its head is refused by whoever has gone, the system knows, and is asked.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -24,11 +25,13 @@ pub(super) struct Peer {
     stream: TokioIo<TcpStream>,
     /// What is being answered is a tail.
     is_tail: Arc<AtomicBool>,
+    /// Or anything that is made while it is sent.
+    is_stream: Arc<AtomicBool>,
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream, is_tail: Arc<AtomicBool>) -> Self {
-        Self { stream: TokioIo::new(stream), is_tail }
+    pub(super) fn new(stream: TcpStream, is_tail: Arc<AtomicBool>, is_stream: Arc<AtomicBool>) -> Self {
+        Self { stream: TokioIo::new(stream), is_tail, is_stream }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
@@ -76,6 +79,11 @@ impl Write for Peer {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Ready(Ok(_)) | Poll::Pending => {}
             }
+        }
+        if self.is_stream.load(Ordering::Relaxed)
+            && let Ok(Some(e)) = self.stream.inner().take_error()
+        {
+            return Poll::Ready(Err(e));
         }
         self.stream().poll_flush(cx)
     }

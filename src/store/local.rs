@@ -28,16 +28,20 @@ use self::open_files::{FileCache, OPEN_FILES_MAX};
 use self::queue::{Closed, Pace, Queue};
 use self::recovery::{Recovered, recover};
 use self::route::{Part, route, split};
+use self::scans::Scans;
 use self::space::Space;
+use self::turns::Turns;
 use self::worker::{Job, Outcomes, Worker};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
-use crate::limits::ADMISSION_SECONDS;
+use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::metrics::Metrics;
-use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicStats};
+use crate::store::{
+    EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom, TopicStats,
+};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::mpsc::sync_channel;
 use crate::sync::{self, Builder, JoinHandle, Mutex, RwLock, mpsc};
@@ -64,12 +68,14 @@ mod read;
 mod recovery;
 pub mod repair;
 mod route;
+mod scans;
 mod seal;
 mod slots;
 pub mod sorted_file;
 mod space;
 mod throttle;
 mod topic;
+mod turns;
 pub mod verify;
 mod walk;
 mod worker;
@@ -113,6 +119,10 @@ pub struct Local {
     core: Arc<Core>,
     journal: Mutex<Option<Journal>>,
     threads: Mutex<Option<Threads>>,
+    /// Those who read pages, and those who scan.
+    page_turns: Arc<Turns>,
+    scan_turns: Arc<Turns>,
+    scans: Scans,
     _lock: Box<dyn Any + Send + Sync>,
 }
 
@@ -230,7 +240,15 @@ impl Local {
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
         };
-        Ok(Self { core, journal: Mutex::new(Some(journal)), threads: Mutex::new(Some(threads)), _lock: lock })
+        Ok(Self {
+            core,
+            journal: Mutex::new(Some(journal)),
+            threads: Mutex::new(Some(threads)),
+            page_turns: Turns::new(PAGES_READ_MAX),
+            scan_turns: Turns::new(SCANS_READ_MAX),
+            scans: Scans::default(),
+            _lock: lock,
+        })
     }
 
     /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
@@ -289,6 +307,7 @@ impl Local {
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         self.core.queues.iter().for_each(Queue::close);
+        self.scans.stop();
         for worker in threads.workers {
             let _ = worker.join();
         }
@@ -439,7 +458,23 @@ impl EventStore for Local {
     }
 
     async fn read(&self, query: Query) -> Result<Page> {
-        self.blocking(move |core| read::page(core, &query)).await
+        let turns = if query.is_scan { &self.scan_turns } else { &self.page_turns };
+        let turn = turns.wait(query.reader).await;
+        let is_scan = query.is_scan;
+        if is_scan {
+            // It may have waited for long: whoever has gone meanwhile is noticed before anything is read for it.
+            sync::yield_task().await;
+        }
+        // The place is given back when the read is done, whether anybody waits for it or not.
+        let read = move |core: &Core| {
+            let page = read::page(core, &query);
+            drop(turn);
+            page
+        };
+        if is_scan {
+            return self.scans.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()));
+        }
+        self.blocking(read).await
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {
@@ -448,9 +483,7 @@ impl EventStore for Local {
 
     async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
         let after = cursor.map(|cursor| read_topic_cursor(&self.core, cursor)).transpose()?;
-        self.flush().await?;
-        let mut topics = self.core.topics.sorted(after.as_deref());
-        topics.retain(|topic| topic.events() > 0);
+        let mut topics = self.core.topics.holders(after.as_deref(), limit.saturating_add(1));
         let has_more = topics.len() > limit;
         topics.truncate(limit);
         let next_cursor =
@@ -473,9 +506,15 @@ impl EventStore for Local {
 
     async fn stats(&self) -> Result<Stats> {
         self.flush().await?;
-        let topics = self.core.topics.sorted(None);
-        let names = topics.iter().filter(|topic| topic.events() > 0).map(|topic| topic.name.to_string());
-        Ok(Stats { totals: self.core.topics.totals(), topics: names.collect() })
+        Ok(Stats { totals: self.core.topics.totals(), topics: self.core.topics.holding() })
+    }
+
+    fn topic_room(&self) -> TopicRoom {
+        TopicRoom { made: self.core.topics.made(), max: self.core.topics.max() }
+    }
+
+    fn has_topic(&self, topic: &[u8]) -> bool {
+        std::str::from_utf8(topic).is_ok_and(|topic| self.core.topics.get(topic).is_some())
     }
 
     fn health(&self) -> Health {
@@ -597,10 +636,11 @@ fn stopping() -> Error {
     Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
-/// A topic's name in hexadecimal.
 /// Half of the store's id and the last topic given, in hexadecimal.
 fn write_topic_cursor(core: &Core, name: &str) -> String {
-    let name: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = name.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    let name: String = digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect();
     format!("{:016x}{name}", page::store_half(core))
 }
 

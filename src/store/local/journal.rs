@@ -282,7 +282,7 @@ impl Writer {
         self.publish(&header, &counters, &blocks, claims_sum);
         for ((topic, _, place), received_at) in blocks.iter().zip(received) {
             // After the blocks: a reader that sees the offset finds the event.
-            topic.add_events(u64::from(place.count), received_at);
+            self.core.topics.add_events(topic, u64::from(place.count), received_at);
         }
         self.core.shown.store(self.generation.first_event + self.generation.events(), Ordering::Release);
         self.core.durable.store(header.sequence, Ordering::Release);
@@ -380,7 +380,7 @@ impl Writer {
         claims_sum: u64,
     ) {
         for pending in &counters.topics {
-            pending.topic.add_counts(pending.duplicates, pending.conflicts);
+            self.core.topics.add_counts(&pending.topic, pending.duplicates, pending.conflicts);
         }
         self.core.topics.add_rejected(counters.rejected);
         self.generation.publish(header, blocks, claims_sum);
@@ -399,7 +399,7 @@ impl Writer {
         if !is_last_sealed {
             return Ok(());
         }
-        let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted(None));
+        let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted());
         let head_bytes = table_bytes(&head) + FrameHeader::BYTES as u64 * (1 + head.len() as u64);
         match self.core.space.take_next(head_bytes) {
             Some(prepared) => {

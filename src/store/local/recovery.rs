@@ -464,7 +464,7 @@ impl Replay<'_, '_> {
             if topic.next_offset() != head.first_offset {
                 return Err(Error::corrupt(&self.path, block.at, "the offsets of its topic have a gap"));
             }
-            topic.add_events(u64::from(block.count), head.received_at);
+            self.recovery.topics.add_events(&topic, u64::from(block.count), head.received_at);
         }
         let worker = super::route::route(topic.hash, self.sets.len());
         for (event, offset) in events.zip(head.first_offset..) {
@@ -486,7 +486,8 @@ impl Replay<'_, '_> {
             if entry.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.rejected);
             } else {
-                self.topic(entry.topic, block.at)?.add_counts(entry.duplicates, entry.conflicts);
+                let topic = self.topic(entry.topic, block.at)?;
+                self.recovery.topics.add_counts(&topic, entry.duplicates, entry.conflicts);
             }
         }
         Ok(())
@@ -499,7 +500,8 @@ impl Replay<'_, '_> {
             if entry.counters.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.counters.rejected);
             } else {
-                self.topic(entry.counters.topic, block.at)?.restore(&entry);
+                let topic = self.topic(entry.counters.topic, block.at)?;
+                self.recovery.topics.restore(&topic, &entry);
             }
         }
         Ok(())

@@ -158,7 +158,7 @@ impl Search<'_> {
                 durable_through: closed.last_frame,
                 previous_crc: 0,
             };
-            let table = topic_table(topics.rejected(), &topics.sorted(None));
+            let table = topic_table(topics.rejected(), &topics.sorted());
             let path = journal_path(dir, entry.id);
             write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &table)?;
             manifest.generations.push(entry);

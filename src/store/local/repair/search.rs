@@ -230,7 +230,7 @@ impl<'a> Search<'a> {
                 let topic = self.topic(&text(head.topic)?)?;
                 self.see(&topic, head.first_offset, path, block.at)?;
                 self.seen.insert(topic.number, self.found.len());
-                topic.add_events(u64::from(block.count), head.received_at);
+                self.topics.add_events(&topic, u64::from(block.count), head.received_at);
                 self.events += u64::from(block.count);
                 for event in events {
                     let id = event.map_err(fault)?.event_id;
@@ -242,9 +242,10 @@ impl<'a> Search<'a> {
                     let counter = counter.map_err(fault)?;
                     match counter.topic.is_empty() {
                         true => self.topics.add_rejected(counter.rejected),
-                        false => self
-                            .topic(&text(counter.topic)?)?
-                            .add_counts(counter.duplicates, counter.conflicts),
+                        false => {
+                            let topic = self.topic(&text(counter.topic)?)?;
+                            self.topics.add_counts(&topic, counter.duplicates, counter.conflicts);
+                        }
                     }
                 }
             }
@@ -262,7 +263,7 @@ impl<'a> Search<'a> {
                         self.see(&topic, told.next_offset, path, block.at)?;
                     }
                     self.seen.insert(topic.number, self.found.len());
-                    topic.restore(&told);
+                    self.topics.restore(&topic, &told);
                 }
             }
         }
@@ -333,7 +334,7 @@ impl<'a> Search<'a> {
         let named = named.map(|burnt| burnt.next - burnt.first).fold(0, u64::saturating_add);
         let (left, last) = (lost.saturating_sub(named), self.found.len());
         let Some(found) = self.found.last_mut().filter(|_| left > 0) else { return };
-        for topic in self.topics.sorted(None) {
+        for topic in self.topics.sorted() {
             if self.seen.get(&topic.number).is_none_or(|seen| *seen < last) {
                 let first = topic.next_offset();
                 let next = first.saturating_add(left);
