@@ -2,7 +2,7 @@
 # make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
 
 # Test binaries that take seconds; the others play faults for minutes.
-QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
+QUICK = answers api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
 
 # Those that do, as often as the environment says.
 FAULTS = crash faults power_cut model damage repair disk_full overload soak
