@@ -4,7 +4,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::pages::Pages;
 use super::pieces::{Made, Maker, Portion};
@@ -12,9 +11,7 @@ use super::read::{push_event, push_optional};
 use super::room::Holder;
 use super::{push_number, push_string};
 use crate::error::Result;
-use crate::limits::{
-    ADMISSION_SECONDS, ANSWER_WAIT_SECONDS, PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX,
-};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX};
 use crate::store::{EventStore, Page, TopicStats};
 
 /// The object, and how far it is.
@@ -211,8 +208,7 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
             // Nothing here waits, and a reader that is fast enough would keep the thread for as long as the list is.
             tokio::task::yield_now().await;
         }
-        let seconds = if self.object.has_begun { ANSWER_WAIT_SECONDS } else { ADMISSION_SECONDS };
-        let mut room = self.holder.piece(0, PIECE_BYTES, Duration::from_secs(seconds)).await?;
+        let mut room = self.holder.piece(0, PIECE_BYTES, !self.object.has_begun).await?;
         let (mut topics, mut entries) = (Vec::new(), 0);
         let next_cursor = loop {
             // As many as surely fit; most names are short, so this is asked several times.

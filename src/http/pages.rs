@@ -1,12 +1,11 @@
 //! Events read for an answer, a page of the store at a time, each as large as there is room for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::pieces::Portion;
 use super::room::{Holder, Room};
 use crate::error::Result;
-use crate::limits::{ADMISSION_SECONDS, ANSWER_WAIT_SECONDS, PIECE_BYTES, READ_BYTES, READ_EVENTS_MAX};
+use crate::limits::{PIECE_BYTES, READ_BYTES, READ_EVENTS_MAX};
 use crate::store::{EventStore, Page, Query};
 
 /// Pages in a row.
@@ -60,7 +59,6 @@ impl<S: EventStore> Pages<S> {
 
     /// Room for a page.
     pub(super) async fn room(&self, least: usize, most: usize) -> Result<Room> {
-        let seconds = if self.has_begun { ANSWER_WAIT_SECONDS } else { ADMISSION_SECONDS };
-        self.holder.piece(least, most, Duration::from_secs(seconds)).await
+        self.holder.piece(least, most, !self.has_begun).await
     }
 }

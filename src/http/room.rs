@@ -16,7 +16,10 @@ use bytes::Bytes;
 
 use super::Connection;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{ANSWER_BYTES_FREE_SHARE, ANSWER_BYTES_INFLIGHT_MAX, ANSWER_BYTES_RESERVED};
+use crate::limits::{
+    ADMISSION_SECONDS, ANSWER_BYTES_FREE_SHARE, ANSWER_BYTES_INFLIGHT_MAX, ANSWER_BYTES_RESERVED,
+    ANSWER_WAIT_SECONDS,
+};
 
 /// How often those who wait for room look for it.
 const LOOK: Duration = Duration::from_millis(10);
@@ -118,13 +121,22 @@ impl Holder {
         tokio::time::timeout(patience, looks).await.map_err(|_| no_room())
     }
 
-    /// Room for a piece of at most `most` bytes, or for less of it.
+    /// Room for a piece of at most `most` bytes, or for less of it. The first of an answer may be a small one of the reserve
+    /// where streams have taken all else: a short page is served then, too.
     ///
     /// # Errors
     /// `Overloaded`: there was none.
-    pub(super) async fn piece(&self, least: usize, most: usize, patience: Duration) -> Result<Room> {
+    pub(super) async fn piece(&self, least: usize, most: usize, is_first: bool) -> Result<Room> {
         let least = least.max(LEAST_BYTES);
-        self.wait(Kind::Stream, least, most.max(least), patience).await
+        let most = most.max(least);
+        if let Some(room) = self.take(Kind::Stream, least, most) {
+            return Ok(room);
+        }
+        if is_first && let Some(room) = self.take(Kind::Whole, least, least) {
+            return Ok(room);
+        }
+        let seconds = if is_first { ADMISSION_SECONDS } else { ANSWER_WAIT_SECONDS };
+        self.wait(Kind::Stream, least, most, Duration::from_secs(seconds)).await
     }
 }
 
