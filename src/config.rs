@@ -9,8 +9,11 @@
 //! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent |
 //! | file (TOML) | `body_bytes_max = 1_048_576` |
 //!
-//! Variables that begin with `SEKALI_` and are no setting are left alone: Kubernetes makes `SEKALI_PORT` and the like
-//! for a service of that name.
+//! Variables that begin with `SEKALI_` and are no setting have no effect, and are named at start ([`unknown_variables`]).
+
+pub mod address;
+mod size;
+mod unknown;
 
 use std::ffi::OsString;
 use std::fmt::{self, Display};
@@ -23,6 +26,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use self::address::Address;
+pub use self::size::Size;
+pub use self::unknown::unknown_variables;
 use crate::limits;
 
 /// How logs are written to stderr.
@@ -86,14 +92,24 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-/// Makes [`Layer`] and [`Config`] from one list of settings.
+/// How a setting is written: as its own type, unless another one is named for that.
+macro_rules! form {
+    ($type:ty) => {
+        $type
+    };
+    ($type:ty, $form:ty) => {
+        $form
+    };
+}
+
+/// Makes [`Layer`] and [`Config`] from one list of settings. `as` names what a setting is parsed as, if that is not its own type.
 macro_rules! settings {
-    ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty = $default:expr; )+) => {
+    ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty $(as $form:ty)? = $default:expr; )+) => {
         /// What one layer says; `None` where it is silent.
         #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Layer {
-            $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<$type>, )+
+            $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<form!($type $(, $form)?)>, )+
         }
 
         impl Layer {
@@ -120,11 +136,11 @@ macro_rules! settings {
                 $(
                     let key = stringify!($key);
                     let ($key, origin) = if let Some(value) = flags.$key {
-                        (value, Origin::Flag(flag_name(key)))
+                        (<$type>::from(value), Origin::Flag(flag_name(key)))
                     } else if let Some(value) = environment.$key {
-                        (value, Origin::Environment(environment_name(key)))
+                        (<$type>::from(value), Origin::Environment(environment_name(key)))
                     } else if let Some(value) = file.$key {
-                        (value, Origin::File(path.to_owned()))
+                        (<$type>::from(value), Origin::File(path.to_owned()))
                     } else {
                         ($default, Origin::Default)
                     };
@@ -144,9 +160,9 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one
     #[arg(value_name = "ADDRESS")]
-    listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    listen: SocketAddr as Address = SocketAddr::from(([127, 0, 0, 1], 8080));
 
     /// Directory that holds the store
     #[arg(value_name = "DIR")]
@@ -164,9 +180,9 @@ settings! {
     #[arg(value_name = "COUNT")]
     generation_events: u64 = limits::GENERATION_EVENTS;
 
-    /// Journal bytes at which a generation is full and is sealed
+    /// Journal bytes at which a generation is full and is sealed; like all bytes, also with a unit: 64kB, 16MiB
     #[arg(value_name = "BYTES")]
-    generation_bytes: u64 = limits::GENERATION_BYTES;
+    generation_bytes: u64 as Size = limits::GENERATION_BYTES;
 
     /// Most topics in the store
     #[arg(value_name = "COUNT")]
@@ -174,7 +190,7 @@ settings! {
 
     /// Largest request body
     #[arg(value_name = "BYTES")]
-    body_bytes_max: usize = limits::BODY_BYTES_MAX;
+    body_bytes_max: usize as Size = limits::BODY_BYTES_MAX;
 
     /// Most events in one request
     #[arg(value_name = "COUNT")]
@@ -182,7 +198,7 @@ settings! {
 
     /// Bytes of request bodies held at once, over all connections; at least 4 bodies
     #[arg(value_name = "BYTES")]
-    inflight_bytes_max: usize = limits::INFLIGHT_BYTES_MAX;
+    inflight_bytes_max: usize as Size = limits::INFLIGHT_BYTES_MAX;
 
     /// Connections served at once
     #[arg(value_name = "COUNT")]

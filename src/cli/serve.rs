@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::clock::SystemClock;
-use sekali::config::{Config, Layer};
+use sekali::config::{Config, Layer, unknown_variables};
 use sekali::error::{Error, ErrorKind};
 use sekali::http::Limits;
 use sekali::metrics::Metrics;
@@ -33,7 +33,9 @@ const READS_MAX: usize = 8;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali serve --data-dir /var/lib/sekali --must-exist
-  sekali serve --listen 127.0.0.1:0 --log-format json      a free port; the log says which
+  sekali serve --listen 22001          a port of 127.0.0.1
+  sekali serve --listen 0.0.0.0:8080   reached from outside
+  sekali serve --listen 127.0.0.1:0 --log-format json   a free port, told by the log
   SEKALI_LISTEN=0.0.0.0:8080 sekali serve --config /etc/sekali.toml
 
 SIGTERM or SIGINT finishes what was taken, then stops; a second one stops at once, which loses nothing that was answered.")]
@@ -48,6 +50,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
         logging::start(&config)?;
+        name_unknown_variables();
         memory::start()?;
         let runtime = runtime::Builder::new_multi_thread()
             .enable_all()
@@ -172,8 +175,19 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
     if !addr.ip().is_loopback() {
         warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
     }
-    info!(%addr, data_dir = %config.data_dir.display(), workers = config.workers, "listening on http://{addr}");
+    let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
+    info!(%addr, version, %data_dir, workers = config.workers, "listening on http://{addr}");
     Ok(())
+}
+
+/// A setting with a slip in its name would have no effect, and nobody would know.
+fn name_unknown_variables() {
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    for sentence in unknown_variables(variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
+        warn!("{sentence}");
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would show it.
