@@ -2,20 +2,28 @@
 //!
 //! stdout is for results, stderr for logs, progress and faults. Nothing below this layer writes to either.
 
+mod answers;
+mod bars;
 mod bench;
 mod check;
 mod events;
+mod exchange;
 mod exit;
+mod get;
 mod health;
 mod interrupt;
 mod logging;
 mod memory;
+mod proxy;
 mod publish;
+mod refusal;
 mod remote;
 mod repair;
 mod serve;
 mod show;
 mod table;
+mod target;
+mod text;
 mod totals;
 
 use std::fmt::Display;
@@ -46,7 +54,7 @@ pub(crate) use exit::{Exit, Failure};
 
 Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
   5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running,
-  9 the service could not be reached, 130 interrupted."
+  9 the service could not be reached, 10 no such event is stored, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -61,6 +69,8 @@ enum Command {
     Publish(publish::Arguments),
     /// Read stored events, or follow them as they arrive
     Events(events::Arguments),
+    /// Print one stored event
+    Get(get::Arguments),
     /// Show what the service has stored and dropped
     Stats(totals::StatsArguments),
     /// Show what each topic holds
@@ -88,7 +98,7 @@ enum Command {
 }
 
 /// Where the configuration comes from besides flags.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 struct File {
     /// Configuration file (TOML) [env: SEKALI_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -113,6 +123,7 @@ pub(crate) fn run() -> Exit {
         Command::Serve(arguments) => arguments.run(),
         Command::Publish(arguments) => arguments.run(),
         Command::Events(arguments) => arguments.run(),
+        Command::Get(arguments) => arguments.run(),
         Command::Stats(arguments) => arguments.run(),
         Command::Topics(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
@@ -163,10 +174,10 @@ fn store_seams(metrics: Metrics) -> Seams {
     }
 }
 
-/// One sentence for a person, on stderr.
+/// One sentence for a person, on stderr. It may quote what others wrote.
 fn say(sentence: impl Display) {
     // If stderr is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "sekali: {sentence}");
+    let _ = writeln!(std::io::stderr(), "sekali: {}", text::harmless(&sentence.to_string()));
 }
 
 /// A result, on stdout.

@@ -98,3 +98,19 @@ pub const STREAMS_MAX: u32 = 100;
 pub const STREAMS_RESET_MAX: usize = 20;
 /// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
 pub const KEEP_ALIVE_SECONDS: u64 = 20;
+
+/// Bytes of a refusal that a client command reads: enough for what it shows.
+pub const CLIENT_REFUSAL_BYTES_MAX: u64 = 64 << 10;
+/// Largest answer to a chunk of lines that a client command takes: counts, and the faults that are listed.
+pub const CLIENT_RECEIPT_BYTES_MAX: u64 = 1 << 20;
+/// Largest page that a client command takes.
+pub const CLIENT_PAGE_BYTES_MAX: u64 = 24 << 20;
+/// Largest answer of `/stats` that a client command takes: it has the names of all topics.
+pub const CLIENT_STATS_BYTES_MAX: u64 = 64 << 20;
+/// Longest line of a tail that a client command takes: an event with all its fields.
+pub const CLIENT_LINE_BYTES_MAX: u64 = 8 << 20;
+
+const _: () = assert!(CLIENT_PAGE_BYTES_MAX as usize >= 2 * (PAGE_BYTES_MAX + LINE_BYTES_MAX));
+const _: () = assert!(CLIENT_STATS_BYTES_MAX as usize >= TOPICS_MAX * (TOPIC_BYTES_MAX + 3));
+const _: () = assert!(CLIENT_RECEIPT_BYTES_MAX as usize >= FAULTS_LISTED_MAX * 8 * SOURCE_BYTES_MAX);
+const _: () = assert!(CLIENT_LINE_BYTES_MAX as usize >= 2 * LINE_BYTES_MAX);

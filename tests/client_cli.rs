@@ -5,6 +5,12 @@
 
 #[path = "client_cli/hostile.rs"]
 mod hostile;
+#[path = "client_cli/lies.rs"]
+mod lies;
+#[path = "client_cli/newcomer.rs"]
+mod newcomer;
+#[path = "client_cli/proxy.rs"]
+mod proxy;
 #[path = "client_cli/publish.rs"]
 mod publish;
 #[path = "client_cli/read.rs"]
@@ -12,6 +18,8 @@ mod read;
 #[path = "client_cli/sqlite.rs"]
 mod sqlite;
 mod support;
+#[path = "client_cli/terminal.rs"]
+mod terminal;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

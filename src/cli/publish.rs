@@ -5,6 +5,7 @@
 //! ```
 
 mod document;
+mod receipt;
 mod sender;
 mod sqlite;
 
@@ -13,12 +14,12 @@ use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish};
 
 use self::sender::Sender;
 use super::interrupt::{Interrupt, Interruptible};
 use super::remote::{Patience, Remote};
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, bars, print};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -50,7 +51,7 @@ impl Arguments {
             Some(_) => None,
         };
         let interrupt = Interrupt::watch()?;
-        let remote = Remote::interruptible(self.patience, interrupt.clone());
+        let remote = Remote::sender(self.patience, interrupt.clone())?;
         let (mut sender, fed) = match (opened, self.database.path()) {
             (None, path) => {
                 let name = path.unwrap_or(Path::new("")).display().to_string();
@@ -75,12 +76,14 @@ impl Arguments {
             _ => sender.flush(),
         };
         let totals = sender.finish();
+        let done = fed.and(sent);
         if self.json {
             print(serde_json::json!(totals))?;
-        } else {
+        } else if done.is_ok() || totals.is_any() {
+            // Before a failure, three zeros would say nothing.
             print(&totals)?;
         }
-        fed.and(sent).map(|()| if totals.rejected == 0 { Exit::Success } else { Exit::Fault })
+        done.map(|()| if totals.rejected == 0 { Exit::Success } else { Exit::Fault })
     }
 }
 
@@ -108,5 +111,5 @@ fn progress(length: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
-    bar.with_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(bars::style(shape)).with_finish(ProgressFinish::AndClear)
 }
