@@ -162,7 +162,7 @@ impl Route {
         let read = answer.body_mut().as_reader().take(held).read_to_end(&mut body);
         read.map_err(|e| self.miss(e.into()))?;
         if is_wanted && body.len() as u64 > bytes_max {
-            let why = format!("it answers more than the {bytes_max} bytes that this can have");
+            let why = format!("{self} answers more than the {bytes_max} bytes that this can have");
             return Err(Miss::Lasting(why));
         }
         Ok(Answer { status, body })

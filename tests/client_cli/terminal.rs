@@ -94,11 +94,12 @@ fn a_table_is_no_wider_than_the_terminal_and_aligned_in_any_script() {
 fn nothing_is_left_of_progress_when_a_command_fails() {
     let mut service = Service::new();
     service.server.kill();
-    for arguments in ["events --retries 0 -o /tmp/sekali-never-there", "bench --events 10"] {
+    let out = format!("events --retries 0 -o {}", service.path("out").display());
+    for arguments in [out.as_str(), "bench --events 10"] {
         let Some(shown) = on_terminal(&service, arguments, 120) else { return };
-        let last = shown.lines().last().unwrap_or_default();
-        assert!(last.contains("sekali: "), "{shown:?}");
-        assert!(!last.split("sekali: ").next().unwrap_or_default().contains("events"), "{shown:?}");
+        // What stands on the screen: all behind the last time that the line was erased.
+        let left = shown.rsplit("\u{1b}[2K").next().unwrap_or_default();
+        assert!(left.trim_start().starts_with("sekali: ") && left.lines().count() == 1, "{shown:?}");
     }
     let Some(shown) = on_terminal(&service, "publish --retries 0 /dev/null", 120) else { return };
     assert!(shown.contains("0 stored"), "a file without events is sent: {shown}");
