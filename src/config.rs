@@ -9,7 +9,8 @@
 //! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent |
 //! | file (TOML) | `body_bytes_max = 1_048_576` |
 //!
-//! Variables that begin with `SEKALI_` and are no setting have no effect, and are named at start ([`unknown_variables`]).
+//! Variables that begin with `SEKALI_` and are no setting have no effect, and are named at start
+//! ([`unknown_variables`]).
 
 pub mod address;
 mod size;
@@ -102,7 +103,8 @@ macro_rules! form {
     };
 }
 
-/// Makes [`Layer`] and [`Config`] from one list of settings. `as` names what a setting is parsed as, if that is not its own type.
+/// Makes [`Layer`] and [`Config`] from one list of settings. `as` names what a setting is parsed as,
+/// if that is not its own type.
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty $(as $form:ty)? = $default:expr; )+) => {
         /// What one layer says; `None` where it is silent.

@@ -101,7 +101,7 @@ pub const KEEP_ALIVE_SECONDS: u64 = 20;
 
 /// Bytes of a refusal that a client command reads: enough for what it shows.
 pub const CLIENT_REFUSAL_BYTES_MAX: u64 = 64 << 10;
-/// Largest answer to a chunk of lines that a client command takes: counts, and the faults that are listed.
+/// Largest answer to a chunk of lines that a client command takes: counts, and the faults listed.
 pub const CLIENT_RECEIPT_BYTES_MAX: u64 = 1 << 20;
 /// Largest page that a client command takes.
 pub const CLIENT_PAGE_BYTES_MAX: u64 = 24 << 20;

@@ -37,7 +37,8 @@ pub(super) struct Arguments {
     /// Only events from this source
     #[arg(long)]
     source: Option<String>,
-    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or 10m, 2h, 3d: so long ago
+    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or so long
+    /// ago: 10m, 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
     /// Only events that arrived before this time, or so long ago
@@ -69,7 +70,8 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// A time as the service takes it, which may leave out the offset; as it was given. Or a span of time, such as 10m: so long ago.
+/// A time as the service takes it, which may leave out the offset; as it was given. Or a span of
+/// time before now, such as 10m.
 fn time(text: &str) -> Result<String, String> {
     let parsed = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
     if parsed.is_some() {
@@ -162,7 +164,8 @@ impl Arguments {
     }
 }
 
-/// Events read, on a terminal's stderr; hidden elsewhere. It is gone once the command ends, however it does.
+/// Events read, on a terminal's stderr; hidden elsewhere. It is gone once the command ends, however
+/// it does.
 fn progress() -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));

@@ -2,7 +2,7 @@
 //!
 //! | variable | rule |
 //! |---|---|
-//! | `http_proxy` | For `http://`. In capitals it is not read: a CGI server sets `HTTP_PROXY` from a request's header. |
+//! | `http_proxy` | For `http://`. In capitals it is not read: CGI sets that from a request's header. |
 //! | `all_proxy`, `ALL_PROXY` | For whatever has no variable of its own. |
 //! | `HTTPS_PROXY` | Never, as only `http://` is spoken here. |
 //! | `no_proxy`, `NO_PROXY` | What is reached without one. |

@@ -178,7 +178,7 @@ impl Load {
             return Err(Failure::new(Exit::Fault, redirected("the service", answer.status, to)));
         }
         if answer.status != 200 {
-            // What the service says of a request that is too large, it says to one that writes requests.
+            // What the service says of a request that is too large is for those who write requests.
             let help =
                 if matches!(answer.status, 413 | 422) { "; lower --batch or --event-bytes" } else { "" };
             let sentence = format!("the service answered {}: {}{help}", answer.status, answer.body);

@@ -155,7 +155,7 @@ impl Sender {
 
     fn add(&mut self, receipt: &Receipt) {
         let totals = &mut self.totals;
-        // Each chunk adds up to what was sent, so these can't overflow; but a file may be sent for years.
+        // Each chunk adds up to what was sent, so only a file without end could overflow these.
         for (total, more) in [
             (&mut totals.received, receipt.counts.received),
             (&mut totals.unique_processed, receipt.counts.unique_processed),
