@@ -11,6 +11,8 @@ mod publish;
 mod read;
 #[path = "client_cli/sqlite.rs"]
 mod sqlite;
+#[path = "client_cli/stopped.rs"]
+mod stopped;
 mod support;
 
 use std::io::Write;

@@ -28,6 +28,10 @@ pub struct Report {
     pub generations: u64,
     /// Events in them.
     pub events: u64,
+    /// Of these generations, those that are sealed, and whose indexes lie beside their journals.
+    pub sealed_generations: u64,
+    /// Events in those.
+    pub sealed_events: u64,
     /// Bytes of journal.
     pub bytes: u64,
     /// What is wrong, a sentence each. Empty: all agree.
@@ -67,10 +71,10 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
 }
 
 /// Makes the maps and filters of all sealed generations anew from their journals, and drops the live index, which the
-/// next start makes anew.
+/// next start makes anew. The live journal is read for its events alone; what is wrong with it is in the report.
 ///
 /// # Errors
-/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if a journal is damaged.
+/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if the journal of a closed generation is damaged.
 pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
     let disk = &seams.disk;
     let (_lock, mut manifest) = open(options, &**disk)?;
@@ -84,20 +88,57 @@ pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resu
     let secret = Secret::new(manifest.secret());
     for entry in &manifest.generations {
         seams.indexes.remove(&folder(&options.data_dir, entry.id).join(INDEX))?;
-        report.generations += 1;
-        if let Some(closed) = entry.closed {
-            if entry.sealed {
-                let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
-                place.build(&|_| {})?;
-                place.remove_merged_filters()?;
+        if let (Some(closed), true) = (entry.closed, entry.sealed) {
+            let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
+            place.build(&|_| {})?;
+            place.remove_merged_filters()?;
+        }
+        match entry.closed.map_or_else(|| walked(options, &**disk, &manifest, entry), Ok) {
+            Ok(found) => report.add(entry, found, &manifest),
+            Err(e) => {
+                report.generations += 1;
+                report.faults.push(e.to_string());
             }
-            let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
-            report.events += closed.events - lost;
-            report.bytes += closed.end;
         }
         progress(report.bytes, total);
     }
     Ok(report)
+}
+
+impl Report {
+    /// Counts a generation in which this was found.
+    fn add(&mut self, entry: &Entry, found: Closed, manifest: &Manifest) {
+        let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
+        // What is damaged again ends before its holes.
+        let events = found.events.saturating_sub(lost);
+        self.generations += 1;
+        self.events += events;
+        self.bytes += found.end;
+        if entry.sealed {
+            self.sealed_generations += 1;
+            self.sealed_events += events;
+        }
+    }
+}
+
+/// What the journal of the live generation holds.
+fn walked(options: &Options, disk: &dyn Disk, manifest: &Manifest, entry: &Entry) -> Result<Closed> {
+    let path = journal_path(&options.data_dir, entry.id);
+    let file = disk.open(&path, Open::Read).during("open", &path)?;
+    let mut walk = Walk::new(file, &path, manifest.store_id(), entry, manifest.holes_of(entry.id));
+    while !matches!(walk.step()?, Step::End | Step::Nothing) {}
+    walk.check_end()?;
+    let found = walk.closed(0);
+    if is_cut(manifest, found) { Err(cut(&path, found)) } else { Ok(found) }
+}
+
+/// Whether the live journal ends before what is known to be durable in it.
+fn is_cut(manifest: &Manifest, found: Closed) -> bool {
+    found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end)
+}
+
+fn cut(path: &Path, found: Closed) -> Error {
+    Error::corrupt(path, found.end, "no valid frame, and a durable one was here")
 }
 
 pub(crate) fn open(
@@ -163,20 +204,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn generation(&mut self, entry: &Entry, manifest: &Manifest) -> Result<()> {
-        self.report.generations += 1;
-        let found = self.journal(entry, manifest)?;
-        let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
-        // What is damaged again ends before its holes.
-        self.report.events += found.events.saturating_sub(lost);
-        self.report.bytes += found.end;
+        let found = self.journal(entry, manifest).inspect_err(|_| self.report.generations += 1)?;
+        self.report.add(entry, found, manifest);
         let path = journal_path(&self.options.data_dir, entry.id);
         match entry.closed {
             Some(closed) if closed != found => {
                 return Err(Error::corrupt(&path, found.end, "it does not hold what MANIFEST says"));
             }
-            None if found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end) => {
-                return Err(Error::corrupt(&path, found.end, "no valid frame, and a durable one was here"));
-            }
+            None if is_cut(manifest, found) => return Err(cut(&path, found)),
             _ => {}
         }
         let secret = self.secret;
