@@ -24,6 +24,8 @@ pub const RATIO_MAX: u64 = 100;
 pub const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Largest window of a zstd frame: the most that RFC 9659 lets a sender use.
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Largest window of a zstd file that `sekali publish` unpacks: what the zstd program unpacks without being told to.
+pub const FILE_WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// Longest line of a stream of events: the largest payload, and room for the other fields.
 pub const LINE_BYTES_MAX: usize = EVENT_BYTES_MAX + (64 << 10);
 /// Bytes at which a part of a stream is committed.

@@ -1,12 +1,13 @@
 //! `sekali publish`: sends what a file, a pipe or the Python original's database holds.
 //!
 //! ```text
-//! input (lines, document, database) → Sender (chunks of lines, tried again) → totals
+//! input (gzip or zstd is unpacked: lines, a document; or a database) → Sender (chunks of lines, tried again) → totals
 //! ```
 
 mod document;
 mod sender;
 mod sqlite;
+mod unpacked;
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::sender::Sender;
+use self::unpacked::Unpacked;
 use super::interrupt::{Interrupt, Interruptible};
 use super::remote::{Patience, Remote};
 use super::{Exit, Failure, print};
@@ -23,6 +25,7 @@ use super::{Exit, Failure, print};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali publish events.ndjson                  an event a line, of any size
+  sekali publish events.ndjson.gz               what gzip or zstd has packed
   sekali publish event.json                     an event, an array, or {\"events\": […]}
   producer | sekali publish -                   what comes on stdin
   sekali publish --sqlite aggregator.db         move over from the Python original
@@ -32,7 +35,7 @@ Exit codes: 0 all is stored, 1 something was refused, 9 the service could not be
 pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
-    /// File of events: JSON, or NDJSON; - is stdin
+    /// File of events: JSON or NDJSON, as it is or packed with gzip or zstd; - is stdin
     #[arg(required_unless_present = "sqlite", conflicts_with_all = ["sqlite", "table", "dedup_table", "columns"])]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -62,6 +65,7 @@ impl Arguments {
                 let bar = progress(length);
                 let input = Interruptible::new(file, name.clone(), interrupt.clone());
                 let input = BufReader::with_capacity(1 << 16, bar.wrap_read(input));
+                let input = BufReader::with_capacity(1 << 16, Unpacked::new(input, name.clone()));
                 let mut sender = Sender::new(remote, name, "line", bar, interrupt.clone());
                 let fed = document::feed(input, &mut sender);
                 (sender, fed)
