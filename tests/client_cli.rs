@@ -9,11 +9,15 @@ mod hostile;
 mod publish;
 #[path = "client_cli/read.rs"]
 mod read;
+#[path = "client_cli/schemas.rs"]
+mod schemas;
 #[path = "client_cli/sqlite.rs"]
 mod sqlite;
 #[path = "client_cli/stopped.rs"]
 mod stopped;
 mod support;
+#[path = "client_cli/untouched.rs"]
+mod untouched;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
