@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use support::client::Client;
 use support::relay::Relay;
 use support::service::Service;
+use support::tools;
 
 impl Service {
     fn stats(&self) -> (u64, u64) {
@@ -33,10 +34,6 @@ impl Service {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-}
-
-fn tools() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
 }
 
 fn script(name: &str) -> PathBuf {

@@ -268,15 +268,15 @@ fn promtool_finds_nothing_and_open_metrics_ends_as_it_must() {
         service.ask("/metrics", &[]).headers()["content-type"].to_str().unwrap().starts_with("text/plain")
     );
 
-    let started = Command::new("promtool")
+    let started = Command::new(support::promtool())
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = started else {
-        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "promtool is not installed");
-        eprintln!("NOT RUN: promtool is not installed (Debian: prometheus)");
+        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "promtool is not installed: make tools");
+        eprintln!("NOT RUN: promtool is not installed (make tools)");
         return;
     };
     promtool.stdin.take().unwrap().write_all(service.text().as_bytes()).unwrap();
