@@ -4,9 +4,14 @@
 #
 #   docker build -t sekali .
 #   docker run -d --read-only -v sekali-data:/data -p 127.0.0.1:8080:8080 sekali
+#
+# Other containers that ask it by a name, as http://sekali:8080, need that name allowed: serve --allowed-host sekali
+# The line tables of the same build, for the backtrace of a panic: docker build --target debug -o . .
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
+# They are taken out below.
+ENV CARGO_PROFILE_RELEASE_STRIP=none
 
 # Dependencies in a layer of their own: it is built anew only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
@@ -23,10 +28,15 @@ COPY src src
 # Newer than the stubs, or cargo would take those for built.
 RUN find src -type f -exec touch {} + \
  && cargo build --release --locked --bin sekali \
+ && objcopy --only-keep-debug target/release/sekali sekali.debug \
+ && objcopy --strip-debug --add-gnu-debuglink=sekali.debug target/release/sekali sekali \
  && mkdir /data
 
+FROM scratch AS debug
+COPY --from=build /build/sekali.debug /
+
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /build/target/release/sekali /usr/local/bin/sekali
+COPY --from=build /build/sekali /usr/local/bin/sekali
 # Owned by the user below, so that a fresh volume is writable.
 COPY --from=build --chown=65532:65532 /data /data
 ENV SEKALI_DATA_DIR=/data \

@@ -2,10 +2,10 @@
 # make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
 
 # Test binaries that take seconds; the others play faults for minutes.
-QUICK = api checker cli client_cli deploy dialects golden http2 layers mem_disk metrics streams
+QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams
 
 # Those that do, as often as the environment says.
-FAULTS = crash faults power_cut model damage repair disk_full overload soak
+FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
 
 # The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
 SIMULATED = cargo test --locked --features simulation --test model
@@ -15,7 +15,7 @@ FUZZED = bodies queries frames directory
 
 TOOLS = target/tools
 
-.PHONY: check test soak fuzz tools programs bench compare deny audit
+.PHONY: check test soak fuzz tools programs bench compare dist deny audit
 
 check:
 	cargo fmt --check
@@ -53,6 +53,9 @@ soak: export SEKALI_SOAK_SECONDS ?= 28800
 soak: export SEKALI_FAULT_KILLS ?= 1000
 soak: export SEKALI_FAULT_ERRORS ?= 1000
 soak: export SEKALI_IO_ERRORS ?= 100000
+soak: export SEKALI_CALL_ERRORS ?= 10000
+soak: export SEKALI_BROKEN_OFF ?= 10000
+soak: export SEKALI_FAULT_STARTS ?= 1000
 soak: export SEKALI_FUZZ_SECONDS ?= 7200
 soak: tools
 	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
@@ -61,7 +64,8 @@ soak: tools
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
-	@$(MAKE) --no-print-directory $(TOOLS)/python/done $(TOOLS)/node/done || echo "going on without some clients" >&2
+	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/node/done $(TOOLS)/promtool \
+		|| echo "going on without some of them" >&2
 
 # Clients in Python and JavaScript, each version pinned.
 $(TOOLS)/python/done: tests/clients/requirements.txt
@@ -74,9 +78,17 @@ $(TOOLS)/node/done: tests/clients/package.json tests/clients/package-lock.json
 	cd $(TOOLS)/node && npm ci --silent --no-audit --no-fund
 	touch $@
 
+# Taken out of Debian's package, which would start a Prometheus if it were installed.
+$(TOOLS)/promtool:
+	mkdir -p $(TOOLS)/prometheus
+	cd $(TOOLS)/prometheus && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
+	mv $(TOOLS)/prometheus/usr/bin/promtool $@
+	rm -r $(TOOLS)/prometheus
+
+# None of these starts anything when it is installed.
 programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace promtool:prometheus script:bsdutils curl:curl python3:python3-venv node:nodejs npm:npm; do \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl zstd:zstd python3:python3-venv node:nodejs npm:npm; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -86,6 +98,13 @@ programs:
 
 bench:
 	cargo bench --locked
+
+# The program without line tables, and beside it those, where the backtrace of a panic finds them: two files to ship together.
+dist: export CARGO_PROFILE_RELEASE_STRIP = none
+dist:
+	cargo build --locked --release --bin sekali --target-dir target/dist
+	objcopy --only-keep-debug target/dist/release/sekali target/dist/sekali.debug
+	cd target/dist && objcopy --strip-debug --add-gnu-debuglink=sekali.debug release/sekali sekali
 
 # The same events into what people use for this today; takes half an hour.
 compare:

@@ -122,7 +122,7 @@ def tails(count):
         sockets = []
         for number in range(count):
             tail = socket.create_connection(("127.0.0.1", int(ADDRESS.rsplit(":")[1])))
-            tail.sendall(f"GET /events?topic=tail-{number} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n".encode())
+            tail.sendall(f"GET /events?topic=tail-{number} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n".encode())
             sockets.append(tail)
 
         def read():

@@ -237,8 +237,9 @@ fn publish(criterion: &mut Criterion) {
     // All known after the first time, so that no disk is in it.
     group.bench_function("100 known events over HTTP in memory", |bencher| {
         bencher.iter(|| {
-            let request =
-                Request::post("/publish").header("host", "x").header("content-type", "application/json");
+            let request = Request::post("/publish")
+                .header("host", "localhost")
+                .header("content-type", "application/json");
             runtime.block_on(async {
                 sender.ready().await.ok()?;
                 let answer =

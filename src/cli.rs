@@ -2,31 +2,43 @@
 //!
 //! stdout is for results, stderr for logs, progress and faults. Nothing below this layer writes to either.
 
+mod answers;
+mod bars;
 mod bench;
 mod check;
 mod events;
+mod exchange;
 mod exit;
+mod get;
 mod health;
 mod interrupt;
 mod logging;
 mod memory;
+mod proxy;
 mod publish;
+mod refusal;
 mod remote;
 mod repair;
 mod serve;
 mod show;
 mod table;
+mod target;
+mod text;
+mod threads;
 mod totals;
 
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rustix::fs::Mode;
 use sekali::clock::SystemClock;
 use sekali::config::{self, Config, Layer};
 use sekali::disk::SystemDisk;
+use sekali::limits::LOG_SECONDS;
 use sekali::metrics::Metrics;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Options, Seams};
@@ -46,7 +58,7 @@ pub(crate) use exit::{Exit, Failure};
 
 Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
   5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running,
-  9 the service could not be reached, 130 interrupted."
+  9 the service could not be reached, 10 no such event is stored, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -61,6 +73,8 @@ enum Command {
     Publish(publish::Arguments),
     /// Read stored events, or follow them as they arrive
     Events(events::Arguments),
+    /// Print one stored event
+    Get(get::Arguments),
     /// Show what the service has stored and dropped
     Stats(totals::StatsArguments),
     /// Show what each topic holds
@@ -88,7 +102,7 @@ enum Command {
 }
 
 /// Where the configuration comes from besides flags.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 struct File {
     /// Configuration file (TOML) [env: SEKALI_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -113,6 +127,7 @@ pub(crate) fn run() -> Exit {
         Command::Serve(arguments) => arguments.run(),
         Command::Publish(arguments) => arguments.run(),
         Command::Events(arguments) => arguments.run(),
+        Command::Get(arguments) => arguments.run(),
         Command::Stats(arguments) => arguments.run(),
         Command::Topics(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
@@ -126,7 +141,7 @@ pub(crate) fn run() -> Exit {
     done.unwrap_or_else(|failure| {
         // A reader that has seen enough, such as `head`, is told nothing.
         if failure.exit != Exit::Success {
-            say(&failure);
+            say_in_time(failure.to_string());
         }
         failure.exit
     })
@@ -139,6 +154,12 @@ fn described(mut command: clap::Command) -> clap::Command {
         command = command.mut_subcommand(name, config::describe);
     }
     command
+}
+
+/// What this process makes from now on is its user's alone, also what sled makes, which knows no
+/// modes.
+fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// What the store needs of the configuration.
@@ -163,10 +184,31 @@ fn store_seams(metrics: Metrics) -> Seams {
     }
 }
 
-/// One sentence for a person, on stderr.
+/// One sentence for a person, on stderr. It may quote what others wrote.
 fn say(sentence: impl Display) {
+    // Line by line: a list of what to type has its own.
+    let sentence = sentence.to_string();
+    let lines: Vec<_> = sentence.split('\n').map(text::harmless).collect();
     // If stderr is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "sekali: {sentence}");
+    let _ = writeln!(std::io::stderr(), "sekali: {}", lines.join("\n"));
+}
+
+/// The last sentence of a process: if stderr is a pipe that nobody reads, it ends without.
+fn say_in_time(sentence: String) {
+    let (done, said) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().spawn({
+        let sentence = sentence.clone();
+        move || {
+            say(sentence);
+            // Nobody waits if it took too long.
+            let _ = done.send(());
+        }
+    });
+    match thread {
+        Ok(_) => _ = said.recv_timeout(Duration::from_secs(LOG_SECONDS)),
+        // The system gives no more threads, which may be what there is to say.
+        Err(_) => say(sentence),
+    }
 }
 
 /// A result, on stdout.

@@ -3,20 +3,32 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcDateTime};
+use time::UtcDateTime;
 
 use crate::sync;
+
+mod grammar;
 
 /// A point of wall-clock time: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Parses an RFC 3339 date-time; `None` if it isn't one, or lies outside of what 64 bits of microseconds hold.
+    /// Reads a date-time, a date or a Unix time, as `clock/grammar.rs` has them; without an offset it is UTC. `None` if it is
+    /// none, or lies outside of what 64 bits of microseconds hold.
     pub fn parse(text: &str) -> Option<Self> {
-        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(parsed.unix_timestamp_nanos() / 1_000).ok().map(Self)
+        grammar::parse(text).map(Self)
+    }
+
+    /// Reads a Unix time only.
+    pub fn from_unix(text: &str) -> Option<Self> {
+        grammar::unix(text).map(Self)
+    }
+
+    /// Whether HTTP's `Date` can say it: from 1970 to the year 9999.
+    pub fn has_http_date(self) -> bool {
+        const BEHIND_9999: i64 = 253_402_300_800_000_000;
+        (0..BEHIND_9999).contains(&self.0)
     }
 
     /// Appends this time as RFC 3339 in UTC with microseconds, as in `2026-11-22T10:00:00.000000Z`.
@@ -125,6 +137,14 @@ mod tests {
             assert_eq!(Timestamp::parse(&text), Some(Timestamp(at)), "{text}");
         }
         assert_eq!(Timestamp(1_795_000_000_023_456).to_string(), "2026-11-18T11:06:40.023456Z");
+    }
+
+    #[test]
+    fn http_has_a_date_from_1970_to_the_year_9999() {
+        let last = Timestamp::parse("9999-12-31T23:59:59.999999Z").unwrap().0;
+        for (at, has_date) in [(0, true), (last, true), (-1, false), (last + 1, false), (i64::MIN, false)] {
+            assert_eq!(Timestamp(at).has_http_date(), has_date, "{}", Timestamp(at));
+        }
     }
 
     #[test]

@@ -6,11 +6,15 @@
 //! | layer | as |
 //! |---|---|
 //! | flag | `--body-bytes-max 1048576` |
-//! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent |
-//! | file (TOML) | `body_bytes_max = 1_048_576` |
+//! | environment | `SEKALI_BODY_BYTES_MAX=1048576`; empty counts as absent; lists have commas between their entries |
+//! | file (TOML) | `body_bytes_max = 1_048_576`; lists are arrays of strings |
 //!
-//! Variables that begin with `SEKALI_` and are no setting are left alone: Kubernetes makes `SEKALI_PORT` and the like
-//! for a service of that name.
+//! Variables that begin with `SEKALI_` and are no setting have no effect, and are named at start
+//! ([`unknown_variables`]).
+
+pub mod address;
+mod size;
+mod unknown;
 
 use std::ffi::OsString;
 use std::fmt::{self, Display};
@@ -23,6 +27,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use self::address::Address;
+pub use self::size::Size;
+pub use self::unknown::unknown_variables;
+use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 
 /// How logs are written to stderr.
@@ -86,14 +94,15 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-/// Makes [`Layer`] and [`Config`] from one list of settings.
+/// Makes [`Layer`] and [`Config`] from one list of settings. Behind `as` stands the type that a
+/// setting is written as.
 macro_rules! settings {
-    ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty = $default:expr; )+) => {
+    ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty as $form:ty = $default:expr; )+) => {
         /// What one layer says; `None` where it is silent.
         #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Layer {
-            $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<$type>, )+
+            $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<$form>, )+
         }
 
         impl Layer {
@@ -120,11 +129,11 @@ macro_rules! settings {
                 $(
                     let key = stringify!($key);
                     let ($key, origin) = if let Some(value) = flags.$key {
-                        (value, Origin::Flag(flag_name(key)))
+                        (<$type>::from(value), Origin::Flag(flag_name(key)))
                     } else if let Some(value) = environment.$key {
-                        (value, Origin::Environment(environment_name(key)))
+                        (<$type>::from(value), Origin::Environment(environment_name(key)))
                     } else if let Some(value) = file.$key {
-                        (value, Origin::File(path.to_owned()))
+                        (<$type>::from(value), Origin::File(path.to_owned()))
                     } else {
                         ($default, Origin::Default)
                     };
@@ -144,57 +153,71 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one
     #[arg(value_name = "ADDRESS")]
-    listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    listen: SocketAddr as Address = SocketAddr::from(([127, 0, 0, 1], 8080));
+
+    /// Host under which the service may be asked, beside localhost and its own address: a name, a domain as .example.org,
+    /// or * for all; may be repeated
+    #[arg(value_name = "HOST")]
+    allowed_host: Vec<AllowedHost> as Vec<AllowedHost> = Vec::new();
+
+    /// Origin whose pages may read and publish with a browser, such as https://app.example.org; * allows every page; may be
+    /// repeated
+    #[arg(value_name = "ORIGIN")]
+    cors_origin: Vec<AllowedOrigin> as Vec<AllowedOrigin> = Vec::new();
 
     /// Directory that holds the store
     #[arg(value_name = "DIR")]
-    data_dir: PathBuf = PathBuf::from("./data");
+    data_dir: PathBuf as PathBuf = PathBuf::from("./data");
 
     /// Refuse to create a store where there is none, as when a volume is not mounted
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    must_exist: bool = false;
+    must_exist: bool as bool = false;
 
     /// Workers that decide what is new, each the owner of its topics; may change between starts [default: half the cores]
     #[arg(value_name = "COUNT")]
-    workers: usize = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
+    workers: usize as usize = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
 
     /// Stored events at which a generation is full and is sealed
     #[arg(value_name = "COUNT")]
-    generation_events: u64 = limits::GENERATION_EVENTS;
+    generation_events: u64 as u64 = limits::GENERATION_EVENTS;
 
-    /// Journal bytes at which a generation is full and is sealed
+    /// Journal bytes at which a generation is full and is sealed; like all bytes, also with a unit: 64kB, 16MiB
     #[arg(value_name = "BYTES")]
-    generation_bytes: u64 = limits::GENERATION_BYTES;
+    generation_bytes: u64 as Size = limits::GENERATION_BYTES;
 
     /// Most topics in the store
     #[arg(value_name = "COUNT")]
-    topics_max: usize = limits::TOPICS_MAX;
+    topics_max: usize as usize = limits::TOPICS_MAX;
 
     /// Largest request body
     #[arg(value_name = "BYTES")]
-    body_bytes_max: usize = limits::BODY_BYTES_MAX;
+    body_bytes_max: usize as Size = limits::BODY_BYTES_MAX;
 
     /// Most events in one request
     #[arg(value_name = "COUNT")]
-    batch_events_max: usize = limits::BATCH_EVENTS_MAX;
+    batch_events_max: usize as usize = limits::BATCH_EVENTS_MAX;
 
-    /// Bytes of request bodies held at once, over all connections; at least 4 bodies
+    /// Bytes of request bodies held at once, over all connections; at least 4 bodies, half of it for those of more than 4 MiB
     #[arg(value_name = "BYTES")]
-    inflight_bytes_max: usize = limits::INFLIGHT_BYTES_MAX;
+    inflight_bytes_max: usize as Size = limits::INFLIGHT_BYTES_MAX;
 
     /// Connections served at once
     #[arg(value_name = "COUNT")]
-    connections_max: usize = limits::CONNECTIONS_MAX;
+    connections_max: usize as usize = limits::CONNECTIONS_MAX;
+
+    /// Seconds that a connection is kept without a request; more than a balancer in front keeps its own
+    #[arg(value_name = "SECONDS")]
+    keep_alive_seconds: u64 as u64 = limits::KEEP_ALIVE_SECONDS;
 
     /// How logs are written to stderr: text, json, or auto (text on a terminal, JSON otherwise)
     #[arg(value_name = "FORMAT", hide_possible_values = true)]
-    log_format: LogFormat = LogFormat::Auto;
+    log_format: LogFormat as LogFormat = LogFormat::Auto;
 
     /// What is logged: a level, or a filter such as info,sekali::store=debug
     #[arg(value_name = "FILTER")]
-    log: String = "info".to_owned();
+    log: String as String = "info".to_owned();
 }
 
 /// Most workers.
@@ -241,6 +264,7 @@ impl Config {
         self.bound("body_bytes_max", self.body_bytes_max, 1 << 10..=256 << 20)?;
         self.bound("batch_events_max", self.batch_events_max, 1..=1_000_000)?;
         self.bound("connections_max", self.connections_max, 1..=1_000_000)?;
+        self.bound("keep_alive_seconds", self.keep_alive_seconds, 1..=limits::KEEP_ALIVE_SECONDS_MAX)?;
         if self.inflight_bytes_max / BODIES_INFLIGHT_MIN < self.body_bytes_max {
             return Err(ConfigError(format!(
                 "inflight_bytes_max is {} ({}), but must hold {BODIES_INFLIGHT_MIN} bodies of body_bytes_max, which is {} ({})",
@@ -323,6 +347,8 @@ pub fn describe(command: clap::Command) -> clap::Command {
 pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+        Value::Array(entries) => entries.iter().map(shown).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
@@ -335,13 +361,38 @@ fn flag_name(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
 }
 
-fn parsed<T: FromStr<Err: Display>>(
+/// A value as the environment has it.
+trait Variable: Sized {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+macro_rules! variables {
+    ($($kind:ty)+) => { $(
+        impl Variable for $kind {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|fault: <Self as FromStr>::Err| fault.to_string())
+            }
+        }
+    )+ };
+}
+
+variables!(Address Size PathBuf bool usize u64 LogFormat String);
+
+/// A list has commas between its entries.
+impl<T: FromStr<Err: Display>> Variable for Vec<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        entries.map(|entry| entry.parse().map_err(|fault: T::Err| fault.to_string())).collect()
+    }
+}
+
+fn parsed<T: Variable>(
     name: &str,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<T>, ConfigError> {
     let Some(raw) = variable(name).filter(|raw| !raw.is_empty()) else { return Ok(None) };
     let text = raw.to_str().ok_or_else(|| ConfigError(format!("{name} is not UTF-8")))?;
-    match text.parse() {
+    match T::read(text) {
         Ok(value) => Ok(Some(value)),
         Err(fault) => Err(ConfigError(format!("{name} is {text:?}: {fault}"))),
     }

@@ -3,14 +3,26 @@
 //! Everything but sled reaches the disk through [`Disk`] and [`DiskFile`]. [`SystemDisk`] goes through `std`, so that
 //! faults can be played from outside of the process too.
 
-use std::any::Any;
+mod held;
+
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Error, ErrorKind};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+pub use self::held::Held;
+use crate::sync;
+
+/// Files are their owner's alone: MANIFEST has the store's secret, journals what was sent.
+const FILE_MODE: u32 = 0o600;
+/// And directories.
+const DIR_MODE: u32 = 0o700;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +36,9 @@ pub enum Open {
     Write,
     /// A new, empty file, to read and write; replaces what is there.
     Create,
+    /// A new, empty file, to read and write; an error if anything has its name. What may hold events is made so: a question that was
+    /// answered wrongly then ends in an error, and not with an empty file.
+    New,
 }
 
 /// An open file. Places are given with each call, so that a handle can be shared.
@@ -71,6 +86,15 @@ pub trait DiskFile: Send + Sync + Debug {
     fn prefetch(&self, offset: u64, length: NonZeroU64) {
         let _ = (offset, length);
     }
+
+    /// Whether `path` leads to this file. What has no name of its own is wherever it is looked for.
+    ///
+    /// # Errors
+    /// If that can't be told; then it may well be there.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(true)
+    }
 }
 
 impl dyn DiskFile + '_ {
@@ -102,7 +126,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the operating system says.
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Creates a directory, and those above it that are missing.
+    /// Creates a directory, and those above it that are missing. A symbolic link of this name is an
+    /// error.
     ///
     /// # Errors
     /// What the operating system says.
@@ -114,8 +139,11 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the operating system says.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
 
-    /// Whether there is something at `path`.
-    fn exists(&self, path: &Path) -> bool;
+    /// Whether there is something at `path`, be it a link that leads nowhere.
+    ///
+    /// # Errors
+    /// It could not be told: what the operating system says. That is not absence.
+    fn presence(&self, path: &Path) -> io::Result<bool>;
 
     /// Renames a file, replacing what is at `to`.
     ///
@@ -146,7 +174,15 @@ pub trait Disk: Send + Sync + Debug + 'static {
     ///
     /// # Errors
     /// `WouldBlock` if another process has it; else what the operating system says.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>>;
+
+    /// Takes a directory for this process alone, which no removal of a file in it undoes; released
+    /// as with [`Disk::lock`].
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has it; `PermissionDenied` if others may change what is in
+    /// it; else what the operating system says.
+    fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>>;
 
     /// Bytes that can still be written under `path`.
     ///
@@ -159,18 +195,58 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn uncache(&self, path: &Path, from: u64, to: Option<u64>);
 }
 
-/// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new one, whole.
+/// Whether there is nothing at `path`. Much is done where something is not: so its directory must say the same.
+///
+/// # Errors
+/// It could not be told: what the operating system says, or that the two contradict each other.
+pub fn is_absent(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    if disk.presence(path)? {
+        return Ok(false);
+    }
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+    match disk.list(above) {
+        Ok(names) if names.iter().any(|listed| name == listed.as_str()) => {
+            Err(Error::other("its directory lists it, and it is not found there"))
+        }
+        Ok(_) => Ok(true),
+        // A link that leads nowhere is there: what is behind it can't be told.
+        Err(e) if e.kind() == ErrorKind::NotFound && !disk.presence(above)? => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// What the name of a temporary file ends with.
+const TEMPORARY: &str = "tmp";
+
+/// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new
+/// one, whole. The new one is written under a name that nobody can have guessed, and that
+/// [`is_temporary`] knows.
 ///
 /// # Errors
 /// What the operating system says; the old file is then untouched, or the new one is in place but not yet durable.
 pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut temporary = PathBuf::from(path);
-    temporary.as_mut_os_string().push(".tmp");
-    let file = disk.open(&temporary, Open::Create)?;
+    let temporary = path.with_added_extension(format!("{:016x}.{TEMPORARY}", sync::random_u64()?));
+    let replaced = write_and_rename(disk, &temporary, path, content);
+    if replaced.is_err() {
+        // Whoever tries again takes another name. What can't be removed now is by the next start.
+        let _ = disk.remove_file(&temporary);
+    }
+    replaced?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_and_rename(disk: &dyn Disk, temporary: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = disk.open(temporary, Open::New)?;
     file.write_all_at(content, 0)?;
     file.sync()?;
-    disk.rename(&temporary, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    disk.rename(temporary, path)
+}
+
+/// Whether something named `other` was to replace the file named `name`; earlier versions left out
+/// what can't be guessed.
+pub fn is_temporary(other: &str, name: &str) -> bool {
+    let rest = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.rsplit('.').next() == Some(TEMPORARY))
 }
 
 /// Bytes that [`Behind`] syncs at once.
@@ -252,6 +328,10 @@ impl DiskFile for fs::File {
         fs::File::set_len(self, len)
     }
 
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Held::is_at(self, path)
+    }
+
     #[cfg(target_os = "linux")]
     fn prefetch(&self, offset: u64, length: NonZeroU64) {
         let _ = rustix::fs::fadvise(self, offset, Some(length), rustix::fs::Advice::WillNeed);
@@ -265,16 +345,34 @@ fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// No file of a store is a symbolic link: whoever could make one could have any file read or
+/// overwritten.
+fn no_follow() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+/// Says in words what the system calls a loop.
+fn named_link(error: Error) -> Error {
+    match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => Error::new(
+            ErrorKind::PermissionDenied,
+            "it is a symbolic link, and a store's own files are not: put the file itself there",
+        ),
+        _ => error,
+    }
+}
+
 impl Disk for SystemDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = fs::OpenOptions::new();
-        options.read(true);
+        options.read(true).mode(FILE_MODE).custom_flags(no_follow());
         match how {
             Open::Read | Open::Random => {}
             Open::Write => _ = options.write(true),
             Open::Create => _ = options.write(true).create(true).truncate(true),
+            Open::New => _ = options.write(true).create_new(true),
         }
-        let file = options.open(path)?;
+        let file = options.open(path).map_err(named_link)?;
         #[cfg(target_os = "linux")]
         if how == Open::Random {
             // It is advice: without it, reading is only less smooth.
@@ -284,7 +382,18 @@ impl Disk for SystemDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        if let Some(above) = path.parent().filter(|above| *above != Path::new("")) {
+            fs::create_dir_all(above)?;
+        }
+        match fs::DirBuilder::new().mode(DIR_MODE).create(path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => match fs::symlink_metadata(path)?.is_dir() {
+                true => Ok(()),
+                false => {
+                    Err(Error::new(e.kind(), "something that is no directory has this name: move it away"))
+                }
+            },
+            done => done,
+        }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -295,8 +404,12 @@ impl Disk for SystemDisk {
         Ok(names)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -315,13 +428,12 @@ impl Disk for SystemDisk {
         fs::File::open(path)?.sync_all()
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(e)) => Err(e),
-        }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        Ok(Box::new(held::file(path)?))
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        Ok(Box::new(held::directory(path)?))
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

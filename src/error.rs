@@ -64,6 +64,14 @@ impl Error {
         Self::new(ErrorKind::Corrupt, format!("{} is damaged at byte {offset}: {what}", path.display()))
     }
 
+    /// The same error with what to do about it, if it is a refusal of the operating system: the disk is to be cured, not the store.
+    pub(crate) fn with_cure(self, cure: &str) -> Self {
+        match self.kind {
+            ErrorKind::Io => Self { message: format!("{}; {cure}", self.message), ..self },
+            _ => self,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

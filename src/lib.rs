@@ -16,9 +16,10 @@
 //! | 5 | `http/` |
 //! | 4 | `store.rs` |
 //! | 3 | `store/local/` |
-//! | 1 | `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs` |
+//! | 1 | `authority.rs`, `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
 //! | 0 | `limits.rs`, `error.rs`, `sync.rs` |
 
+pub mod authority;
 pub mod clock;
 pub mod codec;
 pub mod config;
@@ -31,3 +32,4 @@ pub mod metrics;
 pub mod server;
 pub mod store;
 pub mod sync;
+pub mod turnstile;

@@ -18,12 +18,10 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Largest request body after decompression.
 pub const DECODED_BYTES_MAX: usize = 64 << 20;
-/// Most decoded bytes for each compressed one, once [`RATIO_FREE_BYTES`] are decoded.
-pub const RATIO_MAX: u64 = 100;
-/// So much may be decoded at any ratio.
-pub const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Largest window of a zstd frame: the most that RFC 9659 lets a sender use.
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Largest window of a zstd file that `sekali publish` unpacks: what the zstd program unpacks without being told to.
+pub const FILE_WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// Longest line of a stream of events: the largest payload, and room for the other fields.
 pub const LINE_BYTES_MAX: usize = EVENT_BYTES_MAX + (64 << 10);
 /// Bytes at which a part of a stream is committed.
@@ -32,8 +30,8 @@ pub const CHUNK_BYTES: usize = 512 << 10;
 pub const CHUNK_LINES: usize = 1_000;
 /// Most events in one request.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
-/// Bytes of request bodies held at once, over all connections.
-pub const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Bytes of request bodies held at once, over all connections: half of it for the largest bodies alone.
+pub const INFLIGHT_BYTES_MAX: usize = 128 << 20;
 /// Requests of one topic that are being stored at once; more of them wait. A commit of so many takes milliseconds.
 pub const TOPIC_REQUESTS_MAX: usize = 256;
 /// And their bytes; a larger request is alone.
@@ -42,6 +40,8 @@ pub const TOPIC_BYTES_INFLIGHT_MAX: usize = 1 << 20;
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Largest request head (line and headers).
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Seconds for which a browser remembers what the pages of an allowed origin may send.
+pub const PREFLIGHT_SECONDS: u32 = 600;
 /// Most faults listed in one refusal.
 pub const FAULTS_LISTED_MAX: usize = 100;
 /// Most topics in one store.
@@ -56,22 +56,57 @@ pub const PAGE_EVENTS_DEFAULT: usize = 100;
 pub const PAGE_EVENTS_MAX: usize = 10_000;
 /// Bytes of events at which a page ends, short; it may have one event more.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Journal bytes read for one page; a page that reaches it is short and still has a `next_cursor`.
+/// Journal bytes that are scanned for one page; a page that reaches it is short and still has a `next_cursor`.
 pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
 
-/// Events read at once for a stream of them.
-pub const STREAM_PAGE_EVENTS: usize = 1_000;
-/// Bytes of events at which that ends; what a stream holds is this and one event.
-pub const STREAM_PAGE_BYTES: usize = 256 << 10;
+/// Bytes of a piece of an answer that is made while it is sent; a larger event is a piece of its own.
+pub const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of events that are read at once for a reader that has taken the first piece, as long as there is room: a read that
+/// gives little costs as much as one that gives this.
+pub const READ_BYTES: usize = 256 << 10;
+/// Events of a read.
+pub const READ_EVENTS_MAX: usize = 1_000;
+/// Bytes of answers held for their readers, over all connections.
+pub const ANSWER_BYTES_INFLIGHT_MAX: usize = 32 << 20;
+/// Of these, bytes that only whole answers may take: an event, figures, the results of a publish.
+pub const ANSWER_BYTES_RESERVED: usize = 8 << 20;
+/// A connection may hold one byte of answers for so many that are free.
+pub const ANSWER_BYTES_FREE_SHARE: usize = 4;
+/// Whole answers of so many bytes are not counted: what HTTP keeps for a request is more.
+pub const ANSWER_BYTES_UNCOUNTED: usize = 1 << 10;
+/// What a gzip encoder takes while a stream lasts: its window, its hash chains, and what it has not given yet.
+pub const GZIP_ENCODER_BYTES: usize = 320 << 10;
+/// Seconds that an answer under way waits for room for its next piece before it is cut short.
+pub const ANSWER_WAIT_SECONDS: u64 = 30;
+/// Reads of the disk at once; more wait. Each may hold a frame of the journal.
+pub const READS_MAX: usize = 8;
+/// Pages that are read at once.
+pub const PAGES_READ_MAX: usize = 4;
+/// Scans that are read at once, by a thread of the lowest niceness.
+pub const SCANS_READ_MAX: usize = 1;
+/// Journal bytes at which a read ends, short: the reader takes its next turn.
+pub const LOOK_BYTES: usize = 1 << 20;
+/// The same for a step of a scan.
+pub const SCAN_BYTES: usize = 4 << 20;
+/// A read that looked at so many events for each that it gives is a scan's.
+pub const SCAN_PASSED_MIN: usize = 16;
+/// Tails that are woken at once; the next so many are a millisecond later.
+pub const TAILS_WOKEN_MAX: usize = 32;
+/// Pages that tails read last and share.
+pub const TAIL_PAGES_KEPT: usize = 16;
+/// Part of the topics, in percent, at which the operator is told that they run out.
+pub const TOPICS_WARNED_PERCENT: usize = 80;
+/// The last part of the topics, one of so many, is given out in shares.
+pub const TOPICS_SCARCE_PART: usize = 10;
+/// And each client gets one of so many of that part an hour.
+pub const TOPICS_CLIENT_PART: usize = 20;
+/// Clients whose shares are counted apart; more of them share one.
+pub const TOPICS_CLIENTS_MAX: usize = 1_024;
 /// Seconds without an event after which a tail sends a sign of life.
 pub const HEARTBEAT_SECONDS: u64 = 15;
 /// Shortest body of an answer that is worth compressing.
-pub const GZIP_BYTES_MIN: u64 = 1 << 10;
+pub const GZIP_BYTES_MIN: usize = 1 << 10;
 
-/// Seconds until a request's head must be complete.
-pub const HEAD_SECONDS: u64 = 10;
-/// Seconds a request's body may take; of a stream, each line or 64 KiB.
-pub const BODY_SECONDS: u64 = 30;
 /// Seconds a request waits for room before it is refused with 503.
 pub const ADMISSION_SECONDS: u64 = 2;
 /// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read why.
@@ -86,15 +121,120 @@ pub const GENERATION_EVENTS: u64 = 1_000_000;
 /// Journal bytes at which a generation is full.
 pub const GENERATION_BYTES: u64 = 512 << 20;
 
+const _: () = assert!(PIECE_BYTES <= READ_BYTES && READ_BYTES <= LOOK_BYTES && LOOK_BYTES <= SCAN_BYTES);
+const _: () = assert!(SCAN_BYTES <= PAGE_SCAN_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_RESERVED < ANSWER_BYTES_INFLIGHT_MAX);
+// The largest event goes out even where others hold half of the room.
+const _: () = assert!(
+    2 * (EVENT_BYTES_MAX + PIECE_BYTES) * ANSWER_BYTES_FREE_SHARE
+        <= ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED
+);
+const _: () = assert!(GZIP_BYTES_MIN >= ANSWER_BYTES_UNCOUNTED);
+const _: () = assert!(PAGES_READ_MAX + SCANS_READ_MAX < READS_MAX);
 const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
 const _: () = assert!(LINGER_BYTES_MAX >= BODY_BYTES_MAX * 2);
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 const _: () = assert!(DECODED_BYTES_MAX >= BODY_BYTES_MAX && DECODED_BYTES_MAX <= INFLIGHT_BYTES_MAX);
 const _: () = assert!(ZSTD_WINDOW_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
 const _: () = assert!(CHUNK_BYTES + LINE_BYTES_MAX <= INFLIGHT_BYTES_MAX / 4);
+
+/// Seconds a request's body may take, and those in which a stream brings an event.
+pub const BODY_SECONDS: u64 = 30;
+/// Seconds over which the pace of a body is measured; the first are grace.
+pub const BODY_WINDOW_SECONDS: u64 = 10;
+/// Bytes a second that a body brings in each window until it is whole: a modem's pace will do.
+pub const BODY_RATE_MIN: u64 = 1 << 10;
+/// Bytes of each body that have room of their own, so that small ones wait for no large ones.
+pub const ROOM_FIRST_BYTES: usize = 64 << 10;
+/// A body with more bytes takes a ticket: room for the largest that it can become.
+pub const LARGE_BYTES_MIN: usize = 4 << 20;
+/// Seconds that a body waits for a ticket before it is refused with 503.
+pub const TICKET_SECONDS: u64 = 10;
+/// Bytes a second below which a body may be ended when others lack the room that it holds.
+pub const PRESSED_RATE_MIN: u64 = 64 << 10;
+/// When room is made it is this part of all, so that it need not be made anew for each body.
+pub const ROOM_MADE_PART: usize = 16;
+/// Most that a decoder holds: a window, what is decoded ahead of it, and a block as it was sent.
+pub const DECODER_BYTES_MAX: usize = ZSTD_WINDOW_BYTES_MAX + (1 << 20);
+/// Largest body that is decoded where it is received; a larger one is decoded by a thread beside the runtime's.
+pub const DECODED_INLINE_BYTES_MAX: usize = 256 << 10;
+/// Most bytes that decompressing a stream may add to what was sent without bringing an event.
+pub const BARREN_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = assert!(BODY_SECONDS.is_multiple_of(BODY_WINDOW_SECONDS));
+const _: () = assert!(PRESSED_RATE_MIN > BODY_RATE_MIN);
+// The largest body, at a steady pace that has it whole in time, is never found to be slow.
+const _: () = assert!(PRESSED_RATE_MIN < BODY_BYTES_MAX as u64 / BODY_SECONDS);
+// The largest part of the room has a ticket for the largest body, and for two that are not compressed.
+const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= DECODED_BYTES_MAX);
+const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= 2 * BODY_BYTES_MAX);
+const _: () = assert!(ROOM_FIRST_BYTES <= INFLIGHT_BYTES_MAX / 8 / 100);
+const _: () = assert!(DECODED_INLINE_BYTES_MAX <= LARGE_BYTES_MIN);
+// A line is seen whole before the stream counts as barren.
+const _: () = assert!(BARREN_BYTES_MAX as usize > 2 * LINE_BYTES_MAX + CHUNK_BYTES);
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 100;
 /// Requests that an HTTP/2 client may take back before they were looked at; one more ends the connection.
 pub const STREAMS_RESET_MAX: usize = 20;
 /// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
-pub const KEEP_ALIVE_SECONDS: u64 = 20;
+pub const PING_SECONDS: u64 = 20;
+
+// Connections.
+
+/// Seconds that a head may take from its first byte, a new connection until that, and one over HTTP/2 until its first request.
+pub const HEAD_SECONDS: u64 = 10;
+/// Seconds that a connection is kept without a request: longer than the 60 that balancers keep theirs, so that these close first.
+pub const KEEP_ALIVE_SECONDS: u64 = 75;
+/// Most seconds that a user may have a connection kept.
+pub const KEEP_ALIVE_SECONDS_MAX: u64 = 86_400;
+/// Seconds in which a client must take some of an answer that waits for it; over HTTP/2 a piece of each stream's.
+pub const STALL_SECONDS: u64 = 30;
+/// Seconds that a connection which is told to end, and has no request under way, gets to do so.
+pub const GRACE_SECONDS: u64 = 2;
+/// Most places beyond those of `connections_max`, where only the state of the service is told.
+pub const PLACES_RESERVED_MAX: usize = 32;
+/// One such place for so many others, and at least one.
+pub const PLACES_RESERVED_SHARE: usize = 8;
+/// Seconds that a reserved place is kept without a request.
+pub const RESERVED_SECONDS: u64 = 2;
+/// A tail holds its place for as long as its reader likes: one of so many places at most is for tails.
+pub const TAILS_SHARE: usize = 2;
+/// Connections without a request that are looked for at once when places are short.
+pub const CANDIDATES_MAX: usize = 64;
+/// Empty lines that may stand before a request, as some clients send one behind a body.
+pub const BLANK_LINES_MAX: usize = 4;
+/// Longest line that begins a chunk of a body.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1 << 10;
+/// Piece in which an answer leaves over HTTP/2: the size of its frames, unless both sides agree on another.
+pub const STREAM_PIECE_BYTES: usize = 16 << 10;
+/// Shortest piece of which it matters that HTTP/2 may still hold it when its request counts as answered.
+pub const STREAM_LAST_BYTES_MIN: usize = 1 << 10;
+
+/// Lines of the log that wait for stderr to take them; more are dropped and counted.
+pub const LOG_BYTES_MAX: usize = 1 << 20;
+/// Seconds that an ending process waits for stderr to take what was said last.
+pub const LOG_SECONDS: u64 = 1;
+
+const _: () = assert!(HEAD_SECONDS < STALL_SECONDS && STALL_SECONDS < KEEP_ALIVE_SECONDS);
+const _: () = assert!(GRACE_SECONDS < HEAD_SECONDS && RESERVED_SECONDS < HEAD_SECONDS);
+const _: () = assert!(GRACE_SECONDS >= LINGER_SECONDS && GRACE_SECONDS < DRAIN_SECONDS);
+const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
+const _: () = assert!(PLACES_RESERVED_MAX < CONNECTIONS_MAX && PLACES_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
+const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
+const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);
+
+/// Bytes of a refusal that a client command reads: enough for what it shows.
+pub const CLIENT_REFUSAL_BYTES_MAX: u64 = 64 << 10;
+/// Largest answer to a chunk of lines that a client command takes: counts, and the faults listed.
+pub const CLIENT_RECEIPT_BYTES_MAX: u64 = 1 << 20;
+/// Largest page that a client command takes.
+pub const CLIENT_PAGE_BYTES_MAX: u64 = 24 << 20;
+/// Largest answer of `/stats` that a client command takes: it has the names of all topics.
+pub const CLIENT_STATS_BYTES_MAX: u64 = 64 << 20;
+/// Longest line of a tail that a client command takes: an event with all its fields.
+pub const CLIENT_LINE_BYTES_MAX: u64 = 8 << 20;
+
+const _: () = assert!(CLIENT_PAGE_BYTES_MAX as usize >= 2 * (PAGE_BYTES_MAX + LINE_BYTES_MAX));
+const _: () = assert!(CLIENT_STATS_BYTES_MAX as usize >= TOPICS_MAX * (TOPIC_BYTES_MAX + 3));
+const _: () = assert!(CLIENT_RECEIPT_BYTES_MAX as usize >= FAULTS_LISTED_MAX * 8 * SOURCE_BYTES_MAX);
+const _: () = assert!(CLIENT_LINE_BYTES_MAX as usize >= 2 * LINE_BYTES_MAX);

@@ -3,6 +3,7 @@
 //! The recorder is this value's own, not the process's, so that tests can have many. [`FIGURES`] lists all but those of
 //! the process, which come from the library that reads them; `docs/metrics.md` says what each is for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ const REQUESTS: &str = "sekali_http_requests_total";
 const REQUEST_DURATION: &str = "sekali_http_request_duration_seconds";
 const CONNECTIONS: &str = "sekali_http_connections";
 const BODY_BYTES: &str = "sekali_http_body_bytes";
+const ANSWER_BYTES: &str = "sekali_http_answer_bytes";
 const EVENTS: &str = "sekali_events_total";
 const COMMIT_DURATION: &str = "sekali_commit_duration_seconds";
 const COMMIT_EVENTS: &str = "sekali_commit_events";
@@ -47,10 +49,13 @@ const COMMIT_BYTES: &str = "sekali_commit_bytes_total";
 const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
+const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
 /// By topic and outcome, over the life of the store.
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 /// Topics that hold events.
 pub const TOPICS: &str = "sekali_topics";
+/// Most topics that the store takes.
+pub const TOPICS_MOST: &str = "sekali_topics_max";
 /// Events in the store.
 pub const STORED: &str = "sekali_stored_events";
 /// Requests that wait for a worker, by worker.
@@ -71,7 +76,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 22] = [
+pub const FIGURES: [Figure; 25] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -80,9 +85,11 @@ pub const FIGURES: [Figure; 22] = [
     ),
     (CONNECTIONS, Kind::Gauge, "Connections open."),
     (BODY_BYTES, Kind::Gauge, "Bytes of request bodies held."),
+    (ANSWER_BYTES, Kind::Gauge, "Bytes of answers held for their readers."),
     (EVENTS, Kind::Counter, "Events answered, by what became of them."),
     (TOPIC_EVENTS, Kind::Counter, "Events over the life of the store, by topic and by what became of them."),
     (TOPICS, Kind::Gauge, "Topics that hold events."),
+    (TOPICS_MOST, Kind::Gauge, "Most topics that the store takes."),
     (STORED, Kind::Gauge, "Events in the store."),
     (COMMIT_DURATION, Kind::Histogram(COMMIT_SECONDS), "Seconds that a commit takes to be on disk."),
     (COMMIT_EVENTS, Kind::Histogram(COMMIT_COUNTS), "Events that a commit stores."),
@@ -98,12 +105,14 @@ pub const FIGURES: [Figure; 22] = [
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
+    (LINES_DROPPED, Kind::Counter, "Lines of the log that were dropped, as stderr did not take them."),
 ];
 
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as the paths are")]
 pub enum Route {
+    Root,
     Publish,
     Events,
     Event,
@@ -116,7 +125,8 @@ pub enum Route {
     None,
 }
 
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 11] = [
+    Route::Root,
     Route::Publish,
     Route::Events,
     Route::Event,
@@ -130,9 +140,15 @@ const ROUTES: [Route; 10] = [
 ];
 
 impl Route {
+    /// Whether it tells the state of the service, which must be known also when nothing else can be had.
+    pub fn tells_state(self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics)
+    }
+
     /// The route as a label.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Root => "/",
             Self::Publish => "/publish",
             Self::Events => "/events",
             Self::Event => "/events/{topic}/{event_id}",
@@ -147,8 +163,10 @@ impl Route {
     }
 }
 
-const STATUSES: [u16; 21] =
-    [200, 207, 400, 404, 405, 406, 408, 409, 410, 413, 415, 422, 429, 431, 500, 501, 502, 503, 504, 507, 0];
+const STATUSES: [u16; 24] = [
+    200, 204, 207, 400, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502, 503,
+    504, 507, 0,
+];
 
 /// The service's figures.
 #[derive(Clone)]
@@ -166,7 +184,9 @@ struct Inner {
     rejected: Counter,
     connections: Gauge,
     body_bytes: Gauge,
+    answer_bytes: Gauge,
     uptime: Gauge,
+    lines_dropped: OnceLock<Arc<AtomicU64>>,
     commit_duration: Histogram,
     commit_events: Histogram,
     commit_bytes: Counter,
@@ -202,6 +222,8 @@ impl Default for Metrics {
             rejected: outcome("rejected"),
             connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
+            lines_dropped: OnceLock::new(),
+            answer_bytes: recorder.register_gauge(&Key::from_static_name(ANSWER_BYTES), &METADATA),
             uptime: recorder.register_gauge(&Key::from_static_name(UPTIME), &METADATA),
             commit_duration: recorder.register_histogram(&Key::from_static_name(COMMIT_DURATION), &METADATA),
             commit_events: recorder.register_histogram(&Key::from_static_name(COMMIT_EVENTS), &METADATA),
@@ -293,6 +315,11 @@ impl Metrics {
         self.0.rebuilds.increment(1);
     }
 
+    /// Has `lines` shown as what the log dropped; those of the first call.
+    pub fn show_lines_dropped(&self, lines: Arc<AtomicU64>) {
+        let _ = self.0.lines_dropped.set(lines);
+    }
+
     /// Sets a figure that is known when it is asked for.
     pub fn set(&self, name: &'static str, labels: &[(&'static str, &str)], value: f64) {
         self.0.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
@@ -309,9 +336,12 @@ impl Metrics {
     }
 
     /// All figures in Prometheus' text format. Those of requests under way are given.
-    pub fn render(&self, uptime: Duration, body_bytes: usize) -> String {
+    pub fn render(&self, uptime: Duration, body_bytes: usize, answer_bytes: usize) -> String {
         self.0.uptime.set(uptime.as_secs_f64());
+        let lines = self.0.lines_dropped.get().map_or(0, |lines| lines.load(Ordering::Relaxed));
+        self.set_total(LINES_DROPPED, &[], lines);
         self.0.body_bytes.set(body_bytes as f64);
+        self.0.answer_bytes.set(answer_bytes as f64);
         metrics::with_local_recorder(&self.0.recorder, || self.0.process.collect());
         self.0.handle.render()
     }

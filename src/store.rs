@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::event::Batch;
+use crate::limits::SCAN_PASSED_MIN;
 
 pub mod local;
 
@@ -82,8 +83,13 @@ pub struct Query {
     pub stop: Option<String>,
     /// At most so many events.
     pub limit: usize,
-    /// End the page where its events reach so many bytes, rather than at the store's own bound.
+    /// End the page where its events, and what surrounds them in an answer, reach so many bytes, rather than at the store's own
+    /// bound.
     pub bytes_max: Option<usize>,
+    /// Whose listing it is, as a number that all reads of one client share: readers take turns.
+    pub reader: u64,
+    /// It goes on with a listing that looked at much and gave little. Such reads take turns of their own, behind all others.
+    pub is_scan: bool,
     /// Also give the cursor behind each event.
     pub cursors: bool,
 }
@@ -99,6 +105,17 @@ pub struct Page {
     pub next_cursor: Option<String>,
     /// The cursor of the place reached, at the end too: from there, later pages have only what was stored later.
     pub reached: String,
+    /// Events that were looked at and are not wanted.
+    pub passed: usize,
+    /// Bytes of the journal that were read.
+    pub read_bytes: usize,
+}
+
+impl Page {
+    /// Whether much was looked at for what it gives.
+    pub fn is_scan(&self) -> bool {
+        self.next_cursor.is_some() && self.events.len().saturating_mul(SCAN_PASSED_MIN) <= self.passed
+    }
 }
 
 /// Totals over the life of the store. `received = unique_processed + duplicate_dropped`, always.
@@ -121,13 +138,22 @@ impl Totals {
     }
 }
 
-/// Totals, and the topics that hold events, sorted.
-#[derive(Clone, Debug, Default)]
+/// Totals, and how many topics there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Totals over the life of the store.
     pub totals: Totals,
-    /// Names of all topics, sorted by their bytes.
-    pub topics: Vec<String>,
+    /// Topics that hold events.
+    pub topics: u64,
+}
+
+/// How many topics a store may still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicRoom {
+    /// Topics that there are.
+    pub made: usize,
+    /// Most that there may be.
+    pub max: usize,
 }
 
 /// One topic's figures.
@@ -190,7 +216,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Rebuilding`, `Corrupt`, `Io`, `Stopping`.
     fn find(&self, topic: &str, event_id: &str) -> impl Future<Output = Result<Option<StoredEvent>>> + Send;
 
-    /// One page of durable events. A query with `limit` 0 gives an empty page.
+    /// One page of durable events. A query with `limit` 0 gives an empty page. It takes a bounded time: where it would have to
+    /// look at more, the page is short, and says where to go on. Dropped before its turn, it reads nothing.
     ///
     /// # Errors
     /// `BadCursor`, `ExpiredCursor`, `Rebuilding`, `Corrupt`, `Io`.
@@ -203,17 +230,24 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure`.
     fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
 
-    /// Topics in order of their bytes, at most `limit`, from `cursor` on.
+    /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on. Cheap, and all of it is durable;
+    /// counts that wait to become so are in it once [`EventStore::stats`] has answered.
     ///
     /// # Errors
-    /// `BadCursor`; `Unsure` if pending counts could not be made durable.
+    /// `BadCursor`.
     fn topics(&self, cursor: Option<&str>, limit: usize) -> impl Future<Output = Result<TopicPage>> + Send;
 
-    /// Totals that a restart will not take back.
+    /// Totals that a restart will not take back, with all that was answered before.
     ///
     /// # Errors
     /// `Unsure` if pending counts could not be made durable.
     fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
+
+    /// How many topics there may still be. Cheap.
+    fn topic_room(&self) -> TopicRoom;
+
+    /// Whether there is a topic with this name.
+    fn has_topic(&self, topic: &[u8]) -> bool;
 
     /// Whether it takes events.
     fn health(&self) -> Health;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::client::{Client, escape};
 use support::process::{Server, Start};
+use support::until;
 
 /// A server on a new store.
 struct Service {
@@ -172,9 +173,9 @@ fn invalid_events_are_refused_with_their_places_and_nothing_is_stored() {
         (with("event_id", json!(7)), json!(["body", "event_id"]), "string_type"),
         (with("source", json!(null)), json!(["body", "source"]), "string_type"),
         (with("timestamp", json!("yesterday")), json!(["body", "timestamp"]), "datetime_parsing"),
-        (with("timestamp", json!(1_763_800_000)), json!(["body", "timestamp"]), "string_type"),
+        (with("timestamp", json!(true)), json!(["body", "timestamp"]), "datetime_type"),
+        (with("timestamp", json!(1e18)), json!(["body", "timestamp"]), "datetime_parsing"),
         (good.replace(r#"{"n":1}"#, &nested), json!(["body", "payload"]), "recursion_limit"),
-        (good.replace(r#"{"n":1}"#, r#""\ud800""#), json!(["body", "payload"]), "lone_surrogate"),
         (good.replace(r#""test""#, r#""\udc00""#), json!(["body", "source"]), "string_unicode"),
         (good.replace(r#"{"n":1}"#, r#"1,"topic":"u""#), json!(["body", "topic"]), "duplicate_field"),
         (json!([event("t", "2"), {"topic": "t"}]).to_string(), json!(["body", 1, "event_id"]), "missing"),
@@ -318,13 +319,15 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
         ("limit=-1", "limit"),
         ("order=up", "order"),
         ("since=yesterday", "since"),
-        ("until=1", "until"),
+        ("until=1e18", "until"),
+        ("limit=0", "limit"),
+        ("event_id=1", "event_id"),
     ] {
         let (status, answer) = service.get(&format!("/events?{query}"));
         assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["query", place])));
     }
     assert_eq!(service.get("/events?cursor=nonsense").0, 400);
-    assert_eq!(service.get("/events?limit=0").1["events"], json!([]));
+    assert_eq!(service.get("/topics?limit=0").0, 422, "an empty page would say that there is no more");
 }
 
 #[test]
@@ -335,34 +338,34 @@ fn what_is_no_request_of_this_api_is_refused_with_a_reason() {
     let many: Vec<_> = (0..101).map(|i| event("t", &i.to_string())).collect();
     assert_eq!(service.publish(json!(many).to_string()).0, 413);
     let cases = [
-        ("GET /publish HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "allow: POST"),
-        ("DELETE /events HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "allow: GET, HEAD"),
+        ("GET /publish HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "405", "allow: POST"),
+        ("DELETE /events HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "405", "allow: GET, HEAD"),
         ("GET /stats HTTP/1.1\r\n\r\n".to_owned(), "400", "Host"),
-        ("GET /stats HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".to_owned(), "400", "Host"),
-        ("HEAD /stats HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200", "content-length"),
-        (format!("GET /stats HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(100_000)), "431", ""),
-        ("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n".to_owned(), "413", "fewer"),
+        ("GET /stats HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n".to_owned(), "400", "Host"),
+        ("HEAD /stats HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200", "content-length"),
+        (format!("GET /stats HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "y".repeat(100_000)), "431", ""),
+        ("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n".to_owned(), "413", "fewer"),
         (
             format!(
-                "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n{}",
+                "POST /publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n{}",
                 " ".repeat(0x20_0000)
             ),
             "413",
             "fewer",
         ),
         (
-            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1\r\n\r\n1"
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1\r\n\r\n1"
                 .to_owned(),
             "415",
             "application/json",
         ),
         (
-            "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n1".to_owned(),
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n1".to_owned(),
             "415",
             "accept-encoding: gzip, zstd",
         ),
         (
-            "POST /publish HTTP/1.1\r\nHost: x\r\nAccept: application/problem+json\r\nContent-Length: 2\r\n\r\n{}"
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nAccept: application/problem+json\r\nContent-Length: 2\r\n\r\n{}"
                 .to_owned(),
             "422",
             "application/problem+json",
@@ -378,13 +381,125 @@ fn what_is_no_request_of_this_api_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    let mut service = Service::new();
+    assert_eq!(service.client.post("/publish/", event("t", "1").to_string().as_bytes()).unwrap().status, 200);
+    for path in
+        ["/events", "/events/t/1", "/stats", "/topics", "/healthz", "/readyz", "/metrics", "/openapi.json"]
+    {
+        let answers = [path, &format!("{path}/"), &format!("{path}/?x=1")]
+            .map(|path| service.client.get(path).unwrap());
+        assert_eq!(answers.map(|answer| answer.status), [200; 3], "{path}");
+    }
+    for path in ["/publish//", "/events//", "/events/t/", "/events/t/1//", "//"] {
+        assert_eq!(service.get(path).0, 404, "{path}");
+    }
+}
+
+#[test]
+fn programs_that_look_for_a_service_find_it_at_its_root_and_its_health() {
+    let mut service = Service::new();
+    assert_eq!(service.get("/health"), service.get("/readyz"));
+    let (status, root) = service.get("/");
+    assert_eq!((status, &root["service"], &root["status"]), (200, &json!("sekali"), &json!("ready")));
+    assert_eq!(root["version"], env!("CARGO_PKG_VERSION"));
+    for (name, path) in root["links"].as_object().unwrap() {
+        let expected = if name == "publish" { 405 } else { 200 };
+        assert_eq!(service.client.get(path.as_str().unwrap()).unwrap().status, expected, "{name}");
+    }
+}
+
+#[test]
+fn any_name_can_be_looked_up_by_a_query() {
+    let mut service = Service::new();
+    for (topic, id) in [("..", "stats"), ("dots", "."), (".", ".."), ("a/b", "c?d&e+f%2F")] {
+        assert_eq!(service.publish(event(topic, id).to_string()).0, 200);
+        let query =
+            |topic: &str, id: &str| format!("/events?topic={}&event_id={}", escape(topic), escape(id));
+        let (status, page) = service.get(&query(topic, id));
+        assert_eq!((status, &page["count"], &page["topic"]), (200, &json!(1), &json!(topic)), "{page}");
+        assert_eq!(page["events"][0]["event_id"], id);
+        assert_eq!(page["next_cursor"], json!(null));
+        let none = json!({"topic": topic, "count": 0, "events": [], "next_cursor": null});
+        assert_eq!(service.get(&query(topic, "none")), (200, none));
+    }
+}
+
+#[test]
+fn booleans_of_the_query_are_taken_as_pydantic_takes_them() {
+    let mut service = Service::new();
+    for (word, status) in [
+        ("true", 207),
+        ("True", 207),
+        ("1", 207),
+        ("yes", 207),
+        ("on", 207),
+        ("False", 422),
+        ("0", 422),
+        ("2", 422),
+    ] {
+        let answer = service.client.post(&format!("/publish?partial={word}"), b"[{}]").unwrap();
+        assert_eq!(answer.status, status, "{word}");
+    }
+}
+
+#[test]
+fn timestamps_come_back_as_they_came() {
+    let mut service = Service::new();
+    let forms = [
+        json!("2026-11-22T10:00:00,123"),
+        json!("2026-11-22 10:00:00.123456+00"),
+        json!("2026-11-22_10:00"),
+        json!("2026-11-22t10:00:00+0530"),
+        json!("2026-11-22"),
+        json!("1763800000"),
+        json!(1_763_800_000),
+        json!(-1),
+    ];
+    for (number, form) in forms.iter().enumerate() {
+        let mut event = event("t", &number.to_string());
+        event["timestamp"] = form.clone();
+        assert_eq!(service.publish(event.to_string()).0, 200, "{form}");
+    }
+    let raw = event("t", "raw").to_string().replace(r#""2026-11-22T10:00:00Z""#, "1763800000.1200");
+    assert_eq!(service.publish(&raw).0, 200);
+    for restarted in [false, true] {
+        if restarted {
+            service.restart(true);
+        }
+        let page = service.get("/events?topic=t").1;
+        let back: Vec<_> =
+            page["events"].as_array().unwrap().iter().map(|event| &event["timestamp"]).collect();
+        assert_eq!(back[..forms.len()], forms.iter().collect::<Vec<_>>());
+        let text = String::from_utf8(service.client.get("/events/t/raw").unwrap().body).unwrap();
+        assert!(text.contains(r#""timestamp":1763800000.1200,"#), "{text}");
+    }
+    // The same for the range of a listing.
+    for (since, count) in [
+        ("2020-01-01", 9),
+        ("2020-01-01T00:00:00.000000%2B0000", 9),
+        ("2020-01-01T00:00Z", 9),
+        ("2020-01-01+00:00:00,5+00", 9),
+        ("1577836800", 9),
+        ("1577836800000", 9),
+        ("2100-01-01", 0),
+        ("4102444800", 0),
+    ] {
+        let (status, page) = service.get(&format!("/events?since={since}"));
+        assert_eq!((status, &page["count"]), (200, &json!(count)), "{since}");
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let service = Service::new();
     let mut requests = String::new();
     for id in ["1", "2", "1"] {
         let body = event("t", id).to_string();
-        requests +=
-            &format!("POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        requests += &format!(
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
     }
     let answer = service.raw(requests.as_bytes());
     let statuses: Vec<_> =
@@ -418,14 +533,18 @@ fn connections_beyond_the_limit_of_open_files_leave_the_store_its_own() {
     let (mut server, addr) = start.ready().unwrap();
     let mut client = Client::new(addr);
     assert_eq!(client.get("/readyz").unwrap().status, 200);
-    // Those that find no place wait in the kernel's queue, as far as it goes.
+    // Those that find no place wait in the kernel's queue, as far as it goes; whoever sends nothing makes room for the others.
     let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(20)).ok();
     let idle: Vec<_> = (0..180).filter_map(connect).collect();
     // Generations begin and are sealed meanwhile, which takes files.
     for batch in 0..20 {
         let events: Vec<_> = (0..100).map(|n| event("t", &format!("{batch}-{n}"))).collect();
-        let answer = client.post("/publish", json!(events).to_string().as_bytes()).unwrap();
-        assert_eq!(answer.status, 200, "{}", server.log());
+        let body = json!(events).to_string();
+        let stored = until(60, || {
+            let answer = Client::new(addr).post("/publish", body.as_bytes());
+            answer.is_ok_and(|answer| answer.status == 200).then_some(())
+        });
+        assert!(stored.is_some(), "{}", server.log());
     }
     drop(idle);
     assert_eq!(Client::new(addr).get("/readyz").unwrap().status, 200);

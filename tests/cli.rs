@@ -146,7 +146,11 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
     let settings: Value = serde_json::from_slice(&run(&["config", "--json"]).stdout).unwrap();
     for (key, setting) in settings.as_object().unwrap() {
         assert!(serve.contains(&format!("--{}", key.replace('_', "-"))), "{key}");
-        let value = setting["value"].as_str().map_or_else(|| setting["value"].to_string(), str::to_owned);
+        let value = match &setting["value"] {
+            Value::String(text) => text.clone(),
+            Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+            other => other.to_string(),
+        };
         let value = if key == "workers" { "half the cores".to_owned() } else { value };
         let note = format!("[default: {value}] [env: SEKALI_{}]", key.to_uppercase());
         assert!(serve.contains(&note), "{note}: {serve}");
@@ -247,6 +251,7 @@ fn serve_logs_the_real_port_takes_connections_there_and_ends_with_0_on_a_signal(
         let log = served.log("listening on http://");
         let addr = log["addr"].as_str().unwrap();
         assert_eq!(log["message"], format!("listening on http://{addr}"));
+        assert_eq!(log["version"], env!("CARGO_PKG_VERSION"));
         TcpStream::connect(addr).unwrap();
         served.signal(signal);
         served.log("stopping");
@@ -262,8 +267,12 @@ fn serve_warns_when_it_listens_beyond_loopback() {
 
 #[test]
 fn health_tells_ready_from_not_ready_from_away() {
-    let ready = stand_in(|_| (200, "ok".to_owned()));
+    let ready = stand_in(|_| (200, r#"{"status":"ready"}"#.to_owned()));
     assert_eq!(run(&["health", "--url", &ready]).status.code(), Some(0));
+    for other in ["", "ok", "<html>", "{}", "[]", r#"{"status":"ok"}"#, r#"{"status":7}"#] {
+        let other = stand_in(|_| (200, other.to_owned()));
+        assert_fails(&run(&["health", "--url", &other]), 1, &format!("{other}/readyz answers something"));
+    }
     let recovering = stand_in(|_| (503, "recovering".to_owned()));
     assert_fails(&run(&["health", "--url", &recovering]), 1, "is not ready: 503 recovering");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -281,7 +290,7 @@ fn health_gives_up_on_a_service_that_never_answers() {
 
 #[test]
 fn health_asks_where_serve_listens() {
-    let port = stand_in(|_| (200, String::new())).rsplit_once(':').unwrap().1.to_owned();
+    let port = stand_in(|_| (200, r#"{"status":"ready"}"#.to_owned())).rsplit_once(':').unwrap().1.to_owned();
     let output = sekali(&["health"]).env("SEKALI_LISTEN", format!("0.0.0.0:{port}")).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
@@ -356,7 +365,7 @@ fn bench_exits_1_when_the_service_lost_an_event() {
 fn bench_replays_a_seed_as_duplicates_only() {
     let url = counting(0, 0);
     let (_, first) = bench(&url, &["--seed", "7"]);
-    let (code, again) = bench(&url, &["--seed", "7"]);
+    let (code, again) = bench(&url, &["--seed", "7", "--force"]);
     assert_eq!(first["verified"], true);
     assert_eq!((code, &again["counted"]["unique_processed"]), (Some(1), &0.into()), "nothing of it is new");
 }
@@ -372,14 +381,64 @@ fn bench_keeps_to_a_rate() {
 #[test]
 fn bench_says_why_when_the_service_refuses_for_good_or_is_away() {
     let full = stand_in(|request| match request.starts_with("GET") {
-        true => (200, r#"{"received":0,"unique_processed":0,"duplicate_dropped":0}"#.to_owned()),
+        true => {
+            (200, r#"{"received":0,"unique_processed":0,"duplicate_dropped":0,"conflicts":0}"#.to_owned())
+        }
         false => (507, "the disk is full".to_owned()),
     });
     assert_fails(&run(&["bench", "--url", &full]), 1, "the service answered 507: the disk is full");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let away = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    assert_fails(&run(&["bench", "--url", &away]), 1, "no counts from");
+    assert_fails(
+        &run(&["bench", "--url", &away]),
+        9,
+        &format!("no answer from {away}/stats: connection refused"),
+    );
+}
+
+#[test]
+fn a_port_or_localhost_is_an_address_to_listen_at() {
+    // A port that is free now.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for listen in [format!(":{port}"), port.to_string(), format!("localhost:{port}")] {
+        let served = Served::start(&listen);
+        assert_eq!(served.log("listening on http://")["addr"], format!("127.0.0.1:{port}"), "{listen}");
+    }
+    assert_eq!(run(&["serve", "--listen", "localhost"]).status.code(), Some(2));
+}
+
+#[test]
+fn sizes_have_units_in_flags_variables_and_files() {
+    let file = file("inflight_bytes_max = '128MiB'\n");
+    let output = sekali(&["config", "--json", "--body-bytes-max", "2MiB"])
+        .args(["--config", file.path().to_str().unwrap()])
+        .env("SEKALI_GENERATION_BYTES", "640kB")
+        .output()
+        .unwrap();
+    let settings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let value = |key: &str| settings[key]["value"].as_u64();
+    assert_eq!(value("body_bytes_max"), Some(2 << 20), "{}", stderr(&output));
+    assert_eq!((value("generation_bytes"), value("inflight_bytes_max")), (Some(640_000), Some(128 << 20)));
+    assert_eq!(run(&["config", "--body-bytes-max", "16XB"]).status.code(), Some(2));
+}
+
+#[test]
+fn variables_that_nobody_knows_are_named_at_start_and_what_kubernetes_makes_is_not() {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.path().to_str().unwrap()];
+    let mut command = sekali(&arguments);
+    command.env("SEKALI_WORKER", "2").env("SEKALI_URL", "h:1").env("SEKALI_PORT", "tcp://10.0.0.1:8080");
+    command.env("SEKALI_SERVICE_HOST", "10.0.0.1").env("SEKALI_PORT_8080_TCP_ADDR", "10.0.0.1");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let lines: Vec<String> = log.take_while(|line| !line.contains("listening on http://")).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let named: Vec<&String> = lines.iter().filter(|line| line.contains("no setting")).collect();
+    assert_eq!(named.len(), 1, "{lines:?}");
+    assert!(named[0].contains("SEKALI_WORKER is no setting and has no effect: is SEKALI_WORKERS meant?"));
+    assert!(named[0].contains("WARN"), "{named:?}");
 }
 
 #[test]
@@ -389,10 +448,37 @@ fn a_second_signal_stops_at_once_with_128_and_its_number() {
         let log = served.log("listening on http://");
         // A request under way, which a graceful stop waits for.
         let mut stream = TcpStream::connect(log["addr"].as_str().unwrap()).unwrap();
-        stream.write_all(b"POST /publish HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{").unwrap();
+        stream.write_all(b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{").unwrap();
         served.signal(Signal::TERM);
         served.log("stopping");
         served.signal(second);
         assert_eq!(served.exit_code(), Some(code));
     }
+}
+
+/// As another user, as limits of processes don't hold for root.
+#[test]
+fn a_service_without_the_threads_it_needs_says_so() {
+    use std::os::unix::process::CommandExt;
+    /// Nobody has this one.
+    const NOBODY: u32 = 54_321;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+    let words: Vec<_> = sekali(&serve).get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
+    let mut command = Command::new("sh");
+    // Enough for the process and for some threads, but not for all.
+    let script = format!("{{ ulimit -p 4 2>/dev/null || ulimit -u 4; }} && exec \"$0\" {}", words.join(" "));
+    let mut binary = std::path::PathBuf::from(env!("CARGO_BIN_EXE_sekali"));
+    if rustix::process::geteuid().is_root() {
+        // Where that user can reach it.
+        let copy = dir.path().join("sekali");
+        std::fs::copy(&binary, &copy).unwrap();
+        binary = copy;
+        std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.args(["-c", &script]).arg(&binary).stdin(Stdio::null()).output().unwrap();
+    assert_fails(&output, 8, "threads that the service needs");
+    assert!(!data.exists(), "nothing was begun");
 }

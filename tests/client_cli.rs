@@ -5,13 +5,27 @@
 
 #[path = "client_cli/hostile.rs"]
 mod hostile;
+#[path = "client_cli/lies.rs"]
+mod lies;
+#[path = "client_cli/newcomer.rs"]
+mod newcomer;
+#[path = "client_cli/proxy.rs"]
+mod proxy;
 #[path = "client_cli/publish.rs"]
 mod publish;
 #[path = "client_cli/read.rs"]
 mod read;
+#[path = "client_cli/schemas.rs"]
+mod schemas;
 #[path = "client_cli/sqlite.rs"]
 mod sqlite;
+#[path = "client_cli/stopped.rs"]
+mod stopped;
 mod support;
+#[path = "client_cli/terminal.rs"]
+mod terminal;
+#[path = "client_cli/untouched.rs"]
+mod untouched;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use support::client::Client;
 use support::relay::Relay;
 use support::service::Service;
+use support::tools;
 
 impl Service {
     fn stats(&self) -> (u64, u64) {
@@ -35,8 +36,14 @@ impl Service {
     }
 }
 
-fn tools() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
+/// Publishes events of the topic `t`, one after the other, each known by its number.
+fn publish_numbers(addr: SocketAddr, numbers: std::ops::Range<usize>) {
+    for id in numbers {
+        let event = format!(
+            r#"{{"topic":"t","event_id":"{id}","timestamp":"2026-11-22T10:00:00Z","source":"test"}}"#
+        );
+        assert_eq!(Client::new(addr).post("/publish", event.as_bytes()).unwrap().status, 200);
+    }
 }
 
 fn script(name: &str) -> PathBuf {
@@ -117,6 +124,108 @@ fn schemathesis_finds_nothing() {
     service.run(client);
 }
 
+/// A folder with the service's OpenAPI document.
+fn described(service: &Service) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let document = Client::new(service.addr).get("/openapi.json").unwrap().body;
+    std::fs::write(dir.path().join("openapi.json"), document).unwrap();
+    dir
+}
+
+/// Runs a step ahead of a client, in `dir`.
+fn make(dir: &Path, program: &Path, arguments: &[&str]) {
+    let output =
+        Command::new(program).args(arguments).current_dir(dir).stdin(Stdio::null()).output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
+    assert!(output.status.success(), "{}: {said}", program.display());
+    assert!(!said.contains("will not be generated"), "{said}");
+}
+
+#[test]
+fn a_client_made_by_openapi_python_client_publishes_and_reads() {
+    let Some(mut client) = python("generated_client.py") else { return };
+    let service = Service::new();
+    let dir = described(&service);
+    let arguments =
+        ["generate", "--path", "openapi.json", "--output-path", "sekali_client", "--meta", "none"];
+    make(dir.path(), &tools().join("python/bin/openapi-python-client"), &arguments);
+    client.env("PYTHONPATH", dir.path());
+    service.run(client);
+    assert_eq!(service.stats(), (4, 4));
+}
+
+#[test]
+fn a_client_made_by_openapi_generator_publishes_and_reads() {
+    let Some(mut client) = python("openapi_generator.py") else { return };
+    let service = Service::new();
+    let dir = described(&service);
+    let arguments =
+        ["generate", "-i", "openapi.json", "-g", "python", "--package-name", "generated", "-o", "made"];
+    make(dir.path(), &tools().join("python/bin/openapi-generator-cli"), &arguments);
+    client.env("PYTHONPATH", dir.path().join("made"));
+    service.run(client);
+    assert_eq!(service.stats(), (3, 3));
+}
+
+#[test]
+fn a_client_typed_by_openapi_typescript_publishes_and_reads() {
+    let Some(mut client) = node("openapi_fetch.ts") else { return };
+    let service = Service::new();
+    let dir = described(&service);
+    let modules = tools().join("node/node_modules");
+    std::os::unix::fs::symlink(&modules, dir.path().join("node_modules")).unwrap();
+    std::fs::copy(script("openapi_fetch.ts"), dir.path().join("client.ts")).unwrap();
+    make(dir.path(), &modules.join(".bin/openapi-typescript"), &["openapi.json", "-o", "api.d.ts"]);
+    let arguments = ["--strict", "--target", "es2022", "--module", "commonjs", "client.ts"];
+    make(dir.path(), &modules.join(".bin/tsc"), &arguments);
+    client = Command::new(client.get_program());
+    client.arg(dir.path().join("client.js"));
+    service.run(client);
+    assert_eq!(service.stats(), (3, 3));
+}
+
+#[test]
+fn what_pydantic_takes_for_a_time_is_taken_and_comes_back_as_it_came() {
+    let Some(mut client) = python("timestamps.py") else { return };
+    client.arg(support::number("SEKALI_SEED", 1).to_string());
+    Service::new().run(client);
+}
+
+#[test]
+fn httpx_sse_gives_events_and_nothing_else() {
+    const EVENTS: usize = 20;
+    let Some(mut client) = python("sse.py") else { return };
+    let service = Service::new();
+    publish_numbers(service.addr, 0..EVENTS);
+    client.arg(EVENTS.to_string());
+    service.run(client);
+}
+
+#[test]
+fn a_polyfill_that_comes_back_by_the_query_sees_nothing_twice() {
+    const EVENTS: usize = 60;
+    for parameter in ["lastEventId", "Last-Event-ID"] {
+        let Some(mut client) = node("polyfill.cjs") else { return };
+        let mut service = Service::new();
+        let relay = Relay::start(service.addr);
+        publish_numbers(service.addr, 0..20);
+        client.args([&EVENTS.to_string(), parameter]).env("SEKALI_URL", format!("http://{}", relay.addr));
+        let mut child = client.stdout(Stdio::piped()).spawn().unwrap();
+        let mut seen = BufReader::new(child.stdout.take().unwrap()).lines();
+        for round in 1..=2 {
+            // All of it was seen before the connection breaks.
+            let reached = (20 * round).to_string();
+            assert!(seen.by_ref().any(|line| line.unwrap() == reached));
+            service.server.kill();
+            service.start_again();
+            relay.to(service.addr);
+            publish_numbers(service.addr, 20 * round..20 * (round + 1));
+        }
+        assert!(child.wait().unwrap().success(), "{parameter}");
+    }
+}
+
 #[test]
 fn curl_sends_every_form_and_each_event_is_stored_once() {
     if find(Path::new("curl"), "curl").is_none() {
@@ -171,13 +280,7 @@ fn an_event_source_misses_nothing_and_sees_nothing_twice_over_restarts() {
     let Some(mut client) = node("tail.cjs") else { return };
     let mut service = Service::new();
     let relay = Relay::start(service.addr);
-    let publish = |addr: SocketAddr, id: usize| {
-        let event = format!(
-            r#"{{"topic":"t","event_id":"{id}","timestamp":"2026-11-22T10:00:00Z","source":"test"}}"#
-        );
-        assert_eq!(Client::new(addr).post("/publish", event.as_bytes()).unwrap().status, 200);
-    };
-    (0..50).for_each(|id| publish(service.addr, id));
+    publish_numbers(service.addr, 0..50);
     client.arg(EVENTS.to_string()).env("SEKALI_URL", format!("http://{}", relay.addr));
     let mut child = client.stdout(Stdio::piped()).spawn().unwrap();
     let seen = BufReader::new(child.stdout.take().unwrap());
@@ -185,7 +288,7 @@ fn an_event_source_misses_nothing_and_sees_nothing_twice_over_restarts() {
     // A part of it is seen before anything happens.
     let mut all: Vec<usize> = seen.by_ref().take(20).collect();
     for round in 0..5 {
-        (0..50).for_each(|id| publish(service.addr, 50 + 50 * round + id));
+        publish_numbers(service.addr, 50 + 50 * round..100 + 50 * round);
         match round {
             1 => assert_eq!(service.server.terminate(), Some(0)),
             3 => service.server.kill(),

@@ -43,6 +43,24 @@ fn the_image_is_built_by_the_oldest_compiler_that_is_promised() {
 }
 
 #[test]
+fn the_program_is_small_and_its_line_tables_are_kept_where_it_is_packed() {
+    let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    assert_eq!(manifest["profile"]["release"]["strip"].as_str(), Some("debuginfo"));
+    for file in [DOCKERFILE, include_str!("../Makefile")] {
+        let at = |part: &str| file.find(part).unwrap_or_else(|| panic!("{part}"));
+        let (kept, built) = (at("CARGO_PROFILE_RELEASE_STRIP"), at("objcopy --only-keep-debug"));
+        assert!(kept < built && built < at("objcopy --strip-debug --add-gnu-debuglink=sekali.debug"));
+    }
+}
+
+#[test]
+fn the_tools_of_the_tests_start_no_service() {
+    let makefile = include_str!("../Makefile");
+    let installed = makefile.lines().find(|line| line.contains("xfs_io:xfsprogs")).unwrap();
+    assert!(!installed.contains("prometheus"), "Debian's package starts one: {installed}");
+}
+
+#[test]
 fn the_image_runs_as_nobody_keeps_data_in_a_volume_and_checks_its_health() {
     for line in ["USER 65532:65532", "VOLUME /data", "STOPSIGNAL SIGTERM", "EXPOSE 8080"] {
         assert!(DOCKERFILE.lines().any(|found| found == line), "{line}");

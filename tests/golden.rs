@@ -77,6 +77,28 @@ fn every_earlier_data_directory_is_read_known_and_gone_on_with() {
     }
 }
 
+/// Killed in its first start with a newer version: MANIFEST is of the new format, filters are not.
+#[test]
+fn a_store_that_was_killed_while_it_was_upgraded_is_sound() {
+    let golden = directories().into_iter().find(|golden| golden.ends_with("format-1-stopped")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    copy(&golden, &data_dir);
+    let (mut server, _) = Start::tiny_generations(&data_dir).ready().unwrap();
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+    let older = "gen-000001/filter";
+    fs::copy(golden.join(older), data_dir.join(older)).unwrap();
+    verify(&data_dir);
+    let (mut server, addr) = Start::tiny_generations(&data_dir).ready().unwrap();
+    let all: Vec<String> = (0..EVENTS).map(event).collect();
+    let answer = publish(&mut Client::new(addr), &all);
+    assert_eq!(answer["duplicate_dropped"], json!(EVENTS));
+    let renewed = || fs::read(data_dir.join(older)).unwrap().starts_with(b"sKlF").then_some(());
+    assert!(support::until(RENEWED_SECONDS, renewed).is_some(), "{}", server.log());
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+    verify(&data_dir);
+}
+
 #[test]
 fn a_rebuild_makes_every_filter_anew() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use sekali::disk::{Behind, Disk, Open, read, replace};
-use support::mem_disk::{Fault, MemDisk};
+use support::mem_disk::{Call, Fault, MemDisk};
 
 const FILE: &str = "/data/file";
 
@@ -22,6 +22,10 @@ fn with_file() -> MemDisk {
     disk.sync_dir(Path::new("/data")).unwrap();
     disk.sync_dir(Path::new("/")).unwrap();
     disk
+}
+
+fn is_there(disk: &MemDisk, path: &str) -> bool {
+    disk.presence(Path::new(path)).unwrap()
 }
 
 fn content(disk: &MemDisk) -> Vec<u8> {
@@ -93,7 +97,7 @@ fn the_old_disk_is_dead_after_its_end() {
     let _after = disk.kill();
     assert_eq!(file.write_all_at(b"x", 0).unwrap_err().raw_os_error(), Some(5));
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
-    assert!(disk.open(Path::new(FILE), Open::Read).is_err() && !disk.exists(Path::new(FILE)));
+    assert!(disk.open(Path::new(FILE), Open::Read).is_err() && disk.presence(Path::new(FILE)).is_err());
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn names_are_durable_once_their_directory_is_synced() {
             disk.open(Path::new("/data/new"), Open::Create).unwrap().sync().unwrap();
             disk.remove_file(Path::new(FILE)).unwrap();
             let after = disk.crash(seed);
-            (after.exists(Path::new("/data/new")), after.exists(Path::new(FILE)))
+            (is_there(&after, "/data/new"), is_there(&after, FILE))
         })
         .collect();
     // In order: never the removal without the creation before it.
@@ -112,7 +116,7 @@ fn names_are_durable_once_their_directory_is_synced() {
     let disk = with_file();
     disk.open(Path::new("/data/new"), Open::Create).unwrap();
     disk.sync_dir(Path::new("/data")).unwrap();
-    assert!(disk.crash(1).exists(Path::new("/data/new")));
+    assert!(is_there(&disk.crash(1), "/data/new"));
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_file_in_a_directory_that_was_lost_is_lost() {
         disk.create_dir_all(Path::new("/data/a/b")).unwrap();
         disk.open(Path::new("/data/a/b/c"), Open::Create).unwrap();
         disk.sync_dir(Path::new("/data/a/b")).unwrap();
-        !disk.crash(*seed).exists(Path::new("/data/a/b/c"))
+        !is_there(&disk.crash(*seed), "/data/a/b/c")
     });
     assert!((1..50).contains(&lost.count()));
 }
@@ -136,6 +140,19 @@ fn a_replaced_file_is_the_old_or_the_new_one_whole() {
         let content = content(&disk.crash(seed));
         assert!(content == b"new" || (content == [1; 2_048] && !done), "seed {seed}");
     }
+}
+
+#[test]
+fn a_replacement_that_fails_leaves_nothing_beside_the_old_file() {
+    let disk = with_file();
+    for fault in [Fault::Write { at: disk.writes(), kept: 1 }, Fault::Sync { at: disk.syncs() }] {
+        disk.plan(fault);
+        replace(&disk, Path::new(FILE), b"new").unwrap_err();
+        assert_eq!(disk.list(Path::new("/data")).unwrap(), ["file"], "{fault:?}");
+        assert_eq!(content(&disk), [1; 2_048], "{fault:?}");
+    }
+    replace(&disk, Path::new(FILE), b"new").unwrap();
+    assert_eq!(content(&disk), b"new");
 }
 
 #[test]
@@ -184,6 +201,11 @@ fn a_lock_is_held_by_one_and_freed_by_its_guard_or_a_kill() {
     assert_eq!(disk.lock(path).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     drop(guard);
     let _guard = disk.lock(path).unwrap();
+    // Another file of this name is not the one that is taken; the directory stays the same.
+    let _dir = disk.lock_dir(Path::new("/data")).unwrap();
+    disk.remove_file(path).unwrap();
+    assert!(disk.lock(path).is_ok());
+    assert_eq!(disk.lock_dir(Path::new("/data")).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     disk.kill().lock(path).unwrap();
 }
 
@@ -198,4 +220,65 @@ fn a_directory_made_again_after_its_removal_keeps_what_was_synced_in_it() {
         disk.sync_dir(Path::new("/")).unwrap();
         assert_eq!(content(&disk.crash(seed)), b"");
     }
+}
+
+#[test]
+fn a_planned_call_fails_once_and_does_nothing() {
+    let (dir, file) = (Path::new("/data"), Path::new(FILE));
+    for call in Call::ALL {
+        let disk = with_file();
+        let act = |disk: &MemDisk| match call {
+            Call::Presence => disk.presence(file).map(drop),
+            Call::List => disk.list(dir).map(drop),
+            Call::Open => disk.open(Path::new("/data/new"), Open::New).map(drop),
+            Call::CreateDir => disk.create_dir_all(Path::new("/data/more")),
+            Call::Rename => disk.rename(file, Path::new("/data/other")),
+            Call::Remove => disk.remove_file(file),
+            Call::Lock => disk.lock(Path::new("/data/LOCK")).map(drop),
+            Call::Length => disk.open(file, Open::Read)?.len().map(drop),
+            Call::Read => disk.open(file, Open::Read)?.read_at(&mut [0], 0).map(drop),
+            Call::SetLength => disk.open(file, Open::Write)?.set_len(1),
+            Call::Free => disk.free_bytes(dir).map(drop),
+        };
+        disk.plan(Fault::Call { call, at: disk.calls(call), code: 13 });
+        let before = disk.files();
+        assert_eq!(act(&disk).unwrap_err().raw_os_error(), Some(13), "{call:?}");
+        assert_eq!((disk.files(), content(&disk), disk.failed_calls()), (before, vec![1; 2_048], 1));
+        act(&disk).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_goes_dead_at_any_operation() {
+    let disk = with_file();
+    disk.plan(Fault::DeadAt { at: disk.operations() + 2 });
+    assert!(is_there(&disk, FILE) && disk.list(Path::new("/data")).is_ok());
+    assert!(disk.rename(Path::new(FILE), Path::new("/data/other")).is_err());
+    assert!(disk.presence(Path::new(FILE)).is_err() && is_there(&disk.kill(), FILE));
+}
+
+#[test]
+fn a_renamed_directory_takes_with_it_what_is_in_it() {
+    let (from, to) = (Path::new("/data/a"), Path::new("/data/b"));
+    let outcomes: BTreeSet<_> = (0..50)
+        .map(|seed| {
+            let disk = with_file();
+            disk.create_dir_all(from).unwrap();
+            disk.open(&from.join("file"), Open::New).unwrap();
+            disk.sync_dir(from).unwrap();
+            disk.sync_dir(Path::new("/data")).unwrap();
+            disk.rename(from, to).unwrap();
+            assert!(is_there(&disk, "/data/b/file") && !is_there(&disk, "/data/a"));
+            let after = disk.crash(seed);
+            (is_there(&after, "/data/a/file"), is_there(&after, "/data/b/file"))
+        })
+        .collect();
+    assert_eq!(outcomes, BTreeSet::from([(true, false), (false, true)]));
+}
+
+#[test]
+fn a_new_file_is_made_in_nothings_place() {
+    let disk = with_file();
+    let error = disk.open(Path::new(FILE), Open::New).unwrap_err();
+    assert_eq!((error.kind(), content(&disk)), (std::io::ErrorKind::AlreadyExists, vec![1; 2_048]));
 }

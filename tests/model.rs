@@ -11,12 +11,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "model/beside.rs"]
+mod beside;
 #[path = "model/expected.rs"]
 mod expected;
 #[path = "model/flaw.rs"]
 mod flaw;
 #[path = "model/history.rs"]
 mod history;
+#[path = "model/mending.rs"]
+mod mending;
 #[path = "model/play.rs"]
 mod play;
 #[path = "model/reading.rs"]
@@ -34,11 +38,13 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fastrand::Rng;
 use flaw::Flaw;
 use history::History;
+use mending::{End, Work, prepare};
 use runtime::run;
 #[cfg(feature = "simulation")]
-use support::mem_disk::Fault;
+use support::mem_disk::{Call, Fault};
 use support::number;
 
 /// Histories that are played.
@@ -46,6 +52,12 @@ const CASES: u64 = if cfg!(feature = "simulation") { 10_000 } else { 100 };
 /// Writes and syncs that fail, at least.
 #[cfg(feature = "simulation")]
 const IO_ERRORS: u64 = 2_000;
+/// Other calls that fail, at least.
+const CALL_ERRORS: u64 = 500;
+/// Kills and power cuts in what makes and mends stores, at least.
+const BROKEN_OFF: u64 = 500;
+/// Seeds with which a course of events is played that is always the same.
+const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
@@ -108,6 +120,110 @@ fn no_single_failed_write_or_sync_breaks_a_promise() {
     }
     eprintln!("{faults} failed writes and syncs from seed {first}, {failed} of them took the store down");
     assert!(failed * 10 > faults && failed < faults, "{failed} of {faults} took the store down");
+}
+
+/// Each call that asks, opens, names, removes or reads fails, with one error or another.
+#[test]
+#[cfg(feature = "simulation")]
+fn no_single_failed_call_breaks_a_promise() {
+    let (first, wanted) = (number("SEKALI_SEED", 1), number("SEKALI_CALL_ERRORS", CALL_ERRORS));
+    let (mut come, mut failed) = (0, 0);
+    for seed in first.. {
+        let calls = runtime::simulate(seed, move || sweep::sweep(None, seed)).unwrap().calls;
+        let mut rng = Rng::with_seed(seed);
+        for (life, (call, count)) in
+            calls.iter().enumerate().flat_map(|(life, calls)| calls.iter().map(move |called| (life, *called)))
+        {
+            // Most of what is read and measured is so for those who only look.
+            let some = if matches!(call, Call::Read | Call::Length) { 20 } else { 60 };
+            let places: Vec<u64> = (0..count).filter(|_| rng.u64(..count.max(1)) < some).collect();
+            for at in places {
+                let fault = (life, Fault::Call { call, at, code: Fault::CODES[rng.usize(..3)] });
+                let played = runtime::simulate(seed, move || sweep::sweep(Some(fault), seed));
+                let swept = played.unwrap_or_else(|why| panic!("SEKALI_SEED={seed}, {fault:?}: {why}"));
+                come += u64::from(swept.has_come);
+                failed += u64::from(swept.has_failed);
+            }
+        }
+        if come >= wanted {
+            break;
+        }
+    }
+    eprintln!("{come} failed calls from seed {first}, {failed} of them took the store down");
+    assert!(failed > 0 && failed < come, "{failed} of {come} took the store down");
+}
+
+/// Plays work that breaks off or fails, from store to store, until so many faults have come.
+fn mend(wanted: u64, of: &[Work], chosen: impl Fn(End) -> bool) {
+    let (first, mut counts) = (number("SEKALI_SEED", 1), vec![0; of.len()]);
+    for seed in first.. {
+        for (work, come) in of.iter().zip(&mut counts) {
+            let Some(job) = prepare(*work, seed).unwrap_or_else(|why| panic!("SEKALI_SEED={seed}: {why}"))
+            else {
+                continue;
+            };
+            let (mut ends, mut rng) = (job.ends(), Rng::with_seed(seed));
+            ends.retain(|(end, _)| chosen(*end));
+            rng.shuffle(&mut ends);
+            // Some of each store: another is damaged in another way.
+            for (end, at) in ends.into_iter().take(60) {
+                *come += u64::from(job.play(end, at).unwrap_or_else(|why| panic!("{why}")));
+            }
+        }
+        if counts.iter().sum::<u64>() >= wanted && counts.iter().all(|come| *come > 0) {
+            break;
+        }
+    }
+    let counts: Vec<_> = of.iter().zip(counts).collect();
+    eprintln!("from seed {first}: {counts:?}, 0 failures");
+}
+
+#[test]
+fn what_breaks_off_is_done_again_as_if_nothing_had_been() {
+    let works = Work::ALL.map(|work| work);
+    let works: Vec<_> = works.into_iter().filter(|work| *work != Work::Refuse).collect();
+    mend(number("SEKALI_BROKEN_OFF", BROKEN_OFF), &works, |end| !matches!(end, End::Error(..)));
+}
+
+#[test]
+fn what_can_not_be_asked_or_read_is_not_taken_for_absent() {
+    mend(number("SEKALI_CALL_ERRORS", CALL_ERRORS), &Work::ALL, |end| matches!(end, End::Error(..)));
+}
+
+/// Plays it with a few seeds.
+fn holds(play: fn(u64) -> expected::Verdict) {
+    for seed in 1..=DIRECTED_SEEDS {
+        let played = runtime::simulate(seed, move || play(seed));
+        played.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
+
+#[test]
+fn what_a_killed_process_had_no_time_to_sync_survives_the_next_power_cut() {
+    for seed in 1..=DIRECTED_SEEDS {
+        let mut at = 0;
+        while runtime::simulate(seed, move || beside::cut_after_kill(at, seed))
+            .unwrap_or_else(|why| panic!("seed {seed}, killed at sync {at}: {why}"))
+        {
+            at += 1;
+        }
+        assert!(at > 10, "{at} syncs were met");
+    }
+}
+
+#[test]
+fn a_store_whose_lock_was_removed_lets_nobody_in_and_fails() {
+    holds(beside::lock_removed);
+}
+
+#[test]
+fn a_start_without_a_sealed_journal_is_refused() {
+    holds(beside::sealed_journal_removed);
+}
+
+#[test]
+fn a_cursor_from_after_a_copy_is_refused_by_the_copy() {
+    holds(beside::restored);
 }
 
 /// The history without whatever it also fails without, and why it fails then.

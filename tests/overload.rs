@@ -84,7 +84,8 @@ impl Crowd {
 
     fn ask(&mut self, at: usize) {
         let body = body(self.topic, self.events, &mut self.number);
-        let head = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ";
+        let head =
+            "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ";
         let request = format!("{head}{}\r\n\r\n{body}", body.len());
         self.connections[at].get_mut().write_all(request.as_bytes()).unwrap();
     }

@@ -22,9 +22,17 @@ struct Planted {
 /// Any history of stops and accidents.
 const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
 const IO_ERRORS: &str = "no_single_failed_write_or_sync_breaks_a_promise";
+const CALLS: &str = "no_single_failed_call_breaks_a_promise";
+const BROKEN_OFF: &str = "what_breaks_off_is_done_again_as_if_nothing_had_been";
+const ABSENT: &str = "what_can_not_be_asked_or_read_is_not_taken_for_absent";
 const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice";
 
-const PLANTED: [Planted; 22] = [
+const CUT_AFTER_KILL: &str = "what_a_killed_process_had_no_time_to_sync_survives_the_next_power_cut";
+const LOCK_REMOVED: &str = "a_store_whose_lock_was_removed_lets_nobody_in_and_fails";
+const JOURNAL_REMOVED: &str = "a_start_without_a_sealed_journal_is_refused";
+const RESTORED: &str = "a_cursor_from_after_a_copy_is_refused_by_the_copy";
+
+const PLANTED: [Planted; 33] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/journal.rs",
@@ -49,7 +57,7 @@ const PLANTED: [Planted; 22] = [
     Planted {
         rule: "a failed write or sync is final",
         file: "src/store/local/journal.rs",
-        right: "            self.fail(e);\n        }\n        done.is_ok()",
+        right: "            self.core.fail(e);\n        }\n        done.is_ok()",
         wrong: "            tracing::debug!(%e);\n        }\n        done.is_ok()",
         test: HISTORIES,
     },
@@ -179,12 +187,89 @@ const PLANTED: [Planted; 22] = [
         wrong: "    let _ = file.write_all_at(content, 0);\n    file.sync()?;\n    disk.rename(",
         test: IO_ERRORS,
     },
+    Planted {
+        rule: "MANIFEST that can't be asked for is not absent",
+        file: "src/store/local/manifest.rs",
+        right: "if disk::is_absent(disk, &path).during(\"look for\", &path)? {",
+        wrong: "if disk::is_absent(disk, &path).unwrap_or(true) {",
+        test: CALLS,
+    },
+    Planted {
+        rule: "a journal that can't be asked for is not damage",
+        file: "src/store/local/recovery.rs",
+        right: "if is_absent(&**self.disk, &path).during(\"look for\", &path)? {",
+        wrong: "if is_absent(&**self.disk, &path).unwrap_or(true) {",
+        test: CALLS,
+    },
+    Planted {
+        rule: "a folder that can't be looked into is not removed",
+        file: "src/store/local/leftovers.rs",
+        right: "            Some(1) => match content(disk, &folder, new_head_bytes())? {",
+        wrong: "            Some(_) => match content(disk, &folder, new_head_bytes()).unwrap_or(Content::Nothing) {",
+        test: ABSENT,
+    },
+    Planted {
+        rule: "a journal that can't be asked for is not made anew by repair",
+        file: "src/store/local/repair.rs",
+        right: "            if missing.contains(id) {\n                let folder = folder(dir, *id);\n                disk.create_dir_all(&folder).during(\"create\", &folder)?;\n                disk.open(&journal, Open::New)",
+        wrong: "            if missing.contains(id) || !disk.presence(&journal).unwrap_or(false) {\n                let folder = folder(dir, *id);\n                disk.create_dir_all(&folder).during(\"create\", &folder)?;\n                disk.open(&journal, Open::Create)",
+        test: ABSENT,
+    },
+    Planted {
+        rule: "a journal is cut after MANIFEST says that it is closed",
+        file: "src/store/local/repair.rs",
+        right: "                live = Some((journal, closed.end));",
+        wrong: "                give_back_zeros(disk, &journal, closed.end);\n                live = Some((journal, closed.end));",
+        test: BROKEN_OFF,
+    },
+    Planted {
+        rule: "what a repair that was killed has given up is told",
+        file: "src/store/local/repair/search.rs",
+        right: "        self.given_up.push(Found { hole, is_exact, salvaged });",
+        wrong: "        drop(Found { hole, is_exact, salvaged });",
+        test: BROKEN_OFF,
+    },
+    Planted {
+        rule: "what a start finds is durable before it is trusted",
+        file: "src/store/local/hold.rs",
+        right: "        disk.sync_dir(dir).during(\"sync\", dir)?;\n        sync_above(disk, dir)?;\n",
+        wrong: "        let _ = sync_above;\n",
+        test: CUT_AFTER_KILL,
+    },
+    Planted {
+        rule: "the directory is locked too",
+        file: "src/store/local/hold.rs",
+        right: "            taken => taken,\n",
+        wrong: "            _ => disk.lock(&dir.join(\"OTHER\")),\n",
+        test: LOCK_REMOVED,
+    },
+    Planted {
+        rule: "what is held is compared with what is there",
+        file: "src/store/local/hold.rs",
+        right: "        self.is_there(&path, self.lock.is_at(&path))\n",
+        wrong: "        Ok(())\n",
+        test: LOCK_REMOVED,
+    },
+    Planted {
+        rule: "a sealed journal is there, and as long as it was",
+        file: "src/store/local/recovery.rs",
+        right: "        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;\n",
+        wrong: "        let _ = (check_length, path, cut);\n",
+        test: JOURNAL_REMOVED,
+    },
+    Planted {
+        rule: "a cursor ahead of the store is refused",
+        file: "src/store/local/page.rs",
+        right: "        if position > events {\n",
+        wrong: "        if false {\n",
+        test: RESTORED,
+    },
 ];
 
 /// The library and its model, without what only other tests need.
 fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
-    for part in ["src", "tests/model", "tests/support"] {
+    for part in ["src", "tests/model", "tests/support", "tests/golden"] {
         copy_all(&from.join(part), &to.join(part));
     }
     for part in ["Cargo.toml", "Cargo.lock", "tests/model.rs", "clippy.toml"] {

@@ -55,7 +55,7 @@ fn read_on(addr: SocketAddr, is_over: &AtomicBool, number: u64) {
             _ => ("text/event-stream", "&topic=hot"),
         };
         let request = format!(
-            "GET /events?limit=1000{topic} HTTP/1.1\r\nhost: sekali\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            "GET /events?limit=1000{topic} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
         );
         connection.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         if connection.write_all(request.as_bytes()).is_err() {

@@ -20,8 +20,7 @@ fn an_export_is_the_listing_line_by_line() {
     let service = service();
     // Several pages of an export, several generations of the store.
     service.publish((0..3_000).map(|n| event(["a", "b", "c"][n % 3], &format!("e{n}"), "{}")));
-    for query in ["", "order=desc", "topic=b", "topic=b&order=desc", "source=other", "topic=none", "limit=0"]
-    {
+    for query in ["", "order=desc", "topic=b", "topic=b&order=desc", "source=other", "topic=none"] {
         let expected = service.pages(query);
         assert_eq!(lines(service.open(query, LINES)), expected, "{query}");
         let packed = service.open_with(query, LINES, &[("accept-encoding", "gzip")]);
@@ -96,6 +95,8 @@ fn the_form_is_chosen_by_accept() {
     for (accept, status, kind) in [
         ("*/*", 200, "application/json"),
         ("application/jsonl", 200, "application/x-ndjson"),
+        ("text/event-stream, */*", 200, "text/event-stream"),
+        ("application/json, text/plain, */*", 200, "application/json"),
         ("application/json;q=0.5, application/x-ndjson", 200, "application/x-ndjson"),
         ("text/event-stream", 200, "text/event-stream"),
         ("text/csv", 406, "application/json"),
@@ -125,6 +126,29 @@ fn the_form_is_chosen_by_accept() {
         assert_eq!(answer.status(), 400, "{accept}");
         assert!(answer.body_mut().read_to_string().unwrap().contains("cursor"));
     }
+}
+
+#[test]
+fn a_reader_without_headers_goes_on_by_the_query() {
+    let service = service();
+    service.publish((0..3).map(|n| event("t", &format!("{n}"), "{}")));
+    let mut tail = service.open("topic=t", TAIL);
+    let ids: Vec<_> = (0..3).map(|_| message(&mut tail).unwrap().0).collect();
+    let next = |query: &str, headers: &[(&str, &str)]| {
+        let event = message(&mut service.open_with(query, TAIL, headers)).unwrap().1;
+        event["event_id"].as_str().unwrap().to_owned()
+    };
+    for name in ["lastEventId", "last-event-id", "Last-Event-ID", "last_event_id"] {
+        assert_eq!(next(&format!("topic=t&{name}={}", ids[0]), &[]), "1", "{name}");
+    }
+    let query = format!("topic=t&cursor={}&lastEventId={}", ids[0], ids[1]);
+    assert_eq!(next(&query, &[]), "2", "it is newer than the cursor of the address");
+    assert_eq!(
+        next(&query, &[("last-event-id", &ids[0])]),
+        "1",
+        "and what a browser adds itself is newer still"
+    );
+    assert_eq!(next("topic=t&lastEventId=", &[]), "0");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     let (kind, choice) = (TYPES[choice % TYPES.len()], choice / TYPES.len());
     let (encoding, choice) = (ENCODINGS[choice % ENCODINGS.len()], choice / ENCODINGS.len());
     let mut request =
-        Request::post(format!("/publish{}", OPTIONS[choice % OPTIONS.len()])).header("host", "x");
+        Request::post(format!("/publish{}", OPTIONS[choice % OPTIONS.len()])).header("host", "localhost");
     if !kind.is_empty() {
         request = request.header("content-type", kind);
     }

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     if uri.path() == "/metrics" {
         return;
     }
-    let mut request = Request::get(uri).header("host", "x");
+    let mut request = Request::get(uri).header("host", "localhost");
     if !last_event_id.is_empty() {
         request = request.header("last-event-id", last_event_id);
     }

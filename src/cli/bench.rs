@@ -6,16 +6,21 @@
 mod connection;
 mod load;
 mod report;
+mod scratch;
 mod workload;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use sekali::limits::{CLIENT_PAGE_BYTES_MAX, CLIENT_STATS_BYTES_MAX};
 
 use self::load::Load;
 use self::report::Report;
+use self::scratch::Scratch;
 use self::workload::{EVENT_BYTES, Ids, Workload};
-use super::remote::Target;
+use super::answers::{Counts, PAGE_ENTRIES, Round, Topic, topic_page};
+use super::exchange::{Miss, Route};
+use super::remote::escape;
+use super::target::Place;
 use super::{Exit, Failure, print};
 
 /// Largest request that a service can be set to take.
@@ -25,8 +30,9 @@ const EVENT_BYTES_MAX: u32 = 64 << 10;
 /// Longest wait for an answer, and for a service that is away to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
+  sekali bench --scratch                        a service of its own, on a store that is removed afterwards
   sekali bench --events 1000000                 100 events a request, 40 % of them repeated
   sekali bench --batch 1                        one event a request
   sekali bench --ids uuidv7 --event-bytes 2048  larger events, ids in the order of time
@@ -34,11 +40,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 Topics follow Zipf's law; what repeats is one of the last 100,000 events.
 Every run has its own ids unless --seed says otherwise. The counts are compared with the growth of /stats,
-so nobody else may publish meanwhile. Exit codes: 0 verified, 1 counts differ or the service failed.")]
+so nobody else may publish meanwhile. What is stored stays for ever: a store that holds other events is loaded with --force only.
+A scratch store lies where temporary files do (TMPDIR): about 200 bytes an event, and as fast as the disk there.
+Exit codes: 0 verified, 1 counts differ, the store holds other events or the service failed, 9 it could not be reached.")]
 pub(super) struct Arguments {
-    /// Base URL of the service
-    #[arg(long, env = "SEKALI_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
-    url: Target,
+    #[command(flatten)]
+    place: Place,
+    /// Start a service on a free port and an empty store, and remove both afterwards
+    #[arg(long, conflicts_with_all = ["url", "force"])]
+    scratch: bool,
+    /// Load a store that holds other events too
+    #[arg(long)]
+    force: bool,
     /// Connections, each with one request at a time
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
@@ -78,30 +91,18 @@ fn percentage(text: &str) -> Result<f64, String> {
         .ok_or("use a number from 0 to 100".to_owned())
 }
 
-/// The part of `/stats` that is verified.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-struct Counts {
-    received: u64,
-    unique_processed: u64,
-    duplicate_dropped: u64,
-    #[serde(default)]
-    conflicts: u64,
-}
-
-impl Counts {
-    /// Growth since `earlier`; 0 where it shrank.
-    fn since(self, earlier: Self) -> Self {
-        Self {
-            received: self.received.saturating_sub(earlier.received),
-            unique_processed: self.unique_processed.saturating_sub(earlier.unique_processed),
-            duplicate_dropped: self.duplicate_dropped.saturating_sub(earlier.duplicate_dropped),
-            conflicts: self.conflicts.saturating_sub(earlier.conflicts),
-        }
+/// What grew between two looks at `/stats`; 0 where it shrank.
+fn growth(earlier: Counts, now: Counts) -> Counts {
+    Counts {
+        received: now.received.saturating_sub(earlier.received),
+        unique_processed: now.unique_processed.saturating_sub(earlier.unique_processed),
+        duplicate_dropped: now.duplicate_dropped.saturating_sub(earlier.duplicate_dropped),
+        conflicts: now.conflicts.saturating_sub(earlier.conflicts),
     }
 }
 
 impl Arguments {
-    pub(super) fn run(self) -> Result<Exit, Failure> {
+    pub(super) fn run(mut self) -> Result<Exit, Failure> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let workload = Workload::new(seed, self.topics, self.duplicates / 100.0, self.ids, self.event_bytes);
         let largest = u64::from(self.batch).min(self.events) as u32;
@@ -109,10 +110,20 @@ impl Arguments {
             let why = "no service takes requests of more than 256 MiB: lower --batch or --event-bytes";
             return Err(Failure::new(Exit::Configuration, why.to_owned()));
         }
-        let before = counts(&self.url)?;
-        let measured = Load::new(&self, workload)?.run()?;
-        let counted = counts(&self.url)?.since(before);
-        let report = Report::new(&self, seed, &measured, counted);
+        let scratch = self.scratch.then(Scratch::start).transpose()?;
+        let target = match &scratch {
+            Some(scratch) => scratch.target(),
+            None => std::mem::take(&mut self.place).target()?,
+        };
+        // The load goes straight to it, so the rest does too.
+        let route = Route::direct(target.clone());
+        let before = counts(&route)?;
+        if before.unique_processed > 0 && !self.force {
+            refuse_others(&route)?;
+        }
+        let measured = Load::new(&self, &target, workload)?.run()?;
+        let counted = growth(before, counts(&route)?);
+        let report = Report::new(&self, &route.target, seed, &measured, counted);
         if self.json {
             print(serde_json::json!(report))?;
         } else {
@@ -122,13 +133,57 @@ impl Arguments {
     }
 }
 
-fn counts(target: &Target) -> Result<Counts, Failure> {
-    let fault = |why: String| {
-        Failure::new(Exit::Fault, format!("no counts from http://{}/stats: {why}", target.host))
-    };
-    let (status, body) = target.get("/stats", PATIENCE).map_err(fault)?;
-    if status != 200 {
-        return Err(fault(format!("it answers {status}")));
+/// The body of a 200.
+fn get(route: &Route, path: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    match route.get(path, PATIENCE, bytes_max) {
+        Ok(answer) if answer.status == 200 => Ok(answer.body),
+        Ok(answer) => Err(strange(route, path, format!("it answers {}", answer.status))),
+        Err(Miss::Lasting(why)) => Err(strange(route, path, why)),
+        Err(miss) => {
+            Err(Failure::new(Exit::Unreachable, format!("no answer from {}: {miss}", route.uri(path))))
+        }
     }
-    serde_json::from_str(&body).map_err(|e| fault(e.to_string()))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn strange(route: &Route, path: &str, why: String) -> Failure {
+    let path = path.split('?').next().unwrap_or_default();
+    Failure::new(Exit::Fault, format!("no counts from {} ({why}): is it sekali?", route.uri(path)))
+}
+
+fn counts(route: &Route) -> Result<Counts, Failure> {
+    let body = get(route, "/stats", CLIENT_STATS_BYTES_MAX)?;
+    let counts: Counts =
+        serde_json::from_slice(&body).map_err(|e| strange(route, "/stats", e.to_string()))?;
+    match counts.fault() {
+        Some(fault) => Err(strange(route, "/stats", fault)),
+        None => Ok(counts),
+    }
+}
+
+/// A failure if a store holds events of other topics than those of a run.
+fn refuse_others(route: &Route) -> Result<(), Failure> {
+    let (mut cursor, mut round) = (String::new(), Round::default());
+    loop {
+        let path = format!("/topics?limit={PAGE_ENTRIES}{cursor}");
+        let body = get(route, &path, CLIENT_PAGE_BYTES_MAX)?;
+        let strange = |why: String| strange(route, "/topics", why);
+        let page = topic_page(&body, PAGE_ENTRIES).map_err(strange)?;
+        for text in page.topics.0 {
+            let Topic { topic, .. } = serde_json::from_str(text.get()).map_err(|e| strange(e.to_string()))?;
+            if !workload::is_topic(&topic) {
+                let sentence = format!(
+                    "the store of {route} holds other events, such as of topic {topic:?}, and what a run stores stays for ever: use --scratch, or --force"
+                );
+                return Err(Failure::new(Exit::Fault, sentence));
+            }
+        }
+        match page.next_cursor {
+            Some(next) if round.was_at(&next) => {
+                return Err(strange("a next_cursor that was there before".to_owned()));
+            }
+            Some(next) => cursor = format!("&cursor={}", escape(&next)),
+            None => return Ok(()),
+        }
+    }
 }

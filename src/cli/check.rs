@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use sekali::config::{Config, Layer};
+use sekali::error::Error;
 use sekali::metrics::Metrics;
-use sekali::store::local::verify;
-use serde::Serialize;
+use sekali::store::local::verify::{self, Report};
+use sekali::store::local::{Options, Seams};
+use serde_json::{Value, json};
 
-use super::{Exit, Failure, File, logging, print, store_options, store_seams};
+use super::{Exit, Failure, File, keep_private, logging, print, store_options, store_seams};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -36,49 +38,106 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The configuration with this store's directory; logging has begun.
+    /// The configuration with this store's directory; logging has begun, and files are made for
+    /// this user alone.
     pub(super) fn config(self) -> Result<Config, Failure> {
         let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
         logging::start(&config)?;
+        keep_private();
         Ok(config)
     }
 }
 
-/// What was looked at, and what was found.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    /// Generations looked at.
-    generations: u64,
-    /// Events looked at.
-    events: u64,
-    /// Bytes of journal looked at.
-    bytes: u64,
-    /// What is wrong, a sentence each.
-    faults: Vec<String>,
-}
-
 impl Arguments {
+    /// Proves that a store agrees with itself.
     pub(super) fn verify(self) -> Result<Exit, Failure> {
-        self.check(verify_store)
+        self.check(verify::verify, |report| Told { json: proof(report), text: proven(report) })
     }
 
+    /// Makes the indexes of a store anew.
     pub(super) fn rebuild(self) -> Result<Exit, Failure> {
-        self.check(rebuild_store)
+        self.check(verify::rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
     }
 
-    fn check(self, work: fn(&Config, &ProgressBar) -> Result<Report, Failure>) -> Result<Exit, Failure> {
+    fn check(self, work: Work, tell: fn(&Report) -> Told) -> Result<Exit, Failure> {
         let (json, config) = (self.store.json, self.store.config()?);
         let progress = progress();
-        let report = work(&config, &progress)?;
+        let seams = store_seams(Metrics::default());
+        let done = work(&store_options(&config), &seams, &|done, total| show(&progress, done, total));
         progress.finish_and_clear();
+        let report = done?;
+        let told = tell(&report);
         if json {
-            print(serde_json::json!(report))?;
+            print(told.json)?;
         } else {
-            print(format_args!("{} events in {} generations", report.events, report.generations))?;
+            print(told.text)?;
             report.faults.iter().try_for_each(print)?;
         }
         Ok(if report.faults.is_empty() { Exit::Success } else { Exit::Fault })
     }
+}
+
+type Work = fn(&Options, &Seams, verify::Progress<'_>) -> Result<Report, Error>;
+
+/// A report for programs, and for people.
+struct Told {
+    json: Value,
+    text: String,
+}
+
+fn counts(report: &Report) -> Value {
+    json!({
+        "generations": report.generations,
+        "events": report.events,
+        "sealed_generations": report.sealed_generations,
+        "sealed_events": report.sealed_events,
+        "bytes": report.bytes,
+        "faults": report.faults,
+    })
+}
+
+fn proof(report: &Report) -> Value {
+    let mut proof = counts(report);
+    proof["sound"] = report.faults.is_empty().into();
+    proof
+}
+
+fn proven(report: &Report) -> String {
+    let all = format!(
+        "{} in {}",
+        several(report.events, "event", "events"),
+        several(report.generations, "generation", "generations")
+    );
+    match report.faults.len() as u64 {
+        0 => format!("sound: journals, indexes, filters and counters agree on {all}"),
+        faults => format!("not sound: {} among {all}:", several(faults, "fault", "faults")),
+    }
+}
+
+fn rebuilt(report: &Report) -> String {
+    let sealed = match report.sealed_generations {
+        0 => "no generation is sealed yet, so there was nothing to make anew".to_owned(),
+        sealed => format!(
+            "the indexes of {} with {} were made anew from {}",
+            several(sealed, "sealed generation", "sealed generations"),
+            several(report.sealed_events, "event", "events"),
+            if sealed == 1 { "its journal" } else { "their journals" },
+        ),
+    };
+    let open = report.generations - report.sealed_generations;
+    format!(
+        "{} in {}\n{sealed}\n{} with {} {} not touched, but for the index, which the next start makes anew",
+        several(report.events, "event", "events"),
+        several(report.generations, "generation", "generations"),
+        several(open, "live generation", "generations that are not sealed"),
+        several(report.events - report.sealed_events, "event", "events"),
+        if open == 1 { "was" } else { "were" },
+    )
+}
+
+/// A count, with its noun.
+fn several(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
 }
 
 /// Bytes done of all bytes, on a terminal's stderr; hidden elsewhere.
@@ -89,31 +148,7 @@ pub(super) fn progress() -> ProgressBar {
     bar
 }
 
-/// Proves that the store in `config.data_dir` agrees with itself.
-fn verify_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
-    let report = verify::verify(&store_options(config), &store_seams(Metrics::default()), &|done, total| {
-        show(progress, done, total);
-    })?;
-    Ok(report.into())
-}
-
-/// Makes the indexes of the store in `config.data_dir` anew.
-fn rebuild_store(config: &Config, progress: &ProgressBar) -> Result<Report, Failure> {
-    let report =
-        verify::rebuild(&store_options(config), &store_seams(Metrics::default()), &|done, total| {
-            show(progress, done, total);
-        })?;
-    Ok(report.into())
-}
-
 pub(super) fn show(progress: &ProgressBar, done: u64, total: u64) {
     progress.set_length(total);
     progress.set_position(done);
-}
-
-impl From<verify::Report> for Report {
-    fn from(report: verify::Report) -> Self {
-        let verify::Report { generations, events, bytes, faults } = report;
-        Self { generations, events, bytes, faults }
-    }
 }

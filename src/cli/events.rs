@@ -7,24 +7,24 @@ mod tail;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use sekali::clock::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use indicatif::{ProgressBar, ProgressFinish};
+use sekali::clock::{Clock, SystemClock, Timestamp};
+use sekali::limits::CLIENT_PAGE_BYTES_MAX;
 
 use self::output::Output;
 use self::shape::Shape;
+use self::tail::Newest;
+use super::answers::{PAGE_ENTRIES, Round, event_page};
 use super::remote::{Patience, Remote, escape};
-use super::{Exit, Failure, broken};
-
-/// Events asked for at once.
-const PAGE_EVENTS: u64 = 1_000;
+use super::{Exit, Failure, bars, broken};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali events --topic orders.paid --order desc --limit 10
   sekali events --since 2026-11-22T10:00:00Z --output events.ndjson
+  sekali events --since 10m                     of the last ten minutes; 2h, 3d
   sekali events --follow --topic orders.paid | jq .payload
+  sekali events --follow --from now             only what comes from now on
 
 A table on a terminal, an event a line (NDJSON) everywhere else or with --json. What is written to a file can be published again.
 Exit codes: 0 done, 1 refused or the output can't be written, 9 the service could not be reached.")]
@@ -37,10 +37,11 @@ pub(super) struct Arguments {
     /// Only events from this source
     #[arg(long)]
     source: Option<String>,
-    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z
+    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or so long
+    /// ago: 10m, 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
-    /// Only events that arrived before this time
+    /// Only events that arrived before this time, or so long ago
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
     /// By arrival: oldest or newest first
@@ -52,6 +53,15 @@ pub(super) struct Arguments {
     /// Go on as events arrive
     #[arg(long, short)]
     follow: bool,
+    /// Where to begin to follow: start or now
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value = "start",
+        requires = "follow",
+        hide_possible_values = true
+    )]
+    from: Beginning,
     /// Print an event a line as JSON
     #[arg(long)]
     json: bool,
@@ -60,18 +70,25 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// A time as the service takes it, which may leave out the offset; as it was given.
+/// A time as the service takes it; as it was given. Or a span of time before now, such as 10m.
 fn time(text: &str) -> Result<String, String> {
-    let parsed = Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
-    parsed.map(|_| text.to_owned()).ok_or_else(|| "use a time such as 2026-11-22T10:00:00Z".to_owned())
+    if Timestamp::parse(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let form = || "use a time such as 2026-11-22T10:00:00Z, or how long ago: 10m, 2h, 3d".to_owned();
+    let ago = humantime::parse_duration(text).map_err(|_| form())?;
+    let micros = i64::try_from(ago.as_micros()).map_err(|_| form())?;
+    let then = SystemClock.now().0.checked_sub(micros).filter(|then| *then >= 0).ok_or_else(form)?;
+    Ok(Timestamp(then).to_string())
 }
 
-/// One page.
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    events: Vec<&'a RawValue>,
-    next_cursor: Option<String>,
+/// Where following begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Beginning {
+    /// The oldest event
+    Start,
+    /// What is stored from now on
+    Now,
 }
 
 impl Arguments {
@@ -80,35 +97,49 @@ impl Arguments {
         let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") else {
             let stdout = io::stdout();
             let is_table = !self.json && path.is_none() && stdout.is_terminal();
-            let shape = if is_table { Shape::table() } else { Shape::Lines };
+            let shape = if is_table { Shape::table() } else { Shape::lines(&stdout) };
             let mut out = BufWriter::new(stdout.lock());
             let hidden = ProgressBar::hidden();
             return self.write(&mut out, shape, &hidden).map(|()| Exit::Success);
         };
         let unwritable =
             |e: io::Error| Failure::new(Exit::Fault, format!("cannot write {}: {e}", path.display()));
-        let mut out = BufWriter::new(Output::open(path).map_err(unwritable)?);
-        self.write(&mut out, Shape::Lines, &progress())?;
-        out.get_mut().complete().map_err(unwritable)?;
+        let output = Output::open(path).map_err(unwritable)?;
+        let shape = Shape::lines(output.file());
+        let mut out = BufWriter::new(output);
+        self.write(&mut out, shape, &progress())?;
+        let output = out.into_inner().map_err(|e| unwritable(e.into_error()))?;
+        output.complete().map_err(unwritable)?;
         Ok(Exit::Success)
     }
 
     fn write(self, out: &mut impl Write, mut shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
         let filters = self.filters();
-        let mut remote = Remote::from(self.patience);
+        let mut remote = Remote::reader(self.patience)?;
         if self.follow {
-            return tail::follow(&mut remote, &filters, self.limit, out, shape);
+            let newest = match self.from {
+                Beginning::Start => None,
+                Beginning::Now => Some(Newest::of(&mut remote, self.topic.as_deref())?),
+            };
+            return tail::follow(&mut remote, &filters, newest.as_ref(), self.limit, out, shape);
         }
-        let (mut left, mut cursor) = (self.limit.unwrap_or(u64::MAX), String::new());
+        let (mut left, mut cursor, mut round) =
+            (self.limit.unwrap_or(u64::MAX), String::new(), Round::default());
         while left > 0 {
-            let limit = left.min(PAGE_EVENTS);
-            let body = remote.get(&format!("/events?limit={limit}&order={}{filters}{cursor}", self.order))?;
-            let malformed = |e| Failure::new(Exit::Fault, format!("{} answers no page: {e}", remote.host()));
-            let page: Page<'_> = serde_json::from_slice(&body).map_err(malformed)?;
-            left -= (page.events.len() as u64).min(left);
-            shape.write(out, page.events.iter().map(|event| event.get())).map_err(broken)?;
-            bar.inc(page.events.len() as u64);
+            let limit = left.min(PAGE_ENTRIES);
+            let path = format!("/events?limit={limit}&order={}{filters}{cursor}", self.order);
+            let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
+            let strange = |why: String| remote.strange(&path, "a page of events", why);
+            let page = event_page(&body, limit).map_err(strange)?;
+            let events = page.events.0.iter().map(|event| event.get());
+            let shown = shape.show(events).map_err(strange)?;
+            out.write_all(shown.as_bytes()).map_err(broken)?;
+            left -= page.events.0.len() as u64;
+            bar.inc(page.events.0.len() as u64);
             match page.next_cursor {
+                Some(next) if round.was_at(&next) => {
+                    return Err(strange("a next_cursor that was there before".to_owned()));
+                }
                 Some(next) => cursor = format!("&cursor={}", escape(&next)),
                 None => break,
             }
@@ -131,10 +162,10 @@ impl Arguments {
     }
 }
 
-/// Events read, on a terminal's stderr; hidden elsewhere.
+/// Events read, on a terminal's stderr; hidden elsewhere. It is gone once the command ends, however
+/// it does.
 fn progress() -> ProgressBar {
-    let shape = ProgressStyle::with_template("{spinner} {human_pos} events {per_sec} {elapsed}");
-    let bar = ProgressBar::new_spinner();
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    bar.with_style(shape.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+    bar.with_style(bars::style("{spinner} {human_pos} events, {rate} {elapsed}"))
 }

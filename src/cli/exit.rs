@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     StoreFailed = 8,
     /// The service could not be reached, or was busy for too long.
     Unreachable = 9,
+    /// `get`: no such event is stored.
+    Absent = 10,
     /// Ended by Ctrl-C.
     Interrupted = 130,
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use sekali::config::Layer;
+use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
 
-use super::remote::Target;
-use super::{Exit, Failure, File, print};
+use super::answers::Ready;
+use super::exchange::{Answer, Miss, Route};
+use super::target::Place;
+use super::{Exit, Failure, File, print, refusal};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -16,9 +18,8 @@ Exit codes: 0 ready, 1 not ready or no answer.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     file: File,
-    /// Base URL of the service [default: where `sekali serve` would listen, by the same configuration]
-    #[arg(long, env = "SEKALI_URL", hide_env_values = true)]
-    url: Option<Target>,
+    #[command(flatten)]
+    place: Place,
     /// Longest wait, for the connection and for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -26,21 +27,25 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let target = match self.url {
-            Some(target) => target,
-            None => Target::local(self.file.resolve(Layer::default())?.listen),
-        };
-        let host = &target.host;
-        match target.get("/readyz", Duration::from_secs(self.timeout)) {
-            Ok((200, _)) => {
-                print(format_args!("{host} is ready"))?;
-                Ok(Exit::Success)
+        let route = Route::new(self.place.or_of(self.file)?)?;
+        let answer = route.get("/readyz", Duration::from_secs(self.timeout), CLIENT_REFUSAL_BYTES_MAX);
+        let fault = |sentence: String| Err(Failure::new(Exit::Fault, sentence));
+        match answer {
+            Ok(Answer { status: 200, body }) => match serde_json::from_slice::<Ready>(&body) {
+                Ok(ready) if ready.status == "ready" => {
+                    print(format_args!("{} is ready", route.target.host))?;
+                    Ok(Exit::Success)
+                }
+                _ => {
+                    let uri = route.uri("/readyz");
+                    fault(format!("{uri} answers something that is not \"ready\": is it sekali?"))
+                }
+            },
+            Ok(Answer { status, body }) => {
+                fault(format!("{route} is not ready: {status} {}", refusal::told(&body)))
             }
-            Ok((status, body)) => {
-                let why: String = body.chars().filter(|c| !c.is_control()).take(300).collect();
-                Err(Failure::new(Exit::Fault, format!("{host} is not ready: {status} {why}")))
-            }
-            Err(fault) => Err(Failure::new(Exit::Fault, format!("{host} does not answer: {fault}"))),
+            Err(Miss::Lasting(why)) => fault(why),
+            Err(miss) => fault(format!("{route} does not answer: {miss}")),
         }
     }
 }

@@ -1,39 +1,46 @@
-//! `sekali publish`: sends what a file, a pipe or the Python original's database holds.
+//! `sekali publish`: sends what a file, a pipe or a SQLite database holds.
 //!
 //! ```text
-//! input (lines, document, database) → Sender (chunks of lines, tried again) → totals
+//! input (gzip or zstd is unpacked: lines, a document; or a database) → Sender (chunks of lines, tried again) → totals
 //! ```
 
 mod document;
+mod receipt;
 mod sender;
 mod sqlite;
+mod unpacked;
 
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish};
 
 use self::sender::Sender;
+use self::sqlite::Plan;
+use self::unpacked::Unpacked;
 use super::interrupt::{Interrupt, Interruptible};
 use super::remote::{Patience, Remote};
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, bars, print};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali publish events.ndjson                  an event a line, of any size
+  sekali publish events.ndjson.gz               what gzip or zstd has packed
   sekali publish event.json                     an event, an array, or {\"events\": […]}
   producer | sekali publish -                   what comes on stdin
-  sekali publish --sqlite aggregator.db         move over from the Python original
+  sekali publish --sqlite aggregator.db         move over from a SQLite database; try --dry-run first
 
 What is sent again is not stored again: after a fault or Ctrl-C, run the same command once more.
 Exit codes: 0 all is stored, 1 something was refused, 9 the service could not be reached, 130 interrupted.")]
 pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
-    /// File of events: JSON, or NDJSON; - is stdin
-    #[arg(required_unless_present = "sqlite", conflicts_with_all = ["sqlite", "table", "dedup_table", "columns"])]
+    /// File of events: JSON or NDJSON, as it is or packed with gzip or zstd; - is stdin
+    #[arg(required_unless_present = "sqlite", conflicts_with_all = [
+        "sqlite", "table", "dedup_table", "columns", "dry_run", "payload_as_text", "ids_only",
+    ])]
     file: Option<PathBuf>,
     #[command(flatten)]
     database: sqlite::Database,
@@ -44,24 +51,29 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        let plan = self.database.plan()?;
+        if let (Some(plan), true) = (&plan, self.database.is_dry_run()) {
+            return plan.foretell(self.json);
+        }
         // Opening may wait for a pipe's other end: until it is done, Ctrl-C ends the process at once.
-        let opened = match self.database.path() {
-            None => Some(open(&self.file.unwrap_or_else(|| "-".into()))?),
-            Some(_) => None,
+        let input = match plan {
+            Some(plan) => Input::Database(Box::new(plan)),
+            None => open(&self.file.unwrap_or_else(|| "-".into()))?,
         };
         let interrupt = Interrupt::watch()?;
-        let remote = Remote::interruptible(self.patience, interrupt.clone());
-        let (mut sender, fed) = match (opened, self.database.path()) {
-            (None, path) => {
-                let name = path.unwrap_or(Path::new("")).display().to_string();
+        let remote = Remote::sender(self.patience, interrupt.clone())?;
+        let (mut sender, fed) = match input {
+            Input::Database(plan) => {
+                let name = plan.path.display().to_string();
                 let mut sender = Sender::new(remote, name, "row", progress(None), interrupt.clone());
-                let fed = self.database.feed(&mut sender);
+                let fed = plan.feed(&mut sender);
                 (sender, fed)
             }
-            (Some((file, name, length)), _) => {
+            Input::File { file, name, length } => {
                 let bar = progress(length);
                 let input = Interruptible::new(file, name.clone(), interrupt.clone());
                 let input = BufReader::with_capacity(1 << 16, bar.wrap_read(input));
+                let input = BufReader::with_capacity(1 << 16, Unpacked::new(input, name.clone()));
                 let mut sender = Sender::new(remote, name, "line", bar, interrupt.clone());
                 let fed = document::feed(input, &mut sender);
                 (sender, fed)
@@ -75,29 +87,41 @@ impl Arguments {
             _ => sender.flush(),
         };
         let totals = sender.finish();
+        let done = fed.and(sent);
         if self.json {
             print(serde_json::json!(totals))?;
-        } else {
+        } else if done.is_ok() || totals.is_any() {
+            // Before a failure, three zeros would say nothing.
             print(&totals)?;
         }
-        fed.and(sent).map(|()| if totals.rejected == 0 { Exit::Success } else { Exit::Fault })
+        done.map(|()| if totals.rejected == 0 { Exit::Success } else { Exit::Fault })
     }
 }
 
-type Input = (File, String, Option<u64>);
+enum Input {
+    Database(Box<Plan>),
+    File {
+        file: File,
+        /// What it is called in a sentence.
+        name: String,
+        /// Its bytes, if it has an end.
+        length: Option<u64>,
+    },
+}
 
 fn open(path: &Path) -> Result<Input, Failure> {
     if path.as_os_str() == "-" {
         let stdin = io::stdin().as_fd().try_clone_to_owned();
         let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read stdin: {e}"));
-        return Ok((stdin.map_err(unreadable)?.into(), "stdin".to_owned(), None));
+        let file = stdin.map_err(unreadable)?.into();
+        return Ok(Input::File { file, name: "stdin".to_owned(), length: None });
     }
     let name = path.display().to_string();
     let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read {name}: {e}"));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?;
     let length = length.is_file().then_some(length.len());
-    Ok((file, name, length))
+    Ok(Input::File { file, name, length })
 }
 
 /// Bytes read, on a terminal's stderr; hidden elsewhere.
@@ -108,5 +132,5 @@ fn progress(length: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
-    bar.with_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(bars::style(shape)).with_finish(ProgressFinish::AndClear)
 }

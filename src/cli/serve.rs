@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sekali::clock::SystemClock;
-use sekali::config::{Config, Layer};
+use sekali::authority::AllowedOrigin;
+use sekali::clock::{Clock, SystemClock};
+use sekali::config::{Config, Layer, unknown_variables};
 use sekali::error::{Error, ErrorKind};
-use sekali::http::Limits;
+use sekali::http::{Access, Limits};
+use sekali::limits::READS_MAX;
 use sekali::metrics::Metrics;
 use sekali::server;
 use sekali::store::local::Local;
@@ -19,7 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Exit, Failure, File, logging, memory, store_options, store_seams};
+use super::logging::{self, Log};
+use super::{Exit, Failure, File, keep_private, memory, store_options, store_seams, threads};
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -27,13 +30,16 @@ const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
 /// How long a failed store's last answers may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Reads of the disk at once; more wait. Each may hold a frame of the journal.
-const READS_MAX: usize = 8;
+/// Threads beside the runtime's and the workers: the store has eight, sled some of its own, the
+/// process two.
+const OTHER_THREADS: usize = 16;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali serve --data-dir /var/lib/sekali --must-exist
-  sekali serve --listen 127.0.0.1:0 --log-format json      a free port; the log says which
+  sekali serve --listen 22001          a port of 127.0.0.1
+  sekali serve --listen 0.0.0.0:8080   reached from outside
+  sekali serve --listen 127.0.0.1:0 --log-format json   a free port, told by the log
   SEKALI_LISTEN=0.0.0.0:8080 sekali serve --config /etc/sekali.toml
 
 SIGTERM or SIGINT finishes what was taken, then stops; a second one stops at once, which loses nothing that was answered.")]
@@ -47,26 +53,40 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let config = self.file.resolve(self.flags)?;
-        logging::start(&config)?;
-        memory::start()?;
-        let runtime = runtime::Builder::new_multi_thread()
-            .enable_all()
-            .max_blocking_threads(READS_MAX)
-            .build()
-            .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
-        let done = runtime.block_on(serve(config));
-        // Not a plain drop, which would wait for a blocking call that may hang.
-        runtime.shutdown_background();
+        // First, as others start threads too.
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        threads::try_out(cores + READS_MAX + config.workers + OTHER_THREADS)?;
+        let log = logging::start(&config)?;
+        name_unknown_variables();
+        keep_private();
+        let done = run(config, &log);
+        log.settle();
         done
     }
 }
 
-async fn serve(mut config: Config) -> Result<Exit, Failure> {
-    let mut stop = stop_signal()?;
+fn run(config: Config, log: &Log) -> Result<Exit, Failure> {
+    memory::start()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(READS_MAX)
+        .build()
+        .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
+    let done = runtime.block_on(serve(config, log.clone()));
+    // Not a plain drop, which would wait for a blocking call that may hang.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
+    let lines_dropped = log.dropped();
+    let mut stop = stop_signal(log)?;
+    check_clock(&SystemClock)?;
     config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
     let listener = listen(config.listen).await?;
     let metrics = Metrics::default();
+    metrics.show_lines_dropped(lines_dropped);
     let opening = tokio::task::spawn_blocking({
         let (config, metrics) = (config.clone(), metrics.clone());
         move || Local::open(&store_options(&config), store_seams(metrics)).map_err(unopened)
@@ -98,6 +118,13 @@ async fn serve_store(
         batch_events_max: config.batch_events_max,
         inflight_bytes_max: config.inflight_bytes_max,
         connections_max: config.connections_max,
+        keep_alive_seconds: config.keep_alive_seconds,
+        access: Access {
+            hosts: config.allowed_host.clone(),
+            origins: config.cors_origin.clone(),
+            is_any_address: config.listen.ip().is_unspecified(),
+        },
+        ..Limits::default()
     };
     let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
     tokio::select! {
@@ -144,7 +171,8 @@ fn allow_files(connections_max: usize) -> usize {
     // A refusal leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX).max(1);
+    let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX);
+    let room = room.saturating_sub(server::reserved(room)).max(1);
     if room < connections_max {
         warn!(
             files,
@@ -153,6 +181,18 @@ fn allow_files(connections_max: usize) -> usize {
         );
     }
     room.min(connections_max)
+}
+
+/// Without a date for its answers, hyper ends each connection of HTTP/1.1 with a panic.
+fn check_clock(clock: &dyn Clock) -> Result<(), Failure> {
+    let now = clock.now();
+    match now.has_http_date() {
+        true => Ok(()),
+        false => {
+            let sentence = format!("the clock shows {now}, for which HTTP has no date: set it");
+            Err(Failure::new(Exit::StoreFailed, sentence))
+        }
+    }
 }
 
 async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
@@ -172,12 +212,26 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
     if !addr.ip().is_loopback() {
         warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
     }
-    info!(%addr, data_dir = %config.data_dir.display(), workers = config.workers, "listening on http://{addr}");
+    if config.cors_origin.contains(&AllowedOrigin::Any) {
+        warn!("every page that a browser of this network shows can read and write: cors_origin is *");
+    }
+    let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
+    info!(%addr, version, %data_dir, workers = config.workers, "listening on http://{addr}");
     Ok(())
 }
 
+/// A setting with a slip in its name would have no effect, and nobody would know.
+fn name_unknown_variables() {
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    for sentence in unknown_variables(variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
+        warn!("{sentence}");
+    }
+}
+
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would show it.
-fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
+fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
     let hook = |kind| {
         signal(kind).map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))
     };
@@ -191,6 +245,7 @@ fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
         let _ = first.send(());
         let (name, number) = next(&mut terminate, &mut interrupt).await;
         warn!(signal = name, "stopped at once");
+        log.settle();
         std::process::exit(128 + number);
     });
     Ok(stop)

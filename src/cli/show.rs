@@ -3,7 +3,11 @@
 use sekali::config::{Layer, shown};
 use serde_json::{Map, json};
 
-use super::{Exit, Failure, File, print, table};
+use super::text::{shown_here, width};
+use super::{Exit, Failure, File, print};
+
+/// Widest value that the others are aligned with.
+const VALUE_WIDTH_MAX: usize = 60;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -32,10 +36,12 @@ impl Arguments {
         }
         let rows: Vec<_> = entries.iter().map(|e| (e.key, shown(&e.value), &e.origin)).collect();
         let key_width = rows.iter().map(|row| row.0.len()).max().unwrap_or_default();
-        let value_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or_default();
-        let value_width = value_width.min(table::WIDTH_MAX);
+        let value_width = rows.iter().map(|row| width(&row.1)).max().unwrap_or_default();
+        // What is longer sticks out.
+        let value_width = value_width.min(VALUE_WIDTH_MAX);
         for (key, value, origin) in rows {
-            print(format_args!("{key:key_width$}  {value:value_width$}  {origin}"))?;
+            let blanks = " ".repeat(value_width.saturating_sub(width(&value)));
+            print(shown_here(&format!("{key:key_width$}  {value}{blanks}  {origin}")))?;
         }
         Ok(Exit::Success)
     }

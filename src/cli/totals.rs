@@ -4,15 +4,14 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use sekali::clock::{Clock, SystemClock};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use sekali::limits::{CLIENT_PAGE_BYTES_MAX, CLIENT_STATS_BYTES_MAX};
 
-use super::remote::{Place, Remote, escape};
+use super::answers::{Counts, PAGE_ENTRIES, Round, Stats, Topic, topic_page};
+use super::remote::{Remote, escape};
 use super::table::Table;
+use super::target::Place;
+use super::text::shown_here;
 use super::{Exit, Failure, broken, print};
-
-/// Topics asked for at once.
-const PAGE_TOPICS: usize = 1_000;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -33,29 +32,20 @@ pub(super) struct StatsArguments {
     json: bool,
 }
 
-#[derive(Deserialize)]
-struct Stats {
-    received: u64,
-    unique_processed: u64,
-    duplicate_dropped: u64,
-    conflicts: u64,
-    rejected: u64,
-    topics: Vec<String>,
-    uptime_seconds: f64,
-}
-
 impl StatsArguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut remote = Remote::from(self.place);
+        let mut remote = Remote::look(self.place)?;
         let mut before: Option<(Instant, Stats)> = None;
         loop {
-            let body = remote.get("/stats")?;
+            let body = remote.get("/stats", CLIENT_STATS_BYTES_MAX)?;
             let now = SystemClock.monotonic();
-            let malformed =
-                |e| Failure::new(Exit::Fault, format!("{} answers no totals: {e}", remote.host()));
-            let stats: Stats = serde_json::from_slice(&body).map_err(malformed)?;
+            let strange = |why: String| remote.strange("/stats", "totals", why);
+            let stats: Stats = serde_json::from_slice(&body).map_err(|e| strange(e.to_string()))?;
+            if let Some(fault) = stats.counts().fault() {
+                return Err(strange(fault));
+            }
             match (self.json, self.watch) {
-                (true, _) => print(String::from_utf8_lossy(&body))?,
+                (true, _) => print(shown_here(&String::from_utf8_lossy(&body)))?,
                 (false, None) => show(&stats)?,
                 (false, Some(_)) => show_rates(before.as_ref(), now, &stats)?,
             }
@@ -67,12 +57,13 @@ impl StatsArguments {
 }
 
 fn show(stats: &Stats) -> Result<(), Failure> {
+    let counts = stats.counts();
     for (number, what) in [
-        (stats.unique_processed, "events stored"),
-        (stats.duplicate_dropped, "dropped, as stored before"),
-        (stats.conflicts, "of these with another payload"),
+        (counts.unique_processed, "events stored"),
+        (counts.duplicate_dropped, "dropped, as stored before"),
+        (counts.conflicts, "of these with another payload"),
         (stats.rejected, "refused"),
-        (stats.topics.len() as u64, "topics"),
+        (stats.topics.0, "topics"),
         (stats.uptime_seconds as u64, "seconds up"),
     ] {
         print(format_args!("{number:>12} {what}"))?;
@@ -81,10 +72,11 @@ fn show(stats: &Stats) -> Result<(), Failure> {
 }
 
 fn show_rates(before: Option<&(Instant, Stats)>, now: Instant, stats: &Stats) -> Result<(), Failure> {
-    let rate = |of: fn(&Stats) -> u64| {
+    let counts = stats.counts();
+    let rate = |of: fn(&Counts) -> u64| {
         before.map_or(0.0, |(then, earlier)| {
             let seconds = now.saturating_duration_since(*then).as_secs_f64();
-            of(stats).saturating_sub(of(earlier)) as f64 / seconds.max(0.001)
+            of(&counts).saturating_sub(of(&earlier.counts())) as f64 / seconds.max(0.001)
         })
     };
     if before.is_none() {
@@ -93,11 +85,11 @@ fn show_rates(before: Option<&(Instant, Stats)>, now: Instant, stats: &Stats) ->
     }
     print(format_args!(
         "{:>14}{:>14.0}{:>14}{:>14.0}{:>14}{:>14}",
-        stats.unique_processed,
-        rate(|stats| stats.unique_processed),
-        stats.duplicate_dropped,
-        rate(|stats| stats.received - stats.unique_processed.min(stats.received)),
-        stats.conflicts,
+        counts.unique_processed,
+        rate(|counts| counts.unique_processed),
+        counts.duplicate_dropped,
+        rate(|counts| counts.duplicate_dropped),
+        counts.conflicts,
         stats.rejected
     ))
 }
@@ -117,42 +109,30 @@ pub(super) struct TopicsArguments {
     json: bool,
 }
 
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    topics: Vec<&'a RawValue>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Topic {
-    topic: String,
-    unique_processed: u64,
-    duplicate_dropped: u64,
-    conflicts: u64,
-    first_received_at: String,
-    last_received_at: String,
-}
-
 impl TopicsArguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut remote = Remote::from(self.place);
+        let mut remote = Remote::look(self.place)?;
         let stdout = io::stdout();
         let is_table = !self.json && stdout.is_terminal();
         let mut out = stdout.lock();
         let mut table = Table::new(["topic", "stored", "dropped", "conflicts", "first", "last"]);
-        let mut cursor = String::new();
+        let (mut cursor, mut round) = (String::new(), Round::default());
         loop {
-            let body = remote.get(&format!("/topics?limit={PAGE_TOPICS}{cursor}"))?;
-            let malformed =
-                |e| Failure::new(Exit::Fault, format!("{} answers no topics: {e}", remote.host()));
-            let page: Page<'_> = serde_json::from_slice(&body).map_err(malformed)?;
-            match is_table {
-                true => show_topics(&mut out, &mut table, &page.topics),
-                false => page.topics.iter().try_for_each(|topic| writeln!(out, "{topic}")),
-            }
-            .map_err(broken)?;
+            let path = format!("/topics?limit={PAGE_ENTRIES}{cursor}");
+            let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
+            let strange = |why: String| remote.strange("/topics", "a page of topics", why);
+            let page = topic_page(&body, PAGE_ENTRIES).map_err(strange)?;
+            let topics = page.topics.0.iter().map(|text| serde_json::from_str::<Topic>(text.get()));
+            let topics: Vec<Topic> = topics.collect::<Result<_, _>>().map_err(|e| strange(e.to_string()))?;
+            let shown = match is_table {
+                true => table.show(&topics.into_iter().map(row).collect::<Vec<_>>()),
+                false => page.topics.0.iter().map(|topic| format!("{}\n", shown_here(topic.get()))).collect(),
+            };
+            out.write_all(shown.as_bytes()).map_err(broken)?;
             match page.next_cursor {
+                Some(next) if round.was_at(&next) => {
+                    return Err(strange("a next_cursor that was there before".to_owned()));
+                }
                 Some(next) => cursor = format!("&cursor={}", escape(&next)),
                 None => return Ok(Exit::Success),
             }
@@ -160,14 +140,8 @@ impl TopicsArguments {
     }
 }
 
-fn show_topics(out: &mut impl Write, table: &mut Table<6>, topics: &[&RawValue]) -> io::Result<()> {
-    let topics = topics.iter().filter_map(|text| serde_json::from_str::<Topic>(text.get()).ok());
-    let rows: Vec<_> = topics
-        .map(|topic| {
-            let numbers = [topic.unique_processed, topic.duplicate_dropped, topic.conflicts];
-            let [stored, dropped, conflicts] = numbers.map(|number| number.to_string());
-            [topic.topic, stored, dropped, conflicts, topic.first_received_at, topic.last_received_at]
-        })
-        .collect();
-    table.write(out, &rows)
+fn row(topic: Topic) -> [String; 6] {
+    let numbers = [topic.unique_processed, topic.duplicate_dropped, topic.conflicts];
+    let [stored, dropped, conflicts] = numbers.map(|number| number.to_string());
+    [topic.topic, stored, dropped, conflicts, topic.first_received_at, topic.last_received_at]
 }

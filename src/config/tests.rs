@@ -48,7 +48,16 @@ fn an_unknown_key_is_refused_by_name_and_line() {
 
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_its_line() {
-    for text in ["workers = 'many'", "listen = 'nowhere'", "log_format = 'xml'", "workers = -1", "workers"] {
+    for text in [
+        "workers = 'many'",
+        "listen = 'nowhere'",
+        "listen = 70000",
+        "body_bytes_max = '16XB'",
+        "generation_bytes = -1",
+        "log_format = 'xml'",
+        "workers = -1",
+        "workers",
+    ] {
         let said = fault(text);
         assert!(said.contains(&format!("line 1, `{text}`: ")) && !said.contains('\n'), "{said}");
     }
@@ -58,7 +67,8 @@ fn a_value_of_the_wrong_type_is_refused_with_its_line() {
 fn a_value_in_the_environment_that_does_not_parse_is_refused_by_name() {
     for (name, text) in [
         ("SEKALI_WORKERS", "x"),
-        ("SEKALI_LISTEN", "8080"),
+        ("SEKALI_LISTEN", "nowhere"),
+        ("SEKALI_BODY_BYTES_MAX", "16XB"),
         ("SEKALI_MUST_EXIST", "1"),
         ("SEKALI_LOG_FORMAT", "x"),
     ] {
@@ -88,6 +98,32 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
         let said = fault(text);
         assert!(said.contains(bounds) && said.contains("(file "), "{said}");
     }
+}
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    layer: Layer,
+}
+
+#[test]
+fn lists_are_repeated_flags_variables_with_commas_and_arrays() {
+    let hosts =
+        |config: &Config| config.allowed_host.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let file = "allowed_host = [\"sekali\", \".Example.org\"]\ncors_origin = [\"https://a.example:443/\"]";
+    let config = resolve_file(file).unwrap();
+    assert_eq!(hosts(&config), "sekali .example.org");
+    assert_eq!(config.cors_origin[0].to_string(), "https://a.example");
+    let variable = |name: &str| (name == "SEKALI_ALLOWED_HOST").then(|| " sekali , *,".into());
+    assert_eq!(hosts(&Config::resolve(Layer::default(), variable, None).unwrap()), "sekali *");
+    let flags = ["sekali", "--allowed-host", "sekali", "--allowed-host", "192.0.2.1"];
+    let Flags { layer } = clap::Parser::parse_from(flags);
+    assert_eq!(hosts(&Config::resolve(layer, variable, None).unwrap()), "sekali 192.0.2.1");
+    assert!(fault("allowed_host = [\"sekali:8080\"]").contains("leave the port out"));
+    assert!(fault("cors_origin = [\"null\"]").contains("use *"));
+    let variable = |name: &str| (name == "SEKALI_CORS_ORIGIN").then(|| "https://a.example/path".into());
+    let said = Config::resolve(Layer::default(), variable, None).unwrap_err().to_string();
+    assert!(said.starts_with("SEKALI_CORS_ORIGIN is \"https://a.example/path\": use scheme, host"), "{said}");
 }
 
 #[test]
@@ -124,4 +160,23 @@ fn the_sample_file_without_comment_signs_is_the_defaults() {
 fn the_sample_file_as_it_is_sets_nothing() {
     let config = resolve_file(include_str!("../../config.example.toml")).unwrap();
     assert!(config.entries().iter().all(|entry| entry.origin == Origin::Default));
+}
+
+#[test]
+fn addresses_and_sizes_are_taken_as_people_write_them_in_every_layer() {
+    let file = resolve_file("listen = ':9000'\nbody_bytes_max = '2MiB'\ngeneration_bytes = 1048576").unwrap();
+    assert_eq!(file.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!((file.body_bytes_max, file.generation_bytes), (2 << 20, 1 << 20));
+    assert_eq!(resolve_file("listen = 9001").unwrap().listen.to_string(), "127.0.0.1:9001");
+    let variable = |name: &str| match name {
+        "SEKALI_LISTEN" => Some("localhost:9002".into()),
+        "SEKALI_INFLIGHT_BYTES_MAX" => Some("128MB".into()),
+        _ => None,
+    };
+    let config = Config::resolve(Layer::default(), variable, None).unwrap();
+    assert_eq!(
+        (config.listen.to_string(), config.inflight_bytes_max),
+        ("127.0.0.1:9002".into(), 128_000_000)
+    );
+    assert!(fault("body_bytes_max = '1TiB'").contains("between 1024 and 268435456"));
 }

@@ -24,7 +24,7 @@ const FORMS: [(Form, &[&str]); 3] = [
     (Form::Tail, &["text/event-stream"]),
 ];
 
-/// The form that the client likes most.
+/// The form that the client likes most; of those that it likes as much, the one that it names more closely.
 ///
 /// # Errors
 /// 406: it likes none.
@@ -33,8 +33,8 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
         return Ok(Form::Page);
     }
     let liked = FORMS.map(|(form, kinds)| (form, liking(headers, kinds)));
-    let most = liked.iter().map(|(_, liking)| *liking).max().unwrap_or(0);
-    match liked.iter().find(|(_, liking)| *liking == most && most > 0) {
+    let most = liked.iter().map(|(_, liking)| *liking).max().unwrap_or_default();
+    match liked.iter().find(|(_, liking)| *liking == most && most.quality > 0) {
         Some((form, _)) => Ok(*form),
         None => {
             let message = "events come as application/json, application/x-ndjson or text/event-stream: \
@@ -44,18 +44,28 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     }
 }
 
+/// How much a client likes a form; the greater is liked more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Liking {
+    /// In thousandths.
+    quality: u16,
+    /// How closely it was named: by its kind 2, by its type 1, as any other 0.
+    closeness: u8,
+}
+
 /// How much a client likes any of `kinds`, of one type: what is said of the kind counts more than of its type, and that
 /// more than of all.
-fn liking(headers: &HeaderMap, kinds: &[&str]) -> u16 {
+fn liking(headers: &HeaderMap, kinds: &[&str]) -> Liking {
     let kind_of = |range: &str| kinds.iter().any(|kind| range.eq_ignore_ascii_case(kind));
     let type_of = |range: &str| {
         let kind = range.strip_suffix("/*").unwrap_or("*");
         kinds.iter().any(|known| known.split('/').next().is_some_and(|it| it.eq_ignore_ascii_case(kind)))
     };
-    quality(headers, &ACCEPT, kind_of)
-        .or_else(|| quality(headers, &ACCEPT, type_of))
-        .or_else(|| quality(headers, &ACCEPT, |range| range == "*/*"))
-        .unwrap_or(0)
+    let closely = |closeness| move |quality| Liking { quality, closeness };
+    let by_kind = quality(headers, &ACCEPT, kind_of).map(closely(2));
+    let by_type = || quality(headers, &ACCEPT, type_of).map(closely(1));
+    let by_any = || quality(headers, &ACCEPT, |range| range == "*/*").map(closely(0));
+    by_kind.or_else(by_type).or_else(by_any).unwrap_or_default()
 }
 
 /// The quality, in thousandths, of the best of a header's entries that is `wanted`.
@@ -95,6 +105,12 @@ mod tests {
             (&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"], Some(Form::Page)),
             (&["text/event-stream"], Some(Form::Tail)),
             (&["text/event-stream, */*;q=0.5"], Some(Form::Tail)),
+            (&["text/event-stream, */*"], Some(Form::Tail)),
+            (&["*/*", "text/event-stream"], Some(Form::Tail)),
+            (&["text/event-stream;q=0.5, */*;q=0.6"], Some(Form::Page)),
+            (&["application/json, text/plain, */*"], Some(Form::Page)),
+            (&["application/x-ndjson, */*"], Some(Form::Lines)),
+            (&["*/*, text/*"], Some(Form::Tail)),
             (&["text/*"], Some(Form::Tail)),
             (&["Application/X-NDJSON"], Some(Form::Lines)),
             (&["application/jsonl; q=0.9", "application/json;q=0.8"], Some(Form::Lines)),

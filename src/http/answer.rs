@@ -1,12 +1,10 @@
 //! Answers: whole ones, and those that are made while they are sent.
 
-use std::io::{self, Write};
 use std::pin::Pin;
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::write::GzEncoder;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{Stream, StreamExt};
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Body as _, Frame};
 use hyper::header::{
@@ -15,29 +13,39 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use super::accept::quality;
-use crate::error::{Error, ErrorKind};
-use crate::limits::GZIP_BYTES_MIN;
+use super::answer_room::{Holder, Kind, Room, no_room};
+use super::pieces::{Pieces, packed};
+use crate::error::{Error, Result};
+use crate::limits::{ANSWER_BYTES_UNCOUNTED, GZIP_BYTES_MIN};
 
 /// An answer.
 pub type Answer = Response<Body>;
 /// Its body: whole, or a stream that is cut short if it fails.
 pub type Body = Either<Full<Bytes>, StreamBody<Frames>>;
 type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Error>> + Send>>;
-/// The pieces of a body that is made while it is sent.
-pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
-
 /// The level of gzip: the lightest, as the reader waits for it.
-const LEVEL: Compression = Compression::fast();
+pub(super) const LEVEL: Compression = Compression::fast();
+
+/// Among the extensions of an answer that is made while it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct IsStream;
 
 /// An answer with a JSON body.
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Answer {
     with_type(status, HeaderValue::from_static("application/json"), body)
 }
 
-pub(super) fn with_type(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
+pub(super) fn with_type(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(body.into())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = status;
     answer
 }
 
@@ -46,6 +54,7 @@ pub(super) fn streamed(kind: HeaderValue, pieces: Pieces) -> Answer {
     let frames: Frames = Box::pin(pieces.map(|piece| piece.map(Frame::data)));
     let mut answer = Response::new(Either::Right(StreamBody::new(frames)));
     answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer.extensions_mut().insert(IsStream);
     answer
 }
 
@@ -60,64 +69,76 @@ pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
     gzip > 0 && identity.is_none_or(|identity| gzip >= identity)
 }
 
-/// Compresses a whole answer, if it is long enough to gain by it.
-pub(super) async fn compressed(answer: Answer) -> Answer {
-    let length = match answer.body() {
-        Either::Left(whole) => whole.size_hint().exact().unwrap_or(0),
-        Either::Right(_) => return answer,
-    };
-    let (mut head, body) = answer.into_parts();
-    let Either::Left(whole) = body else { return Response::from_parts(head, body) };
-    if length < GZIP_BYTES_MIN {
-        return Response::from_parts(head, Either::Left(whole));
+/// An answer whose bytes are the program's own, and take no memory.
+pub(super) fn fixed(kind: HeaderValue, bytes: &'static [u8]) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from_static(bytes))));
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer.extensions_mut().insert(IsHeld);
+    answer
+}
+
+/// Has the bytes of an answer in the room that was taken for them.
+pub(super) fn held(status: StatusCode, body: Vec<u8>, mut room: Room) -> Answer {
+    // What it is beyond what was thought waits for nobody: the events are stored.
+    room.resize(body.len());
+    let mut answer = json(status, Vec::new());
+    *answer.body_mut() = Either::Left(Full::new(room.hold(body)));
+    answer.extensions_mut().insert(IsHeld);
+    answer
+}
+
+/// A refusal that has no room for its reasons.
+const UNTOLD: &[u8] =
+    br#"{"detail":"the request is refused; what is wrong with it is too long to tell while so many answers wait for their readers"}"#;
+
+/// Whether an answer needs no room.
+pub(super) fn is_short(answer: &Answer) -> bool {
+    answer.body().size_hint().upper().is_some_and(|length| length <= ANSWER_BYTES_UNCOUNTED as u64)
+}
+
+/// Among the extensions of an answer whose bytes have room, or need none.
+#[derive(Clone, Copy, Debug)]
+struct IsHeld;
+
+/// Has a whole answer's bytes take room while it waits for its reader, and packs them, if that is wanted and they are long
+/// enough to gain by it.
+/// A refusal for which there is none is told without its reasons.
+///
+/// # Errors
+/// There is no room.
+pub(super) async fn hold(mut answer: Answer, holder: &Holder, is_gzip: bool) -> Result<Answer> {
+    if answer.extensions_mut().remove::<IsHeld>().is_some() {
+        return Ok(answer);
     }
+    let (mut head, body) = answer.into_parts();
+    let Either::Left(whole) = body else { return Ok(Response::from_parts(head, body)) };
     let bytes = match http_body_util::BodyExt::collect(whole).await {
         Ok(collected) => collected.to_bytes(),
         Err(never) => match never {},
     };
-    // A page may have megabytes: not on a thread that serves others.
+    // It does not wait: what waits takes memory as well.
+    let mut room = match holder.take(Kind::Whole, bytes.len(), bytes.len()) {
+        Some(room) => room,
+        None if head.status.is_success() => return Err(no_room()),
+        None => {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return Ok(Response::from_parts(head, Either::Left(Full::new(Bytes::from_static(UNTOLD)))));
+        }
+    };
+    if !is_gzip || bytes.len() < GZIP_BYTES_MIN {
+        return Ok(Response::from_parts(head, Either::Left(Full::new(room.hold(bytes)))));
+    }
     let original = bytes.clone();
-    let packed = tokio::task::spawn_blocking(move || {
-        let mut encoder = GzEncoder::new(Vec::new(), LEVEL);
-        encoder.write_all(&bytes).and_then(|()| encoder.finish())
-    });
-    let body = match packed.await {
+    // Not on a thread that serves others.
+    let bytes = match tokio::task::spawn_blocking(move || packed(&bytes, LEVEL)).await {
         Ok(Ok(packed)) => {
             head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             Bytes::from(packed)
         }
         Ok(Err(_)) | Err(_) => original,
     };
-    Response::from_parts(head, Either::Left(Full::new(body)))
-}
-
-/// Compresses the pieces of a stream.
-pub(super) fn gzip(pieces: Pieces) -> Pieces {
-    let encoder = GzEncoder::new(Vec::new(), LEVEL);
-    Box::pin(stream::try_unfold(Some((pieces, encoder)), async |state| {
-        let Some((mut pieces, mut encoder)) = state else { return Ok(None) };
-        loop {
-            let piece = pieces.next().await.transpose()?;
-            let is_last = piece.is_none();
-            let packing = tokio::task::spawn_blocking(move || {
-                match piece {
-                    Some(piece) => encoder.write_all(&piece)?,
-                    None => encoder.try_finish()?,
-                }
-                Ok((std::mem::take(encoder.get_mut()), encoder))
-            });
-            let packed: io::Result<_> = packing.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-            let (packed, rest) =
-                packed.map_err(|e| Error::new(ErrorKind::Io, format!("cannot compress: {e}")))?;
-            encoder = rest;
-            if is_last {
-                return Ok(Some((Bytes::from(packed), None)));
-            }
-            if !packed.is_empty() {
-                return Ok(Some((Bytes::from(packed), Some((pieces, encoder)))));
-            }
-        }
-    }))
+    room.resize(bytes.len());
+    Ok(Response::from_parts(head, Either::Left(Full::new(room.hold(bytes)))))
 }
 
 /// What a HEAD is answered: the head that a GET would have, with the length of a whole body.

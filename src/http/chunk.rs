@@ -2,11 +2,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::content::strip_mark;
 use super::decode::Collector;
 use super::faults;
 use super::problem::Fault;
 use crate::event::Batch;
-use crate::limits::{CHUNK_BYTES, CHUNK_LINES, LINE_BYTES_MAX};
+use crate::limits::{CHUNK_BYTES, CHUNK_LINES, FAULTS_LISTED_MAX, LINE_BYTES_MAX};
 
 /// Whole lines that were not cut yet, and the begin of the next one.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Lines {
     whole: usize,
     /// Whole lines.
     count: usize,
+    /// Lines that were not blank, of the whole stream.
+    filled: u64,
     /// The rest of a line that is too long is dropped.
     is_skipping: bool,
 }
@@ -31,8 +34,7 @@ impl Lines {
         let from = self.buffer.len();
         self.buffer.extend_from_slice(piece);
         for end in memchr::memchr_iter(b'\n', piece) {
-            self.whole = from + end + 1;
-            self.count += 1;
+            self.end_line(from + end + 1);
         }
         if self.buffer.len() - self.whole > LINE_BYTES_MAX {
             // Enough to see that it is too long.
@@ -46,9 +48,24 @@ impl Lines {
     pub(super) fn end(&mut self) {
         if self.buffer.len() > self.whole {
             self.buffer.put_u8(b'\n');
-            self.whole = self.buffer.len();
-            self.count += 1;
+            self.end_line(self.buffer.len());
         }
+    }
+
+    fn end_line(&mut self, end: usize) {
+        self.filled += u64::from(!self.buffer[self.whole..end].trim_ascii().is_empty());
+        self.whole = end;
+        self.count += 1;
+    }
+
+    /// How many lines of the stream were not blank.
+    pub(super) fn filled(&self) -> u64 {
+        self.filled
+    }
+
+    /// Bytes of the line that has begun.
+    pub(super) fn begun(&self) -> usize {
+        self.buffer.len() - self.whole
     }
 
     /// Bytes held.
@@ -79,26 +96,31 @@ pub(super) struct Chunk {
     pub(super) numbers: Vec<usize>,
     /// Lines of the stream up to the end of this chunk, or up to the first fault if that ends it.
     pub(super) through: usize,
-    /// What is wrong with which lines.
+    /// What is wrong with which lines; no more than are listed.
     pub(super) faults: Vec<(usize, Fault)>,
     /// Lines that are invalid.
     pub(super) rejected: u64,
 }
 
 impl Chunk {
-    /// Decodes `text`, whole lines that follow line `before`. An invalid line ends it, unless it is to go on.
+    /// Decodes `text`, whole lines that follow line `before`. An invalid line ends it, unless it is
+    /// to go on.
     pub(super) fn decode(text: &Bytes, before: usize, goes_on: bool) -> Self {
         let mut events = Collector::new(text.clone());
         let mut chunk = Self { through: before, ..Self::default() };
         for line in text.strip_suffix(b"\n").unwrap_or(text).split(|byte| *byte == b'\n') {
-            let number = chunk.through + 1;
+            let (number, line) = (chunk.through + 1, strip_mark(line));
             if !line.trim_ascii().is_empty() {
                 if line.len() <= LINE_BYTES_MAX && events.take(line) {
                     chunk.numbers.push(number);
                 } else {
                     chunk.rejected += 1;
-                    let faults = faults::find_in_line(line, number);
-                    chunk.faults.extend(faults.into_iter().map(|fault| (number, fault)));
+                    // What is not listed is not looked for: thousands of bad lines come in a few
+                    // compressed bytes.
+                    if chunk.faults.len() < FAULTS_LISTED_MAX {
+                        let faults = faults::find_in_line(line, number);
+                        chunk.faults.extend(faults.into_iter().map(|fault| (number, fault)));
+                    }
                     if !goes_on {
                         break;
                     }

@@ -6,9 +6,10 @@
 //! | `type`, or the option `topic` | `topic` |
 //! | `source` | `source` |
 //! | `time`; if absent, the time of arrival | `timestamp` |
-//! | `data` | `payload`; `data_base64` as a JSON string, in standard base64 |
+//! | `data` | `payload` |
+//! | `data_base64` | `payload`: as JSON or as a JSON string, if `datacontenttype` says that it is JSON or text; else as a JSON string, in standard base64 |
 //!
-//! All other attributes are dropped.
+//! In binary mode the data is bytes, as `data_base64` is. All other attributes are dropped.
 
 use std::borrow::Cow;
 
@@ -18,15 +19,17 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use serde_json::value::RawValue;
 
+use self::data::{Kind, as_json, base64_string, same_text};
 use super::content::Dialect;
 use super::decode::{Decoded, Refused, Text};
 use super::faults::{Entries, STRING, UNICODE, elements, json_text};
 use super::options::Options;
 use super::problem::{Fault, Loc};
 use crate::clock::Timestamp;
-use crate::event::{self, BatchBuilder, Field, PAYLOAD_ABSENT};
+use crate::event::{self, BatchBuilder, Field, PAYLOAD_ABSENT, timestamp};
 
 mod binary;
+mod data;
 
 /// Decodes a body, or headers and a body.
 pub(super) fn decode(
@@ -127,11 +130,12 @@ impl<'o> Mapper<'o> {
                     kind: self.attribute(&entries, "type", at),
                     time: self.attribute(&entries, "time", at),
                 };
-                for name in ["datacontenttype", "dataschema", "subject"] {
+                for name in ["dataschema", "subject"] {
                     // Not kept; but an event that is malformed elsewhere is none.
                     let _ = self.attribute(&entries, name, at);
                 }
-                let data = self.data(&entries, at);
+                let kind = self.attribute(&entries, "datacontenttype", at);
+                let data = self.data(&entries, kind.as_deref().map(|kind| Kind::of(kind.as_bytes())), at);
                 self.take(before, &attributes, data.as_deref(), at, at("data"));
             }
             Err(_) if text.starts_with('{') => self.add(place.to_vec(), "string_unicode", UNICODE),
@@ -183,17 +187,23 @@ impl<'o> Mapper<'o> {
     fn data<'a>(
         &mut self,
         entries: &[(String, &'a RawValue)],
+        kind: Option<Kind>,
         at: impl Fn(&'static str) -> Vec<Loc>,
     ) -> Option<Cow<'a, str>> {
         let data = self.member(entries, "data", &at);
         let Some(encoded) = self.attribute(entries, "data_base64", &at) else {
-            return data.map(Cow::Borrowed);
+            return data
+                .map(|raw| if kind == Some(Kind::Text) { same_text(raw) } else { Cow::Borrowed(raw) });
         };
         if data.is_some() {
             self.add(at("data_base64"), "value_error", "There must be data or data_base64, not both");
         }
         match STANDARD.decode(encoded.as_bytes()) {
-            Ok(bytes) => return Some(Cow::Owned(base64_string(&bytes))),
+            Ok(bytes) => {
+                // What is not as its media type says is bytes.
+                let json = as_json(kind.unwrap_or(Kind::Bytes), &bytes).map(Cow::into_owned);
+                return Some(Cow::Owned(json.unwrap_or_else(|_| base64_string(&bytes))));
+            }
             Err(_) => {
                 self.add(at("data_base64"), "value_error", "Input should be standard base64, padded with =");
             }
@@ -242,7 +252,7 @@ impl<'o> Mapper<'o> {
             ("type", &topic, event::check_topic as fn(&str) -> Result<(), event::Fault>),
             ("id", &event_id, event::check_event_id),
             ("source", &source, event::check_source),
-            ("time", &time, event::check_timestamp),
+            ("time", &time, check_time),
         ] {
             if let Err(found) = check(value)
                 && (!value.is_empty() || name == "time")
@@ -253,6 +263,7 @@ impl<'o> Mapper<'o> {
         if self.faults.len() > before {
             return;
         }
+        let Ok(time) = timestamp::keep(&time) else { return };
         match self.builder.push(&topic, &event_id, &time, &source, data.unwrap_or(PAYLOAD_ABSENT)) {
             Ok(()) => self.indexes.push(self.index),
             Err(found) => {
@@ -263,11 +274,6 @@ impl<'o> Mapper<'o> {
     }
 }
 
-/// Bytes as a JSON string.
-fn base64_string(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() / 3 * 4 + 6);
-    text.push('"');
-    STANDARD.encode_string(bytes, &mut text);
-    text.push('"');
-    text
+fn check_time(text: &str) -> Result<(), event::Fault> {
+    timestamp::keep(text).and_then(|kept| timestamp::check(&kept))
 }

@@ -37,7 +37,8 @@ pub(super) enum Encoding {
 
 /// The dialect of a request's body.
 pub(super) fn dialect(headers: &Headers<'_>) -> Result<Dialect, Problem> {
-    let kind = headers.content_type.first.map(media_type);
+    // An empty one says nothing, as none does.
+    let kind = headers.content_type.first.map(media_type).filter(|kind| !kind.is_empty());
     let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name.as_bytes()));
     // A CloudEvents format says by itself where the attributes are, whatever other headers there are.
     let is_format = kind.is_some_and(|kind| {
@@ -72,7 +73,11 @@ pub(super) fn dialect(headers: &Headers<'_>) -> Result<Dialect, Problem> {
 
 /// A media type without its parameters.
 pub(super) fn media_type(value: &HeaderValue) -> &[u8] {
-    value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+    media_type_of(value.as_bytes())
+}
+
+pub(super) fn media_type_of(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// How a request's body is compressed, if it is.
@@ -95,7 +100,15 @@ pub(super) fn encoding(headers: &Headers<'_>) -> Result<Option<Encoding>, Proble
     }
 }
 
-/// A text without the byte order mark that it may begin with: senders on Windows write it, and the original ignores it.
+/// The byte order mark that a text may begin with: senders on Windows write it, and the original ignores it.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A text without its byte order mark.
 pub(super) fn without_mark(text: Bytes) -> Bytes {
-    if text.starts_with(b"\xef\xbb\xbf") { text.slice(3..) } else { text }
+    if text.starts_with(MARK) { text.slice(MARK.len()..) } else { text }
+}
+
+/// The same of borrowed bytes: of a line, which may have been the first of a file, and of data.
+pub(super) fn strip_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(MARK).unwrap_or(text)
 }

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::problem::Fault;
-use crate::event::{Batch, BatchBuilder, PAYLOAD_ABSENT};
+use crate::event::{Batch, BatchBuilder, PAYLOAD_ABSENT, timestamp};
 
 /// A decoded body.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 struct Fields<'a> {
     topic: Option<Text<'a>>,
     event_id: Option<Text<'a>>,
-    timestamp: Option<Text<'a>>,
+    timestamp: Option<&'a RawValue>,
     source: Option<Text<'a>>,
     payload: Option<&'a RawValue>,
 }
@@ -122,8 +122,9 @@ impl<'a> Fields<'a> {
         else {
             return false;
         };
+        let Ok(timestamp) = timestamp::keep_json(timestamp.get()) else { return false };
         let payload = self.payload.map_or(PAYLOAD_ABSENT, RawValue::get);
-        builder.push(&topic.0, &event_id.0, &timestamp.0, &source.0, payload).is_ok()
+        builder.push(&topic.0, &event_id.0, &timestamp, &source.0, payload).is_ok()
     }
 }
 

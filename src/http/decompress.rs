@@ -1,11 +1,11 @@
-//! Decompression of a body, step by step, with a cap on how much larger it may get.
+//! Decompression of a body, step by step. Memory is taken when the first bytes are there, not when
+//! the head names an encoding.
 
 use bytes::{Buf, Bytes};
 use flate2::{Decompress, FlushDecompress, Status};
 
 use self::zstd::Zstd;
 use super::content::Encoding;
-use crate::limits::{RATIO_FREE_BYTES, RATIO_MAX};
 
 mod zstd;
 
@@ -21,8 +21,6 @@ pub(super) enum Damage {
     Malformed,
     /// It ends too early.
     Truncated,
-    /// It gets too large for what was sent.
-    TooDense,
 }
 
 enum Codec {
@@ -32,19 +30,22 @@ enum Codec {
 
 /// Decompresses one body: any number of gzip members or zstd frames.
 pub(super) struct Decompressor {
-    codec: Codec,
+    encoding: Encoding,
+    /// `None` until something is decoded.
+    codec: Option<Codec>,
+    /// Something came.
+    has_begun: bool,
     /// Whether it stands at the end of a member or frame.
     is_whole: bool,
     /// Whether the last step filled its room, so that there may be more without any input.
     was_full: bool,
-    taken: u64,
     made: u64,
 }
 
 impl std::fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decompressor")
-            .field("taken", &self.taken)
+            .field("encoding", &self.encoding)
             .field("made", &self.made)
             .finish_non_exhaustive()
     }
@@ -52,19 +53,31 @@ impl std::fmt::Debug for Decompressor {
 
 impl Decompressor {
     pub(super) fn new(encoding: Encoding) -> Self {
-        let codec = match encoding {
-            Encoding::Gzip => Codec::Gzip(Box::new(Decompress::new_gzip(GZIP_WINDOW_LOG))),
-            Encoding::Zstd => Codec::Zstd(Box::new(Zstd::new())),
-        };
-        Self { codec, is_whole: false, was_full: false, taken: 0, made: 0 }
+        Self { encoding, codec: None, has_begun: false, is_whole: false, was_full: false, made: 0 }
     }
 
     /// Bytes it holds.
     pub(super) fn memory(&self) -> usize {
         match &self.codec {
-            Codec::Gzip(_) => GZIP_BYTES,
-            Codec::Zstd(codec) => codec.memory(),
+            None if !self.has_begun => 0,
+            None => match self.encoding {
+                Encoding::Gzip => GZIP_BYTES,
+                Encoding::Zstd => zstd::BEGIN_BYTES,
+            },
+            Some(Codec::Gzip(_)) => GZIP_BYTES,
+            Some(Codec::Zstd(codec)) => codec.memory(),
         }
+    }
+
+    /// Notes that something came, so that room is found before memory is taken. Whether it is the
+    /// first.
+    pub(super) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_begun, true)
+    }
+
+    /// Bytes that came out of it.
+    pub(super) fn made(&self) -> u64 {
+        self.made
     }
 
     /// Whether there may be more before the next input.
@@ -74,9 +87,22 @@ impl Decompressor {
 
     /// Takes from `input`, fills `room`, and says how much of it.
     pub(super) fn step(&mut self, input: &mut Bytes, room: &mut [u8]) -> Result<usize, Damage> {
-        let (taken, made) = match &mut self.codec {
+        let codec = self.codec.get_or_insert_with(|| match self.encoding {
+            Encoding::Gzip => Codec::Gzip(Box::new(Decompress::new_gzip(GZIP_WINDOW_LOG))),
+            Encoding::Zstd => Codec::Zstd(Box::new(Zstd::new())),
+        });
+        let (taken, made) = match codec {
             Codec::Gzip(codec) => {
-                if self.is_whole && !input.is_empty() {
+                if self.is_whole {
+                    // Tapes and block devices pad with zeros, which gzip's own reader passes over.
+                    let zeros = input.iter().take_while(|byte| **byte == 0).count();
+                    input.advance(zeros);
+                }
+                if self.is_whole && input.is_empty() {
+                    self.was_full = false;
+                    return Ok(0);
+                }
+                if self.is_whole {
                     codec.reset(true);
                     self.is_whole = false;
                 }
@@ -101,11 +127,7 @@ impl Decompressor {
         if taken == 0 && made == 0 && !input.is_empty() {
             return Err(Damage::Malformed);
         }
-        self.taken += taken as u64;
         self.made += made as u64;
-        if self.made > RATIO_FREE_BYTES && self.made / RATIO_MAX >= self.taken {
-            return Err(Damage::TooDense);
-        }
         Ok(made)
     }
 
@@ -228,14 +250,47 @@ mod tests {
     }
 
     #[test]
-    fn what_gets_a_hundred_times_larger_is_stopped_once_it_is_large() {
-        let zeros = vec![0; 16 << 20];
-        for (encoding, body) in [(Encoding::Gzip, gzip(&zeros)), (Encoding::Zstd, zstd(&zeros))] {
-            assert_eq!(decode(encoding, &body, 1 << 20, 64 << 10), Err(Damage::TooDense), "{encoding:?}");
+    fn zeros_behind_a_gzip_member_are_padding_and_behind_a_frame_damage() {
+        let zeros = vec![0; 1_000];
+        for room in [1, 2, 64] {
+            for piece in [1, 3, 4_096] {
+                let padded = [gzip(b"ab"), zeros.clone()].concat();
+                assert_eq!(decode(Encoding::Gzip, &padded, piece, room), Ok(b"ab".to_vec()));
+                let between = [&padded[..], &gzip(b"c")].concat();
+                assert_eq!(decode(Encoding::Gzip, &between, piece, room), Ok(b"abc".to_vec()));
+                let more = [&padded[..], b"more than zeros"].concat();
+                assert_eq!(decode(Encoding::Gzip, &more, piece, room), Err(Damage::Malformed));
+            }
         }
-        let small = vec![0; 1 << 20];
-        for (encoding, body) in [(Encoding::Gzip, gzip(&small)), (Encoding::Zstd, zstd(&small))] {
-            assert_eq!(decode(encoding, &body, 1 << 20, 64 << 10), Ok(small.clone()), "{encoding:?}");
+        assert_eq!(
+            decode(Encoding::Gzip, &zeros, 64, 64),
+            Err(Damage::Malformed),
+            "zeros alone are no member"
+        );
+        assert_eq!(decode(Encoding::Zstd, &[zstd(b"ab"), zeros].concat(), 64, 64), Err(Damage::Malformed));
+    }
+
+    #[test]
+    fn a_window_is_counted_when_it_fills_not_when_it_is_declared() {
+        for encoding in [Encoding::Gzip, Encoding::Zstd] {
+            assert_eq!(Decompressor::new(encoding).memory(), 0, "{encoding:?}: nothing came yet");
         }
+        // A window of 8 MiB, twice, with a block of one byte each time.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3, 9, 0, 0, b'x'];
+        let mut body = Bytes::from([frame, frame].concat());
+        let (mut decompressor, mut room) = (Decompressor::new(Encoding::Zstd), vec![0; 64]);
+        while !body.is_empty() || decompressor.has_more() {
+            decompressor.step(&mut body, &mut room).unwrap();
+            assert!(decompressor.memory() < 1 << 20, "{}", decompressor.memory());
+        }
+        let mut zeros = Bytes::from(zstd(&vec![0; 16 << 20]));
+        let mut most = 0;
+        let mut decompressor = Decompressor::new(Encoding::Zstd);
+        let mut room = vec![0; 64 << 10];
+        while !zeros.is_empty() || decompressor.has_more() {
+            decompressor.step(&mut zeros, &mut room).unwrap();
+            most = most.max(decompressor.memory());
+        }
+        assert!(most > 256 << 10, "{most}");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::decode::{Collector, Decoded, Refused};
 use super::problem::{Fault, Loc};
-use crate::event::{self, Field};
+use crate::event::{self, Field, timestamp};
 use crate::limits::LINE_BYTES_MAX;
 
 /// Looks at a body that the fast path did not take. The valid events of a list are taken all the same, if that is asked for.
@@ -127,12 +127,28 @@ impl Finder {
 
     fn body(&mut self, body: &[u8]) {
         let root = Loc::Name("body");
-        let Some(text) = self.text(body) else { return };
+        let Some(text) = self.text(body) else { return self.hint_at_lines(body) };
         let text = text.trim_ascii();
         match text.as_bytes().first() {
             Some(b'[') => self.list(&[root], text),
             Some(b'{') => self.object(text),
             _ => self.add(vec![root], "model_attributes_type", SHAPE),
+        }
+    }
+
+    /// Says how several objects in a row are sent, if that is what the body is.
+    fn hint_at_lines(&mut self, body: &[u8]) {
+        let starts_object =
+            |text: Option<&[u8]>| text.is_some_and(|text| text.trim_ascii().starts_with(b"{"));
+        if let [(_, fault)] = &mut self.faults[..]
+            && let [_, Loc::Index(at)] = fault.loc[..]
+            && starts_object(Some(body))
+            && starts_object(body.get(at..))
+            && serde_json::from_slice::<IgnoredAny>(&body[..at]).is_ok()
+        {
+            fault.msg.push_str(
+                " after the first event: send an event a line as application/x-ndjson, or all in an array",
+            );
         }
     }
 
@@ -219,6 +235,9 @@ impl Finder {
         if field == Field::Payload {
             return event::check_payload(raw, &mut self.scratch).map(|_| ()).map_err(fault);
         }
+        if field == Field::Timestamp {
+            return timestamp::keep_json(raw).and_then(|kept| timestamp::check(&kept)).map_err(fault);
+        }
         if !raw.starts_with('"') {
             return Err(("string_type", STRING));
         }
@@ -226,9 +245,8 @@ impl Finder {
         match field {
             Field::Topic => event::check_topic(&text),
             Field::EventId => event::check_event_id(&text),
-            Field::Timestamp => event::check_timestamp(&text),
             Field::Source => event::check_source(&text),
-            Field::Payload => Ok(()),
+            Field::Timestamp | Field::Payload => Ok(()),
         }
         .map_err(fault)
     }

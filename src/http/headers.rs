@@ -1,6 +1,8 @@
 //! The headers that every request is looked at for, found in one pass: each look-up in the map would hash a name.
 
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 
 /// The header of a request's id, in requests and in answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -8,6 +10,9 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Present in CloudEvents' binary mode.
 const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+
+/// How near the page is for which a browser sends (Fetch Metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A header's first value, and how many there are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,13 +31,24 @@ pub(super) struct Headers<'a> {
     pub(super) expect: Header<'a>,
     pub(super) request_id: Header<'a>,
     pub(super) traceparent: Header<'a>,
+    pub(super) origin: Header<'a>,
+    pub(super) fetch_site: Header<'a>,
 }
 
 impl<'a> Headers<'a> {
     pub(super) fn of(map: &'a HeaderMap) -> Self {
         let mut headers = Self::default();
-        let Self { host, content_type, content_encoding, specversion, expect, request_id, traceparent } =
-            &mut headers;
+        let Self {
+            host,
+            content_type,
+            content_encoding,
+            specversion,
+            expect,
+            request_id,
+            traceparent,
+            origin,
+            fetch_site,
+        } = &mut headers;
         let mut known = [
             (HOST, host),
             (CONTENT_TYPE, content_type),
@@ -41,6 +57,8 @@ impl<'a> Headers<'a> {
             (SPECVERSION, specversion),
             (REQUEST_ID, request_id),
             (TRACEPARENT, traceparent),
+            (ORIGIN, origin),
+            (FETCH_SITE, fetch_site),
         ];
         for (name, value) in map {
             if let Some((_, header)) = known.iter_mut().find(|(known, _)| known == name) {

@@ -53,8 +53,7 @@ impl<S> Service<S> {
         if let Ok(place) = lane.try_acquire_many(places) {
             return Ok(Some(place));
         }
-        let has_room = self.inflight.available_permits() >= self.limits.inflight_bytes_max / 2;
-        let deadline = Duration::from_secs(if has_room { ADMISSION_SECONDS } else { 0 });
+        let deadline = Duration::from_secs(if self.room.is_half_free() { ADMISSION_SECONDS } else { 0 });
         // Boxed, as in all that seldom waits: the futures of those that don't stay small.
         match Box::pin(tokio::time::timeout(deadline, lane.acquire_many(places))).await {
             Ok(Ok(place)) => Ok(Some(place)),

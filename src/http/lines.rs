@@ -7,23 +7,25 @@
 //! Chunks are committed in order and one at a time, so that of two lines with one id the first wins, and "so many lines
 //! are stored" is exact. A chunk need not be full: when nothing is being committed, what is there goes.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::StatusCode;
 
 use super::Service;
 use super::answer::{Answer, json};
-use super::body::Share;
 use super::chunk::{Chunk, Lines};
-use super::content::{self, Encoding};
+use super::connection::Connection;
+use super::content::Encoding;
 use super::options::Options;
+use super::pace::Pace;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors};
+use super::room::Share;
 use super::source::{PIECE_BYTES, Source};
 use super::upload::Upload;
-use crate::limits::{BODY_SECONDS, FAULTS_LISTED_MAX};
+use crate::limits::{BARREN_BYTES_MAX, FAULTS_LISTED_MAX, LINE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX};
 use crate::store::{EventStore, Status};
 
 /// A chunk under way to the store.
@@ -78,6 +80,12 @@ struct Reader<'a> {
     source: Source,
     lines: Lines,
     share: Share<'a>,
+    pace: Pace<'a>,
+    encoding: Option<Encoding>,
+    /// Bytes that had come when the last line that was not blank was whole.
+    received_before: u64,
+    /// Bytes that had come, and what they had decoded to, when the last event was found.
+    fruitful: (u64, u64),
     /// Lines cut so far.
     cut: usize,
     is_ended: bool,
@@ -91,12 +99,22 @@ impl<S: EventStore> Service<S> {
         body: Upload,
         encoding: Option<Encoding>,
         options: &Options,
+        connection: &Connection,
     ) -> Result<Answer, Problem> {
-        let (source, lines) = (Source::new(body, encoding), Lines::default());
-        let mut reader =
-            Reader { source, lines, share: self.share(), cut: 0, is_ended: false, failure: None };
+        let mut reader = Reader {
+            source: Source::new(body, encoding),
+            lines: Lines::default(),
+            share: self.room.share_of_stream(),
+            pace: Pace::of_stream(&self.room, &*self.clock, connection),
+            encoding,
+            received_before: 0,
+            fruitful: (0, 0),
+            cut: 0,
+            is_ended: false,
+            failure: None,
+        };
         let mut progress = Progress::default();
-        match self.store_lines(&mut reader, &mut progress, options).await {
+        match self.store_lines(&mut reader, &mut progress, options, connection.peer()).await {
             Ok(()) => Ok(progress.into_answer()),
             Err(problem) => Err(progress.refuse(problem)),
         }
@@ -107,6 +125,7 @@ impl<S: EventStore> Service<S> {
         reader: &mut Reader<'_>,
         progress: &mut Progress,
         options: &Options,
+        peer: IpAddr,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
         // Decoded while the chunk before it is committed.
@@ -121,7 +140,7 @@ impl<S: EventStore> Service<S> {
                 && let Some((chunk, share)) = next.take()
             {
                 self.reject_lines(&chunk);
-                committing = Some(Box::pin(self.commit(chunk, share, options.reject_conflicts)));
+                committing = Some(Box::pin(self.commit(chunk, share, options.reject_conflicts, peer)));
                 continue;
             }
             if committing.is_none() && reader.is_ended {
@@ -149,12 +168,13 @@ impl<S: EventStore> Service<S> {
         chunk: Chunk,
         share: Share<'_>,
         reject_conflicts: bool,
+        peer: IpAddr,
     ) -> Result<Progress, Problem> {
         let Chunk { batch, numbers, through: lines, faults: mut errors, rejected } = chunk;
         if batch.is_empty() {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
         }
-        let (outcomes, counts) = self.append(Arc::new(batch)).await?;
+        let (outcomes, counts) = self.append(Arc::new(batch), peer).await?;
         drop(share);
         if reject_conflicts && counts.conflicts > 0 {
             let lines =
@@ -170,14 +190,7 @@ impl<S: EventStore> Service<S> {
 impl<'a> Reader<'a> {
     /// Reads until it got on, or the stream is over. May be dropped and called again.
     async fn fill(&mut self) {
-        let deadline = Duration::from_secs(BODY_SECONDS);
-        let read = tokio::time::timeout(deadline, self.read()).await.unwrap_or_else(|_| {
-            let message = format!(
-                "neither a whole line nor 64 KiB arrived within {BODY_SECONDS} seconds; a blank line keeps a stream alive"
-            );
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, message).close())
-        });
-        if let Err(problem) = read {
+        if let Err(problem) = self.read().await {
             self.fail(problem);
         }
     }
@@ -185,17 +198,45 @@ impl<'a> Reader<'a> {
     async fn read(&mut self) -> Result<(), Problem> {
         let (before, enough) = (self.lines.count(), self.source.received() + PIECE_BYTES as u64);
         while self.lines.count() == before && self.source.received() < enough {
-            self.share.grow_to(self.lines.bytes() + self.source.memory()).await?;
-            match self.source.next().await? {
-                Some(piece) => self.lines.push(&piece),
-                None => {
-                    self.lines.end();
-                    self.is_ended = true;
-                    return Ok(());
-                }
+            self.share.grow_to(self.lines.bytes() + self.source.memory(), &mut self.pace).await?;
+            let Some(piece) = self.pace.wait(self.source.next()).await?? else {
+                self.lines.end();
+                self.is_ended = true;
+                return Ok(());
+            };
+            let filled = self.lines.filled();
+            self.lines.push(&piece);
+            let is_filled = self.lines.filled() > filled;
+            if is_filled {
+                self.received_before = self.source.received();
+            }
+            self.pace.note(self.source.received(), self.progress(), &self.share);
+            if is_filled {
+                self.pace.restart();
+            }
+            if self.barren() > BARREN_BYTES_MAX {
+                let message = format!(
+                    "the body decodes to more than {BARREN_BYTES_MAX} bytes without an event: leave out what is none"
+                );
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close());
             }
         }
         Ok(())
+    }
+
+    /// How far the next line is, in bytes. Of zstd a whole window may come before any of it is decoded.
+    fn progress(&self) -> u64 {
+        let packed = match self.encoding {
+            Some(Encoding::Zstd) => self.source.received() - self.received_before,
+            _ => 0,
+        };
+        packed.min((ZSTD_WINDOW_BYTES_MAX + LINE_BYTES_MAX) as u64) + self.lines.begun() as u64
+    }
+
+    /// Bytes that decompressing added to what was sent since the last event.
+    fn barren(&self) -> u64 {
+        let (received, made) = self.fruitful;
+        (self.source.made() - made).saturating_sub(self.source.received() - received)
     }
 
     fn fail(&mut self, problem: Problem) {
@@ -205,13 +246,13 @@ impl<'a> Reader<'a> {
 
     /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
     fn chunk(&mut self, goes_on: bool) -> (Chunk, Share<'a>) {
-        let (mut text, count) = self.lines.cut();
-        if self.cut == 0 {
-            text = content::without_mark(text);
-        }
+        let (text, count) = self.lines.cut();
         let share = self.share.split(text.len());
         let mut chunk = Chunk::decode(&text, self.cut, goes_on);
         self.cut += count;
+        if !chunk.batch.is_empty() {
+            self.fruitful = (self.source.received(), self.source.made());
+        }
         if !goes_on && !chunk.faults.is_empty() {
             let before = chunk.through;
             let faults = chunk.faults.drain(..).map(|(line, mut fault)| {

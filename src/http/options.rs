@@ -6,7 +6,7 @@ use super::query::{Parameters, bad};
 use crate::event;
 
 /// The options of a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// `results=all`: an entry for each event.
     pub(super) all_results: bool,
@@ -31,11 +31,11 @@ impl Options {
         }
         let parameters = Parameters::parse(query)?;
         let options = Self {
-            all_results: one_of(&parameters, "results", &[("all", true)])?,
-            partial: one_of(&parameters, "partial", &[("true", true), ("false", false)])?,
-            reject_conflicts: one_of(&parameters, "on_conflict", &[("reject", true)])?,
+            all_results: is_said(&parameters, "results", "all")?,
+            partial: parameters.flag("partial")?,
+            reject_conflicts: is_said(&parameters, "on_conflict", "reject")?,
             topic: parameters.get("topic").map(str::to_owned),
-            dedup_source: one_of(&parameters, "dedup", &[("source", true)])?,
+            dedup_source: is_said(&parameters, "dedup", "source")?,
         };
         options.check(dialect)?;
         Ok(options)
@@ -61,14 +61,11 @@ impl Options {
     }
 }
 
-/// The meaning of an option's value; false if it is absent.
-fn one_of(parameters: &Parameters, name: &'static str, values: &[(&str, bool)]) -> Result<bool, Problem> {
-    let Some(text) = parameters.get(name) else { return Ok(false) };
-    match values.iter().find(|(value, _)| *value == text) {
-        Some((_, meaning)) => Ok(*meaning),
-        None => {
-            let known: Vec<_> = values.iter().map(|(value, _)| format!("'{value}'")).collect();
-            Err(bad(name, "literal_error", format!("Input should be {}", known.join(" or "))))
-        }
+/// Whether an option has the one value that it may have; false if it is absent.
+fn is_said(parameters: &Parameters, name: &'static str, value: &str) -> Result<bool, Problem> {
+    match parameters.get(name) {
+        None => Ok(false),
+        Some(text) if text == value => Ok(true),
+        Some(_) => Err(bad(name, "literal_error", format!("Input should be '{value}'"))),
     }
 }

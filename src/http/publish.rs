@@ -1,20 +1,25 @@
 //! `POST /publish`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use super::answer::{Answer, json};
+use super::Service;
+use super::answer::{Answer, held, json};
+use super::answer_room::{Holder, Kind, Room};
 use super::content::{self, Dialect};
-use super::decode::{Decoded, Refused, decode};
+use super::decode::{Decoded, Refused};
 use super::headers::Headers;
 use super::options::Options;
+use super::pieces::Reader;
 use super::problem::{Fault, Loc, Problem};
-use super::receipt::{Counts, conflict, push_errors, push_results};
+use super::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
 use super::upload::Upload;
-use super::{Service, cloud_events, faults};
 use crate::event::Batch;
+use crate::limits::ADMISSION_SECONDS;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
@@ -23,40 +28,28 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
+        reader: &Reader<'_>,
     ) -> Result<Answer, Problem> {
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options)).await;
+            return Box::pin(self.publish_lines(body, encoding, &options, reader.connection)).await;
         }
-        let held = self.body(body, encoding).await?;
-        let body = match dialect {
-            // Data of any kind.
-            Dialect::CloudEventBinary => held.bytes.clone(),
-            _ => content::without_mark(held.bytes.clone()),
-        };
-        let events_max = self.limits.batch_events_max;
-        let decoded = match dialect {
-            Dialect::Json => {
-                decode(&body, events_max).map_or_else(|| faults::look(&body, events_max, options.partial), Ok)
-            }
-            _ => {
-                let arrival = self.clock.now();
-                cloud_events::decode(dialect, &head.headers, &body, &options, arrival, events_max)
-            }
-        };
+        let held = self.body(body, encoding, reader.connection).await?;
+        let (decoded, share) = self.decode(head, dialect, &options, held).await?;
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
+                let events_max = self.limits.batch_events_max;
                 let message =
                     format!("at most {events_max} events go into one request; send them in several");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;
-        let answer = self.store_and_answer(decoded, &options).await;
-        drop(held);
+        let answer = self.store_and_answer(decoded, &options, reader).await;
+        drop(share);
         answer
     }
 
@@ -72,7 +65,12 @@ impl<S: EventStore> Service<S> {
     }
 
     /// Stores a batch, and counts what became of it.
-    pub(super) async fn append(&self, batch: Arc<Batch>) -> Result<(Vec<Outcome>, Counts), Problem> {
+    pub(super) async fn append(
+        &self,
+        batch: Arc<Batch>,
+        peer: IpAddr,
+    ) -> Result<(Vec<Outcome>, Counts), Problem> {
+        let _topics = self.admit_topics(&batch, peer)?;
         let _place = self.place(&batch).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
@@ -80,7 +78,12 @@ impl<S: EventStore> Service<S> {
         Ok((outcomes, counts))
     }
 
-    async fn store_and_answer(&self, decoded: Decoded, options: &Options) -> Result<Answer, Problem> {
+    async fn store_and_answer(
+        &self,
+        decoded: Decoded,
+        options: &Options,
+        reader: &Reader<'_>,
+    ) -> Result<Answer, Problem> {
         let Decoded { batch, is_single, indexes, faults: mut errors, rejected } = decoded;
         if rejected > 0 {
             self.reject(rejected);
@@ -89,7 +92,14 @@ impl<S: EventStore> Service<S> {
         let batch = Arc::new(batch);
         // Its names are needed once the outcomes are there.
         let shown = is_shown.then(|| Arc::clone(&batch));
-        let (outcomes, counts) = self.append(batch).await?;
+        // Before anything is stored: a refusal afterwards would not be one.
+        let room = match &shown {
+            Some(batch) if batch.len() > 1 => {
+                Some(Box::pin(room_for_results(batch, &reader.holder())).await?)
+            }
+            _ => None,
+        };
+        let (outcomes, counts) = self.append(batch, reader.connection.peer()).await?;
         if options.reject_conflicts && counts.conflicts > 0 {
             if is_single {
                 return Err(refuse_conflict(shown.as_deref(), &outcomes));
@@ -109,8 +119,19 @@ impl<S: EventStore> Service<S> {
             push_errors(&mut body, "index", rejected, &errors);
         }
         body.push(b'}');
-        Ok(json(if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK }, body))
+        let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+        Ok(match room {
+            Some(room) => held(status, body, room),
+            None => json(status, body),
+        })
     }
+}
+
+/// Room for the answer to a batch, event by event.
+async fn room_for_results(batch: &Batch, holder: &Holder) -> crate::error::Result<Room> {
+    let names: usize = batch.iter().map(|event| event.topic.len() + event.event_id.len()).sum();
+    let bytes = names + RESULT_BYTES * batch.len();
+    holder.wait(Kind::Whole, bytes, bytes, Duration::from_secs(ADMISSION_SECONDS)).await
 }
 
 /// The conflicts in a list, as errors.

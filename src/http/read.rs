@@ -7,11 +7,14 @@ use hyper::header::HeaderName;
 use hyper::http::request::Parts;
 
 use super::accept::{Form, form};
-use super::answer::{Answer, json, takes_gzip};
-use super::identity::Identity;
+use super::answer::{Answer, json};
+use super::list::{ListOfTopics, PageOfEvents};
+use super::pages::Pages;
+use super::pieces::Reader;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
 use super::{Service, header, push_number, push_string};
+use crate::event::timestamp;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
 
@@ -19,7 +22,7 @@ use crate::store::{EventStore, Order, Query, StoredEvent};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(&self, head: &Parts, identity: &Identity) -> Result<Answer, Problem> {
+    pub(super) async fn events(&self, head: &Parts, reader: &Reader<'_>) -> Result<Answer, Problem> {
         let form = form(&head.headers)?;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let order = match parameters.get("order") {
@@ -36,14 +39,17 @@ impl<S: EventStore> Service<S> {
             cursor: parameters.cursor().map(str::to_owned),
             ..Query::default()
         };
+        if let Some(event_id) = parameters.get("event_id") {
+            return self.only(form, query.topic.as_deref(), event_id).await;
+        }
         match form {
             Form::Page => {
                 let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-                self.page(Query { limit, ..query }).await
+                self.page(query, limit, reader).await
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.lines(query, limit, takes_gzip(&head.headers), identity).await
+                self.lines(query, limit, reader).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -53,29 +59,39 @@ impl<S: EventStore> Service<S> {
                     }
                 }
                 let last = header(&head.headers, &LAST_EVENT_ID).filter(|id| !id.is_empty());
+                let last = last.or_else(|| parameters.last_event_id());
                 let cursor = last.map(str::to_owned).or(query.cursor);
-                self.tail(Query { cursor, ..query }, identity).await
+                self.tail(Query { cursor, ..query }, reader).await
             }
         }
     }
 
-    async fn page(&self, query: Query) -> Result<Answer, Problem> {
-        let topic = query.topic.clone();
-        let page = self.store.read(query).await?;
-        let mut body = Vec::with_capacity(128 + 400 * page.events.len());
-        body.extend_from_slice(b"{\"topic\":");
-        push_optional(&mut body, topic.as_deref());
-        // A Vec takes all that is written.
-        let _ = write!(body, ",\"count\":{},\"events\":[", page.events.len());
-        for (number, event) in page.events.iter().enumerate() {
-            if number > 0 {
-                body.push(b',');
-            }
-            push_event(&mut body, event);
+    async fn page(&self, query: Query, limit: usize, reader: &Reader<'_>) -> Result<Answer, Problem> {
+        let pages = Pages::new(&self.store, query, reader.holder());
+        Ok(reader.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
+    }
+
+    /// A page of the one event that is known by these names, or of none. Unlike a path, a query can name `.` and `..`, which
+    /// clients take out of a path.
+    async fn only(&self, form: Form, topic: Option<&str>, event_id: &str) -> Result<Answer, Problem> {
+        if form != Form::Page {
+            let message = "One event comes as application/json only: leave this out, or mend Accept";
+            return Err(bad("event_id", "value_error", message.to_owned()));
         }
-        body.extend_from_slice(b"],\"next_cursor\":");
-        push_optional(&mut body, page.next_cursor.as_deref());
-        body.push(b'}');
+        let Some(topic) = topic else {
+            let message = "An event is known by its topic and its id: add topic".to_owned();
+            return Err(bad("event_id", "value_error", message));
+        };
+        let mut body = b"{\"topic\":".to_vec();
+        push_string(&mut body, topic);
+        match self.store.find(topic, event_id).await? {
+            Some(event) => {
+                body.extend_from_slice(b",\"count\":1,\"events\":[");
+                push_event(&mut body, &event);
+            }
+            None => body.extend_from_slice(b",\"count\":0,\"events\":["),
+        }
+        body.extend_from_slice(b"],\"next_cursor\":null}");
         Ok(json(StatusCode::OK, body))
     }
 
@@ -98,60 +114,37 @@ impl<S: EventStore> Service<S> {
         }
     }
 
-    pub(super) async fn stats(&self) -> Result<Answer, Problem> {
-        let stats = self.store.stats().await?;
-        let totals = stats.totals;
+    pub(super) async fn stats(&self, reader: &Reader<'_>) -> Result<Answer, Problem> {
+        let totals = self.store.stats().await?.totals;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started).as_secs_f64();
-        let mut body = Vec::new();
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        // A Vec takes all that is written.
         let _ = write!(
-            body,
-            r#"{{"received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"rejected":{},"topics":["#,
+            before,
+            r#""received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"rejected":{},"#,
             totals.received(),
             totals.unique_processed,
             totals.duplicate_dropped,
             totals.conflicts,
             totals.rejected
         );
-        for (number, topic) in stats.topics.iter().enumerate() {
-            if number > 0 {
-                body.push(b',');
-            }
-            push_string(&mut body, topic);
-        }
-        let _ = write!(body, r#"],"uptime_seconds":{uptime:.3},"uptime":{uptime:.3}}}"#);
-        Ok(json(StatusCode::OK, body))
+        let _ = write!(after, r#","uptime_seconds":{uptime:.3},"uptime":{uptime:.3}"#);
+        let names = ListOfTopics::names(&self.store, reader.holder(), before, after);
+        Ok(reader.send(names, "application/json", true).await?)
     }
 
-    pub(super) async fn topics(&self, query: &str) -> Result<Answer, Problem> {
+    pub(super) async fn topics(&self, query: &str, reader: &Reader<'_>) -> Result<Answer, Problem> {
         let parameters = Parameters::parse(query)?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-        let page = self.store.topics(parameters.cursor(), limit).await?;
-        let mut body = Vec::new();
-        let _ = write!(body, r#"{{"count":{},"topics":["#, page.topics.len());
-        for (number, topic) in page.topics.iter().enumerate() {
-            body.extend_from_slice(if number == 0 { b"{\"topic\":" } else { b",{\"topic\":" });
-            push_string(&mut body, &topic.topic);
-            let _ = write!(
-                body,
-                r#","received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"first_offset":{},"last_offset":{},"first_received_at":"{}","last_received_at":"{}"}}"#,
-                topic.unique_processed + topic.duplicate_dropped,
-                topic.unique_processed,
-                topic.duplicate_dropped,
-                topic.conflicts,
-                topic.first_offset,
-                topic.last_offset,
-                topic.first_received_at,
-                topic.last_received_at
-            );
-        }
-        body.extend_from_slice(b"],\"next_cursor\":");
-        push_optional(&mut body, page.next_cursor.as_deref());
-        body.push(b'}');
-        Ok(json(StatusCode::OK, body))
+        let cursor = parameters.cursor().map(str::to_owned);
+        // So that the page has all that was answered before.
+        self.store.stats().await?;
+        let topics = ListOfTopics::page(&self.store, reader.holder(), cursor, limit);
+        Ok(reader.send(topics, "application/json", true).await?)
     }
 }
 
-fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
     match text {
         Some(text) => push_string(body, text),
         None => body.extend_from_slice(b"null"),
@@ -159,15 +152,14 @@ fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
 }
 
 pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
-    for (name, value) in [
-        (&b"{\"topic\":"[..], &event.topic),
-        (b",\"event_id\":", &event.event_id),
-        (b",\"timestamp\":", &event.timestamp),
-        (b",\"source\":", &event.source),
-    ] {
-        body.extend_from_slice(name);
-        push_string(body, value);
-    }
+    body.extend_from_slice(b"{\"topic\":");
+    push_string(body, &event.topic);
+    body.extend_from_slice(b",\"event_id\":");
+    push_string(body, &event.event_id);
+    body.extend_from_slice(b",\"timestamp\":");
+    timestamp::push_json(&event.timestamp, body);
+    body.extend_from_slice(b",\"source\":");
+    push_string(body, &event.source);
     body.extend_from_slice(b",\"payload\":");
     body.extend_from_slice(event.payload.as_bytes());
     body.extend_from_slice(b",\"offset\":");

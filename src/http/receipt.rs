@@ -8,6 +8,9 @@ use crate::event::Batch;
 use crate::limits::FAULTS_LISTED_MAX;
 use crate::store::{Outcome, Status};
 
+/// What an entry of the results takes beside the names of its event.
+pub(super) const RESULT_BYTES: usize = 160;
+
 /// What became of events, summed up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {

@@ -8,7 +8,6 @@ use super::content::Encoding;
 use super::decompress::{Damage, Decompressor};
 use super::problem::Problem;
 use super::upload::Upload;
-use crate::limits::RATIO_MAX;
 
 /// Largest piece.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -42,14 +41,23 @@ impl Source {
         Self { allowed: Some(bytes), ..self }
     }
 
+    /// Bytes that it decoded to so far.
+    pub(super) fn made(&self) -> u64 {
+        self.decompressor.as_ref().map_or(self.received, Decompressor::made)
+    }
+
     /// Bytes held beside the pieces given.
     pub(super) fn memory(&self) -> usize {
         self.decompressor.as_ref().map_or(0, Decompressor::memory) + self.pending.len()
     }
 
-    /// The next piece, which is empty if what came is not enough to decode more; `None` at the end. May be dropped and
-    /// called again.
+    /// The next piece, which is empty if what came is not enough to decode more; `None` at the end.
+    /// May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.is_decoding() {
+            // A frame can decode to a thousand pieces: others have their turn after each.
+            tokio::task::yield_now().await;
+        }
         if let Some(piece) = self.piece()? {
             return Ok(Some(piece));
         }
@@ -65,10 +73,20 @@ impl Source {
                         return Err(too_large(max));
                     }
                     self.pending = data;
+                    if self.decompressor.as_mut().is_some_and(Decompressor::begin) {
+                        return Ok(Some(Bytes::new()));
+                    }
                 }
                 Ok(Some(self.piece()?.unwrap_or_default()))
             }
         }
+    }
+
+    /// Whether what came decodes to more than was given of it.
+    fn is_decoding(&self) -> bool {
+        self.decompressor
+            .as_ref()
+            .is_some_and(|decompressor| decompressor.made() > 0 && decompressor.has_more())
     }
 
     /// A piece of what was received.
@@ -93,16 +111,9 @@ fn damaged(damage: Damage) -> Problem {
     let (status, message) = match damage {
         Damage::Malformed => (
             StatusCode::BAD_REQUEST,
-            "the body is damaged, or not compressed as its Content-Encoding says (zstd: with a window of at most 8 MiB)"
-                .to_owned(),
+            "the body is damaged, or not compressed as its Content-Encoding says (zstd: with a window of at most 8 MiB)",
         ),
-        Damage::Truncated => {
-            (StatusCode::BAD_REQUEST, "the compressed body ends too early: send it again".to_owned())
-        }
-        Damage::TooDense => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body decodes to more than {RATIO_MAX} times its size: send it with less compression"),
-        ),
+        Damage::Truncated => (StatusCode::BAD_REQUEST, "the compressed body ends too early: send it again"),
     };
     Problem::new(status, message).close()
 }

@@ -7,7 +7,6 @@
 //! Four kinds of threads: workers decide (and commit what is small), one commits, one checkpoint works behind the acknowledgement, one
 //! prepares zeroed room. Nothing reaches the index before the journal holds it durably.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -21,6 +20,7 @@ use self::commit::Journal;
 use self::core::{Core, Failure, Lag, Watch};
 use self::frame::Chain;
 use self::hash::Secret;
+use self::hold::Hold;
 use self::index::Indexes;
 use self::journal::{GROUPS_MAX, Writer};
 use self::manifest::{Clean, ManifestFile};
@@ -28,16 +28,20 @@ use self::open_files::{FileCache, OPEN_FILES_MAX};
 use self::queue::{Closed, Pace, Queue};
 use self::recovery::{Recovered, recover};
 use self::route::{Part, route, split};
+use self::scans::Scans;
 use self::space::Space;
+use self::turns::Turns;
 use self::worker::{Job, Outcomes, Worker};
 use crate::clock::{Clock, Timestamp};
 use crate::codec::{Covered, VERSION};
-use crate::disk::Disk;
-use crate::error::{Error, ErrorKind, Result};
+use crate::disk::{Disk, is_absent};
+use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::Batch;
-use crate::limits::ADMISSION_SECONDS;
+use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::metrics::Metrics;
-use crate::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicStats};
+use crate::store::{
+    EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom, TopicStats,
+};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::mpsc::sync_channel;
 use crate::sync::{self, Builder, JoinHandle, Mutex, RwLock, mpsc};
@@ -53,9 +57,11 @@ pub mod filters;
 mod frame;
 mod generation;
 pub mod hash;
+mod hold;
 pub mod index;
 mod journal;
 mod keeper;
+mod leftovers;
 mod manifest;
 pub mod open_files;
 pub mod page;
@@ -64,18 +70,26 @@ mod read;
 mod recovery;
 pub mod repair;
 mod route;
+mod scans;
 mod seal;
 mod slots;
 pub mod sorted_file;
 mod space;
 mod throttle;
 mod topic;
+mod turns;
 pub mod verify;
 mod walk;
 mod worker;
 
 /// How often a hanging disk is looked for.
 const WATCH: Duration = Duration::from_secs(1);
+/// If nobody looked for so long, the process or the machine stood still: SIGSTOP, a paused
+/// container, a virtual machine that was moved. The disk is not to blame.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+
+/// What a start says that the operating system keeps from its files. Damage is something else, and has another cure.
+const CURE: &str = "no event was touched: cure the disk or the permissions, then start again";
 
 /// What a user sets.
 #[derive(Clone, Debug)]
@@ -113,7 +127,10 @@ pub struct Local {
     core: Arc<Core>,
     journal: Mutex<Option<Journal>>,
     threads: Mutex<Option<Threads>>,
-    _lock: Box<dyn Any + Send + Sync>,
+    /// Those who read pages, and those who scan.
+    page_turns: Arc<Turns>,
+    scan_turns: Arc<Turns>,
+    scans: Scans,
 }
 
 /// A thread; `None` if it panicked.
@@ -125,6 +142,7 @@ struct Threads {
     journal: Handle<Chain>,
     checkpoint: Handle<Option<LiveIndex>>,
     space: Handle<()>,
+    hold: Handle<()>,
 }
 
 impl std::fmt::Debug for Threads {
@@ -140,10 +158,14 @@ impl Local {
     /// # Errors
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
+        Self::start(options, seams).map_err(|e| e.with_cure(CURE))
+    }
+
+    fn start(options: &Options, seams: Seams) -> Result<Self> {
         let Seams { disk, clock, indexes, metrics } = seams;
-        let lock = take_lock(options, &*disk)?;
+        let hold = take_lock(options, &*disk)?;
         let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
-        let recovered = recover(options, &disk, &files)?;
+        let recovered = recover(options, &disk, &hold, &files)?;
         let Recovered {
             manifest,
             topics,
@@ -178,6 +200,7 @@ impl Local {
             secret: Secret::new(manifest.secret()),
             generation_events: options.generation_events,
             generation_bytes: options.generation_bytes,
+            hold,
             manifest: ManifestFile::new(manifest),
             topics,
             filters,
@@ -191,6 +214,7 @@ impl Local {
             failure: Failure::default(),
             journal_watch: Watch::new("a write to the journal", origin),
             index_watch: Watch::new("a write to the index", origin),
+            hold_watch: Watch::new("a look at the data directory", origin),
             trouble: Mutex::default(),
             metrics,
         });
@@ -222,15 +246,23 @@ impl Local {
                 preparing.failure.set(&e);
             }
         };
-        let reading = Arc::clone(&core);
+        let (reading, holding) = (Arc::clone(&core), Arc::clone(&core));
         let threads = Threads {
             workers,
             filters: spawn(&core, "filters", move || keeper::run(&reading))?,
             journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
+            hold: spawn(&core, "hold", move || hold::run(&holding))?,
         };
-        Ok(Self { core, journal: Mutex::new(Some(journal)), threads: Mutex::new(Some(threads)), _lock: lock })
+        Ok(Self {
+            core,
+            journal: Mutex::new(Some(journal)),
+            threads: Mutex::new(Some(threads)),
+            page_turns: Turns::new(PAGES_READ_MAX),
+            scan_turns: Turns::new(SCANS_READ_MAX),
+            scans: Scans::default(),
+        })
     }
 
     /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
@@ -259,19 +291,24 @@ impl Local {
             self.core.indexes.sync(&dir)?;
         }
         let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
-        self.core
-            .manifest
-            .update(&*self.core.disk, &self.core.data_dir, |manifest| manifest.clean = Some(clean))
+        self.core.update_manifest(|manifest| manifest.clean = Some(clean))
     }
 
     /// Waits until the store fails: it then answers nothing more, and only a restart helps. An fdatasync or a sled call
     /// that hangs is such a failure.
     pub async fn failed(&self) -> Error {
+        let mut looked = self.core.clock.monotonic();
         loop {
             let wait = self.core.failure.wait();
             if sync::timeout(WATCH, wait).await.is_some() {
                 return self.core.failure.unsure();
             }
+            let now = self.core.clock.monotonic();
+            let since = now.saturating_duration_since(looked);
+            if since > STOOD_STILL {
+                self.watches().into_iter().for_each(|watch| watch.forgive(since));
+            }
+            looked = now;
             if let Err(e) = self.check_watches() {
                 self.core.failure.set(&e);
             }
@@ -281,14 +318,19 @@ impl Local {
     /// An error if a call into the operating system hangs.
     fn check_watches(&self) -> Result<()> {
         let now = self.core.clock.monotonic();
-        let watches = [&self.core.journal_watch, &self.core.index_watch, &self.core.space.watch];
-        watches.into_iter().try_for_each(|watch| watch.check(now))
+        self.watches().into_iter().try_for_each(|watch| watch.check(now))
+    }
+
+    fn watches(&self) -> [&Watch; 4] {
+        let core = &self.core;
+        [&core.journal_watch, &core.index_watch, &core.hold_watch, &core.space.watch]
     }
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         self.core.queues.iter().for_each(Queue::close);
+        self.scans.stop();
         for worker in threads.workers {
             let _ = worker.join();
         }
@@ -298,8 +340,10 @@ impl Local {
         self.core.space.stop();
         let index = threads.checkpoint.join().ok().flatten();
         let _ = threads.space.join();
-        sync::unpark(threads.filters.thread());
-        let _ = threads.filters.join();
+        for thread in [threads.filters, threads.hold] {
+            sync::unpark(thread.thread());
+            let _ = thread.join();
+        }
         Some((chain, index))
     }
 
@@ -439,7 +483,23 @@ impl EventStore for Local {
     }
 
     async fn read(&self, query: Query) -> Result<Page> {
-        self.blocking(move |core| read::page(core, &query)).await
+        let turns = if query.is_scan { &self.scan_turns } else { &self.page_turns };
+        let turn = turns.wait(query.reader).await;
+        let is_scan = query.is_scan;
+        if is_scan {
+            // It may have waited for long: whoever has gone meanwhile is noticed before anything is read for it.
+            sync::yield_task().await;
+        }
+        // The place is given back when the read is done, whether anybody waits for it or not.
+        let read = move |core: &Core| {
+            let page = read::page(core, &query);
+            drop(turn);
+            page
+        };
+        if is_scan {
+            return self.scans.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()));
+        }
+        self.blocking(read).await
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {
@@ -448,9 +508,7 @@ impl EventStore for Local {
 
     async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
         let after = cursor.map(|cursor| read_topic_cursor(&self.core, cursor)).transpose()?;
-        self.flush().await?;
-        let mut topics = self.core.topics.sorted(after.as_deref());
-        topics.retain(|topic| topic.events() > 0);
+        let mut topics = self.core.topics.holders(after.as_deref(), limit.saturating_add(1));
         let has_more = topics.len() > limit;
         topics.truncate(limit);
         let next_cursor =
@@ -473,9 +531,15 @@ impl EventStore for Local {
 
     async fn stats(&self) -> Result<Stats> {
         self.flush().await?;
-        let topics = self.core.topics.sorted(None);
-        let names = topics.iter().filter(|topic| topic.events() > 0).map(|topic| topic.name.to_string());
-        Ok(Stats { totals: self.core.topics.totals(), topics: names.collect() })
+        Ok(Stats { totals: self.core.topics.totals(), topics: self.core.topics.holding() })
+    }
+
+    fn topic_room(&self) -> TopicRoom {
+        TopicRoom { made: self.core.topics.made(), max: self.core.topics.max() }
+    }
+
+    fn has_topic(&self, topic: &[u8]) -> bool {
+        std::str::from_utf8(topic).is_ok_and(|topic| self.core.topics.get(topic).is_some())
     }
 
     fn health(&self) -> Health {
@@ -536,27 +600,23 @@ fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
     None
 }
 
-fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Box<dyn Any + Send + Sync>> {
+fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Hold> {
     let dir = &options.data_dir;
-    if options.must_exist && !disk.exists(&dir.join(manifest::MANIFEST)) {
+    let manifest = dir.join(manifest::MANIFEST);
+    let has_manifest = || {
+        Ok::<_, Error>(
+            !is_absent(disk, &manifest).during("look for", &manifest)?
+                || manifest::leftover::newest(disk, dir)?.is_some(),
+        )
+    };
+    if options.must_exist && !has_manifest()? {
         let message = format!(
             "{} holds no store: mount the right volume, or start without --must-exist to create one",
             dir.display()
         );
         return Err(Error::new(ErrorKind::Unusable, message));
     }
-    let unusable = |e: std::io::Error| {
-        let message = format!("cannot use {} as data directory: {e}", dir.display());
-        Error::new(ErrorKind::Unusable, message)
-    };
-    disk.create_dir_all(dir).map_err(unusable)?;
-    disk.lock(&dir.join("LOCK")).map_err(|e| match e.kind() {
-        std::io::ErrorKind::WouldBlock => {
-            let message = format!("{} is in use by another sekali: stop that one first", dir.display());
-            Error::new(ErrorKind::Locked, message)
-        }
-        _ => unusable(e),
-    })
+    Hold::take(disk, dir)
 }
 
 /// A thread whose panic poisons the store, and kills nothing else.
@@ -578,7 +638,7 @@ fn spawn<T: Send + 'static>(
     };
     Builder::new().name(name.to_owned()).spawn(guarded).map_err(|e| {
         let message = format!("cannot start a thread: {e}");
-        Error::new(ErrorKind::Unusable, message)
+        Error::new(ErrorKind::Io, message)
     })
 }
 
@@ -597,10 +657,11 @@ fn stopping() -> Error {
     Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
-/// A topic's name in hexadecimal.
 /// Half of the store's id and the last topic given, in hexadecimal.
 fn write_topic_cursor(core: &Core, name: &str) -> String {
-    let name: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = name.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    let name: String = digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect();
     format!("{:016x}{name}", page::store_half(core))
 }
 

@@ -46,6 +46,63 @@ fn every_form_of_input_is_understood() {
 }
 
 #[test]
+fn what_is_packed_is_published_whatever_its_name_and_from_a_pipe() {
+    let service = Service::new();
+    let lines: String = (0..2_500).map(|id| event("t", &id.to_string()) + "\n").collect();
+    let array = format!("[{}]", lines.trim_end().replace('\n', ","));
+    let (head, tail) = lines.split_at(lines.len() / 2);
+    for (name, packed) in [
+        ("lines.ndjson.gz", gzipped(&lines)),
+        ("lines of two members.gz", [gzipped(head), gzipped(tail), vec![0; 512]].concat()),
+        ("array.json.gz", gzipped(&array)),
+        ("lines.ndjson.zst", zstd(&lines)),
+        ("frames.zst", [zstd(head), zstd(tail)].concat()),
+        ("no ending", gzipped(&lines)),
+        ("plain.gz", lines.clone().into_bytes()),
+    ] {
+        for output in [
+            service.run(&["publish", &service.file(name, &packed), "--json"]),
+            service.pipe(&["publish", "-", "--json"], &packed),
+        ] {
+            assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output.stderr));
+            assert_eq!(totals(&output)["received"], 2_500, "{name}");
+        }
+    }
+    assert_eq!(service.stored(), 2_500);
+}
+
+#[test]
+fn a_packed_file_that_is_cut_off_or_damaged_is_named_and_what_came_before_is_stored() {
+    let service = Service::new();
+    for (topic, pack) in [("gzip", gzipped as fn(&str) -> Vec<u8>), ("zstd", zstd)] {
+        let lines: String = (0..20_000).map(|id| event(topic, &id.to_string()) + "\n").collect();
+        let packed = pack(&lines);
+        let name = format!("half.{topic}");
+        let before = service.stored();
+        let output = service.run(&["publish", &service.file(&name, &packed[..packed.len() / 2]), "--json"]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(&name) && told.contains("the file is cut off"), "{told}");
+        let stored = service.stored() - before;
+        assert!(0 < stored && stored < 20_000, "{stored}");
+        assert_eq!(totals(&output)["rejected"], 0, "half a line is no event: {told}");
+        let behind = service.run(&["publish", &service.file(&name, [&packed[..], b"more"].concat())]);
+        assert_eq!(behind.status.code(), Some(1), "{}", text(&behind.stderr));
+        assert_eq!(service.stored() - before, 20_000, "what stands before that is stored");
+    }
+}
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(text: &str) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+#[test]
 fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
     let service = Service::new();
     let (a, b) = (event("t", "a"), event("t", "b"));

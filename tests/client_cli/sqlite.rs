@@ -88,15 +88,24 @@ fn other_names_are_given_and_wrong_ones_are_told() {
     let (path, _connection) = database(&service, schema);
     let names = ["--table", "my events", "--column", "event_id=uid", "--column", "timestamp=ts"];
     let arguments = [&["publish", "--sqlite", &path][..], &names].concat();
-    let output = service.run(&arguments);
+    let output = service.run(&[&arguments[..], &["--column", "payload=content"]].concat());
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("payload"), "{}", text(&output.stderr));
-    let output = service.run(&[&arguments[..], &["--column", "payload=body"]].concat());
-    assert_eq!((output.status.code(), service.stored()), (Some(0), 1), "{}", text(&output.stderr));
-    for arguments in [&["publish", "--sqlite", "/nowhere/at/all"][..], &["publish", "--sqlite", &path]] {
+    assert!(text(&output.stderr).contains("--column payload=COLUMN"), "{}", text(&output.stderr));
+    for arguments in [&arguments, &[&arguments[..], &["--column", "payload=body"]].concat()] {
         let output = service.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output.stderr).contains("cannot read"), "{}", text(&output.stderr));
+        assert_eq!((output.status.code(), service.stored()), (Some(0), 1), "{}", text(&output.stderr));
+    }
+    let no_database = service.file("no.db", "some text, and enough of it to be a head");
+    for (path, why) in [
+        ("/nowhere/at/all", "No such file"),
+        (&no_database, "it is no SQLite database"),
+        (&service.file("empty.db", ""), "it is empty"),
+        (&service.dir.path().display().to_string(), "it is no file"),
+    ] {
+        let output = service.run(&["publish", "--sqlite", path]);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(told.contains(&format!("cannot read {path}: {why}")), "{told}");
     }
     assert_eq!(service.run(&["publish", "--sqlite", &path, "--column", "id=uid"]).status.code(), Some(2));
 }
@@ -122,8 +131,15 @@ fn ids_without_an_event_are_only_told_whatever_the_columns_of_the_events_are_cal
         assert!(told.contains("verified: all 1 events with 1 ids are stored"), "{told}");
     }
     let file = service.file("events.ndjson", crate::event("t", "1"));
-    for option in [["--table", "x"], ["--dedup-table", "x"], ["--column", "topic=x"]] {
-        let output = service.run(&["publish", option[0], option[1], &file]);
+    for option in [
+        &["--table", "x"][..],
+        &["--dedup-table", "x"],
+        &["--column", "topic=x"],
+        &["--dry-run"],
+        &["--payload-as-text"],
+        &["--ids-only"],
+    ] {
+        let output = service.run(&[&["publish"], option, &[&file]].concat());
         assert_eq!(output.status.code(), Some(2), "{option:?} means nothing for a file");
     }
 }

@@ -40,7 +40,7 @@ fn attributes_become_the_fields_of_an_event() {
 #[test]
 fn data_that_is_no_json_is_kept_as_a_json_string() {
     let mut service = Service::new();
-    let cases: [(&str, &[u8], Value); 10] = [
+    let cases: [(&str, &[u8], Value); 12] = [
         ("application/json", b" {\"a\": 1}\n", json!({"a": 1})),
         ("Application/Vnd.x+JSON; v=1", b"[1]", json!([1])),
         ("text/json", b"null", json!(null)),
@@ -50,7 +50,9 @@ fn data_that_is_no_json_is_kept_as_a_json_string() {
         ("text/plain", "a \"b\"\n\u{e9}".as_bytes(), json!("a \"b\"\n\u{e9}")),
         ("text/plain", b"", json!("")),
         ("image/png", b"\x89PNG", json!("iVBORw==")),
-        ("application/x-ndjson", b"{}\n", json!("e30K")),
+        ("application/x-ndjson", b"{}\n", json!("{}\n")),
+        ("application/atom+xml; charset=utf-8", b"<a/>", json!("<a/>")),
+        ("application/octet-stream", b"text", json!("dGV4dA==")),
     ];
     for (number, (kind, body, expected)) in cases.iter().enumerate() {
         let id = number.to_string();
@@ -64,6 +66,35 @@ fn data_that_is_no_json_is_kept_as_a_json_string() {
     assert_eq!(service.post("", &[STRUCTURED], event.to_string()).1["results"][0]["status"], "duplicate");
     event["data_base64"] = json!("iVBORg==");
     assert_eq!(service.post("", &[STRUCTURED], event.to_string()).1["results"][0]["status"], "conflict");
+}
+
+#[test]
+fn the_same_data_in_both_modes_is_one_event() {
+    let mut service = Service::new();
+    let cases: [(&str, &str, &[u8], &str); 8] = [
+        ("1", "application/xml", b"<a b=\"c\">&amp;</a>", r#""data":"<a b=\"c\">&amp;</a>""#),
+        // As Go's encoder writes it.
+        ("2", "text/xml; charset=utf-8", b"<a/>", r#""data":"\u003ca\/\u003e""#),
+        ("3", "image/svg+xml", "<ä/>".as_bytes(), r#""data":"<\u00e4/>""#),
+        ("4", "text/plain", b"a\nb", r#""data":"a\nb""#),
+        ("5", "application/xml", b"<a/>", r#""data_base64":"PGEvPg==""#),
+        ("6", "application/json", b"{\"a\":1}", r#""data_base64":"eyJhIjoxfQ==""#),
+        ("7", "application/json", b" [1]", r#""data":[1]"#),
+        ("8", "image/png", b"\x89PNG", r#""data_base64":"iVBORw==""#),
+    ];
+    for (id, kind, bytes, data) in cases {
+        let (status, answer) = service.post("", &binary(id, kind), bytes);
+        assert_eq!(status, 200, "{kind}: {answer}");
+        let event = format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"t","datacontenttype":"{kind}",{data}}}"#
+        );
+        let (_, answer) = service.post("", &[STRUCTURED], &event);
+        assert_eq!(answer["results"][0]["status"], "duplicate", "{kind} {data}: {answer}");
+    }
+    // Bytes that are not what they are said to be are kept all the same.
+    let odd = r#"{"specversion":"1.0","id":"odd","source":"/test","type":"t","datacontenttype":"text/xml","data_base64":"iVBORw=="}"#;
+    assert_eq!(service.post("", &[STRUCTURED], odd).0, 200);
+    assert_eq!(payload(&mut service, "odd"), "iVBORw==");
 }
 
 #[test]

@@ -77,7 +77,8 @@ pub fn send_chunk(stream: &mut TcpStream, piece: &[u8]) -> std::io::Result<()> {
 
 /// Begins a request whose body comes in chunks.
 pub fn begin(stream: &mut TcpStream, query: &str, headers: Headers<'_>) {
-    let mut head = format!("POST /publish{query} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n");
+    let mut head =
+        format!("POST /publish{query} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }

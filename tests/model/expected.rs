@@ -251,8 +251,8 @@ impl Expected {
         require(totals.conflicts <= totals.duplicate_dropped, || "more conflicts than duplicates".into())?;
         if is_quiet {
             let topics: BTreeSet<&str> = self.listing.iter().map(|event| &*event.topic).collect();
-            require(stats.topics.iter().eq(&topics), || {
-                format!("the topics are {:?}, not {topics:?}", stats.topics)
+            require(stats.topics == topics.len() as u64, || {
+                format!("there are {} topics, not {topics:?}", stats.topics)
             })?;
         }
         Ok(())

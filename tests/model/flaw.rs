@@ -1,13 +1,12 @@
 //! Planted faults: disks and indexes that break what the store rests on, to prove that the model sees it.
 
-use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sekali::codec::{BlockPlace, Claim, Covered};
-use sekali::disk::{Disk, DiskFile, Open};
+use sekali::disk::{Disk, DiskFile, Held, Open};
 use sekali::error::Result;
 use sekali::store::local::index::{BlockVisitor, ClaimVisitor, Index, Indexes, MemoryIndexes};
 
@@ -99,6 +98,10 @@ impl DiskFile for FlawedFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
+    }
 }
 
 impl Disk for FlawedDisk {
@@ -115,8 +118,8 @@ impl Disk for FlawedDisk {
         self.disk.list(path)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.disk.exists(path)
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        self.disk.presence(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -135,8 +138,12 @@ impl Disk for FlawedDisk {
         if self.flaw == Flaw::NoDirSync { Ok(()) } else { self.disk.sync_dir(path) }
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
         self.disk.lock(path)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        self.disk.lock_dir(path)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

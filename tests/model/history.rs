@@ -33,6 +33,8 @@ pub enum Kind {
     CutRecovery,
     /// A write or sync fails, the process ends, start.
     IoError,
+    /// A call of another kind fails, in a start or after it, start.
+    FailedCall,
     /// The disk is full, then there is room.
     Full,
     /// A sync does not come back for minutes, start.
@@ -46,7 +48,7 @@ pub enum Kind {
 }
 
 /// How often each is drawn.
-const WEIGHTS: [(u32, Kind); 20] = [
+const WEIGHTS: [(u32, Kind); 21] = [
     (30, Kind::Append),
     (12, Kind::Burst),
     (4, Kind::Find),
@@ -62,6 +64,7 @@ const WEIGHTS: [(u32, Kind); 20] = [
     (5, Kind::CutInFlight),
     (3, Kind::CutRecovery),
     (4, Kind::IoError),
+    (4, Kind::FailedCall),
     (1, Kind::Full),
     (if cfg!(feature = "simulation") { 2 } else { 0 }, Kind::Stall),
     (2, Kind::Damage),

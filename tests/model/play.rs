@@ -19,7 +19,7 @@ use super::reading;
 use super::runtime::{Running, blocking, wait};
 use super::traffic::{self, packed};
 use super::world::{DEADLINE, World, listing, patiently};
-use crate::support::mem_disk::{Fault, STALL};
+use crate::support::mem_disk::{Call, Fault, STALL};
 use crate::support::{now, until};
 
 /// After this time without requests, nothing is left to do.
@@ -106,6 +106,7 @@ fn perform(world: &mut World, step: &Step, flaw: Flaw) -> Verdict {
         }
         Kind::CutRecovery => cut_recovery(world, rng),
         Kind::IoError => io_error(world, rng),
+        Kind::FailedCall => failed_call(world, rng),
         Kind::Full => full(world, rng),
         Kind::Stall => stall(world, rng),
         Kind::Damage => damage(world, rng),
@@ -204,14 +205,15 @@ impl Burst {
     }
 }
 
-/// Cuts the power, and again while the store recovers, at any write or sync.
+/// Cuts the power, and again while the store recovers, at any operation of the disk.
 fn cut_recovery(world: &mut World, rng: &mut Rng) -> Verdict {
     world.cut(rng)?;
     for _ in 0..rng.usize(1..5) {
         let at = rng.u64(..12);
-        world.disk.plan(match rng.bool() {
-            true => Fault::DeadAtWrite { at, kept: rng.usize(..5_000) },
-            false => Fault::DeadAtSync { at },
+        world.disk.plan(match rng.u8(..3) {
+            0 => Fault::DeadAtWrite { at, kept: rng.usize(..5_000) },
+            1 => Fault::DeadAtSync { at },
+            _ => Fault::DeadAt { at: rng.u64(..150) },
         });
         match world.open(rng)? {
             Ok(()) if rng.bool() => {
@@ -252,6 +254,43 @@ fn io_error(world: &mut World, rng: &mut Rng) -> Verdict {
         let again = world.append(&batch)?;
         require(again == Err(ErrorKind::Unsure), || format!("a failed store answers {again:?}"))?;
         break;
+    }
+    if rng.bool() {
+        world.kill()?;
+    } else {
+        world.cut(rng)?;
+    }
+    restart(world, rng)
+}
+
+/// A call fails that neither writes nor syncs: it is said, and the next start finds what was.
+fn failed_call(world: &mut World, rng: &mut Rng) -> Verdict {
+    if rng.bool() {
+        world.close()?;
+    } else {
+        world.kill()?;
+    }
+    let call = Call::ALL[rng.usize(..Call::ALL.len())];
+    // In the start, or later.
+    let within = [8, 200][rng.usize(..2)];
+    let at = rng.u64(..within);
+    let code = Fault::CODES[rng.usize(..Fault::CODES.len())];
+    world.disk.plan(Fault::Call { call, at, code });
+    match world.open(rng)? {
+        Ok(()) => {
+            for _ in 0..10 {
+                let batch = traffic::batch(rng, &world.expected, &[]);
+                match world.append(&batch)? {
+                    // What had to be read could not be.
+                    Ok(()) | Err(ErrorKind::Io) => {}
+                    Err(ErrorKind::Unsure) => break,
+                    answer => return Err(format!("{call:?} fails, and an append ends with {answer:?}")),
+                }
+            }
+        }
+        Err(e) => require(matches!(e.kind(), ErrorKind::Io | ErrorKind::Unusable), || {
+            format!("{call:?} fails, and the store does not open ({:?}): {e}", e.kind())
+        })?,
     }
     if rng.bool() {
         world.kill()?;

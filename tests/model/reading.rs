@@ -110,6 +110,8 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
         stop: None,
         limit: [0, 1, 2, 3, 7, 30, 10_000][rng.usize(..7)],
         bytes_max: (rng.u8(..4) == 0).then(|| rng.usize(1..2_000)),
+        reader: rng.u64(..3),
+        is_scan: rng.bool(),
         cursors: rng.bool(),
     };
     if rng.u8(..4) == 0 {
@@ -188,6 +190,8 @@ pub fn find(world: &mut World, rng: &mut Rng) -> Verdict {
 
 /// Pages of topics agree with the listing and with the totals.
 pub fn topics(world: &mut World, rng: &mut Rng) -> Verdict {
+    // Counts that wait to become durable are shown from here on.
+    let stats = world.stats()?;
     let (mut topics, mut cursor) = (Vec::<TopicStats>::new(), None);
     let limit = rng.usize(1..8);
     loop {
@@ -214,7 +218,6 @@ pub fn topics(world: &mut World, rng: &mut Rng) -> Verdict {
     require(topics.iter().map(plain).eq(expected.into_values()), || {
         format!("the topics are not those of the listing: {topics:?}")
     })?;
-    let stats = world.stats()?;
     world.expected.stats(&stats, true)?;
     let (dropped, conflicts) =
         topics.iter().fold((0, 0), |sum, topic| (sum.0 + topic.duplicate_dropped, sum.1 + topic.conflicts));

@@ -96,6 +96,12 @@ pub fn run(history: &History, flaw: Flaw) -> Verdict<Played> {
     simulate(history.seed, move || play(&history, flaw))
 }
 
+/// Runs it; the threads are the machine's.
+#[cfg(not(feature = "simulation"))]
+pub fn simulate<T>(_seed: u64, work: impl Fn() -> Verdict<T>) -> Verdict<T> {
+    work()
+}
+
 /// Runs it in a simulation, where a panic is a verdict too.
 #[cfg(feature = "simulation")]
 pub fn simulate<T: Send + 'static>(

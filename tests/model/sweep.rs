@@ -1,4 +1,4 @@
-//! One write or sync fails, at each place where one is made: in starts, commits, rotations, seals, checkpoints and stops.
+//! One write, sync or other call fails, at each place where one is made: in starts, commits, rotations, seals, checkpoints and stops.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::flaw::Flaw;
 use super::runtime::{blocking, wait};
 use super::traffic;
 use super::world::World;
-use crate::support::mem_disk::Fault;
+use crate::support::mem_disk::{Call, Fault};
 
 /// Batches of one play; the store is stopped and started in the middle.
 const BATCHES: usize = 14;
@@ -25,6 +25,10 @@ const REST: Duration = Duration::from_secs(3);
 pub struct Swept {
     /// Writes and syncs from each start to its end.
     pub lives: Vec<(u64, u64)>,
+    /// And its other calls.
+    pub calls: Vec<Vec<(Call, u64)>>,
+    /// Whether a call failed as planned.
+    pub has_come: bool,
     /// Whether the store failed, or did not open, and was started again.
     pub has_failed: bool,
 }
@@ -66,6 +70,10 @@ impl Sweep {
     fn append(&mut self, rng: &mut Rng) -> Verdict {
         let batch = traffic::batch(rng, &self.world.expected, &[]);
         while let Err(kind) = self.world.append(&batch)? {
+            if kind == ErrorKind::Io && self.has_just_come() {
+                // What had to be read could not be: that is said, and nothing else happens.
+                continue;
+            }
             require(kind == ErrorKind::Unsure, || format!("an I/O error is answered {kind:?}"))?;
             let store = self.world.store();
             let is_ready = store.health() == Health::Ready;
@@ -84,8 +92,18 @@ impl Sweep {
         Ok(())
     }
 
+    /// Whether a planned call has failed since this was last asked.
+    fn has_just_come(&mut self) -> bool {
+        let (before, now) = (self.swept.has_come, self.world.disk.failed_calls() > 0);
+        self.swept.has_come |= now;
+        now && !before
+    }
+
     fn start_again(&mut self) -> Verdict {
-        self.swept.lives.push((self.world.disk.writes(), self.world.disk.syncs()));
+        let disk = &self.world.disk;
+        self.swept.lives.push((disk.writes(), disk.syncs()));
+        self.swept.calls.push(Call::ALL.map(|call| (call, disk.calls(call))).to_vec());
+        self.swept.has_come |= disk.failed_calls() > 0;
         self.world.kill()?;
         self.start()
     }
@@ -101,10 +119,16 @@ impl Sweep {
                     self.fail()?;
                     self.start_again()
                 }
+                Err(_) if self.has_just_come() => self.world.audit(),
                 audited => audited,
             },
             Err(e) => {
-                require(e.kind() == ErrorKind::Io, || {
+                let is_clear = match e.kind() {
+                    ErrorKind::Io => e.to_string().contains("cure the disk"),
+                    // It can't make or lock its directory.
+                    kind => kind == ErrorKind::Unusable,
+                };
+                require(is_clear, || {
                     format!("an I/O error keeps the store from opening as {:?}: {e}", e.kind())
                 })?;
                 self.fail()?;

@@ -23,6 +23,50 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 const SECTOR_BYTES: usize = 512;
 
+/// A call that neither writes nor syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// `stat` of a name.
+    Presence,
+    /// `readdir`.
+    List,
+    /// `open`.
+    Open,
+    /// `mkdir`.
+    CreateDir,
+    /// `rename`.
+    Rename,
+    /// `unlink`, `rmdir`.
+    Remove,
+    /// `flock`.
+    Lock,
+    /// `fstat`.
+    Length,
+    /// `pread`.
+    Read,
+    /// `ftruncate`.
+    SetLength,
+    /// `statvfs`.
+    Free,
+}
+
+impl Call {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Presence,
+        Self::List,
+        Self::Open,
+        Self::CreateDir,
+        Self::Rename,
+        Self::Remove,
+        Self::Lock,
+        Self::Length,
+        Self::Read,
+        Self::SetLength,
+        Self::Free,
+    ];
+}
+
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -34,8 +78,17 @@ pub enum Fault {
     DeadAtWrite { at: u64, kept: usize },
     /// At the sync number `at` the disk goes dead before it is done.
     DeadAtSync { at: u64 },
+    /// The call number `at` (from 0) of its kind fails, and does nothing. `code` is the error's.
+    Call { call: Call, at: u64, code: i32 },
+    /// At the operation number `at` (from 0), whatever it is, the disk goes dead before it is done.
+    DeadAt { at: u64 },
     /// The sync number `at` of a file comes back after two minutes. In a simulation they take none.
     Stall { at: u64 },
+}
+
+impl Fault {
+    /// `EIO`, `EACCES`, `ENOMEM`: what the system says when it does not answer.
+    pub const CODES: [i32; 3] = [EIO, 13, 12];
 }
 
 #[derive(Clone, Debug)]
@@ -109,7 +162,7 @@ fn torn(content: &mut Vec<u8>, offset: usize, data: &[u8], rng: &mut fastrand::R
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Dir,
     File(usize),
@@ -134,12 +187,25 @@ impl NameChange {
         match self {
             Self::Add(path, node) => _ = names.insert(path.clone(), *node),
             Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
+                // A directory takes with it what is in it.
+                let moved: Vec<_> = names.keys().filter(|name| name.starts_with(from)).cloned().collect();
+                for name in moved {
+                    if let Some(node) = names.remove(&name) {
+                        names.insert(behind(from, to, &name), node);
+                    }
                 }
             }
             Self::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
         }
+    }
+}
+
+/// What a name in `from` is called once that is `to`.
+fn behind(from: &Path, to: &Path, name: &Path) -> PathBuf {
+    match name.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => name.to_owned(),
     }
 }
 
@@ -154,10 +220,15 @@ struct State {
     live: Names,
     durable: Names,
     pending: Vec<NameChange>,
-    locks: BTreeSet<PathBuf>,
+    /// What is taken, by what it is: a file of the same name may be another. Directories have no number here.
+    locks: BTreeSet<(Node, PathBuf)>,
     faults: Vec<Fault>,
     writes: u64,
     syncs: u64,
+    calls: BTreeMap<Call, u64>,
+    operations: u64,
+    /// Calls that failed as planned.
+    failed_calls: u64,
     capacity_bytes: Option<u64>,
     /// Places of files that are to leave the cache.
     uncached: BTreeMap<PathBuf, Vec<(u64, u64)>>,
@@ -174,6 +245,29 @@ fn os(code: i32) -> Error {
 impl State {
     fn alive(&self) -> io::Result<()> {
         if self.dead { Err(os(EIO)) } else { Ok(()) }
+    }
+
+    /// Counts an operation, at which the disk may go dead.
+    fn operation(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        self.dead |= self.faults.contains(&Fault::DeadAt { at: number });
+        self.alive()
+    }
+
+    /// Counts a call, and says whether it fails.
+    fn call(&mut self, call: Call) -> io::Result<()> {
+        self.operation()?;
+        let count = self.calls.entry(call).or_default();
+        let number = *count;
+        *count += 1;
+        let planned = self.faults.iter().find_map(|fault| match fault {
+            Fault::Call { call: planned, at, code } if (*planned, *at) == (call, number) => Some(*code),
+            _ => None,
+        });
+        let Some(code) = planned else { return Ok(()) };
+        self.failed_calls += 1;
+        Err(os(code))
     }
 
     fn used_bytes(&self) -> u64 {
@@ -217,6 +311,7 @@ impl State {
 
     fn write(&mut self, inode: usize, data: &[u8], offset: usize) -> io::Result<()> {
         self.trace(&[1, inode as u64, offset as u64], data);
+        self.operation()?;
         let number = self.writes;
         self.writes += 1;
         let short = |kept: usize| kept.min(data.len().saturating_sub(1));
@@ -244,6 +339,7 @@ impl State {
 
     /// Counts a sync, and says whether it fails.
     fn sync(&mut self) -> io::Result<()> {
+        self.operation()?;
         let number = self.syncs;
         self.syncs += 1;
         if self.faults.contains(&Fault::DeadAtSync { at: number }) {

@@ -11,6 +11,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod frames;
 pub mod golden;
 pub mod history;
 pub mod load;
@@ -21,9 +22,21 @@ pub mod relay;
 pub mod service;
 pub mod sink;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sekali::clock::{Clock, SystemClock};
+
+/// Where `make tools` puts programs.
+pub fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
+}
+
+/// Prometheus' own checks: the one of `make tools`, or else what the system has.
+pub fn promtool() -> PathBuf {
+    let own = tools().join("promtool");
+    if own.exists() { own } else { "promtool".into() }
+}
 
 /// The monotonic clock.
 pub fn now() -> Instant {

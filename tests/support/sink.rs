@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sekali::clock::Timestamp;
 use sekali::error::Result;
 use sekali::event::Batch;
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage};
+use sekali::store::{
+    EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage, TopicRoom,
+};
 
 /// Says of all that it stored it, and keeps nothing. What it is given is looked at first.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ impl EventStore for Sink {
 
     async fn stats(&self) -> Result<Stats> {
         Ok(Stats::default())
+    }
+
+    fn topic_room(&self) -> TopicRoom {
+        TopicRoom { made: 0, max: usize::MAX }
+    }
+
+    fn has_topic(&self, _: &[u8]) -> bool {
+        false
     }
 
     fn health(&self) -> Health {

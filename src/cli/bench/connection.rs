@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::super::remote::Target;
+use super::super::target::Target;
 use super::PATIENCE;
 use super::workload::Workload;
 
@@ -24,10 +24,13 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) received: u64,
     pub(super) unique_processed: u64,
     pub(super) duplicate_dropped: u64,
     retry_after: Option<Duration>,
     closes: bool,
+    /// Of a redirect: where to.
+    pub(super) location: Option<String>,
     /// For a fault: the start of its body.
     pub(super) body: String,
 }
@@ -229,6 +232,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     }
     let mut answer =
         Answer { status: u16::try_from(number(&head[9..])).unwrap_or_default(), ..Answer::default() };
+    let is_redirect = (300..400).contains(&answer.status);
+    answer.location = is_redirect.then(|| "nowhere".to_owned());
     let mut length = None;
     for line in head.split(|byte| *byte == b'\n').skip(1) {
         let Some(colon) = memchr::memchr(b':', line) else { continue };
@@ -237,6 +242,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
             length = Some(number(value) as usize);
         } else if name.eq_ignore_ascii_case(b"retry-after") {
             answer.retry_after = Some(Duration::from_secs(number(value)));
+        } else if is_redirect && name.eq_ignore_ascii_case(b"location") {
+            answer.location = Some(String::from_utf8_lossy(value).into_owned());
         } else if name.eq_ignore_ascii_case(b"connection") {
             answer.closes = value.eq_ignore_ascii_case(b"close");
         }
@@ -246,8 +253,16 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     };
     let Some(body) = rest.get(..length) else { return Ok(None) };
     if answer.status == 200 {
-        answer.unique_processed = member(body, b"\"unique_processed\":");
-        answer.duplicate_dropped = member(body, b"\"duplicate_dropped\":");
+        let counts = |name| member(body, name);
+        let (Some(received), Some(unique), Some(dropped), Some(_)) = (
+            counts(b"\"received\":"),
+            counts(b"\"unique_processed\":"),
+            counts(b"\"duplicate_dropped\":"),
+            counts(b"\"conflicts\":"),
+        ) else {
+            return malformed("the answer has no counts: is it sekali?");
+        };
+        (answer.received, answer.unique_processed, answer.duplicate_dropped) = (received, unique, dropped);
     } else {
         let text = String::from_utf8_lossy(body);
         answer.body = text.chars().filter(|c| !c.is_control()).take(300).collect();
@@ -255,9 +270,12 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     Ok(Some(answer))
 }
 
-/// The number behind the first `name` in a JSON text; 0 if there is none.
-fn member(json: &[u8], name: &[u8]) -> u64 {
-    memchr::memmem::find(json, name).map_or(0, |at| number(json[at + name.len()..].trim_ascii_start()))
+/// The whole number behind the first `name` in the text of a JSON object, if there is one.
+fn member(json: &[u8], name: &[u8]) -> Option<u64> {
+    let behind = json[memchr::memmem::find(json, name)? + name.len()..].trim_ascii_start();
+    let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let ends = behind[digits..].trim_ascii_start().first().is_some_and(|byte| matches!(byte, b',' | b'}'));
+    (json.starts_with(b"{") && digits > 0 && ends).then(|| number(behind))
 }
 
 /// The decimal number at the start of `text`; 0 if there is none.
@@ -274,12 +292,31 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_once_it_is_whole() {
-        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n{\"received\":3,\"unique_processed\": 2,\"duplicate_dropped\":1,\"x\":0}";
+        let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 72\r\n\r\n{\"received\":3,\"unique_processed\": 2,\"duplicate_dropped\":1,\"conflicts\":0}";
         for cut in 0..whole.len() {
             assert_eq!(parse(&whole[..cut]).unwrap(), None, "{cut}");
         }
         let answer = parse(whole).unwrap().unwrap();
-        assert_eq!((answer.status, answer.unique_processed, answer.duplicate_dropped), (200, 2, 1));
+        assert_eq!((answer.status, answer.received), (200, 3));
+        assert_eq!((answer.unique_processed, answer.duplicate_dropped), (2, 1));
+    }
+
+    #[test]
+    fn an_answer_without_its_counts_is_a_fault() {
+        let whole = r#"{"received":3,"unique_processed":2,"duplicate_dropped":1,"conflicts":0}"#;
+        for body in [
+            String::new(),
+            "{}".to_owned(),
+            "<html>".to_owned(),
+            whole.replace(",\"conflicts\":0", ""),
+            whole.replace(":3", ":-3"),
+            whole.replace(":3", ":3.0"),
+            whole.replace(":3", ":null"),
+            format!("[{whole}]"),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            assert!(parse(text.as_bytes()).is_err(), "{body}");
+        }
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish};
 use rustix::event::poll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use sekali::clock::{Clock, SystemClock};
 
+use super::super::bars;
+use super::super::exchange::redirected;
+use super::super::target::Target;
 use super::connection::{Answer, Connection, Progress};
 use super::workload::Workload;
 use super::{Arguments, Exit, Failure, PATIENCE};
@@ -32,6 +35,8 @@ pub(super) struct Measured {
     pub(super) answered_unique: u64,
     /// Sum of `duplicate_dropped` over all answers.
     pub(super) answered_duplicates: u64,
+    /// The first answer that does not account for what was sent, in a sentence.
+    pub(super) unaccounted: Option<String>,
     /// Requests sent again after a 503.
     pub(super) retries: u64,
     /// Requests sent again after their connection broke, or could not be made.
@@ -59,15 +64,15 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(arguments: &Arguments, workload: Workload) -> Result<Self, Failure> {
+    pub(super) fn new(arguments: &Arguments, target: &Target, workload: Workload) -> Result<Self, Failure> {
         let start = SystemClock.monotonic();
         let connections =
-            (0..arguments.connections).map(|_| Connection::new(arguments.url.clone(), start)).collect();
+            (0..arguments.connections).map(|_| Connection::new(target.clone(), start)).collect();
         let latencies = Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS)
             .map_err(|fault| Failure::new(Exit::Fault, format!("cannot keep latencies: {fault}")))?;
         let bar = ProgressBar::new(arguments.events);
-        let shape = "{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar.with_finish(ProgressFinish::AndClear);
+        bar.set_style(bars::style("{bar:40} {human_pos}/{human_len} events, {rate}, {eta} left"));
         Ok(Self {
             workload,
             connections,
@@ -81,6 +86,7 @@ impl Load {
                 requests: 0,
                 answered_unique: 0,
                 answered_duplicates: 0,
+                unaccounted: None,
                 retries: 0,
                 reconnects: 0,
                 elapsed: Duration::ZERO,
@@ -168,8 +174,14 @@ impl Load {
     }
 
     fn answered(&mut self, index: usize, answer: &Answer) -> Result<(), Failure> {
+        if let Some(to) = &answer.location {
+            return Err(Failure::new(Exit::Fault, redirected("the service", answer.status, to)));
+        }
         if answer.status != 200 {
-            let sentence = format!("the service answered {}: {}", answer.status, answer.body);
+            // What the service says of a request that is too large is for those who write requests.
+            let help =
+                if matches!(answer.status, 413 | 422) { "; lower --batch or --event-bytes" } else { "" };
+            let sentence = format!("the service answered {}: {}{help}", answer.status, answer.body);
             return Err(Failure::new(Exit::Fault, sentence));
         }
         let now = SystemClock.monotonic();
@@ -178,6 +190,13 @@ impl Load {
         self.measured.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         let measured = &mut self.measured;
         measured.requests += 1;
+        let (sent, received) = (u64::from(connection.events), answer.received);
+        let (unique, dropped) = (answer.unique_processed, answer.duplicate_dropped);
+        if measured.unaccounted.is_none() && (received != sent || unique.checked_add(dropped) != Some(sent)) {
+            measured.unaccounted = Some(format!(
+                "{sent} events were sent in a request, and answered were {received} received, {unique} stored and {dropped} dropped"
+            ));
+        }
         // A service may answer any numbers.
         measured.answered_unique = measured.answered_unique.saturating_add(answer.unique_processed);
         measured.answered_duplicates = measured.answered_duplicates.saturating_add(answer.duplicate_dropped);

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::super::target::Target;
 use super::load::Measured;
 use super::workload::Ids;
 use super::{Arguments, Counts};
@@ -68,11 +69,17 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(arguments: &Arguments, seed: u64, measured: &Measured, counted: Counts) -> Self {
+    pub(super) fn new(
+        arguments: &Arguments,
+        target: &Target,
+        seed: u64,
+        measured: &Measured,
+        counted: Counts,
+    ) -> Self {
         let seconds = measured.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         let faults = faults(measured, counted);
         Self {
-            url: format!("http://{}", arguments.url.host),
+            url: format!("http://{}", target.host),
             seed,
             connections: arguments.connections,
             batch: arguments.batch,
@@ -84,9 +91,9 @@ impl Report {
             events: measured.events,
             unique: measured.unique,
             requests: measured.requests,
-            seconds,
-            events_per_second: measured.events as f64 / seconds,
-            requests_per_second: measured.requests as f64 / seconds,
+            seconds: rounded(seconds, 1e6),
+            events_per_second: rounded(measured.events as f64 / seconds, 10.0),
+            requests_per_second: rounded(measured.requests as f64 / seconds, 10.0),
             latency_microseconds: Latency::of(&measured.latencies),
             retries: measured.retries,
             reconnects: measured.reconnects,
@@ -98,6 +105,11 @@ impl Report {
             faults,
         }
     }
+}
+
+/// A figure without digits that mean nothing.
+fn rounded(figure: f64, steps: f64) -> f64 {
+    (figure * steps).round() / steps
 }
 
 /// What is wrong with the counts. A request that was sent again may have been counted, in part, the first time: then
@@ -129,6 +141,7 @@ fn faults(measured: &Measured, counted: Counts) -> Vec<String> {
         measured.answered_duplicates,
         duplicates,
     );
+    faults.extend(measured.unaccounted.clone());
     faults
 }
 
@@ -186,6 +199,7 @@ mod tests {
             requests: 1,
             answered_unique,
             answered_duplicates,
+            unaccounted: None,
             retries,
             reconnects: 0,
             elapsed: Duration::from_secs(1),

@@ -52,6 +52,12 @@ const UUID_V7_START: u64 = 1_767_225_600_000;
 /// Text that notes are cut out of: so much that those which are packed together hardly ever overlap.
 const NOTES_BYTES: usize = 1 << 20;
 
+/// Whether a topic is one of those that events are made for.
+pub(super) fn is_topic(topic: &str) -> bool {
+    let number = topic.strip_prefix("bench.");
+    number.is_some_and(|number| number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// What ids are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -232,6 +238,7 @@ mod tests {
         let (events, _) = events(7, 0.0, 1_000);
         assert!((250..=300).contains(&TEMPLATE.len()), "{}", TEMPLATE.len());
         for event in &events {
+            assert!(is_topic(&event.topic));
             let id = event.event_id.as_bytes();
             assert!(id.len() == 36 && id[14] == b'4' && b"89ab".contains(&id[19]), "{}", event.event_id);
             assert!(sekali::clock::Timestamp::parse(&event.timestamp).is_some());

@@ -1,18 +1,27 @@
-//! What `--output` names: a file, which is replaced once the new one is complete, or anything else that can be written to.
+//! What `--output` names: a file, which is replaced once the new one is complete, or anything else
+//! that can be written to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Mode of a new file, before the umask; and of one whose mode is yet to be set, which nobody else shall open till then.
+use tempfile::{Builder, NamedTempFile};
+
+/// Mode of a new file, before the umask; and of one whose mode is yet to be set, which nobody else
+/// shall open till then.
 const NEW_MODE: u32 = 0o666;
 const PRIVATE_MODE: u32 = 0o600;
 
-pub(super) struct Output {
-    file: File,
-    /// Where it is written, and what it becomes; `None` if there is nothing to replace.
-    replacement: Option<(PathBuf, PathBuf)>,
+#[derive(Debug)]
+pub(super) enum Output {
+    /// A new file beside its place. Its name can't be foreseen, and it is made only where nothing
+    /// is, so nobody can put a link there that leads elsewhere. It is removed unless it is
+    /// completed, as it would be taken for what is complete.
+    Replacement { file: NamedTempFile, place: PathBuf },
+    /// A pipe or a device is where it is for whoever reads it: a file in its place would reach
+    /// nobody.
+    Through(File),
 }
 
 impl Output {
@@ -23,27 +32,34 @@ impl Output {
             Err(e) => return Err(e),
         };
         if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
-            // A pipe or a device is where it is for whoever reads it: a file in its place would reach nobody.
-            let file = OpenOptions::new().write(true).open(path)?;
-            return Ok(Self { file, replacement: None });
+            return Ok(Self::Through(OpenOptions::new().write(true).open(path)?));
         }
-        let target = behind_links(path)?;
-        let partial = target.with_added_extension("partial");
+        let place = behind_links(path)?;
         let mode = if existing.is_some() { PRIVATE_MODE } else { NEW_MODE };
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
-        let output = Self { file, replacement: Some((partial, target)) };
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let file = Builder::new()
+            .prefix(".sekali-")
+            .suffix(".partial")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
         if let Some(existing) = existing {
-            output.file.set_permissions(existing.permissions())?;
+            file.as_file().set_permissions(existing.permissions())?;
         }
-        Ok(output)
+        Ok(Self::Replacement { file, place })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Self::Replacement { file, .. } => file.as_file(),
+            Self::Through(file) => file,
+        }
     }
 
     /// Puts what was written in its place.
-    pub(super) fn complete(&mut self) -> io::Result<()> {
-        if let Some((partial, target)) = &self.replacement {
-            self.file.sync_all()?;
-            fs::rename(partial, target)?;
-            self.replacement = None;
+    pub(super) fn complete(self) -> io::Result<()> {
+        if let Self::Replacement { file, place } = self {
+            file.as_file().sync_all()?;
+            file.persist(place)?;
         }
         Ok(())
     }
@@ -51,20 +67,11 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some((partial, _)) = &self.replacement {
-            // What is not complete would be taken for what is.
-            let _ = fs::remove_file(partial);
-        }
+        self.file().flush()
     }
 }
 

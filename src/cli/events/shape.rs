@@ -1,62 +1,62 @@
 //! How events are shown: lines of JSON for programs, a table for people.
 
-use std::io::{self, Write};
+use std::io::IsTerminal;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use super::super::answers::Event;
+use super::super::table::Table;
+use super::super::text::{harmless, shortened};
 
-use super::super::table::{Table, shortened};
-
-/// Characters of a payload that are shown in a table.
-const PAYLOAD_CHARS: usize = 60;
+/// Columns of a payload that are shown in a table.
+const PAYLOAD_WIDTH: usize = 60;
 
 #[derive(Debug)]
 pub(super) enum Shape {
-    Lines,
-    Table(Table<6>),
-}
-
-#[derive(Deserialize)]
-struct Event {
-    topic: String,
-    event_id: String,
-    source: String,
-    payload: Box<RawValue>,
-    offset: u64,
-    received_at: String,
+    /// What a file or a program gets is what is stored; a terminal gets the same JSON in other
+    /// words.
+    Lines {
+        is_terminal: bool,
+    },
+    Table(Box<Table<6>>),
 }
 
 impl Shape {
     pub(super) fn table() -> Self {
-        Self::Table(Table::new(["received_at", "topic", "offset", "event_id", "source", "payload"]))
+        Self::Table(Box::new(Table::new(["received_at", "topic", "offset", "event_id", "source", "payload"])))
     }
 
-    /// Writes events, each a JSON text.
-    pub(super) fn write<'e>(
-        &mut self,
-        out: &mut impl Write,
-        events: impl Iterator<Item = &'e str>,
-    ) -> io::Result<()> {
-        let Self::Table(table) = self else {
-            for event in events {
-                // Between tokens a blank is as good as a line's end.
-                writeln!(out, "{}", event.replace(['\n', '\r'], " "))?;
-            }
-            return Ok(());
-        };
-        let events = events.filter_map(|text| serde_json::from_str::<Event>(text).ok());
-        let rows: Vec<_> = events
-            .map(|event| {
-                [
-                    event.received_at,
-                    event.topic,
+    pub(super) fn lines(out: &impl IsTerminal) -> Self {
+        Self::Lines { is_terminal: out.is_terminal() }
+    }
+
+    /// Events, each a JSON text, as they are shown.
+    ///
+    /// # Errors
+    /// One of them is no event: a sentence.
+    pub(super) fn show<'e>(&mut self, events: impl Iterator<Item = &'e str>) -> Result<String, String> {
+        let mut shown = String::new();
+        let mut rows = Vec::new();
+        for text in events {
+            let event: Event<'_> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            match self {
+                Self::Lines { is_terminal } => {
+                    // Between tokens a blank is as good as a line's end.
+                    let line = text.replace(['\n', '\r'], " ");
+                    shown.push_str(&if *is_terminal { harmless(&line) } else { line.into() });
+                    shown.push('\n');
+                }
+                Self::Table(_) => rows.push([
+                    event.received_at.into_owned(),
+                    event.topic.into_owned(),
                     event.offset.to_string(),
-                    event.event_id,
-                    event.source,
-                    shortened(event.payload.get(), PAYLOAD_CHARS),
-                ]
-            })
-            .collect();
-        table.write(out, &rows)
+                    event.event_id.into_owned(),
+                    event.source.into_owned(),
+                    shortened(&harmless(event.payload.get()), PAYLOAD_WIDTH).into_owned(),
+                ]),
+            }
+        }
+        if let Self::Table(table) = self {
+            shown = table.show(&rows);
+        }
+        Ok(shown)
     }
 }

@@ -2,35 +2,41 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use super::super::remote::{Pauses, Remote};
+use sekali::limits::{CLIENT_LINE_BYTES_MAX, CLIENT_PAGE_BYTES_MAX};
+
+use super::super::answers::{Event, event_page};
+use super::super::remote::{Pauses, Remote, escape};
 use super::super::{Failure, broken, say};
 use super::shape::Shape;
-
-/// Longest line that a tail may send: an event with all its fields.
-const LINE_BYTES_MAX: u64 = 8 << 20;
 
 /// Writes events as they arrive, until there were `limit` of them.
 pub(super) fn follow(
     remote: &mut Remote,
     filters: &str,
+    newest: Option<&Newest>,
     limit: Option<u64>,
     out: &mut impl Write,
     mut shape: Shape,
 ) -> Result<(), Failure> {
-    let path = format!("/events?{}", filters.trim_start_matches('&'));
+    let cursor = newest.and_then(|newest| newest.cursor.as_deref()).unwrap_or_default();
+    let path = format!("/events?{}", format!("{filters}{cursor}").trim_start_matches('&'));
     let (mut left, mut last, mut pauses) = (limit.unwrap_or(u64::MAX), String::new(), Pauses::default());
     while left > 0 {
         let mut tail = Tail { input: BufReader::new(remote.tail(&path, &last)?) };
         while left > 0 {
             let Some(message) = tail.next() else {
-                say(format_args!("http://{}: the connection ended; going on", remote.host()));
+                say(format_args!("{}: the connection ended; going on", remote.route()));
                 std::thread::sleep(pauses.next(None));
                 break;
             };
             if let Some(event) = message.data {
                 pauses = Pauses::default();
-                shape.write(out, std::iter::once(event.as_str())).map_err(broken)?;
-                left -= 1;
+                let strange = |why: String| remote.strange(&path, "a tail of events", why);
+                if !newest.is_some_and(|newest| newest.is(&event)) {
+                    let shown = shape.show(std::iter::once(event.as_str())).map_err(strange)?;
+                    out.write_all(shown.as_bytes()).map_err(broken)?;
+                    left -= 1;
+                }
                 // As soon as there is nothing more to be read at once.
                 if tail.input.buffer().is_empty() || left == 0 {
                     out.flush().map_err(broken)?;
@@ -40,6 +46,36 @@ pub(super) fn follow(
         }
     }
     Ok(())
+}
+
+/// The newest event when following began: behind it is what is stored from then on.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// As it stands in a query: the place of that event. Every cursor names the first event not yet
+    /// given, in whichever order.
+    cursor: Option<String>,
+    topic: String,
+    event_id: String,
+}
+
+impl Newest {
+    /// The newest event of a topic, or of all.
+    pub(super) fn of(remote: &mut Remote, topic: Option<&str>) -> Result<Self, Failure> {
+        let of_topic = topic.map(|topic| format!("&topic={}", escape(topic))).unwrap_or_default();
+        let path = format!("/events?limit=1&order=desc{of_topic}");
+        let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
+        let strange = |why: String| remote.strange(&path, "a page of events", why);
+        let page = event_page(&body, 1).map_err(strange)?;
+        let cursor = page.next_cursor.map(|next| format!("&cursor={}", escape(&next)));
+        let Some(event) = page.events.0.first() else { return Ok(Self { cursor, ..Self::default() }) };
+        let event: Event<'_> = serde_json::from_str(event.get()).map_err(|e| strange(e.to_string()))?;
+        Ok(Self { cursor, topic: event.topic.into_owned(), event_id: event.event_id.into_owned() })
+    }
+
+    fn is(&self, text: &str) -> bool {
+        serde_json::from_str::<Event<'_>>(text)
+            .is_ok_and(|event| event.topic == self.topic && event.event_id == self.event_id)
+    }
 }
 
 #[derive(Default)]
@@ -58,7 +94,7 @@ impl<R: Read> Tail<R> {
         let mut message = Message::default();
         loop {
             let mut line = String::new();
-            (&mut self.input).take(LINE_BYTES_MAX).read_line(&mut line).ok()?;
+            (&mut self.input).take(CLIENT_LINE_BYTES_MAX).read_line(&mut line).ok()?;
             let line = line.strip_suffix('\n')?;
             match line.split_once(": ") {
                 Some(("id", id)) => message.id = Some(id.to_owned()),

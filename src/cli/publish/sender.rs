@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use sekali::limits::LINE_BYTES_MAX;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::super::interrupt::Interrupt;
-use super::super::remote::{Remote, fault, told};
-use super::super::{Exit, Failure, say};
+use super::super::refusal::{fault, told};
+use super::super::remote::Remote;
+use super::super::{Failure, say};
+use super::receipt::{Receipt, Unread};
 
 /// Lines and bytes that make a chunk: what the service commits at once, and what is sent again if there was no answer.
 const CHUNK_LINES: usize = 1_000;
@@ -19,6 +20,8 @@ const CHUNK_BYTES: usize = 512 << 10;
 pub(super) const TEXT_BYTES_MAX: usize = 4 << 20;
 const _: () = assert!(TEXT_BYTES_MAX > LINE_BYTES_MAX);
 pub(super) const TOO_LONG: &str = "far too long for an event";
+/// Where chunks are sent.
+const PATH: &str = "/publish";
 /// Most refusals that are told one by one.
 const TOLD_MAX: u64 = 100;
 
@@ -39,6 +42,13 @@ pub(super) struct Totals {
     pub(super) retries: u64,
 }
 
+impl Totals {
+    /// Whether there was an answer to anything.
+    pub(super) fn is_any(&self) -> bool {
+        self.received > 0 || self.rejected > 0
+    }
+}
+
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>12} stored", self.unique_processed)?;
@@ -48,21 +58,6 @@ impl fmt::Display for Totals {
         }
         write!(f, "\n{:>12} refused", self.rejected)
     }
-}
-
-/// The answer to a chunk, as far as it is read.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Receipt {
-    received: u64,
-    unique_processed: u64,
-    duplicate_dropped: u64,
-    conflicts: u64,
-    rejected: u64,
-    errors: Vec<Value>,
-    /// Where a chunk ended early: the lines that are settled, and the counts so far.
-    progress: Option<Box<Receipt>>,
-    lines: usize,
 }
 
 /// Takes lines, sends them.
@@ -135,25 +130,17 @@ impl Sender {
         while !self.places.is_empty() {
             self.interrupt.check()?;
             let answer = self.remote.publish(self.lines.clone())?;
-            let malformed = || Failure::new(Exit::Fault, format!("{} answers no counts", self.remote.host()));
-            let mut receipt: Receipt = serde_json::from_slice(&answer.body).map_err(|_| malformed())?;
-            let settled = match (answer.status, receipt.progress.take()) {
-                (200 | 207, _) => {
-                    self.add(&receipt);
-                    self.places.len()
-                }
-                (_, Some(progress)) if progress.lines < self.places.len() => {
-                    self.add(&progress);
-                    let place = self.places[progress.lines];
-                    self.refuse(place, &told(&answer.body));
-                    progress.lines + 1
-                }
-                (status, _) => {
-                    let sentence = format!("{} answers {status}: {}", self.remote.host(), told(&answer.body));
-                    return Err(Failure::new(Exit::Fault, sentence));
-                }
-            };
-            self.drop_settled(settled);
+            let sent = self.places.len();
+            let receipt = Receipt::read(&answer, sent).map_err(|why| match why {
+                Unread::Refused => self.remote.refused(PATH, &answer),
+                Unread::Strange(why) => self.remote.strange(PATH, "a receipt of what was sent", why),
+            })?;
+            self.add(&receipt);
+            if let Some(line) = receipt.refused {
+                let place = self.places[line - 1];
+                self.refuse(place, &told(&answer.body));
+            }
+            self.drop_settled(receipt.settled);
         }
         Ok(())
     }
@@ -168,12 +155,12 @@ impl Sender {
 
     fn add(&mut self, receipt: &Receipt) {
         let totals = &mut self.totals;
-        // A service may answer any numbers.
+        // Each chunk adds up to what was sent, so only a file without end could overflow these.
         for (total, more) in [
-            (&mut totals.received, receipt.received),
-            (&mut totals.unique_processed, receipt.unique_processed),
-            (&mut totals.duplicate_dropped, receipt.duplicate_dropped),
-            (&mut totals.conflicts, receipt.conflicts),
+            (&mut totals.received, receipt.counts.received),
+            (&mut totals.unique_processed, receipt.counts.unique_processed),
+            (&mut totals.duplicate_dropped, receipt.counts.duplicate_dropped),
+            (&mut totals.conflicts, receipt.counts.conflicts),
             (&mut totals.rejected, receipt.rejected),
         ] {
             *total = total.saturating_add(more);
@@ -191,7 +178,6 @@ impl Sender {
     fn tell(&mut self, place: u64, why: &str) {
         if self.told < TOLD_MAX {
             self.told += 1;
-            let why: String = why.chars().filter(|c| !c.is_control()).collect();
             self.bar.suspend(|| say(format_args!("{}, {} {place}: {why}", self.name, self.unit)));
         }
     }

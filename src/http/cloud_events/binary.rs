@@ -5,11 +5,10 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 
-use super::super::content::media_type;
-use super::super::faults::json_text;
 use super::super::problem::Loc;
 use super::super::query::unescape;
-use super::{Attributes, Mapper, base64_string};
+use super::data::{Kind, Odd, as_json};
+use super::{Attributes, Mapper};
 use crate::event::PAYLOAD_ABSENT;
 use crate::limits::EVENT_BYTES_MAX;
 
@@ -35,7 +34,8 @@ impl Mapper<'_> {
             kind: self.header(headers, "ce-type", "type"),
             time: self.header(headers, "ce-time", "time"),
         };
-        let data = self.payload(headers.get(CONTENT_TYPE).map(media_type), body);
+        let kind = headers.get(CONTENT_TYPE).map_or(Kind::Json, |value| Kind::of(value.as_bytes()));
+        let data = self.payload(kind, body);
         self.take(0, &attributes, data.as_deref(), at, vec![Loc::Name("body")]);
         self.rejected = u64::from(!self.faults.is_empty());
     }
@@ -57,39 +57,23 @@ impl Mapper<'_> {
     }
 
     /// The data as JSON.
-    fn payload<'a>(&mut self, kind: Option<&[u8]>, body: &'a [u8]) -> Option<Cow<'a, str>> {
+    fn payload<'a>(&mut self, kind: Kind, body: &'a [u8]) -> Option<Cow<'a, str>> {
         let root = vec![Loc::Name("body")];
         // As JSON it may take six times as much.
         if body.len() > EVENT_BYTES_MAX {
             self.add(root, "payload_too_large", "Data must have at most 1 MiB");
             return None;
         }
-        if kind.is_none_or(is_json) {
-            if body.is_empty() {
-                return Some(Cow::Borrowed(PAYLOAD_ABSENT));
-            }
-            match json_text(body) {
-                Ok(text) => return Some(Cow::Borrowed(text.trim_ascii())),
-                Err(faults) => self.faults.extend(faults.into_iter().map(|fault| (0, fault))),
-            }
-            return None;
+        if kind == Kind::Json && body.is_empty() {
+            return Some(Cow::Borrowed(PAYLOAD_ABSENT));
         }
-        if !kind.is_some_and(|kind| kind.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))) {
-            return Some(Cow::Owned(base64_string(body)));
-        }
-        match std::str::from_utf8(body) {
-            // A string always serialises.
-            Ok(text) => return Some(Cow::Owned(serde_json::to_string(text).unwrap_or_default())),
-            Err(_) => self.add(root, "string_unicode", "Text should be UTF-8"),
+        match as_json(kind, body) {
+            Ok(json) => return Some(json),
+            Err(Odd::Json(faults)) => self.faults.extend(faults.into_iter().map(|fault| (0, fault))),
+            Err(Odd::Text) => self.add(root, "string_unicode", "Text should be UTF-8"),
         }
         None
     }
-}
-
-/// `*/json` and `*/*+json`.
-fn is_json(kind: &[u8]) -> bool {
-    let kind = kind.to_ascii_lowercase();
-    kind.ends_with(b"/json") || kind.ends_with(b"+json")
 }
 
 /// A value without its double quotes, and without the backslashes in them.

@@ -1,5 +1,6 @@
-//! zstd, block by block. The library decodes as many blocks as it is given, however large they get, and wants each of them
-//! whole: so this cuts frames (RFC 8878, section 3.1) into heads and blocks, and gives it one at a time.
+//! zstd, block by block. The library decodes as many blocks as it is given, however large they get,
+//! and wants each of them whole: so this cuts frames (RFC 8878, section 3.1) into heads and blocks,
+//! and gives it one at a time.
 
 use std::io::Read;
 
@@ -13,8 +14,11 @@ use crate::limits::ZSTD_WINDOW_BYTES_MAX;
 const MAGIC: u32 = 0xfd2f_b528;
 /// The first of the 16 magics of frames to skip.
 const MAGIC_SKIPPED: u32 = 0x184d_2a50;
-/// Largest block, and what the decoder holds beside its window.
+/// Largest block.
 const BLOCK_BYTES_MAX: usize = 128 << 10;
+
+/// What the decoder holds before its first block: tables, and the head of a frame.
+pub(super) const BEGIN_BYTES: usize = 16 << 10;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,24 +31,47 @@ enum Part {
     Skipped(usize),
 }
 
+fn decoder() -> FrameDecoder {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);
+    decoder
+}
+
+/// What the decoder takes to hold so many bytes: its buffer doubles, with two blocks to spare.
+/// Beside it is a block's parts.
+fn capacity(bytes: usize) -> usize {
+    let spare = 2 * BLOCK_BYTES_MAX;
+    if bytes <= spare { bytes.next_power_of_two() } else { (bytes - spare).next_power_of_two() + spare }
+}
+
 pub(super) struct Zstd {
     decoder: FrameDecoder,
     part: Part,
     has_checksum: bool,
     window: usize,
+    /// Most that this frame decoded to so far.
+    decoded: usize,
+    /// Most that the decoder has memory for; it takes it as it decodes.
+    allocated: usize,
     /// The begin of the next part.
     held: Vec<u8>,
 }
 
 impl Zstd {
     pub(super) fn new() -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);
-        Self { decoder, part: Part::Head, has_checksum: false, window: 0, held: Vec::new() }
+        Self {
+            decoder: decoder(),
+            part: Part::Head,
+            has_checksum: false,
+            window: 0,
+            decoded: 0,
+            allocated: 0,
+            held: Vec::new(),
+        }
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.window + 2 * BLOCK_BYTES_MAX
+        BEGIN_BYTES + self.allocated + self.held.capacity()
     }
 
     /// Whether it stands between two frames.
@@ -121,6 +148,9 @@ impl Zstd {
         if !self.gather(input, 5 + usize::from(!is_single) + dictionary + content) {
             return Ok(false);
         }
+        // A decoder that was used before takes memory for a whole window here; a new one takes it
+        // for what comes.
+        (self.decoder, self.decoded, self.allocated) = (decoder(), 0, 0);
         self.decoder.reset(&self.held[..]).map_err(|_| Damage::Malformed)?;
         self.window = match self.held.get(5) {
             Some(window) if !is_single => {
@@ -141,7 +171,8 @@ impl Zstd {
         }
         let [a, b, c, ..] = self.held[..] else { return Ok(false) };
         let head = u32::from_le_bytes([a, b, c, 0]);
-        let (is_last, is_run, size) = (head & 1 == 1, head & 6 == 2, (head >> 3) as usize);
+        let (is_last, is_run, is_packed) = (head & 1 == 1, head & 6 == 2, head & 6 == 4);
+        let size = (head >> 3) as usize;
         if size > BLOCK_BYTES_MAX {
             return Err(Damage::Malformed);
         }
@@ -151,6 +182,9 @@ impl Zstd {
         }
         let decoded = self.decoder.decode_blocks(&self.held[..], BlockDecodingStrategy::UptoBlocks(1));
         decoded.map_err(|_| Damage::Malformed)?;
+        self.decoded += if is_packed { BLOCK_BYTES_MAX } else { size };
+        let buffer = self.decoded.min(self.window.saturating_add(BLOCK_BYTES_MAX));
+        self.allocated = self.allocated.max(capacity(buffer) + BLOCK_BYTES_MAX);
         if is_last {
             self.part = Part::Rest;
         }

@@ -354,7 +354,7 @@ impl Checkpoint {
                 .set_len(closed.end)
                 .and_then(|()| journal.sync())
                 .map_err(|e| Error::io("cut", &path, e))?;
-            core.manifest.update(&*core.disk, &core.data_dir, |manifest| {
+            core.update_manifest(|manifest| {
                 if let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == id) {
                     entry.sealed = true;
                 }

@@ -77,8 +77,10 @@ impl Journal {
 fn run(writer: &Mutex<Writer>) -> Chain {
     loop {
         let mut writer = writer.lock().unwrap_or_else(|poisoned| {
-            let mut writer = poisoned.into_inner();
-            writer.fail(&Error::new(ErrorKind::Io, "a commit broke off: this is a bug, please report it"));
+            let writer = poisoned.into_inner();
+            writer
+                .core
+                .fail(&Error::new(ErrorKind::Io, "a commit broke off: this is a bug, please report it"));
             writer
         });
         match writer.commit_all() {

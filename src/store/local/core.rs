@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 use super::filters::Filters;
 use super::generation::Generation;
 use super::hash::Secret;
+use super::hold::Hold;
 use super::index::Indexes;
-use super::manifest::ManifestFile;
+use super::manifest::{Manifest, ManifestFile};
 use super::open_files::FileCache;
 use super::queue::{Pace, Queue};
 use super::space::Space;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) secret: Secret,
     pub(crate) generation_events: u64,
     pub(crate) generation_bytes: u64,
+    pub(crate) hold: Hold,
     pub(crate) manifest: ManifestFile,
     pub(crate) topics: Topics,
     pub(crate) filters: Filters,
@@ -55,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) failure: Failure,
     pub(crate) journal_watch: Watch,
     pub(crate) index_watch: Watch,
+    pub(crate) hold_watch: Watch,
     /// Why an index that is needed can't be made anew for now.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) metrics: Metrics,
@@ -101,6 +104,22 @@ impl Core {
     /// Whether the store stops, or has failed.
     pub(crate) fn is_stopping(&self) -> bool {
         self.failure.get().is_some() || self.queues.iter().any(Queue::is_closed)
+    }
+
+    /// Ends all writing: the store is of no use until a restart.
+    pub(crate) fn fail(&self, why: &Error) {
+        self.failure.set(why);
+        self.space.stop();
+    }
+
+    /// Changes MANIFEST, durably. A directory that is not the one that is held any more fails the
+    /// store: another process may have it.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), Error> {
+        self.hold.check().inspect_err(|e| self.fail(e))?;
+        self.manifest.update(&*self.disk, &self.hold, change)
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
@@ -207,6 +226,15 @@ impl Watch {
         let result = call();
         self.since.store(0, Ordering::Release);
         result
+    }
+
+    /// Counts a call that is under way as begun so much later: all of the process stood still
+    /// meanwhile, so that says nothing of the call.
+    pub(crate) fn forgive(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let later = |since: u64| (since != 0).then(|| since.saturating_add(millis));
+        // None is under way, then.
+        let _ = self.since.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 
     /// An error if a call has been under way for too long.

@@ -1,10 +1,9 @@
 //! Figures of the store that are read when somebody asks for them.
 
 use super::core::Core;
-use crate::limits::TOPICS_MEASURED_MAX;
 use crate::metrics::{
     DISK_FREE, DISK_RESERVE, GENERATIONS, JOURNAL_BYTES, LAG, QUEUE, READY, REBUILDING, STORED, TOPIC_EVENTS,
-    TOPICS,
+    TOPICS, TOPICS_MOST,
 };
 
 /// Brings them up to date.
@@ -34,12 +33,10 @@ pub(crate) fn observe(core: &Core, is_ready: bool) {
 
 /// The first topics that were made have figures of their own; the others share one without a name, as no topic has.
 fn observe_topics(core: &Core) {
-    let mut topics = core.topics.sorted(None);
-    topics.retain(|topic| topic.next_offset() > 0);
-    core.metrics.set(TOPICS, &[], topics.len() as f64);
-    core.metrics.set(STORED, &[], core.topics.totals().unique_processed as f64);
-    topics.sort_by_key(|topic| topic.number);
-    let (named, others) = topics.split_at(topics.len().min(TOPICS_MEASURED_MAX));
+    let (totals, holding) = (core.topics.totals(), core.topics.holding());
+    core.metrics.set(TOPICS, &[], holding as f64);
+    core.metrics.set(TOPICS_MOST, &[], core.topics.max() as f64);
+    core.metrics.set(STORED, &[], totals.unique_processed as f64);
     let show = |name: &str, stored: u64, duplicates: u64, conflicts: u64| {
         for (outcome, count) in [
             ("stored", stored),
@@ -49,15 +46,17 @@ fn observe_topics(core: &Core) {
             core.metrics.set_total(TOPIC_EVENTS, &[("topic", name), ("outcome", outcome)], count);
         }
     };
-    for topic in named {
-        let figures = topic.figures();
-        show(&topic.name, figures.next_offset, figures.duplicates, figures.conflicts);
-    }
-    let (mut stored, mut duplicates, mut conflicts) = (0, 0, 0);
-    for figures in others.iter().map(|topic| topic.figures()) {
-        stored += figures.next_offset;
-        duplicates += figures.duplicates;
-        conflicts += figures.conflicts;
+    // What the named ones have is taken from what all had before: the rest may be behind for a moment, never ahead.
+    let (mut stored, mut duplicates, mut conflicts) =
+        (totals.unique_processed, totals.duplicate_dropped, totals.conflicts);
+    for topic in core.topics.oldest() {
+        let (events, figures) = (topic.events(), topic.figures());
+        stored = stored.saturating_sub(events);
+        duplicates = duplicates.saturating_sub(figures.duplicates);
+        conflicts = conflicts.saturating_sub(figures.conflicts);
+        if events > 0 {
+            show(&topic.name, events, figures.duplicates, figures.conflicts);
+        }
     }
     show("", stored, duplicates, conflicts);
 }

@@ -11,6 +11,7 @@
 //! `flush_async` (deadlocks), the flusher thread.
 
 use std::fmt::Debug;
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -135,6 +136,9 @@ impl Default for SledIndexes {
 impl Indexes for SledIndexes {
     fn open(&self, dir: &Path) -> Result<Box<dyn Index>> {
         let config = sled::Config::new().path(dir).cache_capacity(self.cache_bytes).flush_every_ms(None);
+        // sled would make it for all to look into.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|e| Error::io("create", dir, e))?;
         let dir = dir.to_owned();
         // sled panics on some damaged files.
         let open = || {

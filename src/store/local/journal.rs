@@ -100,7 +100,7 @@ pub(crate) enum Message {
 /// The writer's own state.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     groups: Receiver<Message>,
     committed: Sender<Committed>,
     chain: Chain,
@@ -225,15 +225,9 @@ impl Writer {
         }
         let done = write(self);
         if let Err(e) = &done {
-            self.fail(e);
+            self.core.fail(e);
         }
         done.is_ok()
-    }
-
-    /// Nothing is written any more.
-    pub(crate) fn fail(&mut self, why: &Error) {
-        self.core.failure.set(why);
-        self.core.space.stop();
     }
 
     fn commit_late_counters(&mut self) -> Result<()> {
@@ -282,7 +276,7 @@ impl Writer {
         self.publish(&header, &counters, &blocks, claims_sum);
         for ((topic, _, place), received_at) in blocks.iter().zip(received) {
             // After the blocks: a reader that sees the offset finds the event.
-            topic.add_events(u64::from(place.count), received_at);
+            self.core.topics.add_events(topic, u64::from(place.count), received_at);
         }
         self.core.shown.store(self.generation.first_event + self.generation.events(), Ordering::Release);
         self.core.durable.store(header.sequence, Ordering::Release);
@@ -380,7 +374,7 @@ impl Writer {
         claims_sum: u64,
     ) {
         for pending in &counters.topics {
-            pending.topic.add_counts(pending.duplicates, pending.conflicts);
+            self.core.topics.add_counts(&pending.topic, pending.duplicates, pending.conflicts);
         }
         self.core.topics.add_rejected(counters.rejected);
         self.generation.publish(header, blocks, claims_sum);
@@ -399,7 +393,7 @@ impl Writer {
         if !is_last_sealed {
             return Ok(());
         }
-        let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted(None));
+        let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted());
         let head_bytes = table_bytes(&head) + FrameHeader::BYTES as u64 * (1 + head.len() as u64);
         match self.core.space.take_next(head_bytes) {
             Some(prepared) => {
@@ -449,8 +443,7 @@ impl Writer {
         let file = self.core.disk.open(&path, Open::Write).during("open", &path)?;
         let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, Arc::clone(&file)));
         let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;
-        let (disk, dir) = (&*self.core.disk, &self.core.data_dir);
-        self.core.manifest.update(disk, dir, |manifest| {
+        self.core.update_manifest(|manifest| {
             if let Some(last) = manifest.generations.last_mut() {
                 last.closed = Some(closed);
             }
@@ -543,6 +536,11 @@ impl CounterBlocks {
 /// Bytes of blocks with their headers.
 fn table_bytes(blocks: &[(u32, Vec<u8>)]) -> u64 {
     blocks.iter().map(|(_, body)| (body.len() + crate::codec::BlockHeader::BYTES) as u64).sum()
+}
+
+/// Bytes of the head of a new store's first journal.
+pub(crate) fn new_head_bytes() -> u64 {
+    FrameHeader::BYTES as u64 + table_bytes(&topic_table(0, &[]))
 }
 
 /// Counts in a frame.

@@ -53,9 +53,14 @@ fn read(core: &Core, id: u64) {
     let Some(generation) = core.generation(id) else { return };
     let entry = entry_of(&generation);
     let place = place_of(core, &generation, &entry);
-    for name in MERGED_FILTERS.into_iter().filter(|name| place.has(name)) {
-        match merged(core, &place, name) {
-            Ok(filter) => return core.filters.add(filter),
+    for name in MERGED_FILTERS {
+        let filter = place.has(name).and_then(|is_there| match is_there {
+            true => merged(core, &place, name).map(Some),
+            false => Ok(None),
+        });
+        match filter {
+            Ok(Some(filter)) => return core.filters.add(filter),
+            Ok(None) => {}
             Err(e) => tracing::warn!(generation = id, error = %e, "the filters it is of are read instead"),
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of the directory).
 
+pub(crate) mod leftover;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::hold::Hold;
 use crate::codec::{Covered, FORMAT};
 use crate::disk::{self, Disk};
 use crate::error::{During, Error, ErrorKind, Result};
@@ -163,15 +166,23 @@ impl Manifest {
     /// Reads and checks the file in `dir`; `None` if there is none.
     ///
     /// # Errors
-    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself, `Io`.
+    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself; `Io`, also if it can't be told whether there is one.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(MANIFEST);
-        if !disk.exists(&path) {
+        if disk::is_absent(disk, &path).during("look for", &path)? {
             return Ok(None);
         }
-        let content = disk::read(disk, &path).during("read", &path)?;
+        Self::read_from(disk, &path).map(Some)
+    }
+
+    /// Reads and checks a file that is there.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    fn read_from(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let content = disk::read(disk, path).during("read", path)?;
         let format =
-            serde_json::from_slice::<Format>(&content).map_err(|e| damaged(&path, &e.to_string()))?.format;
+            serde_json::from_slice::<Format>(&content).map_err(|e| damaged(path, &e.to_string()))?.format;
         if format > FORMAT {
             let message = format!(
                 "{} has format {format}, and this version of sekali knows up to {FORMAT}: use a newer version",
@@ -179,20 +190,21 @@ impl Manifest {
             );
             return Err(Error::new(ErrorKind::Unusable, message));
         }
-        let manifest: Self = serde_json::from_slice(&content).map_err(|e| damaged(&path, &e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(&content).map_err(|e| damaged(path, &e.to_string()))?;
         if manifest.crc != manifest.checksum() {
-            return Err(damaged(&path, "its checksum is wrong"));
+            return Err(damaged(path, "its checksum is wrong"));
         }
-        manifest.check().map_err(|what| damaged(&path, what))?;
-        Ok(Some(Self { crc: 0, ..manifest }))
+        manifest.check().map_err(|what| damaged(path, what))?;
+        Ok(Self { crc: 0, ..manifest })
     }
 
-    /// Replaces the file in `dir`.
+    /// Replaces the file in the directory that is held, if it still is.
     ///
     /// # Errors
     /// `NoSpace`, `Io`.
-    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
-        let path = dir.join(MANIFEST);
+    pub(crate) fn write(&self, disk: &dyn Disk, hold: &Hold) -> Result<()> {
+        hold.check()?;
+        let path = hold.dir().join(MANIFEST);
         let sealed = Self { crc: self.checksum(), ..self.clone() };
         let mut content = serde_json::to_vec_pretty(&sealed).map_err(|e| damaged(&path, &e.to_string()))?;
         content.push(b'\n');
@@ -297,13 +309,13 @@ impl ManifestFile {
     pub(crate) fn update(
         &self,
         disk: &dyn Disk,
-        dir: &Path,
+        hold: &Hold,
         change: impl FnOnce(&mut Manifest),
     ) -> Result<()> {
         let mut current = self.lock();
         let mut next = current.clone();
         change(&mut next);
-        next.write(disk, dir)?;
+        next.write(disk, hold)?;
         *current = next;
         Ok(())
     }
@@ -337,10 +349,14 @@ mod tests {
         manifest
     }
 
+    fn write(manifest: &Manifest, dir: &Path) {
+        manifest.write(&SystemDisk, &Hold::take(&SystemDisk, dir).unwrap()).unwrap();
+    }
+
     #[test]
     fn golden() {
         let dir = tempfile::tempdir().unwrap();
-        manifest().write(&SystemDisk, dir.path()).unwrap();
+        write(&manifest(), dir.path());
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
         assert_eq!(text, include_str!("manifest/golden-3.json"));
         assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(manifest()));
@@ -370,7 +386,7 @@ mod tests {
     #[test]
     fn golden_with_a_hole() {
         let dir = tempfile::tempdir().unwrap();
-        with_hole().write(&SystemDisk, dir.path()).unwrap();
+        write(&with_hole(), dir.path());
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
         assert_eq!(text, include_str!("manifest/golden-3-hole.json"));
         let read = Manifest::read(&SystemDisk, dir.path()).unwrap().unwrap();
@@ -396,7 +412,7 @@ mod tests {
         for (number, change) in changes.iter().enumerate() {
             let mut manifest = with_hole();
             change(&mut manifest);
-            manifest.write(&SystemDisk, dir.path()).unwrap();
+            write(&manifest, dir.path());
             assert!(Manifest::read(&SystemDisk, dir.path()).is_err(), "change {number}");
         }
     }

@@ -6,8 +6,11 @@
 use super::core::Core;
 use crate::codec::{EventRecord, EventsHead};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX};
+use crate::limits::{LOOK_BYTES, PAGE_BYTES_MAX, SCAN_BYTES};
 use crate::store::{Order, Page, Query, StoredEvent};
+
+/// What an event takes in an answer beside its fields: their names, its offset, its time of arrival.
+const EVENT_SURROUND_BYTES: usize = 160;
 
 /// What a cursor points into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +54,8 @@ pub(super) struct Collector<'a> {
     /// What comes from here on is left out.
     pub(super) end: u64,
     page: Page,
-    /// Bytes of the events taken.
+    /// Bytes of the events taken, as they are in an answer.
     bytes: usize,
-    /// Journal bytes read.
-    pub(super) read_bytes: usize,
 }
 
 impl<'a> Collector<'a> {
@@ -64,8 +65,18 @@ impl<'a> Collector<'a> {
             |text: &Option<String>| text.as_deref().map(|text| read_cursor(core, listing, text)).transpose();
         let end = read(&query.stop)?.unwrap_or(events).min(events);
         let near = if query.order == Order::Ascending { 0 } else { end };
-        let position = read(&query.cursor)?.unwrap_or(near).min(end);
-        Ok(Self { core, query, listing, position, end, page: Page::default(), bytes: 0, read_bytes: 0 })
+        let position = read(&query.cursor)?.unwrap_or(near);
+        if position > events {
+            // Cursors are given for what is durable. What had this one is gone, and what comes in
+            // its place would be skipped.
+            let message = format!(
+                "the cursor is ahead of what is stored (at {position}, and the end is at {events}): the store is an older copy than the one \
+                 that gave it; start again without a cursor, or with one of before the copy was made"
+            );
+            return Err(Error::new(ErrorKind::ExpiredCursor, message));
+        }
+        let position = position.min(end);
+        Ok(Self { core, query, listing, position, end, page: Page::default(), bytes: 0 })
     }
 
     pub(super) fn ascending(&self) -> bool {
@@ -87,11 +98,16 @@ impl<'a> Collector<'a> {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.is_full() || self.read_bytes >= PAGE_SCAN_BYTES_MAX
+        self.is_full() || self.page.read_bytes >= if self.query.is_scan { SCAN_BYTES } else { LOOK_BYTES }
     }
 
     pub(super) fn is_ahead(&self, place: u64) -> bool {
         if self.ascending() { place >= self.position && place < self.end } else { place < self.position }
+    }
+
+    /// Whether any of the places from the first to the one before the last is ahead.
+    pub(super) fn is_any_ahead(&self, (first, behind): (u64, u64)) -> bool {
+        if self.ascending() { behind > self.position && first < self.end } else { first < self.position }
     }
 
     pub(super) fn arrived_in_range(&self, (min, max): (i64, i64)) -> bool {
@@ -99,16 +115,24 @@ impl<'a> Collector<'a> {
             && self.query.until.is_none_or(|until| min < until.0)
     }
 
-    pub(super) fn wants(&self, head: &EventsHead<'_>, event: &EventRecord<'_>) -> bool {
-        self.arrived_in_range((head.received_at, head.received_at))
-            && self.query.source.as_ref().is_none_or(|source| source.as_bytes() == event.source)
+    /// So many bytes of the journal, or what costs as much, were read.
+    pub(super) fn count_read(&mut self, bytes: usize) {
+        self.page.read_bytes += bytes;
+    }
+
+    pub(super) fn wants(&mut self, head: &EventsHead<'_>, event: &EventRecord<'_>) -> bool {
+        let is_wanted = self.arrived_in_range((head.received_at, head.received_at))
+            && self.query.source.as_ref().is_none_or(|source| source.as_bytes() == event.source);
+        self.page.passed += usize::from(!is_wanted);
+        is_wanted
     }
 
     /// Takes what stands at `place`, if it is wanted; goes on behind it.
     pub(super) fn take(&mut self, place: u64, event: Option<StoredEvent>) {
         self.position = if self.ascending() { place + 1 } else { place };
         let Some(event) = event else { return };
-        self.bytes += event.topic.len()
+        self.bytes += EVENT_SURROUND_BYTES
+            + event.topic.len()
             + event.event_id.len()
             + event.timestamp.len()
             + event.source.len()
@@ -117,6 +141,12 @@ impl<'a> Collector<'a> {
         if self.query.cursors {
             self.page.cursors.push(write_cursor(self.core, self.listing, self.position));
         }
+    }
+
+    /// Goes on behind the events with these numbers, of which none is wanted.
+    pub(super) fn pass(&mut self, events: (u64, u64)) {
+        self.page.passed += 1;
+        self.skip(events);
     }
 
     /// Goes on behind the events with these numbers, the last one exclusive.

@@ -1,6 +1,7 @@
 //! Reading: pages of durable events, by topic or over all, in either order.
 //!
-//! A page reads from one list of generations and up to the durable end as they were when it began.
+//! A page reads from one list of generations and up to the durable end as they were when it began. What it reads is bounded, so
+//! that whoever waits for a turn waits for milliseconds.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::sync::atomic::Ordering;
 
 /// What finding a run of frames counts as, of what may be read for one page.
 const RUN_BYTES: usize = 8 << 10;
+/// What finding a block of a topic counts as.
+const BLOCK_FOUND_BYTES: usize = 4 << 10;
 /// What is fetched behind a run of frames while that is read, where all of a range is wanted. More than one read of the
 /// disk, so that it is there when its turn comes; not much more, as syncs wait behind it.
 const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(256 << 10).expect("not zero");
@@ -73,7 +76,7 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
         }
         let (generation, first, place) = locate(core, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
-        collector.read_bytes += place.length as usize;
+        collector.count_read(BLOCK_FOUND_BYTES + place.length as usize);
 
         let mut turned = Turned::new(&collector);
         read_block(&generation, first, &place, &topic, &mut |head, event, offset| {
@@ -110,18 +113,19 @@ fn whole_page(core: &Core, query: &Query) -> Result<Page> {
             && numbers.1 < all
             && !collector.arrived_in_range((closed.received_min, closed.received_max))
         {
-            collector.skip(numbers);
+            collector.count_read(RUN_BYTES);
+            collector.pass(numbers);
             continue;
         }
         let run = generation.frames_near(target)?;
-        collector.read_bytes += RUN_BYTES;
+        collector.count_read(RUN_BYTES);
         if collector.arrived_in_range(run.received) {
             if query.stop.is_some() {
                 generation.journal()?.prefetch(run.bytes.1, AHEAD_BYTES);
             }
             read_run(generation, &run, &mut collector)?;
         } else {
-            collector.skip((run.events.0.min(target), run.events.1.max(target + 1)));
+            collector.pass((run.events.0.min(target), run.events.1.max(target + 1)));
         }
     }
     Ok(collector.page())
@@ -157,13 +161,15 @@ fn read_run(generation: &Generation, run: &FrameRun, collector: &mut Collector<'
             let Some(frame) = reader.frame(header.at, &path)? else {
                 return Err(Error::corrupt(&path, header.at, "no valid frame"));
             };
-            collector.read_bytes += frame.bytes.len();
+            collector.count_read(frame.bytes.len());
             read_frame(generation, &frame, header.first_event, collector)?;
             if collector.is_full() {
                 return Ok(());
             }
+            collector.skip((header.first_event, header.first_event + u64::from(header.events)));
+        } else {
+            collector.pass((header.first_event, header.first_event + u64::from(header.events)));
         }
-        collector.skip((header.first_event, header.first_event + u64::from(header.events)));
     }
     let reached = if collector.ascending() {
         collector.position >= behind_run
@@ -184,15 +190,28 @@ fn read_frame(
     collector: &mut Collector<'_>,
 ) -> Result<()> {
     let path = generation.journal_path();
-    let mut turned = Turned::new(collector);
     let mut number = first_event;
-    for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
+    let events = frame.blocks().filter(|block| block.kind == BlockKind::Events);
+    let mut blocks: Vec<_> = events
+        .map(|block| {
+            let first = number;
+            number += u64::from(block.count);
+            (block, first)
+        })
+        .collect();
+    if !collector.ascending() {
+        blocks.reverse();
+    }
+    for (block, first) in blocks {
+        // Where nothing of it is left to give, it is not unpacked: a large frame is read by many pages.
+        if !collector.is_any_ahead((first, first + u64::from(block.count))) {
+            continue;
+        }
         let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
         let (head, entries) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
-        for (event, offset) in entries.zip(head.first_offset..) {
+        let mut turned = Turned::new(collector);
+        for ((event, offset), at) in entries.zip(head.first_offset..).zip(first..) {
             let event = event.map_err(|e| unreadable(&path, block.at, e))?;
-            let at = number;
-            number += 1;
             if !collector.is_ahead(at) {
                 continue;
             }
@@ -204,8 +223,11 @@ fn read_frame(
                 return Ok(());
             }
         }
+        turned.finish(collector);
+        if collector.is_full() {
+            return Ok(());
+        }
     }
-    turned.finish(collector);
     Ok(())
 }
 

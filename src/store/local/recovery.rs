@@ -17,15 +17,18 @@ use super::filters::Filters;
 use super::frame::{Block, Chain, Frame, FrameBuilder, unreadable};
 use super::generation::Generation;
 use super::hash::Secret;
+use super::hold::Hold;
 use super::journal::{random_u64, topic_table, write_head};
-use super::manifest::{Clean, Closed, Entry, MANIFEST, Manifest, folder_id};
+use super::leftovers::{self, Leftovers};
+use super::manifest::leftover::{self, Leftover};
+use super::manifest::{Clean, Closed, Entry, Hole, MANIFEST, Manifest};
 use super::open_files::FileCache;
 use super::seal::Place;
-use super::space::{JOURNAL, journal_path, prepare, zero};
+use super::space::{journal_path, prepare, zero};
 use super::topic::{Topic, Topics};
 use super::walk::{Step, Walk};
-use crate::codec::{BlockKind, BlockPlace, DecodeError, FORMAT, FixedRecord, FrameHeader, FrameKind};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::codec::{BlockKind, BlockPlace, FORMAT, FixedRecord, FrameHeader};
+use crate::disk::{Disk, DiskFile, Open, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::sync::Builder;
 use crate::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -56,21 +59,27 @@ pub(crate) struct Recovered {
     pub(crate) clean: Option<Clean>,
 }
 
-/// Recovers or creates the store in `options.data_dir`, whose lock is held.
-pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileCache>) -> Result<Recovered> {
+/// Recovers or creates the store in `options.data_dir`, which is held.
+pub(crate) fn recover(
+    options: &Options,
+    disk: &Arc<dyn Disk>,
+    hold: &Hold,
+    files: &Arc<FileCache>,
+) -> Result<Recovered> {
     let dir = &options.data_dir;
     let mut manifest = match Manifest::read(&**disk, dir)? {
         Some(manifest) => manifest,
-        None => create(options, &**disk)?,
+        None => create(options, &**disk, hold)?,
     };
-    check_folders(&**disk, dir, &manifest)?;
+    Leftovers::find(&**disk, dir, &manifest)?.clear(&**disk, dir)?;
+    leftover::remove(&**disk, dir)?;
     let clean = manifest.clean.take();
     let is_older = manifest.format < FORMAT;
     manifest.format = FORMAT;
     if clean.is_some() || is_older {
         // Cleared before the first write: from here on, only the journal is believed. And whoever knows only the older format
         // is told before there is anything that it would take for damage.
-        manifest.write(&**disk, dir)?;
+        manifest.write(&**disk, hold)?;
     }
     let mut recovery = Recovery {
         options,
@@ -106,8 +115,13 @@ pub(crate) fn recover(options: &Options, disk: &Arc<dyn Disk>, files: &Arc<FileC
 }
 
 /// Makes a new store.
-fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
+fn create(options: &Options, disk: &dyn Disk, hold: &Hold) -> Result<Manifest> {
     let dir = &options.data_dir;
+    if let Some(Leftover { path, manifest }) = leftover::newest(disk, dir)?
+        && (options.must_exist || manifest.generations.len() > 1)
+    {
+        return Err(missing(&path, "knows a store", &cure_of_missing(disk, dir)?));
+    }
     if options.must_exist {
         let message = format!(
             "{} holds no store (no {MANIFEST}): mount the right volume, or start without --must-exist to create one",
@@ -115,14 +129,7 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
         );
         return Err(Error::new(ErrorKind::Unusable, message));
     }
-    for name in disk.list(dir).during("list", dir)?.iter().filter(|name| folder_id(name).is_some()) {
-        let folder = dir.join(name);
-        if holds_events(disk, &folder)? {
-            let message = format!("{} holds events, but {MANIFEST} is missing: restore it", folder.display());
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        disk.remove_dir_all(&folder).during("remove", &folder)?;
-    }
+    leftovers::clear_for_new_store(disk, dir, &cure_of_missing(disk, dir)?)?;
     tracing::warn!(data_dir = %dir.display(), "created a new, empty store here");
     let random = || Ok::<u128, Error>(u128::from(random_u64()?) << 64 | u128::from(random_u64()?));
     let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
@@ -141,82 +148,26 @@ fn create(options: &Options, disk: &dyn Disk) -> Result<Manifest> {
     let path = journal_path(dir, entry.id);
     write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))?;
     manifest.generations.push(entry);
-    manifest.write(disk, dir)?;
-    sync_above(disk, dir)?;
+    manifest.write(disk, hold)?;
     Ok(manifest)
 }
 
-/// Makes the names of a new data directory and of those above it durable: a power cut would take it away as a whole,
-/// and the next start would make an empty store.
-fn sync_above(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    use std::io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
-    for above in dir.ancestors().skip(1) {
-        let above = if above == Path::new("") { Path::new(".") } else { above };
-        match disk.sync_dir(above) {
-            // Not made by us, then.
-            Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput) => {}
-            done => done.during("sync", above)?,
-        }
-    }
-    Ok(())
+/// There is no MANIFEST, and something shows that there was one.
+pub(crate) fn missing(shows: &Path, how: &str, cure: &str) -> Error {
+    let message = format!("{} {how}, but {MANIFEST} is missing: {cure}", shows.display());
+    Error::new(ErrorKind::Corrupt, message)
 }
 
-/// Folders that MANIFEST does not name: prepared ones are removed, ones with events refused.
-fn check_folders(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<()> {
-    for name in disk.list(dir).during("list", dir)? {
-        let Some(id) = folder_id(&name) else { continue };
-        if manifest.generations.iter().any(|entry| entry.id == id) {
-            continue;
-        }
-        let folder = dir.join(&name);
-        if holds_events(disk, &folder)? {
-            let message = format!(
-                "{} holds events, but {MANIFEST} does not name it: restore the {MANIFEST} that does",
-                folder.display()
-            );
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        disk.remove_dir_all(&folder).during("remove", &folder)?;
-    }
-    Ok(())
-}
-
-/// Bytes of a journal that are looked at at once.
-const WINDOW_BYTES: u64 = 1 << 20;
-
-/// Whether the journal in a folder has frames other than those a generation begins with, of whatever nonce.
-fn holds_events(disk: &dyn Disk, folder: &Path) -> Result<bool> {
-    let path = folder.join(JOURNAL);
-    if !disk.exists(&path) {
-        return Ok(false);
-    }
-    let file = disk.open(&path, Open::Read).during("open", &path)?;
-    let len = file.len().during("measure", &path)?;
-    let mut window = Vec::new();
-    let mut at = 0;
-    // Piece by piece: it may be a whole generation's.
-    while at < len {
-        window.resize((len - at).min(WINDOW_BYTES) as usize, 0);
-        file.read_exact_at(&mut window, at).during("read", &path)?;
-        if memchr::memmem::find_iter(&window, &FrameHeader::MAGIC).any(|at| begins_events(&window[at..])) {
-            return Ok(true);
-        }
-        // A header may lie across two pieces.
-        at += (WINDOW_BYTES - FrameHeader::BYTES as u64).min(len - at);
-    }
-    Ok(false)
-}
-
-/// Whether these bytes begin with a frame other than those a generation begins with, of whatever nonce.
-fn begins_events(bytes: &[u8]) -> bool {
-    let Some(bytes) = bytes.get(..FrameHeader::BYTES) else { return false };
-    let Ok(nonce) = FrameHeader::from_bytes(bytes).map(|header| header.nonce) else { return false };
-    match FrameHeader::open(bytes, nonce) {
-        Ok(header) => header.kind != FrameKind::Topics as u8,
-        // Of a newer version: it may be anything.
-        Err(DecodeError::Newer(..)) => true,
-        Err(DecodeError::Malformed(_)) => false,
-    }
+/// What helps where MANIFEST is missing.
+fn cure_of_missing(disk: &dyn Disk, dir: &Path) -> Result<String> {
+    Ok(match leftover::newest(disk, dir)? {
+        Some(Leftover { path, .. }) => format!(
+            "{} is a whole one that did not get into its place: `sekali repair` says what it holds, `sekali repair --accept-loss` puts \
+             it there",
+            path.display()
+        ),
+        None => "restore it, or begin a new store in another directory".to_owned(),
+    })
 }
 
 struct Recovery<'a> {
@@ -238,6 +189,13 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     fn open_sealed(&mut self, entry: &Entry, closed: Closed) -> Result<()> {
+        // Its maps would know each event, and a retry would be dropped, of which nothing is left.
+        // So nothing is answered at all: what producers have is not lost.
+        let path = journal_path(&self.options.data_dir, entry.id);
+        let holes = self.manifest.holes_of(entry.id);
+        // What was given up at the end need not be there.
+        let cut = |end, hole: &Hole| if hole.end == end { hole.at } else { end };
+        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;
         let place = Place {
             disk: self.disk,
             files: self.files,
@@ -246,7 +204,7 @@ impl Recovery<'_> {
             secret: &self.secret,
             entry,
             closed,
-            holes: self.manifest.holes_of(entry.id),
+            holes,
         };
         let maps = match place.open() {
             Ok(maps) => {
@@ -274,7 +232,7 @@ impl Recovery<'_> {
         clean: Option<Clean>,
     ) -> Result<(Chain, u64)> {
         let path = journal_path(&self.options.data_dir, entry.id);
-        if !self.disk.exists(&path) {
+        if is_absent(&**self.disk, &path).during("look for", &path)? {
             return Err(Error::corrupt(&path, 0, "it is missing, and MANIFEST names it"));
         }
         let file = self.disk.open(&path, Open::Write).during("open", &path)?;
@@ -345,6 +303,21 @@ impl Recovery<'_> {
         file.sync().during("sync", &path)?;
         chain.durable_through = chain.sequence - 1;
         Ok((chain, zeroed))
+    }
+}
+
+/// Refuses a journal that is missing or shorter than it was. One that can't be looked at may be
+/// sound.
+fn check_length(disk: &dyn Disk, path: &Path, end: u64) -> Result<()> {
+    let gone = |at, what: &str| {
+        let what = format!("{what}, and {MANIFEST} says that it has {end} bytes at least");
+        Err(Error::corrupt(path, at, &what))
+    };
+    match disk.open(path, Open::Read).and_then(|file| file.len()) {
+        Ok(length) if length < end => gone(length, "it ends here"),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => gone(0, "it is missing"),
+        Err(e) => Err(Error::io("tell whether all is there of", path, e)),
     }
 }
 
@@ -464,7 +437,7 @@ impl Replay<'_, '_> {
             if topic.next_offset() != head.first_offset {
                 return Err(Error::corrupt(&self.path, block.at, "the offsets of its topic have a gap"));
             }
-            topic.add_events(u64::from(block.count), head.received_at);
+            self.recovery.topics.add_events(&topic, u64::from(block.count), head.received_at);
         }
         let worker = super::route::route(topic.hash, self.sets.len());
         for (event, offset) in events.zip(head.first_offset..) {
@@ -486,7 +459,8 @@ impl Replay<'_, '_> {
             if entry.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.rejected);
             } else {
-                self.topic(entry.topic, block.at)?.add_counts(entry.duplicates, entry.conflicts);
+                let topic = self.topic(entry.topic, block.at)?;
+                self.recovery.topics.add_counts(&topic, entry.duplicates, entry.conflicts);
             }
         }
         Ok(())
@@ -499,7 +473,8 @@ impl Replay<'_, '_> {
             if entry.counters.topic.is_empty() {
                 self.recovery.topics.add_rejected(entry.counters.rejected);
             } else {
-                self.topic(entry.counters.topic, block.at)?.restore(&entry);
+                let topic = self.topic(entry.counters.topic, block.at)?;
+                self.recovery.topics.restore(&topic, &entry);
             }
         }
         Ok(())

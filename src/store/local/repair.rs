@@ -11,21 +11,26 @@
 
 mod search;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::search::Search;
+use self::search::{Found, Search};
 use super::frame::{Chain, FrameBuilder};
+use super::hold::Hold;
 use super::journal::{random_u64, topic_table, write_head};
+use super::leftovers::{Leftovers, set_aside};
 use super::manifest::{Entry, MANIFEST, Manifest, folder};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
 use super::recovery::{FIRST_BYTES, rewrite};
 use super::seal::Place;
 use super::space::{journal_path, prepare};
-use super::verify::{Progress, journal_bytes, open};
+use super::verify::{Progress, journal_bytes, open_for_repair};
 use super::{Options, Seams};
-use crate::disk::Open;
+use crate::disk::{self, Disk, Open};
 use crate::error::{During, Error, ErrorKind, Result};
+
+/// What a repair says that the operating system keeps from its files.
+const CURE: &str = "cure the disk or the permissions, then repair again: what was not said to be lost stays";
 
 /// What is lost in one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +41,7 @@ pub struct Loss {
     pub bytes: (u64, u64),
     /// Events in it; `None` if that can't be known.
     pub events: Option<u64>,
-    /// Of these, events that can still be read and are in [`Repaired::salvaged`].
+    /// Of these, events that can still be read; a repair writes them to [`Repaired::salvaged`].
     pub salvaged: u64,
     /// Offsets that hold no event any more: topic, first, and first behind.
     pub offsets: Vec<(String, u64, u64)>,
@@ -47,10 +52,14 @@ pub struct Loss {
 pub struct Repaired {
     /// What is lost, place by place.
     pub losses: Vec<Loss>,
+    /// What was given up before: a repair that was killed may have done so, and told nobody.
+    pub given_up: Vec<Loss>,
     /// Events of the store that are not lost.
     pub events: u64,
-    /// The file with those that can be published again, a JSON object a line.
+    /// The file with those that can be published again, a JSON object a line. If nothing is lost now, that of the repair before.
     pub salvaged: Option<PathBuf>,
+    /// MANIFEST was missing, and this is a whole one that had not got into its place.
+    pub manifest: Option<PathBuf>,
     /// Whether the loss was accepted, and the store can be started.
     pub is_done: bool,
 }
@@ -66,8 +75,22 @@ pub fn repair(
     accept_loss: bool,
     progress: Progress<'_>,
 ) -> Result<Repaired> {
-    let disk = &*seams.disk;
-    let (_lock, mut manifest) = open(options, disk)?;
+    let (hold, manifest, leftover) = open_for_repair(options, &*seams.disk)?;
+    search_and_give_up(options, seams, &hold, (manifest, leftover), accept_loss, progress)
+        .map_err(|e| e.with_cure(CURE))
+}
+
+/// Searches what `manifest` names; it is in its place, or at `leftover`.
+fn search_and_give_up(
+    options: &Options,
+    seams: &Seams,
+    hold: &Hold,
+    (mut manifest, leftover): (Manifest, Option<PathBuf>),
+    accept_loss: bool,
+    progress: Progress<'_>,
+) -> Result<Repaired> {
+    let (disk, dir) = (&*seams.disk, &options.data_dir);
+    let leftovers = Leftovers::find(disk, dir, &manifest)?;
     let total = journal_bytes(options, disk, &manifest);
     let mut search = Search::new(options, seams, &manifest);
     let mut done = 0;
@@ -82,43 +105,74 @@ pub fn repair(
     }
     let mut repaired = Repaired {
         losses: search.found.iter().map(|found| found.loss(options)).collect(),
+        given_up: search.given_up.iter().map(|found| found.loss(options)).collect(),
         events: search.events,
         salvaged: None,
-        is_done: accept_loss || search.found.is_empty(),
+        is_done: accept_loss || (search.found.is_empty() && leftover.is_none()),
+        manifest: leftover,
     };
-    if accept_loss && !search.found.is_empty() {
+    if accept_loss && let Some(leftover) = &repaired.manifest {
+        let path = dir.join(MANIFEST);
+        disk.rename(leftover, &path).during("rename", leftover)?;
+        disk.sync_dir(dir).during("sync", dir)?;
+    }
+    if search.found.is_empty() {
+        repaired.salvaged = search.salvaged_before()?;
+    } else if accept_loss {
+        leftovers.clear(disk, dir)?;
         repaired.salvaged = search.write_salvaged()?;
-        search.give_up(&mut manifest)?;
+        search.give_up(hold, &mut manifest)?;
     }
     Ok(repaired)
 }
 
 impl Search<'_> {
+    fn salvaged_path(&self, found: &Found) -> PathBuf {
+        self.options.data_dir.join(format!("salvaged-{}.ndjson", found.hole.first_frame))
+    }
+
+    /// The file that the last repair before this one has written, if it is still there.
+    fn salvaged_before(&self) -> Result<Option<PathBuf>> {
+        for found in self.given_up.iter().rev() {
+            let path = self.salvaged_path(found);
+            if self.seams.disk.presence(&path).during("look for", &path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     fn write_salvaged(&self) -> Result<Option<PathBuf>> {
         let Some(found) = self.found.first().filter(|_| !self.salvaged.is_empty()) else { return Ok(None) };
-        let dir = &self.options.data_dir;
-        let path = dir.join(format!("salvaged-{}.ndjson", found.hole.first_frame));
-        let disk = &self.seams.disk;
-        let file = disk.open(&path, Open::Create).during("create", &path)?;
-        file.write_all_at(&self.salvaged, 0).during("write to", &path)?;
-        file.sync().during("sync", &path)?;
-        disk.sync_dir(dir).during("sync", dir)?;
+        let (path, disk) = (self.salvaged_path(found), &*self.seams.disk);
+        if disk.presence(&path).during("look for", &path)? {
+            if disk::read(disk, &path).during("read", &path)? == self.salvaged {
+                // Of a repair that broke off.
+                return Ok(Some(path));
+            }
+            set_aside(disk, &path)?;
+        }
+        disk::replace(disk, &path, &self.salvaged).during("write", &path)?;
         Ok(Some(path))
     }
 
     /// Declares the holes, seals what is damaged, and begins a new live generation if the live one is.
-    fn give_up(self, manifest: &mut Manifest) -> Result<()> {
-        let Self { options, seams, secret, topics, found, closed, .. } = self;
+    fn give_up(self, hold: &Hold, manifest: &mut Manifest) -> Result<()> {
+        let Self { options, seams, secret, topics, found, closed, missing, .. } = self;
         let (disk, dir) = (&*seams.disk, &options.data_dir);
         let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
         manifest.holes.extend(found.into_iter().map(|found| found.hole));
         manifest.holes.sort_by_key(|hole| (hole.generation, hole.at));
         let store_id = manifest.store_id();
+        let mut live = None;
         for (id, closed) in &closed {
             let journal = journal_path(dir, *id);
-            if !disk.exists(&journal) {
-                disk.create_dir_all(&folder(dir, *id)).during("create", &journal)?;
-                disk.open(&journal, Open::Create).during("create", &journal)?;
+            if missing.contains(id) {
+                let folder = folder(dir, *id);
+                disk.create_dir_all(&folder).during("create", &folder)?;
+                disk.open(&journal, Open::New).during("create", &journal)?;
+                disk.sync_dir(&folder).during("sync", &folder)?;
+                disk.sync_dir(dir).during("sync", dir)?;
             }
             let holes = manifest.holes_of(*id);
             let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == *id) else { continue };
@@ -127,10 +181,8 @@ impl Search<'_> {
                 let file = disk.open(&journal, Open::Write).during("open", &journal)?;
                 let length = file.len().during("read", &journal)?;
                 rewrite(&*file, &journal, 0, length.min(closed.end))?;
-                if length > closed.end {
-                    file.set_len(closed.end).during("cut", &journal)?;
-                }
                 file.sync().during("sync", &journal)?;
+                live = Some((journal, closed.end));
             }
             (entry.closed, entry.sealed) = (Some(*closed), true);
             let (entry, closed) = (&*entry, *closed);
@@ -158,13 +210,33 @@ impl Search<'_> {
                 durable_through: closed.last_frame,
                 previous_crc: 0,
             };
-            let table = topic_table(topics.rejected(), &topics.sorted(None));
+            let table = topic_table(topics.rejected(), &topics.sorted());
             let path = journal_path(dir, entry.id);
             write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &table)?;
             manifest.generations.push(entry);
             manifest.clean = None;
         }
         manifest.check().map_err(|what| Error::new(ErrorKind::Corrupt, format!("{MANIFEST}: {what}")))?;
-        manifest.write(disk, dir)
+        manifest.write(disk, hold)?;
+        if let Some((journal, end)) = live {
+            give_back_zeros(disk, &journal, end);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts what lies behind the end of a journal that MANIFEST says is closed. Before MANIFEST says so, the zeros there are what tells
+/// the end from a cut: a second repair would find damage that the first had made. It costs room if it fails, and nothing else.
+fn give_back_zeros(disk: &dyn Disk, journal: &Path, end: u64) {
+    let cut = || {
+        let file = disk.open(journal, Open::Write)?;
+        if file.len()? > end {
+            file.set_len(end)?;
+            file.sync()?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    if let Err(e) = cut() {
+        tracing::warn!(journal = %journal.display(), error = %e, "the zeros behind its end stay");
     }
 }

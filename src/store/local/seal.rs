@@ -26,6 +26,8 @@ pub(crate) const PROCESSED: &str = "processed";
 pub(crate) const FRAMES: &str = "frames";
 /// Filter of the claims.
 pub(crate) const FILTER: &str = "filter";
+/// What it began with before format 3.
+const BLOOM_MAGIC: [u8; 4] = *b"sKlB";
 /// Steps of a seal for each claim, about as long as each other: reading it, then one each to sort it, for the filter, to write and to
 /// prove it.
 pub(crate) const STEPS: u64 = READ_STEPS + 4;
@@ -100,6 +102,19 @@ impl Place<'_> {
         }
     }
 
+    /// Whether the filter is of a format before this one: a start that was killed has written
+    /// MANIFEST anew, and not all filters. The next one makes it anew.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Io`.
+    pub(crate) fn has_older_filter(&self) -> Result<bool> {
+        let path = self.path(FILTER);
+        let mut magic = [0; BLOOM_MAGIC.len()];
+        let file = self.disk.open(&path, Open::Read).during("open", &path)?;
+        file.read_exact_at(&mut magic, 0).during("read", &path)?;
+        Ok(magic == BLOOM_MAGIC)
+    }
+
     /// Reads a filter whose newest generation is this one; of which others it is, the caller checks.
     ///
     /// # Errors
@@ -142,8 +157,12 @@ impl Place<'_> {
     }
 
     /// Whether there is a file of this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.disk.exists(&self.path(name))
+    ///
+    /// # Errors
+    /// `Io` if it can't be told.
+    pub(crate) fn has(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        self.disk.presence(&path).during("look for", &path)
     }
 
     /// Events that it holds.

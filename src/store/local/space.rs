@@ -427,10 +427,15 @@ pub(crate) fn prepare(
         Some(file) => file,
         None => {
             disk.create_dir_all(&folder).during("create", &folder)?;
-            disk.open(&path, Open::Create).during("create", &path)?
+            disk.open(&path, Open::New).during("create", &path)?
         }
     };
-    let zeroed = zero(&*file, &path, from, to, make_way)?;
+    let zeroed = zero(&*file, &path, from, to, make_way).inspect_err(|_| {
+        if is_new {
+            // The next try makes another, and never one in the place of a file that it does not know.
+            let _ = disk.remove_file(&path);
+        }
+    })?;
     if is_new {
         disk.sync_dir(&folder).during("sync", &folder)?;
         disk.sync_dir(data_dir).during("sync", data_dir)?;

@@ -105,7 +105,9 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
             assert_eq!(store.find("none", "e0").await.unwrap(), None);
             let stats = store.stats().await.unwrap();
             assert_eq!(stats.totals.unique_processed, sent as u64);
-            assert_eq!(stats.topics, topics);
+            assert_eq!(stats.topics, topics.len() as u64);
+            let page = store.topics(None, 10).await.unwrap();
+            assert!(page.topics.iter().map(|topic| &*topic.topic).eq(topics));
             let rounds = round as u64 + 1;
             assert_eq!(stats.totals.conflicts, rounds);
             assert_eq!(stats.totals.duplicate_dropped, rounds + 300 * (0..=round as u64).sum::<u64>());
@@ -247,4 +249,60 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
         // Blocks and frames are proved too.
         assert_eq!(told.get(), seal::STEPS * maps.claims() + blocks + frames);
     }
+}
+
+/// A clock that can be put forward; its monotonic time too.
+#[derive(Debug, Default)]
+struct Jumping(std::sync::atomic::AtomicU64);
+
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        SystemClock.monotonic() + Duration::from_secs(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Jumping::default());
+    let seams =
+        Seams { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..seams(Arc::new(MemoryIndexes::default())) };
+    let store = Local::open(&options(dir.path(), 1), seams).unwrap();
+    let (begun, begins) = mpsc::channel();
+    let (end, ends) = mpsc::channel::<()>();
+    let core = Arc::clone(&store.core);
+    let call = std::thread::spawn(move || {
+        core.index_watch.during(core.clock.monotonic(), || {
+            begun.send(()).unwrap();
+            // Until the test lets go of it.
+            let _ = ends.recv();
+        });
+    });
+    begins.recv().unwrap();
+    let failed_within = |seconds, jump: u64| {
+        runtime().block_on(async {
+            let jumps = async {
+                // By then it has begun to look.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                clock.0.fetch_add(jump, std::sync::atomic::Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                failed = tokio::time::timeout(Duration::from_secs(seconds), store.failed()) => failed.is_ok(),
+                () = jumps => false,
+            }
+        })
+    };
+    assert!(!failed_within(3, 60), "a minute in which nobody looked is no minute of the call");
+    // Much later, and somebody looked meanwhile: by the watch itself.
+    let watch = &store.core.index_watch;
+    let now = store.core.clock.monotonic();
+    watch.check(now + Duration::from_secs(20)).unwrap();
+    assert!(watch.check(now + Duration::from_secs(40)).is_err(), "a call that hangs is still seen");
+    drop(end);
+    call.join().unwrap();
 }

@@ -9,8 +9,9 @@ use std::sync::{Arc, PoisonError};
 use super::manifest::{Burnt, Hole};
 use crate::codec::{CounterEntry, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{TOPICS_MEASURED_MAX, TOPICS_WARNED_PERCENT};
 use crate::store::Totals;
-use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};
 
 /// One topic.
@@ -99,7 +100,7 @@ impl Topic {
     }
 
     /// Sets what a table says.
-    pub(crate) fn restore(&self, entry: &TopicEntry<'_>) {
+    fn restore(&self, entry: &TopicEntry<'_>) {
         self.next_offset.store(entry.next_offset, Ordering::Release);
         self.duplicates.store(entry.counters.duplicates, Ordering::Release);
         self.conflicts.store(entry.counters.conflicts, Ordering::Release);
@@ -108,7 +109,7 @@ impl Topic {
     }
 
     /// `count` more events became durable.
-    pub(crate) fn add_events(&self, count: u64, received_at: i64) {
+    fn add_events(&self, count: u64, received_at: i64) {
         if self.events() == 0 {
             self.first_received_at.store(received_at, Ordering::Release);
         }
@@ -117,7 +118,7 @@ impl Topic {
     }
 
     /// These counts became durable.
-    pub(crate) fn add_counts(&self, duplicates: u64, conflicts: u64) {
+    fn add_counts(&self, duplicates: u64, conflicts: u64) {
         self.duplicates.fetch_add(duplicates, Ordering::AcqRel);
         self.conflicts.fetch_add(conflicts, Ordering::AcqRel);
     }
@@ -131,6 +132,16 @@ pub(crate) struct Pending {
     pub(crate) conflicts: u64,
 }
 
+/// Sums over all topics, kept as they change: asking for them must not cost a walk over all topics.
+#[derive(Debug, Default)]
+struct Sums {
+    /// Topics that hold events.
+    holders: AtomicU64,
+    events: AtomicU64,
+    duplicates: AtomicU64,
+    conflicts: AtomicU64,
+}
+
 /// All topics of a store, and the store's own counts.
 #[derive(Debug)]
 pub(crate) struct Topics {
@@ -138,6 +149,11 @@ pub(crate) struct Topics {
     /// What each topic has lost.
     lost: HashMap<String, Vec<(u64, u64)>>,
     by_name: RwLock<BTreeMap<Box<str>, Arc<Topic>>>,
+    /// How many `by_name` has.
+    made: AtomicUsize,
+    /// Those that were made first, which have figures of their own.
+    oldest: Mutex<Vec<Arc<Topic>>>,
+    sums: Sums,
     pending: Mutex<Vec<Arc<Topic>>>,
     rejected: AtomicU64,
     pending_rejected: AtomicU64,
@@ -155,6 +171,9 @@ impl Topics {
             max: usize::MAX,
             lost,
             by_name: RwLock::default(),
+            made: AtomicUsize::new(0),
+            oldest: Mutex::default(),
+            sums: Sums::default(),
             pending: Mutex::default(),
             rejected: AtomicU64::new(0),
             pending_rejected: AtomicU64::new(0),
@@ -164,6 +183,34 @@ impl Topics {
     /// From here on, only so many topics may be made.
     pub(crate) fn limit(&mut self, max: usize) {
         self.max = max;
+        if self.made() >= self.warned_at() {
+            self.warn();
+        }
+    }
+
+    /// Topics that there are, whether they hold events or not.
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// Most topics that there may be.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Topics at which the operator is told that they run out.
+    fn warned_at(&self) -> usize {
+        (self.max / 100).saturating_mul(TOPICS_WARNED_PERCENT) + self.max % 100 * TOPICS_WARNED_PERCENT / 100
+    }
+
+    fn warn(&self) {
+        let (topics, topics_max) = (self.made(), self.max);
+        tracing::warn!(
+            topics,
+            topics_max,
+            "topics run out: at the most, events of new ones are refused; raise --topics-max, or look for a sender \
+             that puts ids into its topics' names"
+        );
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
@@ -179,7 +226,10 @@ impl Topics {
             return Ok(topic);
         }
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        if by_name.len() >= self.max && !by_name.contains_key(name) {
+        if let Some(topic) = by_name.get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        if by_name.len() >= self.max {
             let message = format!(
                 "the store has {} topics, as many as it may: use fewer topics, or raise --topics-max",
                 by_name.len()
@@ -187,44 +237,101 @@ impl Topics {
             return Err(Error::new(ErrorKind::NoSpace, message));
         }
         let number = by_name.len() as u32;
-        let topic = by_name.entry(name.into()).or_insert_with(|| {
-            Arc::new(Topic {
-                name: name.into(),
-                hash,
-                number,
-                lost: self.lost.get(name).cloned().unwrap_or_default().into(),
-                next_offset: AtomicU64::new(0),
-                duplicates: AtomicU64::new(0),
-                conflicts: AtomicU64::new(0),
-                first_received_at: AtomicI64::new(0),
-                last_received_at: AtomicI64::new(0),
-                pending_duplicates: AtomicU64::new(0),
-                pending_conflicts: AtomicU64::new(0),
-                is_pending: AtomicBool::new(false),
-            })
+        let topic = Arc::new(Topic {
+            name: name.into(),
+            hash,
+            number,
+            lost: self.lost.get(name).cloned().unwrap_or_default().into(),
+            next_offset: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            first_received_at: AtomicI64::new(0),
+            last_received_at: AtomicI64::new(0),
+            pending_duplicates: AtomicU64::new(0),
+            pending_conflicts: AtomicU64::new(0),
+            is_pending: AtomicBool::new(false),
         });
-        Ok(Arc::clone(topic))
+        by_name.insert(name.into(), Arc::clone(&topic));
+        let made = by_name.len();
+        self.made.store(made, Ordering::Release);
+        drop(by_name);
+        if made <= TOPICS_MEASURED_MAX {
+            self.oldest.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&topic));
+        }
+        if made == self.warned_at() {
+            self.warn();
+        }
+        Ok(topic)
     }
 
-    /// All topics, sorted by name, from behind `after` on.
-    pub(crate) fn sorted(&self, after: Option<&str>) -> Vec<Arc<Topic>> {
+    /// The topics that were made first, as many as have figures of their own.
+    pub(crate) fn oldest(&self) -> Vec<Arc<Topic>> {
+        self.oldest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All topics, sorted by name.
+    pub(crate) fn sorted(&self) -> Vec<Arc<Topic>> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.values().map(Arc::clone).collect()
+    }
+
+    /// At most `limit` of the topics that hold events, sorted by name, from behind `after` on.
+    pub(crate) fn holders(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Topic>> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, topic)| Arc::clone(topic)).collect()
+        let topics = by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, topic)| topic);
+        topics.filter(|topic| topic.events() > 0).take(limit).map(Arc::clone).collect()
     }
 
     /// Durable totals.
     pub(crate) fn totals(&self) -> Totals {
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        let mut totals = Totals { rejected: self.rejected(), ..Totals::default() };
-        for topic in by_name.values() {
-            let figures = topic.figures();
-            totals.unique_processed += topic.events();
-            totals.duplicate_dropped += figures.duplicates;
-            totals.conflicts += figures.conflicts;
+        // Duplicates last, as they are counted first: never less than the conflicts among them.
+        let conflicts = self.sums.conflicts.load(Ordering::Acquire);
+        Totals {
+            unique_processed: self.sums.events.load(Ordering::Acquire),
+            duplicate_dropped: self.sums.duplicates.load(Ordering::Acquire),
+            conflicts,
+            rejected: self.rejected(),
         }
-        totals
+    }
+
+    /// How many topics hold events.
+    pub(crate) fn holding(&self) -> u64 {
+        self.sums.holders.load(Ordering::Acquire)
+    }
+
+    /// Changes the durable state of a topic, and the sums by as much.
+    fn change(&self, topic: &Topic, change: impl FnOnce(&Topic)) {
+        let (events, figures) = (topic.events(), topic.figures());
+        change(topic);
+        let (events_now, now) = (topic.events(), topic.figures());
+        let holder = u64::from(events_now > 0).wrapping_sub(u64::from(events > 0));
+        for (sum, by) in [
+            (&self.sums.holders, holder),
+            (&self.sums.events, events_now.wrapping_sub(events)),
+            (&self.sums.duplicates, now.duplicates.wrapping_sub(figures.duplicates)),
+            (&self.sums.conflicts, now.conflicts.wrapping_sub(figures.conflicts)),
+        ] {
+            if by != 0 {
+                sum.fetch_add(by, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Sets what a table says of a topic.
+    pub(crate) fn restore(&self, topic: &Topic, entry: &TopicEntry<'_>) {
+        self.change(topic, |topic| topic.restore(entry));
+    }
+
+    /// `count` more events of a topic became durable.
+    pub(crate) fn add_events(&self, topic: &Topic, count: u64, received_at: i64) {
+        self.change(topic, |topic| topic.add_events(count, received_at));
+    }
+
+    /// These counts of a topic became durable.
+    pub(crate) fn add_counts(&self, topic: &Topic, duplicates: u64, conflicts: u64) {
+        self.change(topic, |topic| topic.add_counts(duplicates, conflicts));
     }
 
     /// Counts dropped events of a topic; durable with the next frame.

@@ -5,20 +5,22 @@
 //! else is compared with it.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::INDEX;
 use super::frame::{Block, FrameReader, unreadable};
 use super::hash::Secret;
-use super::manifest::{Closed, Entry, Hole, Manifest, folder};
+use super::hold::Hold;
+use super::manifest::leftover::{self, Leftover};
+use super::manifest::{Closed, Entry, Hole, MANIFEST, Manifest, folder};
 use super::open_files::{FileCache, OPEN_FILES_MAX};
 use super::seal::{FILTER, JournalContent, MERGED_FILTERS, Place};
 use super::space::journal_path;
 use super::walk::{Step, Walk};
 use super::{Options, Seams, take_lock};
 use crate::codec::{BlockKind, Claim, FORMAT, SealedClaim};
-use crate::disk::{Disk, Open};
+use crate::disk::{self, Disk, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 
 /// What was looked at, and what is wrong with it.
@@ -28,11 +30,18 @@ pub struct Report {
     pub generations: u64,
     /// Events in them.
     pub events: u64,
+    /// Of these generations, those that are sealed, and whose indexes lie beside their journals.
+    pub sealed_generations: u64,
+    /// Events in those.
+    pub sealed_events: u64,
     /// Bytes of journal.
     pub bytes: u64,
     /// What is wrong, a sentence each. Empty: all agree.
     pub faults: Vec<String>,
 }
+
+/// What a rebuild says that the operating system keeps from its files.
+const CURE: &str = "cure the disk or the permissions, then rebuild again: no event was touched";
 
 /// Is told how many bytes of journal are done, of how many.
 pub type Progress<'a> = &'a dyn Fn(u64, u64);
@@ -42,7 +51,7 @@ pub type Progress<'a> = &'a dyn Fn(u64, u64);
 /// # Errors
 /// `Locked`, `Unusable`; `Corrupt` if MANIFEST is; `Io`. Anything else that is wrong is in the report.
 pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
-    let (_lock, manifest) = open(options, &*seams.disk)?;
+    let (_hold, manifest) = open(options, &*seams.disk)?;
     let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
     let mut check = Check {
         options,
@@ -67,53 +76,130 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
 }
 
 /// Makes the maps and filters of all sealed generations anew from their journals, and drops the live index, which the
-/// next start makes anew.
+/// next start makes anew. The live journal is read for its events alone; what is wrong with it is in the report.
 ///
 /// # Errors
-/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if a journal is damaged.
+/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if the journal of a closed generation is damaged.
 pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
+    let (hold, manifest) = open(options, &*seams.disk)?;
+    renew(options, seams, &hold, manifest, progress).map_err(|e| e.with_cure(CURE))
+}
+
+fn renew(
+    options: &Options,
+    seams: &Seams,
+    hold: &Hold,
+    mut manifest: Manifest,
+    progress: Progress<'_>,
+) -> Result<Report> {
     let disk = &seams.disk;
-    let (_lock, mut manifest) = open(options, &**disk)?;
     let files = FileCache::new(Arc::clone(disk), OPEN_FILES_MAX);
     let total = journal_bytes(options, &**disk, &manifest);
     let mut report = Report::default();
     if let Some(clean) = &mut manifest.clean {
         clean.covered = None;
     }
-    manifest.write(&**disk, &options.data_dir)?;
+    manifest.write(&**disk, hold)?;
     let secret = Secret::new(manifest.secret());
     for entry in &manifest.generations {
         seams.indexes.remove(&folder(&options.data_dir, entry.id).join(INDEX))?;
-        report.generations += 1;
-        if let Some(closed) = entry.closed {
-            if entry.sealed {
-                let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
-                place.build(&|_| {})?;
-                place.remove_merged_filters()?;
+        if let (Some(closed), true) = (entry.closed, entry.sealed) {
+            let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
+            place.build(&|_| {})?;
+            place.remove_merged_filters()?;
+        }
+        match entry.closed.map_or_else(|| walked(options, &**disk, &manifest, entry), Ok) {
+            Ok(found) => report.add(entry, found, &manifest),
+            Err(e) => {
+                report.generations += 1;
+                report.faults.push(e.to_string());
             }
-            let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
-            report.events += closed.events - lost;
-            report.bytes += closed.end;
         }
         progress(report.bytes, total);
     }
     Ok(report)
 }
 
-pub(crate) fn open(
+impl Report {
+    /// Counts a generation in which this was found.
+    fn add(&mut self, entry: &Entry, found: Closed, manifest: &Manifest) {
+        let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
+        // What is damaged again ends before its holes.
+        let events = found.events.saturating_sub(lost);
+        self.generations += 1;
+        self.events += events;
+        self.bytes += found.end;
+        if entry.sealed {
+            self.sealed_generations += 1;
+            self.sealed_events += events;
+        }
+    }
+}
+
+/// What the journal of the live generation holds.
+fn walked(options: &Options, disk: &dyn Disk, manifest: &Manifest, entry: &Entry) -> Result<Closed> {
+    let path = journal_path(&options.data_dir, entry.id);
+    let file = disk.open(&path, Open::Read).during("open", &path)?;
+    let mut walk = Walk::new(file, &path, manifest.store_id(), entry, manifest.holes_of(entry.id));
+    while !matches!(walk.step()?, Step::End | Step::Nothing) {}
+    walk.check_end()?;
+    let found = walk.closed(0);
+    if is_cut(manifest, found) { Err(cut(&path, found)) } else { Ok(found) }
+}
+
+/// Whether the live journal ends before what is known to be durable in it.
+fn is_cut(manifest: &Manifest, found: Closed) -> bool {
+    found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end)
+}
+
+fn cut(path: &Path, found: Closed) -> Error {
+    Error::corrupt(path, found.end, "no valid frame, and a durable one was here")
+}
+
+/// What is said where the operating system keeps a store from being opened.
+const UNCHANGED: &str = "nothing was changed: cure the disk or the permissions, then try again";
+
+fn none(options: &Options) -> Error {
+    let message = format!("there is no store in {}", options.data_dir.display());
+    Error::new(ErrorKind::Unusable, message)
+}
+
+/// As [`open`]. Where MANIFEST is missing, with the newest that is whole but not in its place.
+pub(crate) fn open_for_repair(
     options: &Options,
     disk: &dyn Disk,
-) -> Result<(Box<dyn std::any::Any + Send + Sync>, Manifest)> {
-    let none = || {
-        let message = format!("there is no store in {}", options.data_dir.display());
-        Error::new(ErrorKind::Unusable, message)
+) -> Result<(Hold, Manifest, Option<PathBuf>)> {
+    let opened = || {
+        let dir = &options.data_dir;
+        let path = dir.join(MANIFEST);
+        if !disk.presence(dir).during("look for", dir)? {
+            return Err(none(options));
+        }
+        let is_missing = disk::is_absent(disk, &path).during("look for", &path)?;
+        if !is_missing || leftover::newest(disk, dir)?.is_none() {
+            return open(options, disk).map(|(hold, manifest)| (hold, manifest, None));
+        }
+        let hold = take_lock(&Options { must_exist: false, ..options.clone() }, disk)?;
+        if let Some(manifest) = Manifest::read(disk, dir)? {
+            return Ok((hold, manifest, None));
+        }
+        let Leftover { path, manifest } = leftover::newest(disk, dir)?.ok_or_else(|| none(options))?;
+        Ok((hold, manifest, Some(path)))
     };
-    if !disk.exists(&options.data_dir) {
-        return Err(none());
-    }
-    let lock = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
-    let manifest = Manifest::read(disk, &options.data_dir)?.ok_or_else(none)?;
-    Ok((lock, manifest))
+    opened().map_err(|e| e.with_cure(UNCHANGED))
+}
+
+pub(crate) fn open(options: &Options, disk: &dyn Disk) -> Result<(Hold, Manifest)> {
+    let opened = || {
+        let dir = &options.data_dir;
+        if !disk.presence(dir).during("look for", dir)? {
+            return Err(none(options));
+        }
+        let hold = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
+        let manifest = Manifest::read(disk, dir)?.ok_or_else(|| none(options))?;
+        Ok((hold, manifest))
+    };
+    opened().map_err(|e| e.with_cure(UNCHANGED))
 }
 
 pub(crate) fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manifest) -> u64 {
@@ -163,20 +249,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn generation(&mut self, entry: &Entry, manifest: &Manifest) -> Result<()> {
-        self.report.generations += 1;
-        let found = self.journal(entry, manifest)?;
-        let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
-        // What is damaged again ends before its holes.
-        self.report.events += found.events.saturating_sub(lost);
-        self.report.bytes += found.end;
+        let found = self.journal(entry, manifest).inspect_err(|_| self.report.generations += 1)?;
+        self.report.add(entry, found, manifest);
         let path = journal_path(&self.options.data_dir, entry.id);
         match entry.closed {
             Some(closed) if closed != found => {
                 return Err(Error::corrupt(&path, found.end, "it does not hold what MANIFEST says"));
             }
-            None if found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end) => {
-                return Err(Error::corrupt(&path, found.end, "no valid frame, and a durable one was here"));
-            }
+            None if is_cut(manifest, found) => return Err(cut(&path, found)),
             _ => {}
         }
         let secret = self.secret;
@@ -195,8 +275,14 @@ impl Check<'_> {
 
     /// Proves that a generation's filter, and those that end with it, forget no claim of any that they are of.
     fn filters(&self, newest: &Place<'_>, manifest: &Manifest) -> Result<()> {
+        if newest.has_older_filter()? {
+            return Ok(());
+        }
         newest.filter()?;
-        for name in [FILTER].into_iter().chain(MERGED_FILTERS).filter(|name| newest.has(name)) {
+        for name in [FILTER].into_iter().chain(MERGED_FILTERS) {
+            if !newest.has(name)? {
+                continue;
+            }
             let dir = folder(&self.options.data_dir, newest.entry.id);
             let bad = |what| Err(Error::corrupt(&dir.join(name), 0, what));
             let filter = newest.read_filter(name)?;

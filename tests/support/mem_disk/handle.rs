@@ -1,16 +1,15 @@
 //! The disk and its files as the store sees them.
 
-use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sekali::disk::{Disk, DiskFile, Open};
+use sekali::disk::{Disk, DiskFile, Held, Open};
 
-use super::{Change, ENOSPC, Fault, Inode, NameChange, Node, State, os, parent};
+use super::{Call, Change, ENOSPC, Fault, Inode, NameChange, Node, State, behind, os, parent};
 
 /// How long a stalled sync takes: four times as long as the store waits.
 pub const STALL: Duration = Duration::from_secs(120);
@@ -79,6 +78,26 @@ impl MemDisk {
         self.state().syncs
     }
 
+    /// Calls of a kind so far.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// Operations of all kinds so far.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Calls that have failed as planned.
+    pub fn failed_calls(&self) -> u64 {
+        self.state().failed_calls
+    }
+
+    /// Forgets the faults that were planned.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
     /// A digest of all that was ever written and synced, in order.
     pub fn trace(&self) -> u64 {
         self.state().trace
@@ -109,6 +128,9 @@ impl MemDisk {
             faults: Vec::new(),
             writes: 0,
             syncs: 0,
+            calls: BTreeMap::new(),
+            operations: 0,
+            failed_calls: 0,
             ..state.clone()
         };
         state.dead = true;
@@ -125,6 +147,12 @@ impl MemDisk {
         sekali::sync::yield_now();
         let state = self.state();
         state.alive()?;
+        Ok(state)
+    }
+
+    fn call(&self, call: Call) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.alive()?;
+        state.call(call)?;
         Ok(state)
     }
 }
@@ -150,7 +178,7 @@ impl MemFile {
 
 impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.alive()?;
+        let state = self.disk.call(Call::Read)?;
         let content = state.inodes[self.inode].live.get(offset as usize..).unwrap_or_default();
         let n = content.len().min(buf.len());
         buf[..n].copy_from_slice(&content[..n]);
@@ -173,11 +201,12 @@ impl DiskFile for MemFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.alive()?.inodes[self.inode].live.len() as u64)
+        Ok(self.disk.call(Call::Length)?.inodes[self.inode].live.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.writable()?;
+        state.call(Call::SetLength)?;
         if len.saturating_sub(state.inodes[self.inode].live.len() as u64) > state.free_bytes() {
             return Err(os(ENOSPC));
         }
@@ -185,25 +214,51 @@ impl DiskFile for MemFile {
         Ok(())
     }
 
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.alive()?.live.get(path) == Some(&Node::File(self.inode)))
+    }
+
     fn prefetch(&self, offset: u64, length: NonZeroU64) {
         self.disk.state().prefetched.entry(self.inode).or_default().push((offset, offset + length.get()));
     }
 }
 
-struct Lock(MemDisk, PathBuf);
+#[derive(Debug)]
+struct Lock {
+    disk: MemDisk,
+    taken: (Node, PathBuf),
+}
+
+impl Held for Lock {
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.alive()?.live.get(path) == Some(&self.taken.0))
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.0.0.lock() {
-            state.locks.remove(&self.1);
+        if let Ok(mut state) = self.disk.0.lock() {
+            state.locks.remove(&self.taken);
         }
+    }
+}
+
+impl MemDisk {
+    fn take(&self, mut state: MutexGuard<'_, State>, path: &Path, node: Node) -> io::Result<Box<dyn Held>> {
+        let path = if node == Node::Dir { path } else { Path::new("") };
+        let taken = (node, path.to_owned());
+        if !state.locks.insert(taken.clone()) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Lock { disk: self.clone(), taken }))
     }
 }
 
 impl Disk for MemDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Open)?;
         let inode = match (state.live.get(path), how) {
+            (Some(_), Open::New) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
             (Some(Node::File(inode)), Open::Create) => {
                 let inode = *inode;
@@ -211,18 +266,18 @@ impl Disk for MemDisk {
                 inode
             }
             (Some(Node::File(inode)), _) => *inode,
-            (None, Open::Create) => state.add(path)?,
+            (None, Open::Create | Open::New) => state.add(path)?,
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
         Ok(Arc::new(MemFile {
             disk: self.clone(),
             inode,
-            writable: matches!(how, Open::Write | Open::Create),
+            writable: matches!(how, Open::Write | Open::Create | Open::New),
         }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::CreateDir)?;
         let mut missing: Vec<_> = path.ancestors().take_while(|dir| !state.is_dir(dir)).collect();
         missing.reverse();
         for dir in missing {
@@ -235,7 +290,7 @@ impl Disk for MemDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let state = self.alive()?;
+        let state = self.call(Call::List)?;
         if !state.is_dir(path) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -243,18 +298,30 @@ impl Disk for MemDisk {
         Ok(names.iter().filter_map(|name| Some(name.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.alive().is_ok_and(|state| state.is_dir(path) || state.live.contains_key(path))
+    fn presence(&self, path: &Path) -> io::Result<bool> {
+        let state = self.call(Call::Presence)?;
+        Ok(state.is_dir(path) || state.live.contains_key(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Rename)?;
         match state.live.get(from) {
             None => Err(ErrorKind::NotFound.into()),
-            // Not used by the store, and not modelled: a move of a directory, or to another one.
-            Some(Node::Dir) => Err(ErrorKind::Unsupported.into()),
-            Some(_) if parent(from) != parent(to) => Err(ErrorKind::Unsupported.into()),
+            // Not used by the store, and not modelled: a move to another directory, or onto one.
+            Some(_) if parent(from) != parent(to) || state.is_dir(to) => Err(ErrorKind::Unsupported.into()),
             Some(_) => {
+                // What is not durable yet of the names in a directory goes with it.
+                for change in &mut state.pending {
+                    match change {
+                        NameChange::Add(path, _) | NameChange::Remove(path) if path != from => {
+                            *path = behind(from, to, path);
+                        }
+                        NameChange::Rename(one, other) if one.starts_with(from) && one != from => {
+                            (*one, *other) = (behind(from, to, one), behind(from, to, other));
+                        }
+                        _ => {}
+                    }
+                }
                 state.name(NameChange::Rename(from.to_owned(), to.to_owned()));
                 Ok(())
             }
@@ -262,7 +329,7 @@ impl Disk for MemDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Remove)?;
         match state.live.get(path) {
             None => Ok(()),
             Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
@@ -274,7 +341,7 @@ impl Disk for MemDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.alive()?;
+        let mut state = self.call(Call::Remove)?;
         // One by one, the innermost first, as a power cut may leave some of them.
         let names: Vec<_> = state.live.keys().filter(|name| name.starts_with(path)).rev().cloned().collect();
         for name in names {
@@ -288,19 +355,26 @@ impl Disk for MemDisk {
         if state.is_dir(path) { state.sync_names(path) } else { Err(ErrorKind::NotFound.into()) }
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let mut state = self.alive()?;
-        if !state.live.contains_key(path) {
-            state.add(path)?;
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        let mut state = self.call(Call::Lock)?;
+        let node = match state.live.get(path).copied() {
+            Some(node) => node,
+            None => Node::File(state.add(path)?),
+        };
+        self.take(state, path, node)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        let state = self.call(Call::Lock)?;
+        match state.live.get(path).copied() {
+            Some(Node::Dir) => self.take(state, path, Node::Dir),
+            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
         }
-        if !state.locks.insert(path.to_owned()) {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(Lock(self.clone(), path.to_owned())))
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        Ok(self.alive()?.free_bytes())
+        Ok(self.call(Call::Free)?.free_bytes())
     }
 
     fn uncache(&self, path: &Path, from: u64, to: Option<u64>) {

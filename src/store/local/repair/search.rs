@@ -18,8 +18,10 @@ use super::super::walk::{Step, Walk};
 use super::super::{Options, Seams};
 use super::Loss;
 use crate::codec::{BlockKind, FixedRecord, FrameHeader};
-use crate::disk::{DiskFile, Open};
+use crate::disk::{DiskFile, Open, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::event::timestamp;
+
 /// Event numbers, offsets and frames that are given up when it can't be known how many there were: more than a generation holds.
 const UNKNOWN: u64 = 1 << 32;
 
@@ -66,11 +68,15 @@ pub(super) struct Search<'a> {
     /// How many holes had been found when a sound block last told a topic's next offset.
     seen: HashMap<u32, usize>,
     pub(super) found: Vec<Found>,
+    /// Holes that were declared before.
+    pub(super) given_up: Vec<Found>,
     /// JSON, an event a line.
     pub(super) salvaged: Vec<u8>,
     /// Damaged generations, as they are with their holes.
     pub(super) closed: HashMap<u64, Closed>,
     pub(super) events: u64,
+    /// Generations whose journal is not there.
+    pub(super) missing: Vec<u64>,
 }
 
 impl<'a> Search<'a> {
@@ -82,9 +88,11 @@ impl<'a> Search<'a> {
             topics: Topics::new(&[]),
             seen: HashMap::new(),
             found: Vec::new(),
+            given_up: Vec::new(),
             salvaged: Vec::new(),
             closed: HashMap::new(),
             events: 0,
+            missing: Vec::new(),
         }
     }
 
@@ -92,7 +100,13 @@ impl<'a> Search<'a> {
     pub(super) fn generation(&mut self, entry: &Entry, manifest: &Manifest) -> Result<Closed> {
         let path = journal_path(&self.options.data_dir, entry.id);
         let file: Arc<dyn DiskFile> = match self.seams.disk.open(&path, Open::Read) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Arc::new(Missing),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if !is_absent(&*self.seams.disk, &path).during("look for", &path)? {
+                    return Err(Error::io("open", &path, e));
+                }
+                self.missing.push(entry.id);
+                Arc::new(Missing)
+            }
             opened => opened.during("open", &path)?,
         };
         let store_id = manifest.store_id();
@@ -105,7 +119,7 @@ impl<'a> Search<'a> {
                         sum = sum.wrapping_add(self.block(&block, &path, entry)?);
                     }
                 }
-                Step::Hole(hole) => self.pass(&hole)?,
+                Step::Hole(hole) => self.pass(hole, &*file, &path)?,
                 Step::End => break,
                 Step::Nothing => {
                     let Some((found, goes_on)) = self.find(&mut walk, &*file, &path, entry, manifest)? else {
@@ -188,10 +202,16 @@ impl<'a> Search<'a> {
     }
 
     /// Goes over a hole that was declared before.
-    fn pass(&mut self, hole: &Hole) -> Result<()> {
+    fn pass(&mut self, hole: Hole, file: &dyn DiskFile, path: &Path) -> Result<()> {
         for Burnt { topic, next, .. } in &hole.topics {
             self.topic(topic)?.skip_to(*next);
         }
+        let mut salvaged = 0;
+        each_block(file, path, (hole.at, hole.end), |block| {
+            salvaged += Lines::of(block, path).map_or(0, |_| u64::from(block.count));
+        })?;
+        let is_exact = hole.events() < UNKNOWN;
+        self.given_up.push(Found { hole, is_exact, salvaged });
         Ok(())
     }
 
@@ -230,7 +250,7 @@ impl<'a> Search<'a> {
                 let topic = self.topic(&text(head.topic)?)?;
                 self.see(&topic, head.first_offset, path, block.at)?;
                 self.seen.insert(topic.number, self.found.len());
-                topic.add_events(u64::from(block.count), head.received_at);
+                self.topics.add_events(&topic, u64::from(block.count), head.received_at);
                 self.events += u64::from(block.count);
                 for event in events {
                     let id = event.map_err(fault)?.event_id;
@@ -242,9 +262,10 @@ impl<'a> Search<'a> {
                     let counter = counter.map_err(fault)?;
                     match counter.topic.is_empty() {
                         true => self.topics.add_rejected(counter.rejected),
-                        false => self
-                            .topic(&text(counter.topic)?)?
-                            .add_counts(counter.duplicates, counter.conflicts),
+                        false => {
+                            let topic = self.topic(&text(counter.topic)?)?;
+                            self.topics.add_counts(&topic, counter.duplicates, counter.conflicts);
+                        }
                     }
                 }
             }
@@ -262,7 +283,7 @@ impl<'a> Search<'a> {
                         self.see(&topic, told.next_offset, path, block.at)?;
                     }
                     self.seen.insert(topic.number, self.found.len());
-                    topic.restore(&told);
+                    self.topics.restore(&topic, &told);
                 }
             }
         }
@@ -270,58 +291,24 @@ impl<'a> Search<'a> {
     }
 
     /// Takes the events out of the hole found last that can still be read: blocks whose checksum is right.
-    fn salvage(&mut self, file: &dyn DiskFile, path: &Path, (from, to): (u64, u64)) -> Result<()> {
-        let len = file.len().during("read", path)?.min(to);
-        let mut bytes = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, from).during("read", path)?;
-        let mut rest = &*bytes;
-        while !rest.is_empty() {
-            let at = to.min(len) - rest.len() as u64;
-            let step = match Block::open(rest, at) {
-                Ok(block) if block.kind == BlockKind::Events => {
-                    // One that is whole and still can't be read is not worth more than a damaged one.
-                    let _ = self.salvage_block(&block, path);
-                    block.length as usize
-                }
-                Ok(block) => block.length as usize,
-                Err(_) => 1,
-            };
-            rest = rest.get(step..).unwrap_or_default();
-        }
-        Ok(())
+    fn salvage(&mut self, file: &dyn DiskFile, path: &Path, range: (u64, u64)) -> Result<()> {
+        each_block(file, path, range, |block| {
+            // One that is whole and still can't be read is not worth more than a damaged one.
+            let _ = self.salvage_block(block, path);
+        })
     }
 
     fn salvage_block(&mut self, block: &Block<'_>, path: &Path) -> Result<()> {
-        let fault = |e| unreadable(path, block.at, e);
-        let body = block.body().map_err(fault)?;
-        let (head, events) = body.events().map_err(fault)?;
-        let not_text = |_| Error::corrupt(path, block.at, "it is not text");
-        let name = std::str::from_utf8(head.topic).map_err(not_text)?;
-        let mut lines = Vec::new();
-        for event in events {
-            let event = event.map_err(fault)?;
-            let text = |bytes| std::str::from_utf8(bytes).map_err(not_text);
-            let line = Salvaged {
-                topic: name,
-                event_id: text(event.event_id)?,
-                timestamp: text(event.timestamp)?,
-                source: text(event.source)?,
-                payload: serde_json::from_str(text(event.payload)?)
-                    .map_err(|_| Error::corrupt(path, block.at, "a payload is not JSON"))?,
-            };
-            serde_json::to_writer(&mut lines, &line)
-                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write JSON: {e}")))?;
-            lines.push(b'\n');
-        }
-        let topic = self.topic(name)?;
+        let Lines { topic, first_offset, mut json } = Lines::of(block, path)?;
+        let topic = self.topic(&topic)?;
         // It is seen in the hole, not behind it: more may be lost.
-        if head.first_offset >= topic.next_offset() {
-            self.see(&topic, head.first_offset.saturating_add(u64::from(block.count)), path, block.at)?;
+        if first_offset >= topic.next_offset() {
+            self.see(&topic, first_offset.saturating_add(u64::from(block.count)), path, block.at)?;
         }
         if let Some(found) = self.found.last_mut() {
             found.salvaged += u64::from(block.count);
         }
-        self.salvaged.append(&mut lines);
+        self.salvaged.append(&mut json);
         Ok(())
     }
 
@@ -333,7 +320,7 @@ impl<'a> Search<'a> {
         let named = named.map(|burnt| burnt.next - burnt.first).fold(0, u64::saturating_add);
         let (left, last) = (lost.saturating_sub(named), self.found.len());
         let Some(found) = self.found.last_mut().filter(|_| left > 0) else { return };
-        for topic in self.topics.sorted(None) {
+        for topic in self.topics.sorted() {
             if self.seen.get(&topic.number).is_none_or(|seen| *seen < last) {
                 let first = topic.next_offset();
                 let next = first.saturating_add(left);
@@ -344,12 +331,75 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Shows the blocks with events, of a part of a journal, whose checksum is right.
+fn each_block(
+    file: &dyn DiskFile,
+    path: &Path,
+    (from, to): (u64, u64),
+    mut show: impl FnMut(&Block<'_>),
+) -> Result<()> {
+    let len = file.len().during("measure", path)?.min(to);
+    let mut bytes = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, from).during("read", path)?;
+    let mut rest = &*bytes;
+    while !rest.is_empty() {
+        let at = to.min(len) - rest.len() as u64;
+        let step = match Block::open(rest, at) {
+            Ok(block) => {
+                if block.kind == BlockKind::Events {
+                    show(&block);
+                }
+                block.length as usize
+            }
+            Err(_) => 1,
+        };
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The events of a block, as they are published again.
+struct Lines {
+    topic: String,
+    first_offset: u64,
+    json: Vec<u8>,
+}
+
+impl Lines {
+    fn of(block: &Block<'_>, path: &Path) -> Result<Self> {
+        let fault = |e| unreadable(path, block.at, e);
+        let body = block.body().map_err(fault)?;
+        let (head, events) = body.events().map_err(fault)?;
+        let not_text = |_| Error::corrupt(path, block.at, "it is not text");
+        let topic = std::str::from_utf8(head.topic).map_err(not_text)?;
+        let mut json = Vec::new();
+        for event in events {
+            let event = event.map_err(fault)?;
+            let text = |bytes| std::str::from_utf8(bytes).map_err(not_text);
+            let not_json = |_| Error::corrupt(path, block.at, "a payload or a timestamp is not JSON");
+            let mut timestamp = Vec::new();
+            timestamp::push_json(text(event.timestamp)?, &mut timestamp);
+            let line = Salvaged {
+                topic,
+                event_id: text(event.event_id)?,
+                timestamp: serde_json::from_slice(&timestamp).map_err(not_json)?,
+                source: text(event.source)?,
+                payload: serde_json::from_str(text(event.payload)?).map_err(not_json)?,
+            };
+            serde_json::to_writer(&mut json, &line)
+                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write JSON: {e}")))?;
+            json.push(b'\n');
+        }
+        Ok(Self { topic: topic.to_owned(), first_offset: head.first_offset, json })
+    }
+}
+
 /// An event as it is published.
 #[derive(Serialize)]
 struct Salvaged<'a> {
     topic: &'a str,
     event_id: &'a str,
-    timestamp: &'a str,
+    timestamp: &'a RawValue,
     source: &'a str,
     payload: &'a RawValue,
 }

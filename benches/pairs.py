@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Puts the same load on two builds of sekali in turn, and prints the ratio of each pair and their median.
+
+    benches/pairs.py BEFORE AFTER                 batches of 100 and single events, nine pairs each
+    benches/pairs.py BEFORE AFTER --pairs 3 --json
+
+Each run gets a fresh store; AFTER generates the load for both. Every second pair is turned round. What is compared is
+the rate of `sekali bench`; processor seconds of the service for a million events stand beside it, as they are steadier.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+PORT = 18495
+URL = f"http://127.0.0.1:{PORT}"
+LOADS = {"batch": (1_000_000, 100), "single": (200_000, 1)}
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def is_ready():
+    try:
+        return urllib.request.urlopen(f"{URL}/readyz", timeout=1).status == 200
+    except OSError:
+        return False
+
+
+def measure(binary, client, events, batch):
+    """Events a second, and processor seconds of the service a million events."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        command = [binary, "serve", "--listen", f"127.0.0.1:{PORT}", "--data-dir", f"{folder}/data"]
+        service = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 30
+            while not is_ready():
+                if service.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"{binary} does not get ready")
+                time.sleep(0.05)
+            load = [client, "bench", "--url", URL, "--events", str(events), "--batch", str(batch), "--json"]
+            report = json.loads(subprocess.run(load, check=True, capture_output=True, text=True).stdout)
+            return report["events_per_second"], cpu_seconds(service.pid) * 1e6 / events
+        finally:
+            service.terminate()
+            service.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=os.path.abspath)
+    parser.add_argument("after", type=os.path.abspath)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--json", action="store_true", help="print the raw figures")
+    options = parser.parse_args()
+    results = {}
+    for name, (events, batch) in LOADS.items():
+        pairs = []
+        for number in range(options.pairs):
+            order = [("before", options.before), ("after", options.after)]
+            if number % 2:
+                order.reverse()
+            pairs.append({which: measure(binary, options.after, events, batch) for which, binary in order})
+            if not options.json:
+                (old, old_cpu), (new, new_cpu) = pairs[-1]["before"], pairs[-1]["after"]
+                print(f"{name} {number + 1}: {old:,.0f} and {new:,.0f} events/s: {new / old:.3f}", end="; ")
+                print(f"{old_cpu:.2f} and {new_cpu:.2f} CPU-s a million: {new_cpu / old_cpu:.3f}", flush=True)
+        results[name] = pairs
+        if not options.json:
+            for index, what in enumerate(("rate", "CPU")):
+                ratios = [pair["after"][index] / pair["before"][index] for pair in pairs]
+                print(f"{name}, median of {len(pairs)} ratios, {what}: {statistics.median(ratios):.3f}")
+    if options.json:
+        print(json.dumps(results))
+
+
+main()

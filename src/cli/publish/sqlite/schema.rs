@@ -1,0 +1,179 @@
+//! The tables and views of a database, and which of them holds events or ids.
+
+use rusqlite::Connection;
+
+use super::names::{EVENT_ID, FIELDS, Found, PAYLOAD, SOURCE, TIMESTAMP, TOPIC, find};
+
+/// A table or a view.
+#[derive(Clone, Debug)]
+pub(super) struct Relation {
+    pub(super) name: String,
+    pub(super) is_view: bool,
+    pub(super) columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Whether it is an integer that is the primary key alone.
+    pub(super) is_row_number: bool,
+}
+
+/// Where the fields of an event are.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) table: String,
+    pub(super) columns: [Option<String>; 5],
+    is_faint: bool,
+}
+
+/// All tables and views but SQLite's own. One whose columns can't be told, as a view of a table that is gone, has none.
+pub(super) fn relations(database: &Connection) -> rusqlite::Result<Vec<Relation>> {
+    let mut named = database.prepare(
+        "SELECT name, type = 'view' FROM sqlite_schema
+         WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid",
+    )?;
+    let named: Vec<(String, bool)> =
+        named.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let relation = |(name, is_view): (String, bool)| {
+        let columns = columns(database, &name).unwrap_or_default();
+        Relation { name, is_view, columns }
+    };
+    Ok(named.into_iter().map(relation).collect())
+}
+
+fn columns(database: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    // Generated columns are columns too; hidden ones, as virtual tables have, are not.
+    let query =
+        "SELECT name, type LIKE '%INT%' AND pk = 1 AND MAX(pk) OVER () = 1 FROM pragma_table_xinfo(?1)
+         WHERE hidden <> 1 ORDER BY cid";
+    let mut statement = database.prepare(query)?;
+    let column = |row: &rusqlite::Row<'_>| Ok(Column { name: row.get(0)?, is_row_number: row.get(1)? });
+    statement.query_map([table], column)?.collect()
+}
+
+impl Relation {
+    fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|own| own.name.eq_ignore_ascii_case(column))
+    }
+
+    /// Where a field may be; a column that was named is the only one.
+    pub(super) fn find(&self, field: usize, given: &[(usize, String)]) -> Found {
+        match given.iter().rev().find(|(of, _)| *of == field) {
+            Some((_, name)) if self.has(name) => Found { names: vec![name.clone()], is_faint: false },
+            Some(_) => Found { names: Vec::new(), is_faint: false },
+            None => find(field, self),
+        }
+    }
+
+    /// The one reading of it as a table of events.
+    pub(super) fn as_events(&self, given: &[(usize, String)]) -> Option<Reading> {
+        let found: [Found; 5] = std::array::from_fn(|field| self.find(field, given));
+        // A source need not be there, unless it was named.
+        let may_lack = |field| field == SOURCE && !given.iter().any(|(of, _)| *of == SOURCE);
+        let is_clear = |(field, found): (usize, &Found)| {
+            found.only().is_some() || (may_lack(field) && found.names.is_empty())
+        };
+        found.iter().enumerate().all(is_clear).then(|| Reading {
+            table: self.name.clone(),
+            columns: found.each_ref().map(|found| found.only().map(str::to_owned)),
+            is_faint: found.iter().any(|found| found.is_faint),
+        })
+    }
+
+    /// The reading of it as a table of ids, with the time of each if there is one.
+    pub(super) fn as_ids(&self, given: &[(usize, String)]) -> Option<Reading> {
+        let only = |field| self.find(field, given).only().map(str::to_owned);
+        // Which of two times an id has changes nothing.
+        let time = self.find(TIMESTAMP, given).names.into_iter().next();
+        let columns = [Some(only(TOPIC)?), Some(only(EVENT_ID)?), time, None, None];
+        Some(Reading { table: self.name.clone(), columns, is_faint: false })
+    }
+
+    /// Whether it holds payloads of events, whatever else can't be told.
+    pub(super) fn may_hold_events(&self, given: &[(usize, String)]) -> bool {
+        !self.holds_ids_only() && self.as_ids(given).is_some()
+    }
+
+    /// Whether it holds what can hardly be anything but payloads.
+    pub(super) fn holds_payloads(&self) -> bool {
+        let found = self.find(PAYLOAD, &[]);
+        !found.names.is_empty() && !found.is_faint
+    }
+
+    /// Whether ids are all that it has of events.
+    pub(super) fn holds_ids_only(&self) -> bool {
+        self.find(PAYLOAD, &[]).names.is_empty()
+    }
+}
+
+/// The readings of those that hold events, best first; with more than one, there is no telling which is meant.
+pub(super) fn events(
+    database: &Connection,
+    relations: &[Relation],
+    given: &[(usize, String)],
+) -> rusqlite::Result<Vec<Reading>> {
+    let of = |is_view: bool| -> Vec<Reading> {
+        let relations = relations.iter().filter(|relation| relation.is_view == is_view);
+        relations.filter_map(|relation| relation.as_events(given)).collect()
+    };
+    // A view shows what tables hold.
+    let mut readings = of(false);
+    if readings.is_empty() {
+        readings = of(true);
+    }
+    if readings.iter().any(|reading| !reading.is_faint) {
+        readings.retain(|reading| !reading.is_faint);
+    }
+    filled(database, readings)
+}
+
+/// The readings of those that hold ids alone.
+pub(super) fn ids(
+    database: &Connection,
+    relations: &[Relation],
+    given: &[(usize, String)],
+) -> rusqlite::Result<Vec<Reading>> {
+    let relations = relations.iter().filter(|relation| !relation.is_view && relation.holds_ids_only());
+    filled(database, relations.filter_map(|relation| relation.as_ids(given)).collect())
+}
+
+/// Leaves out tables without rows, if that leaves any.
+fn filled(database: &Connection, readings: Vec<Reading>) -> rusqlite::Result<Vec<Reading>> {
+    if readings.len() < 2 {
+        return Ok(readings);
+    }
+    let mut filled = Vec::new();
+    for reading in &readings {
+        let query = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&reading.table));
+        if database.query_row(&query, [], |row| row.get::<_, bool>(0))? {
+            filled.push(reading.clone());
+        }
+    }
+    Ok(if filled.is_empty() { readings } else { filled })
+}
+
+impl Reading {
+    /// A column in SQL; NULL if there is none.
+    pub(super) fn column(&self, field: usize) -> String {
+        self.columns[field].as_deref().map_or("NULL".to_owned(), quoted)
+    }
+
+    /// Its ids as text, which is what they are compared by.
+    pub(super) fn ids(&self) -> String {
+        let (topic, event_id, table) = (self.column(TOPIC), self.column(EVENT_ID), quoted(&self.table));
+        format!("SELECT CAST({topic} AS TEXT), CAST({event_id} AS TEXT) FROM {table}")
+    }
+
+    /// Which column each field comes from, as a person reads it.
+    pub(super) fn told(&self) -> String {
+        let fields = FIELDS.iter().zip(&self.columns);
+        let told = fields.filter_map(|(field, column)| Some(format!("{field} ← {}", column.as_deref()?)));
+        format!("table {}: {}", self.table, told.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A name in SQL. In double quotes SQLite would take an unknown name for a string.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}

@@ -1,0 +1,190 @@
+//! Where a client command finds the service.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sekali::config::Layer;
+use sekali::config::address::{from_here, is_localhost};
+
+use super::{Exit, Failure, File};
+
+/// What an address may look like.
+const FORM: &str = "use http://host:port, host:port or a port of this machine, without a path";
+/// The port of a URL that names none.
+const HTTP_PORT: u16 = 80;
+
+/// A service: `http://host[:port]`, or `host:port` alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// As it stands in a `Host` header.
+    pub(super) host: String,
+    /// The host alone, without the brackets of an IPv6 address.
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rest, has_scheme) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err("TLS is not spoken here: use http://host:port".to_owned());
+            }
+            Some(_) => return Err(FORM.to_owned()),
+            None => (text, false),
+        };
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        // A port alone, as `--listen` takes it.
+        if !has_scheme && let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
+            return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port))));
+        }
+        let authority: ureq::http::uri::Authority = host.parse().map_err(|_| FORM.to_owned())?;
+        let (name, port) = (authority.host(), authority.port_u16());
+        let has_port = authority.port().is_some() || host.len() > name.len();
+        if name.is_empty() || host.contains('@') || (has_port && port.is_none()) || (!has_scheme && !has_port)
+        {
+            return Err(FORM.to_owned());
+        }
+        let port_or_default = port.unwrap_or(HTTP_PORT);
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            // All addresses of a machine are none that can be asked for.
+            Ok(address) if address.is_unspecified() => Ok(Self::at((address, port_or_default).into())),
+            _ => Ok(Self { host: host.to_owned(), name: bare.to_owned(), port: port_or_default }),
+        }
+    }
+}
+
+impl Target {
+    /// The service that listens on `listen`, seen from the same machine.
+    pub(super) fn at(listen: SocketAddr) -> Self {
+        let here = from_here(listen);
+        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port() }
+    }
+
+    /// Whether it is this machine, by its name or its address.
+    pub(super) fn is_loopback(&self) -> bool {
+        let is_loopback = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.is_loopback(),
+            IpAddr::V6(address) => {
+                address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+            }
+        };
+        is_localhost(&self.name) || self.name.parse().is_ok_and(is_loopback)
+    }
+
+    /// Opens a connection to the first address that answers.
+    pub(super) fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+        let mut fault = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in (self.name.as_str(), self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => return Ok(stream),
+                Err(e) => fault = e,
+            }
+        }
+        Err(fault)
+    }
+}
+
+/// Where the service is.
+#[derive(clap::Args, Debug, Default)]
+pub(super) struct Place {
+    /// The service: http://host:port, host:port, or a port of this machine [default: where `sekali
+    /// serve` listens by the same environment] [env: SEKALI_URL]
+    #[arg(long)]
+    url: Option<Target>,
+}
+
+impl Place {
+    /// The service that was named, or the one that `sekali serve` would be.
+    pub(super) fn target(self) -> Result<Target, Failure> {
+        self.or_of(File::default())
+    }
+
+    /// The same, where a configuration may have been named.
+    pub(super) fn or_of(self, file: File) -> Result<Target, Failure> {
+        let unusable = |why: String| Failure::new(Exit::Configuration, why);
+        if let Some(target) = self.url {
+            return Ok(target);
+        }
+        if let Some(text) = std::env::var_os("SEKALI_URL").filter(|text| !text.is_empty()) {
+            let text = text.to_string_lossy();
+            return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
+        }
+        let listen = file.resolve(Layer::default())?.listen;
+        if listen.port() == 0 {
+            let why = "by the configuration the service takes a free port: name it with --url or SEKALI_URL";
+            return Err(unusable(why.to_owned()));
+        }
+        Ok(Target::at(listen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_base_url_or_a_host_with_a_port_or_a_port() {
+        for (text, host, name, port) in [
+            ("http://localhost:8080", "localhost:8080", "localhost", 8080),
+            ("HTTP://h/", "h", "h", 80),
+            ("http://[::1]:1", "[::1]:1", "::1", 1),
+            ("http://[::1]", "[::1]", "::1", 80),
+            ("127.0.0.1:22000", "127.0.0.1:22000", "127.0.0.1", 22000),
+            ("localhost:22000/", "localhost:22000", "localhost", 22000),
+            (":22000", "127.0.0.1:22000", "127.0.0.1", 22000),
+            ("22000", "127.0.0.1:22000", "127.0.0.1", 22000),
+            ("http://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("[::]:7", "[::1]:7", "::1", 7),
+        ] {
+            let expected = Target { host: host.to_owned(), name: name.to_owned(), port };
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "https://h",
+            "ftp://h:1",
+            "localhost",
+            "http://",
+            "http:///",
+            "http://h/path",
+            "http://h?x",
+            "http://a b",
+            "http://h:",
+            "http://h:99999",
+            "http://h:x",
+            "http://u:p@h:1",
+            "::1:80",
+            "99999",
+            "http://h\r\nX: y",
+        ] {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_in_every_form() {
+        for text in [
+            "localhost:1",
+            "LOCALHOST:1",
+            "localhost.:1",
+            "a.b.localhost:1",
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "0.0.0.0:1",
+        ] {
+            assert!(text.parse::<Target>().unwrap().is_loopback(), "{text}");
+        }
+        for text in ["10.0.0.1:1", "localhost.example:1", "notlocalhost:1", "[2001:db8::1]:1", "128.0.0.1:1"]
+        {
+            assert!(!text.parse::<Target>().unwrap().is_loopback(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Tails that are at the same place share one read of the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sekali::clock::SystemClock;
+use sekali::disk::SystemDisk;
+use sekali::error::Result;
+use sekali::event::Batch;
+use sekali::http::Limits;
+use sekali::metrics::Metrics;
+use sekali::store::local::index::SledIndexes;
+use sekali::store::local::{Local, Options, Seams};
+use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::event;
+
+/// A store that counts what is read of it.
+struct Counting {
+    store: Local,
+    reads: AtomicUsize,
+}
+
+impl EventStore for Counting {
+    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
+        self.store.append(batch).await
+    }
+
+    fn count_rejected(&self, events: u64) {
+        self.store.count_rejected(events);
+    }
+
+    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
+        self.store.find(topic, event_id).await
+    }
+
+    async fn read(&self, query: Query) -> Result<Page> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.store.read(query).await
+    }
+
+    async fn end(&self, topic: Option<&str>) -> Result<String> {
+        self.store.end(topic).await
+    }
+
+    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
+        self.store.topics(cursor, limit).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.store.stats().await
+    }
+
+    fn topic_room(&self) -> TopicRoom {
+        self.store.topic_room()
+    }
+
+    fn has_topic(&self, topic: &[u8]) -> bool {
+        self.store.has_topic(topic)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+
+    fn observe(&self) {
+        self.store.observe();
+    }
+}
+
+#[tokio::test]
+async fn tails_at_the_same_place_share_one_read() {
+    const TAILS: usize = 200;
+    const EVENTS: usize = 10;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        data_dir: dir.path().to_path_buf(),
+        must_exist: false,
+        workers: 1,
+        generation_events: 1_000,
+        generation_bytes: 1 << 20,
+        topics_max: 10,
+    };
+    let seams = Seams {
+        disk: Arc::new(SystemDisk),
+        clock: Arc::new(SystemClock),
+        indexes: Arc::new(SledIndexes::default()),
+        metrics: Metrics::default(),
+    };
+    let store = Local::open(&options, seams).unwrap();
+    let store = Arc::new(Counting { store, reads: AtomicUsize::new(0) });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let clock = Arc::new(SystemClock);
+    let served = Arc::clone(&store);
+    tokio::spawn(sekali::server::run(
+        served,
+        Limits::default(),
+        clock,
+        Metrics::default(),
+        listener,
+        std::future::pending(),
+    ));
+    let work = async {
+        let mut tails = Vec::new();
+        for number in 0..TAILS {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            let query = ["", "?topic=t"][number % 2];
+            let head = format!(
+                "GET /events{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut text = Vec::new();
+            while memchr::memmem::find(&text, b"retry: ").is_none() {
+                assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "a tail ended");
+            }
+            tails.push((stream, Vec::new()));
+        }
+        let mut publisher = TcpStream::connect(addr).await.unwrap();
+        for number in 0..EVENTS {
+            let body = event("t", &format!("e{number}"), "1");
+            let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ";
+            let request = format!("{head}{}\r\n\r\n{body}", body.len());
+            publisher.write_all(request.as_bytes()).await.unwrap();
+            // All have it before the next one comes.
+            for (stream, text) in &mut tails {
+                while memchr::memmem::find_iter(text, b"\ndata: {").count() <= number {
+                    assert_ne!(stream.read_buf(text).await.unwrap(), 0, "a tail ended");
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the tails did not get all events");
+    let reads = store.reads.load(Ordering::Relaxed);
+    // Two kinds of tails; each event is looked at when it comes, and what follows it is.
+    assert!(reads <= 8 * EVENTS + 20, "{TAILS} tails read {reads} times for {EVENTS} events");
+}

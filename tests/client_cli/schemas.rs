@@ -1,0 +1,460 @@
+//! Databases as public implementations of such a service write them: what moves, what does not, and what is told of each.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::service::Service;
+use crate::text;
+
+const TIME: &str = "2025-10-20T10:00:00Z";
+
+/// One schema, and what must happen.
+struct Case {
+    name: &'static str,
+    /// `'TIME'` stands for a time, `'T'` for the topic that is this case's own.
+    schema: &'static str,
+    arguments: &'static [&'static str],
+    /// Events that are stored, and the exit code.
+    moves: (u64, i32),
+    /// What stderr must say.
+    told: &'static [&'static str],
+    /// Fields of the event with the id `a`.
+    event: Option<fn() -> Value>,
+}
+
+impl Case {
+    const fn new(name: &'static str, schema: &'static str, moves: (u64, i32)) -> Self {
+        Self { name, schema, arguments: &[], moves, told: &[], event: None }
+    }
+
+    const fn with(self, arguments: &'static [&'static str]) -> Self {
+        Self { arguments, ..self }
+    }
+
+    const fn told(self, told: &'static [&'static str]) -> Self {
+        Self { told, ..self }
+    }
+
+    const fn event(self, event: fn() -> Value) -> Self {
+        Self { event: Some(event), ..self }
+    }
+}
+
+const TWO_TABLES: &str =
+    "CREATE TABLE events (topic TEXT, event_id TEXT, ts_iso TEXT, source TEXT, payload TEXT);
+     CREATE TABLE archive (topic TEXT, event_id TEXT, timestamp TEXT, source TEXT, payload TEXT);
+     INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}');
+     INSERT INTO archive VALUES ('T', 'b', 'TIME', 's', '{}');";
+const PYTHON: &str =
+    "CREATE TABLE events (topic TEXT, event_id TEXT, timestamp TEXT, source TEXT, payload TEXT);
+     INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{''a'': 1, ''b'': True}');
+     INSERT INTO events VALUES ('T', 'b', 'TIME', 's', '{\"a\": 1}');
+     INSERT INTO events VALUES ('T', 'c', 'TIME', 's', 'hello');";
+const IDS: &str = "CREATE TABLE dedup_store (topic TEXT, event_id TEXT, processed_at TEXT,
+       PRIMARY KEY (topic, event_id));
+     INSERT INTO dedup_store VALUES ('T', 'a', 'TIME'), ('T', 'b', 'TIME');";
+const BOTH: &str = "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+     CREATE TABLE dedup (topic, event_id, first_seen);
+     INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{\"n\":1}'), ('T', 7, 'TIME', 's', '{}');
+     INSERT INTO dedup VALUES ('T', 'a', 'TIME'), ('T', '7', 'TIME'), ('T', 'gone', 'TIME');";
+const NUMBERED: &str =
+    "CREATE TABLE events (id INTEGER PRIMARY KEY, topic TEXT, timestamp TEXT, payload TEXT);
+     INSERT INTO events VALUES (1, 'T', 'TIME', '{}'), (2, 'T', 'TIME', '{}');";
+
+const CASES: &[Case] = &[
+    Case::new(
+        "a row number and a unique pair",
+        "CREATE TABLE processed_events (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
+           event_id TEXT NOT NULL, timestamp TEXT NOT NULL, source TEXT NOT NULL, payload TEXT NOT NULL,
+           processed_at TEXT DEFAULT CURRENT_TIMESTAMP, UNIQUE (topic, event_id));
+         INSERT INTO processed_events (topic, event_id, timestamp, source, payload)
+           VALUES ('T', 'a', 'TIME', 's', '{\"n\": 1}'), ('T', 'b', 'TIME', 's', '[]');",
+        (2, 0),
+    )
+    .told(&[
+        "table processed_events: topic ← topic, event_id ← event_id, timestamp ← timestamp, source ← source, \
+         payload ← payload",
+        "verified: all 2 events with 2 ids are stored",
+    ])
+    .event(|| json!({"timestamp": TIME, "source": "s", "payload": {"n": 1}})),
+    Case::new(
+        "suffixes on names",
+        "CREATE TABLE event_log (event_id TEXT PRIMARY KEY, topic TEXT, event_timestamp TEXT, event_source TEXT,
+           payload_json TEXT);
+         INSERT INTO event_log VALUES ('a', 'T', 'TIME', 's', '{\"n\": 2}');",
+        (1, 0),
+    )
+    .told(&["timestamp ← event_timestamp, source ← event_source, payload ← payload_json"])
+    .event(|| json!({"timestamp": TIME, "source": "s", "payload": {"n": 2}})),
+    Case::new(
+        "camel case",
+        "CREATE TABLE Events (eventId TEXT, topicName TEXT, createdAt TEXT, eventSource TEXT, body TEXT);
+         INSERT INTO Events VALUES ('a', 'T', 'TIME', 's', 'null');",
+        (1, 0),
+    )
+    .told(&["table Events: topic ← topicName, event_id ← eventId, timestamp ← createdAt"])
+    .event(|| json!({"source": "s", "payload": null})),
+    Case::new(
+        "capitals",
+        "CREATE TABLE EVENTS (TOPIC, EVENT_ID, TS_ISO, SOURCE, DATA);
+         INSERT INTO EVENTS VALUES ('T', 'a', 'TIME', 's', '1');",
+        (1, 0),
+    ),
+    Case::new(
+        "JSON and DATETIME as types, a payload that is a blob",
+        "CREATE TABLE events (id TEXT PRIMARY KEY, topic VARCHAR(100), ts DATETIME, source VARCHAR, data JSON);
+         INSERT INTO events VALUES ('a', 'T', 'TIME', 's', CAST('{\"n\": 3}' AS BLOB));",
+        (1, 0),
+    )
+    .event(|| json!({"payload": {"n": 3}})),
+    Case::new(
+        "times as time.time() gives them",
+        "CREATE TABLE events (topic TEXT, event_id TEXT, timestamp REAL, source TEXT, payload TEXT);
+         INSERT INTO events VALUES ('T', 'a', 1761000000.25, 's', '{}');",
+        (1, 0),
+    )
+    .event(|| json!({"timestamp": "2025-10-20T22:40:00.250000Z"})),
+    Case::new(
+        "times in milliseconds, and Julian days",
+        "CREATE TABLE events (topic TEXT, event_id TEXT, ts INTEGER, source TEXT, payload TEXT);
+         INSERT INTO events VALUES ('T', 'a', 1761000000250, 's', '{}'), ('T', 'b', 2460969, 's', '{}');",
+        (1, 1),
+    )
+    .told(&["row 2: timestamp: the number is no Unix time", "not all is moved: 1 of 2 events are"])
+    .event(|| json!({"timestamp": "2025-10-20T22:40:00.250000Z"})),
+    Case::new(
+        "no row numbers",
+        "CREATE TABLE events (topic TEXT, event_id TEXT, timestamp TEXT, source TEXT, payload TEXT,
+           PRIMARY KEY (topic, event_id)) WITHOUT ROWID;
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}'), ('T', 'b', 'yesterday', 's', '{}');",
+        (1, 1),
+    )
+    .told(&["row 2: timestamp: "]),
+    Case::new(
+        "row numbers with gaps",
+        "CREATE TABLE events (topic TEXT, event_id TEXT, timestamp TEXT, source TEXT, payload TEXT);
+         INSERT INTO events (rowid, topic, event_id, timestamp, source, payload)
+           VALUES (40, 'T', 'a', 'TIME', 's', '{}'), (77, 'T', 'b', 'TIME', 's', 'no'), (78, 'T', 'c', 'TIME', '', 'no');",
+        (1, 1),
+    )
+    .told(&["row 77: payload: it is no JSON", "2 rows can't be moved, such as row 77: payload: it is no JSON"]),
+    Case::new(
+        "a column that is called as the row's number",
+        "CREATE TABLE events (rowid TEXT, _rowid_ TEXT, oid TEXT, topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('x', 'y', 'z', 'T', 'a', 'TIME', 's', '{}');",
+        (1, 0),
+    ),
+    Case::new(
+        "a view over two tables",
+        "CREATE TABLE ids (nr INTEGER PRIMARY KEY, topic TEXT, event_id TEXT);
+         CREATE TABLE bodies (nr INTEGER, ts TEXT, source TEXT, payload TEXT);
+         CREATE VIEW all_events AS SELECT topic, event_id, ts AS timestamp, source, payload FROM ids JOIN bodies USING (nr);
+         INSERT INTO ids VALUES (1, 'T', 'a');
+         INSERT INTO bodies VALUES (1, 'TIME', 's', '{\"n\": 4}');",
+        (1, 0),
+    )
+    .told(&["table all_events: topic ← topic"])
+    .event(|| json!({"payload": {"n": 4}})),
+    Case::new(
+        "a table, a view of it, and a view of what is gone",
+        "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         CREATE VIEW latest AS SELECT * FROM events ORDER BY timestamp DESC LIMIT 10;
+         CREATE VIEW broken AS SELECT topic, event_id, timestamp, source, payload FROM nowhere;
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}');",
+        (1, 0),
+    )
+    .told(&["table events: "]),
+    Case::new("two tables that may be meant", TWO_TABLES, (0, 1)).told(&[
+        "more than one table of ",
+        "table events (topic, event_id, ts_iso, source, payload)",
+        "--table events --column timestamp=ts_iso",
+        "--table archive\n",
+    ]),
+    Case::new("one of two tables, named", TWO_TABLES, (1, 0)).with(&["--table", "events"]).event(|| json!({})),
+    Case::new(
+        "two tables, of which one is empty",
+        "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         CREATE TABLE processed_events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}');",
+        (1, 0),
+    )
+    .told(&["table events: "]),
+    Case::new(
+        "a table whose names often mean something else, beside one whose names don't",
+        "CREATE TABLE audit (topic, event_id, message, processed_at);
+         CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO audit VALUES ('T', 'a', 'stored', 'TIME');
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}');",
+        (1, 0),
+    )
+    .told(&["table events: "])
+    .event(|| json!({"payload": {}})),
+    Case::new(
+        "reserved words and odd characters in names",
+        "CREATE TABLE \"it's a `group`\" (\"select\" TEXT, \"order\" TEXT, \"from\" TEXT, \"where\" TEXT, \"a \"\"b\"\"\" TEXT);
+         INSERT INTO \"it's a `group`\" VALUES ('T', 'a', 'TIME', 's', '{}');",
+        (1, 0),
+    )
+    .with(&[
+        "--column", "topic=select", "--column", "event_id=order", "--column", "timestamp=from", "--column",
+        "source=where", "--column", "payload=a \"b\"",
+    ])
+    .event(|| json!({"timestamp": TIME, "source": "s"})),
+    Case::new(
+        "reserved words in the command to type",
+        "CREATE TABLE \"group\" (\"topic\" TEXT, \"event_id\" TEXT, \"order\" TEXT, \"payload\" TEXT);
+         INSERT INTO \"group\" VALUES ('T', 'a', 'TIME', '{}');",
+        (0, 1),
+    )
+    .told(&["table group (topic, event_id, order, payload)", "--table group --column timestamp=COLUMN"]),
+    Case::new(
+        "text that is no UTF-8",
+        "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}'), ('T', CAST(x'62ff' AS TEXT), 'TIME', 's', '{}'),
+           ('T', 'c', 'TIME', 's', x'22ff22'), ('T', x'00112233445566778899aabbccddeeff', 'TIME', 's', '{}');",
+        (1, 1),
+    )
+    .told(&["row 2: event_id: it is no UTF-8 text", "row 3: payload: it is no UTF-8 text", "row 4: event_id: "]),
+    Case::new(
+        "a database in UTF-16",
+        "PRAGMA encoding = 'UTF-16le';
+         CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 'Zürich', '{\"n\": \"ö\"}');",
+        (1, 0),
+    )
+    .event(|| json!({"source": "Zürich", "payload": {"n": "ö"}})),
+    Case::new(
+        "NULL in each column",
+        "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES (NULL, 'x', 'TIME', 's', '{}'), ('T', NULL, 'TIME', 's', '{}'),
+           ('T', 'y', NULL, 's', '{}'), ('T', 'a', 'TIME', NULL, NULL);",
+        (1, 1),
+    )
+    .told(&["row 1: topic: ", "row 2: event_id: ", "row 3: timestamp: ", "1 of 4 events"])
+    .event(|| json!({"source": "", "payload": {}})),
+    Case::new("payloads as Python prints them", PYTHON, (1, 1)).told(&[
+        "row 1: payload: it is no JSON",
+        "2 rows can't be moved, such as row 1: payload: it is no JSON, such as what Python prints of a dict; \
+         --payload-as-text moves it as a JSON string",
+    ]),
+    Case::new("payloads as Python prints them, moved as text", PYTHON, (3, 0))
+        .with(&["--payload-as-text"])
+        .event(|| json!({"payload": "{'a': 1, 'b': True}"})),
+    Case::new(
+        "a generated column",
+        "CREATE TABLE events (topic, event_id, at TEXT, n, timestamp TEXT AS (at) STORED,
+           payload TEXT AS (json_object('n', n)) VIRTUAL);
+         INSERT INTO events (topic, event_id, at, n) VALUES ('T', 'a', 'TIME', 5);",
+        (1, 0),
+    )
+    .told(&["source empty, as no column holds it"])
+    .event(|| json!({"timestamp": TIME, "source": "", "payload": {"n": 5}})),
+    Case::new("rows that only SQLite numbers", NUMBERED, (0, 1))
+        .told(&["table events (id, topic, timestamp, payload)", "--table events --column event_id=COLUMN"]),
+    Case::new("rows that SQLite numbers, by these numbers", NUMBERED, (2, 0)).with(&["--column", "event_id=id"]),
+    Case::new(
+        "two times that may be meant",
+        "CREATE TABLE events (topic, event_id, created_at, published_at, source, payload);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 'TIME', 's', '{}');",
+        (0, 1),
+    )
+    .told(&["--table events --column timestamp=created_at    # timestamp may also be published_at"]),
+    Case::new(
+        "no time at all",
+        "CREATE TABLE events (topic, event_id, payload);
+         INSERT INTO events VALUES ('T', 'a', '{}');",
+        (0, 1),
+    )
+    .told(&["--column timestamp=COLUMN"]),
+    Case::new("ids without events", IDS, (0, 1)).told(&[
+        "holds ids without events, which can be moved with --ids-only",
+        "--ids-only --table dedup_store\n",
+    ]),
+    Case::new("ids without events, moved", IDS, (2, 0))
+        .with(&["--ids-only"])
+        .told(&["timestamp ← processed_at, source sqlite:case-", ", payload null"])
+        .event(|| json!({"timestamp": TIME, "payload": null})),
+    Case::new(
+        "ids without events and times, moved",
+        "CREATE TABLE seen (topic TEXT, event_id TEXT, PRIMARY KEY (topic, event_id)) WITHOUT ROWID;
+         INSERT INTO seen VALUES ('T', 'a'), ('T', 'b');",
+        (2, 0),
+    )
+    .with(&["--ids-only", "--table", "seen"])
+    .told(&["timestamp the time of this move"])
+    .event(|| json!({"payload": null})),
+    Case::new(
+        "ids without topics",
+        "CREATE TABLE processed (event_id TEXT PRIMARY KEY, first_seen TEXT);
+         INSERT INTO processed VALUES ('a', 'TIME');",
+        (0, 1),
+    )
+    .with(&["--ids-only"])
+    .told(&["table processed (event_id, first_seen)", "--ids-only --table processed --column topic=COLUMN"]),
+    Case::new("events, and more ids than events", BOTH, (2, 0)).told(&[
+        "1 ids of dedup have no event in events",
+        "--ids-only",
+        "verified: all 2 events with 2 ids are stored",
+    ]),
+    Case::new("the ids that have no event, alone", BOTH, (1, 0))
+        .with(&["--ids-only"])
+        .told(&["table dedup: topic ← topic, event_id ← event_id, timestamp ← first_seen"]),
+    Case::new(
+        "ids in three tables, of which one alone has some without an event, at times of any kind",
+        "CREATE TABLE events (topic, event_id, payload, timestamp, source);
+         CREATE TABLE processed (topic, event_id, processed_at);
+         CREATE TABLE seen (topic, event_id);
+         INSERT INTO events VALUES ('T', 'b', '{}', 'TIME', 's');
+         INSERT INTO seen VALUES ('T', 'b');
+         INSERT INTO processed VALUES ('T', 'a', 'TIME'), ('T', 'b', 'TIME'), ('T', 'c', 17), ('T', 'd', 'soon'),
+           ('T', 'e', '');",
+        (4, 0),
+    )
+    .with(&["--ids-only"])
+    .told(&["table processed: "])
+    .event(|| json!({"timestamp": TIME, "payload": null})),
+    Case::new(
+        "ids in two tables, each of which has its event",
+        "CREATE TABLE events (topic, event_id, payload, timestamp, source);
+         CREATE TABLE processed (topic, event_id);
+         CREATE TABLE seen (topic, event_id);
+         INSERT INTO events VALUES ('T', 'b', '{}', 'TIME', 's');
+         INSERT INTO seen VALUES ('T', 'b');
+         INSERT INTO processed VALUES ('T', 'b');",
+        (0, 0),
+    )
+    .with(&["--ids-only"])
+    .told(&["verified: all 0 events with 0 ids are stored"]),
+    Case::new(
+        "ids in two tables",
+        "CREATE TABLE processed (topic, event_id);
+         CREATE TABLE seen (topic, event_id);
+         INSERT INTO seen VALUES ('T', 'a');
+         INSERT INTO processed VALUES ('T', 'b');",
+        (0, 1),
+    )
+    .with(&["--ids-only"])
+    .told(&["--ids-only --table processed\n", "--ids-only --table seen\n"]),
+    Case::new("a table without rows", "CREATE TABLE events (topic, event_id, timestamp, source, payload);", (0, 0))
+        .told(&["verified: all 0 events with 0 ids are stored"]),
+    Case::new("no table", "CREATE TABLE t (a); DROP TABLE t;", (0, 1)).told(&["has no tables"]),
+    Case::new("a table that is not there", TWO_TABLES, (0, 1))
+        .with(&["--table", "nowhere"])
+        .told(&["has no table nowhere", "table events (topic"]),
+];
+
+fn make(path: &Path, schema: &str, topic: &str) {
+    let schema = schema.replace("'T'", &format!("'{topic}'")).replace("'TIME'", &format!("'{TIME}'"));
+    Connection::open(path).unwrap().execute_batch(&schema).unwrap();
+}
+
+#[test]
+fn each_schema_moves_as_far_as_there_is_one_reading_and_else_says_what_to_type() {
+    let service = Service::new();
+    assert!(CASES.len() >= 20);
+    for (number, case) in CASES.iter().enumerate() {
+        let (topic, name) = (format!("topic-{number}"), format!("case-{number}.db"));
+        // A folder of its own shows what is left beside it.
+        let folder = service.path(&format!("folder-{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join(&name);
+        make(&path, case.schema, &topic);
+        let before = std::fs::read(&path).unwrap();
+        let arguments = ["publish", "--sqlite", path.to_str().unwrap()];
+        let dry = service.run(&[&arguments[..], case.arguments, &["--dry-run", "--json"]].concat());
+        let output = service.run(&[&arguments[..], case.arguments, &["--json"]].concat());
+        let told = text(&output.stderr);
+        let (moved, code) = case.moves;
+        assert_eq!(output.status.code(), Some(code), "{}: {told}", case.name);
+        // Where it is not clear what is meant there are no counts either.
+        let counted = serde_json::from_slice::<Value>(&output.stdout);
+        let counted = counted.map_or(0, |totals| totals["unique_processed"].as_u64().unwrap());
+        assert_eq!(counted, moved, "{}: {told}", case.name);
+        for expected in case.told {
+            assert!(format!("{told}\n").contains(expected), "{}: {expected}: {told}", case.name);
+        }
+        if let Some(event) = case.event {
+            let stored = service.get(&format!("/events/{topic}/a"));
+            for (field, value) in event().as_object().unwrap() {
+                assert_eq!(&stored[field], value, "{}: {stored}", case.name);
+            }
+        }
+        // A dry run says the same, and stores nothing.
+        assert_eq!(dry.status.code(), Some(code), "{}: {}", case.name, text(&dry.stderr));
+        if let Ok(outlook) = serde_json::from_slice::<Value>(&dry.stdout) {
+            assert_eq!(outlook["would_move"], moved, "{}: {outlook}", case.name);
+        }
+        let beside: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(beside, [std::ffi::OsString::from(&name)], "{}: something is left", case.name);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{}: the source changed", case.name);
+    }
+}
+
+#[test]
+fn the_command_that_is_printed_is_the_one_to_type() {
+    let service = Service::new();
+    let path = service.path("it's a base.db");
+    make(&path, TWO_TABLES, "t");
+    let output = service.run(&["publish", "--sqlite", path.to_str().unwrap()]);
+    let told = text(&output.stderr);
+    let commands: Vec<_> =
+        told.lines().filter_map(|line| line.trim().strip_prefix("sekali publish")).collect();
+    assert_eq!(commands.len(), 2, "{told}");
+    for command in commands {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("\"$SEKALI\" publish {command}")]);
+        shell.env("SEKALI", env!("CARGO_BIN_EXE_sekali")).env("SEKALI_URL", service.url());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+    }
+    assert_eq!(service.stored(), 2);
+}
+
+#[test]
+fn a_dry_run_counts_by_reason_without_a_service() {
+    let service = Service::new();
+    let path = service.path("a.db");
+    let schema = "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('t', '1', 'TIME', 's', '{}'), ('t', '1', 'TIME', 's', '{\"n\":1}'),
+           ('t', '2', 'yesterday', 's', '{}'), ('t', '3', 'soon', 's', '{}'), ('', '4', 'TIME', 's', '{}'),
+           ('t', '5', 'TIME', 's', 'plain');";
+    make(&path, schema, "t");
+    let arguments =
+        ["publish", "--url", "http://127.0.0.1:1", "--dry-run", "--sqlite", path.to_str().unwrap()];
+    let output = service.run(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    for part in [
+        "2 of 6 rows would move; there are 5 different ids, and of each the first row is stored",
+        "2 rows can't be moved, such as row 3: timestamp: ",
+        "1 row can't be moved, row 5: topic: ",
+        "1 row can't be moved, row 6: payload: it is no JSON",
+        "--payload-as-text",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let output = service.run(&[&arguments[..], &["--json", "--payload-as-text"]].concat());
+    let outlook: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let refused = |at: usize| (&outlook["refused"][at]["rows"], &outlook["refused"][at]["example_row"]);
+    assert_eq!(outlook["would_move"], 3, "{outlook}");
+    assert_eq!((refused(0), refused(1)), ((&json!(2), &json!(3)), (&json!(1), &json!(5))), "{outlook}");
+    assert_eq!(service.stored(), 0);
+}
+
+#[test]
+fn what_comes_again_under_an_id_that_was_moved_is_dropped() {
+    let service = Service::new();
+    let path = service.path("ids.db");
+    make(&path, IDS, "t");
+    let output = service.run(&["publish", "--ids-only", "--sqlite", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let event = service.get("/events/t/a");
+    assert_eq!((&event["source"], &event["payload"]), (&json!("sqlite:ids.db"), &json!(null)));
+    let output = service.pipe(&["publish", "-", "--json"], crate::event("t", "a"));
+    let totals = crate::totals(&output);
+    assert_eq!((&totals["duplicate_dropped"], &totals["conflicts"]), (&json!(1), &json!(1)), "{totals}");
+    assert_eq!(service.stored(), 2);
+}
