@@ -120,8 +120,8 @@ const PLANTED: [Planted; 33] = [
     Planted {
         rule: "a generation begins with its topics' next offsets",
         file: "src/store/local/recovery.rs",
-        right: "self.topic(entry.counters.topic, block.at)?.restore(&entry);",
-        wrong: "_ = self.topic(entry.counters.topic, block.at)?;",
+        right: "self.recovery.topics.restore(&topic, &entry);",
+        wrong: "_ = topic;",
         test: HISTORIES,
     },
     Planted {
@@ -134,8 +134,8 @@ const PLANTED: [Planted; 33] = [
     Planted {
         rule: "counts go on over restarts",
         file: "src/store/local/recovery.rs",
-        right: "self.topic(entry.topic, block.at)?.add_counts(entry.duplicates, entry.conflicts);",
-        wrong: "_ = self.topic(entry.topic, block.at)?;",
+        right: "self.recovery.topics.add_counts(&topic, entry.duplicates, entry.conflicts);",
+        wrong: "_ = topic;",
         test: HISTORIES,
     },
     Planted {
