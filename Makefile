@@ -40,6 +40,7 @@ fuzz:
 	done
 
 # Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
+soak: export SEKALI_ATTACK_ROUNDS ?= 20
 soak: export SEKALI_CRASH_ROUNDS ?= 10000
 soak: export SEKALI_RECOVERY_KILLS ?= 1000
 soak: export SEKALI_POWER_CUTS ?= 2000

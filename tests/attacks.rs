@@ -2,7 +2,8 @@
 //!
 //! Each attack meets a service of its own. What honest clients of the same kind take is measured first, on another:
 //! the peak of resident memory under attack may be half as much again. `SEKALI_ATTACK_ROUNDS` says how often each is
-//! played. Latencies are printed and not asserted, as machines are shared.
+//! played, `SEKALI_ATTACK_SECONDS` for how long, `SEKALI_ATTACKS` those whose names contain it. Latencies are printed and
+//! not asserted, as machines are shared.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -23,6 +24,11 @@ use support::{number, until};
 
 /// Seconds that an attack lasts, and honest clients before it.
 const SECONDS: u64 = 4;
+
+fn time() -> Duration {
+    Duration::from_secs(number("SEKALI_ATTACK_SECONDS", SECONDS))
+}
+
 /// And until a newcomer must be served again.
 const SETTLE_SECONDS: u64 = 5;
 
@@ -40,7 +46,7 @@ fn start(attack: &Attack) -> (tempfile::TempDir, Server, SocketAddr) {
 /// an end, and the peak of memory.
 fn calm(attack: &Attack) -> (Seen, u64) {
     let (_dir, mut server, addr) = start(attack);
-    let idle = Honest::run(addr, Duration::from_secs(SECONDS));
+    let idle = Honest::run(addr, time());
     (attack.honest)(addr);
     let peak = peak_mib(&server);
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
@@ -50,8 +56,9 @@ fn calm(attack: &Attack) -> (Seen, u64) {
 #[test]
 fn whatever_clients_hold_others_are_served_and_memory_stays_bounded() {
     let mut faults = Vec::new();
+    let only = std::env::var("SEKALI_ATTACKS").unwrap_or_default();
     for round in 0..number("SEKALI_ATTACK_ROUNDS", 1) {
-        for attack in attacks() {
+        for attack in attacks().into_iter().filter(|attack| attack.name.contains(&only)) {
             let (idle, calm_peak) = calm(&attack);
             let (_dir, mut server, addr) = start(&attack);
             let held = (attack.begin)(addr);
@@ -59,7 +66,7 @@ fn whatever_clients_hold_others_are_served_and_memory_stays_bounded() {
             if until(SETTLE_SECONDS, || honest::is_served(addr).then_some(())).is_none() {
                 faults.push(format!("{}: nobody is served", attack.name));
             }
-            let seen = Honest::run(addr, Duration::from_secs(SECONDS));
+            let seen = Honest::run(addr, time());
             let peak = peak_mib(&server);
             eprintln!(
                 "round {round}, {}: idle {idle}; attacked {seen}; peak {calm_peak} MiB honest, {peak} attacked; held {}",
