@@ -24,7 +24,7 @@ use support::process::{Server, Start};
 use support::{number, until};
 
 /// Seconds that an attack lasts, and honest clients before it.
-const SECONDS: u64 = 4;
+const SECONDS: u64 = 2;
 
 fn time() -> Duration {
     Duration::from_secs(number("SEKALI_ATTACK_SECONDS", SECONDS))

@@ -48,14 +48,14 @@ use support::mem_disk::{Call, Fault};
 use support::number;
 
 /// Histories that are played.
-const CASES: u64 = if cfg!(feature = "simulation") { 10_000 } else { 100 };
+const CASES: u64 = if cfg!(feature = "simulation") { 5_000 } else { 100 };
 /// Writes and syncs that fail, at least.
 #[cfg(feature = "simulation")]
 const IO_ERRORS: u64 = 2_000;
 /// Other calls that fail, at least.
-const CALL_ERRORS: u64 = 500;
+const CALL_ERRORS: u64 = if cfg!(feature = "simulation") { 500 } else { 60 };
 /// Kills and power cuts in what makes and mends stores, at least.
-const BROKEN_OFF: u64 = 500;
+const BROKEN_OFF: u64 = if cfg!(feature = "simulation") { 500 } else { 60 };
 /// Seeds with which a course of events is played that is always the same.
 const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
 /// Seeds within which a planted fault must be seen.
