@@ -58,7 +58,7 @@ pub fn attacks() -> Vec<Attack> {
             )
         }),
         attack("declared windows", send_bodies, windows),
-        attack("idle connections", |_| (), |addr| held(addr, 500, "")),
+        attack("idle connections", keep_connections, |addr| held(addr, 500, "")),
         places("all places idle", |addr| held(addr, 120, "")),
         places("all places with half a head", |addr| held(addr, 120, "GET /healthz HTTP/1.1\r\nHost: ")),
         places("all places with half a preface", |addr| held(addr, 120, "PRI * HTTP/2.")),
@@ -182,6 +182,12 @@ fn read_exports(addr: SocketAddr) {
         stream.write_all(get(addr, "/events", EXPORT).as_bytes()).unwrap();
         assert_served(receive(&mut BufReader::new(stream)).map(|(answer, _)| answer));
     });
+}
+
+/// Connections that are kept after an answer.
+fn keep_connections(addr: SocketAddr) {
+    let mut clients: Vec<_> = (0..500).map(|_| Client::new(addr)).collect();
+    clients.iter_mut().for_each(|client| assert_served(client.get("/healthz")));
 }
 
 /// Bodies of 4 MiB, which come as fast as they are taken.
