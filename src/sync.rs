@@ -4,12 +4,13 @@
 //! every decision from a seed, so that a run can be played again exactly. The store's code uses nothing else to wait, so
 //! that nothing decides behind the scheduler's back. Only tests set the feature.
 
+mod lock;
 #[cfg(feature = "simulation")]
-mod simulated;
+#[path = "sync/simulated.rs"]
+mod threads;
 #[cfg(not(feature = "simulation"))]
-mod system;
+#[path = "sync/system.rs"]
+mod threads;
 
-#[cfg(feature = "simulation")]
-pub use simulated::*;
-#[cfg(not(feature = "simulation"))]
-pub use system::*;
+pub use lock::{Condvar, Mutex, RwLock};
+pub use threads::*;

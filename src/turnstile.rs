@@ -1,7 +1,8 @@
 //! Lets one log line a second of each kind through, and counts the others: whoever can cause lines can't flood the log.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::Mutex;
 
 /// How long one line stands for all of its kind.
 const QUIET: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ impl Turnstile {
 
     /// Whether a line may be written at `now`; if so, how many of its kind were left out since the one before.
     pub fn pass(&self, kind: Kind, now: Instant) -> Option<u64> {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.0.lock();
         let Some(passed) = kinds.iter_mut().find(|passed| passed.kind == kind) else {
             kinds.push(Passed { kind, at: now, left_out: 0 });
             return Some(0);

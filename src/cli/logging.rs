@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write, stderr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sekali::config::{Config, LogFormat};
@@ -15,6 +15,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Exit, Failure};
+
+use sekali::sync::{Condvar, Mutex, MutexGuard};
 
 /// The log of this process.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ struct Lines {
 
 impl Queue {
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.0.lock()
     }
 
     fn push(&self, line: &[u8]) {
@@ -100,7 +102,7 @@ impl Queue {
                 lines.is_writing = true;
                 return line;
             }
-            lines = self.lines.1.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            lines = self.lines.1.wait(lines);
         }
     }
 
@@ -133,7 +135,7 @@ impl Queue {
     fn wait_until_written(&self, most: Duration) {
         let is_busy = |lines: &mut Lines| lines.is_writing || !lines.waiting.is_empty();
         // What is not written by then is lost: the process must end.
-        let _ = self.lines.1.wait_timeout_while(self.lines(), most, is_busy);
+        let _ = self.lines.1.wait_while(&self.lines.0, self.lines(), most, is_busy);
     }
 }
 

@@ -3,19 +3,21 @@
 //! What starts threads later either panics without them, or waits for ever for one that never
 //! comes. So it is tried first, with as many as there will be.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::Builder;
 
 use super::{Exit, Failure};
 
+use sekali::sync::Mutex;
+
 /// Has `threads` threads run at once, and end.
 pub(super) fn try_out(threads: usize) -> Result<(), Failure> {
     let gate = Arc::new(Mutex::new(()));
-    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let closed = gate.lock();
     let started: std::io::Result<Vec<_>> = (0..threads)
         .map(|_| {
             let gate = Arc::clone(&gate);
-            Builder::new().spawn(move || drop(gate.lock().unwrap_or_else(PoisonError::into_inner)))
+            Builder::new().spawn(move || drop(gate.lock()))
         })
         .collect();
     drop(closed);

@@ -8,8 +8,8 @@
 //! room ─> a piece is made ─> HTTP holds it ─> it has left, or its connection has ended: the room is free again
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::limits::{
     ADMISSION_SECONDS, ANSWER_BYTES_FREE_SHARE, ANSWER_BYTES_INFLIGHT_MAX, ANSWER_BYTES_RESERVED,
     ANSWER_WAIT_SECONDS,
 };
+use crate::sync::Mutex;
 
 /// How often those who wait for room look for it.
 const LOOK: Duration = Duration::from_millis(10);
@@ -71,7 +72,7 @@ impl HeldBytes {
 impl Rooms {
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         held.whole + held.streams
     }
 }
@@ -161,7 +162,7 @@ impl Room {
 
     /// Takes more, if there is as much as `least`.
     fn add(&mut self, least: usize, most: usize) -> bool {
-        let mut held = self.holder.rooms.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.holder.rooms.held.lock();
         let own = &self.holder.connection.answer_bytes;
         let share = held.free(self.kind) / ANSWER_BYTES_FREE_SHARE;
         let bytes = most.min(share.saturating_sub(own.load(Ordering::Relaxed)));
@@ -188,7 +189,7 @@ impl Room {
     }
 
     fn give_back(&mut self, bytes: usize) {
-        let mut held = self.holder.rooms.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.holder.rooms.held.lock();
         self.holder.connection.answer_bytes.fetch_sub(bytes, Ordering::Relaxed);
         *held.of(self.kind) -= bytes;
         self.bytes -= bytes;

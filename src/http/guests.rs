@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use crate::limits::{PRESSED_RATE_MIN, ROOM_MADE_PART};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A body's speed is that of so much time, and a younger one has none yet.
 const WINDOW: Duration = Duration::from_millis(500);
@@ -216,7 +217,7 @@ impl Drop for Guest<'_> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// What is known of a body that holds some of what is short.

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -17,6 +17,7 @@ use super::problem::Problem;
 use crate::event::Batch;
 use crate::limits::{TOPICS_CLIENT_PART, TOPICS_CLIENTS_MAX, TOPICS_SCARCE_PART};
 use crate::store::{EventStore, TopicRoom};
+use crate::sync::Mutex;
 
 /// After so long, a client has its share again.
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -63,7 +64,7 @@ impl Newcomers {
     /// # Errors
     /// How long until it has another one, if this one has not as many left.
     fn give(&self, client: IpAddr, topics: usize, share: usize, now: Instant) -> Result<(), Duration> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         clients.retain(|_, used| now.saturating_duration_since(used.since) < HOUR);
         let is_full = clients.len() >= TOPICS_CLIENTS_MAX && !clients.contains_key(&client);
         let client = if is_full { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { client };

@@ -5,7 +5,7 @@
 //! has its turn between them; the more there are, the later the last one hears of an event.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::limits::{PIECE_BYTES, TAIL_PAGES_KEPT, TAILS_WOKEN_MAX};
 use crate::store::{Page, Query};
+use crate::sync::Mutex;
 
 /// Where the store ends, as tails were told last; `None` when they shall end.
 pub(super) type End = Option<String>;
@@ -96,7 +97,7 @@ impl Default for Tails {
 impl Tails {
     /// Hears of what tails are told from now on.
     pub(super) fn subscribe(&self) -> watch::Receiver<End> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock();
         if let Some(group) = groups.groups.iter().find(|group| group.receiver_count() < TAILS_WOKEN_MAX) {
             return group.subscribe();
         }
@@ -135,7 +136,7 @@ impl Tails {
 
     /// Notes the end that tails are told next; whether it is another one.
     fn is_news(&self, end: &str) -> bool {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock();
         let is_news = groups.end.as_ref().is_some_and(|told| told != end);
         if is_news {
             groups.end = Some(end.to_owned());
@@ -145,14 +146,14 @@ impl Tails {
 
     /// The groups; those that nobody is in are forgotten.
     fn groups(&self) -> Vec<watch::Sender<End>> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock();
         groups.groups.retain(|group| group.receiver_count() > 0);
         groups.groups.clone()
     }
 
     /// Ends all tails, those to come too.
     pub(super) fn end(&self) {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).end = None;
+        self.groups.lock().end = None;
         for group in self.groups() {
             group.send_replace(None);
         }
@@ -171,13 +172,13 @@ impl Tails {
         let page = shared.get_or_try_init(async || read().await.map(Arc::new)).await?;
         if page.messages.len() > 2 * PIECE_BYTES {
             // It would keep too much memory.
-            self.pages.lock().unwrap_or_else(PoisonError::into_inner).retain(|(kept, _)| *kept != place);
+            self.pages.lock().retain(|(kept, _)| *kept != place);
         }
         Ok(Arc::clone(page))
     }
 
     fn shared(&self, place: &Place) -> SharedPage {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         if let Some((_, page)) = pages.iter().find(|(kept, _)| kept == place) {
             return Arc::clone(page);
         }

@@ -6,8 +6,8 @@
 //! is noted by the body ([`Paced`]) and held against the limit where the stream is driven ([`Streams`]).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::seat::{Seat, TICK, Ticks};
 use crate::limits::{STREAM_LAST_BYTES_MIN, STREAM_PIECE_BYTES};
+use crate::sync::Mutex;
 
 /// Drives the streams of one connection.
 #[derive(Clone, Debug)]
@@ -36,14 +37,14 @@ impl Streams {
     /// A request was taken; the future of its answer is driven next.
     pub(super) fn begin(&self) -> Arc<Flow> {
         let flow = Arc::new(Flow { ticks: self.seat.ticks().clone(), waits: AtomicU32::new(0) });
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&flow));
+        *self.next.lock() = Some(Arc::clone(&flow));
         flow
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let flow = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let flow = self.next.lock().take();
         let (stall_seconds, under_way) = (self.stall_seconds, self.seat.begin_stream());
         tokio::spawn(async move {
             let _under_way = under_way;

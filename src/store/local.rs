@@ -9,7 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -328,13 +328,13 @@ impl Local {
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let threads = self.threads.lock().take()?;
         self.core.queues.iter().for_each(Queue::close);
         self.scans.stop();
         for worker in threads.workers {
             let _ = worker.join();
         }
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.journal.lock().take();
         sync::unpark(threads.journal.thread());
         let chain = threads.journal.join().ok().flatten();
         self.core.space.stop();
@@ -388,8 +388,7 @@ impl Local {
     /// Makes counts durable that wait or are on their way, so that what is shown is never taken back.
     async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        let journal =
-            self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopping)?;
+        let journal = self.journal.lock().clone().ok_or_else(stopping)?;
         match sync::blocking(move || journal.flush(done)).await {
             Some(true) => self.answer(answer).await,
             _ => Err(self.core.failure.unsure()),

@@ -3,9 +3,8 @@
 //! Time goes on while a thread waits for it, and faster the longer nothing else happens: so deadlines pass at any moment that a real
 //! machine could choose, and a run of minutes takes none.
 
-pub use shuttle::sync::{
-    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc,
-};
+pub(super) use shuttle::sync::{Condvar, Mutex, RwLock};
+pub use shuttle::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc};
 pub use shuttle::thread::{Builder, JoinHandle, Thread, current};
 
 use std::cell::RefCell;
@@ -152,7 +151,7 @@ pub fn recv_timeout<T>(messages: &Receiver<T>, time: Duration) -> Result<T, Recv
 }
 
 /// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while `is_waiting` says so; whether it still does.
-pub fn wait_while<'a, T>(
+pub(super) fn wait_while<'a, T>(
     _changed: &Condvar,
     mutex: &'a Mutex<T>,
     guard: MutexGuard<'a, T>,

@@ -1,6 +1,7 @@
 //! The operating system's.
 
-pub use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc};
+pub(super) use std::sync::{Condvar, Mutex, RwLock};
+pub use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc};
 pub use std::thread::{Builder, JoinHandle, Thread, current, park_timeout, sleep, yield_now};
 
 use std::future::Future;
@@ -37,7 +38,7 @@ pub fn recv_timeout<T>(messages: &Receiver<T>, time: Duration) -> Result<T, Recv
 }
 
 /// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while `is_waiting` says so; whether it still does.
-pub fn wait_while<'a, T>(
+pub(super) fn wait_while<'a, T>(
     changed: &Condvar,
     _mutex: &'a Mutex<T>,
     guard: MutexGuard<'a, T>,

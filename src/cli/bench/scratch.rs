@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::target::Target;
 use super::super::{Exit, Failure};
+
+use sekali::sync::{Mutex, MutexGuard};
 
 /// A running service. It ends, and its store is removed, when this is dropped or the process is
 /// interrupted.
@@ -92,7 +94,7 @@ impl Drop for Held {
 
 impl Held {
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// At a signal, ends the service, and then this process as the signal would have.

@@ -1,6 +1,6 @@
 //! The framing held against hyper's own: what passes is read alike with and without it, however it is cut.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use crate::metrics::Metrics;
 use crate::server::seat::{Seat, Ticks};
 use crate::server::wire::{Transport, Wire};
+use crate::sync::Mutex;
 
 impl Transport for DuplexStream {
     fn reset_at_end(&self) {}
@@ -64,7 +65,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<Seen> {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
         let is_whole = body.is_ok();
-        seen.lock().unwrap().push((path, body.ok()));
+        seen.lock().push((path, body.ok()));
         let mut answer = Response::new(Full::new(Bytes::new()));
         if !is_whole {
             *answer.status_mut() = hyper::StatusCode::BAD_REQUEST;
@@ -76,7 +77,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<Seen> {
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-    seen.into_inner().unwrap()
+    std::mem::take(&mut *seen.lock())
 }
 
 /// A request whose framing is sound, with what a service must see of it.

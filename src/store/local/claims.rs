@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::generation::Generation;
 use super::slots::{Slot, Slots};
@@ -103,7 +103,7 @@ impl ClaimSet {
 
     /// The claims while they are in RAM.
     pub(crate) fn claims(&self) -> Option<Arc<Claims>> {
-        self.claims.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.claims.read().clone()
     }
 
     /// Looks at the claims while they are in RAM.
@@ -113,12 +113,12 @@ impl ClaimSet {
 
     /// Lets go of the claims: they can be found elsewhere now. They leave RAM when their worker has seen it. Returns how many there were.
     pub(crate) fn drop_claims(&self) -> usize {
-        let claims = self.claims.write().unwrap_or_else(PoisonError::into_inner).take();
+        let claims = self.claims.write().take();
         claims.map_or(0, |claims| claims.len())
     }
 
     fn is_dropped(&self) -> bool {
-        self.claims.read().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.claims.read().is_none()
     }
 }
 

@@ -48,7 +48,7 @@ impl Journal {
             Ok(()) | Err(SendError(Message::Flush(_))) => {}
         }
         let is_left_to_thread = match self.writer.try_lock() {
-            Ok(mut writer) if is_small => writer.commit_once(),
+            Some(mut writer) if is_small => writer.commit_once(),
             _ => true,
         };
         if is_left_to_thread {
@@ -76,8 +76,7 @@ impl Journal {
 /// can hand anything over any more, with where the journal ends.
 fn run(writer: &Mutex<Writer>) -> Chain {
     loop {
-        let mut writer = writer.lock().unwrap_or_else(|poisoned| {
-            let writer = poisoned.into_inner();
+        let mut writer = writer.lock_checked().unwrap_or_else(|writer| {
             writer
                 .core
                 .fail(&Error::new(ErrorKind::Io, "a commit broke off: this is a bug, please report it"));

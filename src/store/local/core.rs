@@ -1,7 +1,7 @@
 //! What all parts of an open store share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::ADMISSION_SECONDS;
 use crate::metrics::Metrics;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{self, Condvar, Mutex, RwLock};
+use crate::sync::{Condvar, Mutex, RwLock};
 
 /// An fdatasync or a sled call that takes longer has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub(crate) struct Core {
 impl Core {
     /// The generations as they are now.
     pub(crate) fn generations(&self) -> Arc<Vec<Arc<Generation>>> {
-        Arc::clone(&self.generations.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.generations.read())
     }
 
     /// The generation with this number.
@@ -78,7 +78,7 @@ impl Core {
 
     /// Adds a new live generation.
     pub(crate) fn push_generation(&self, generation: Arc<Generation>) {
-        let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.write();
         let mut next = Vec::clone(&generations);
         next.push(generation);
         *generations = Arc::new(next);
@@ -123,11 +123,11 @@ impl Core {
     }
 
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 
     pub(crate) fn set_trouble(&self, why: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        *self.trouble.lock() = why;
     }
 
     /// Most claims that may wait for the checkpoint: two generations.
@@ -145,24 +145,24 @@ pub(crate) struct Lag {
 
 impl Lag {
     pub(crate) fn add(&self, claims: u64) {
-        *self.claims.lock().unwrap_or_else(PoisonError::into_inner) += claims;
+        *self.claims.lock() += claims;
     }
 
     pub(crate) fn sub(&self, claims: u64) {
-        let mut lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lag = self.claims.lock();
         *lag = lag.saturating_sub(claims);
         self.fell.notify_all();
     }
 
     pub(crate) fn claims(&self) -> u64 {
-        *self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.claims.lock()
     }
 
     /// Waits until no more than `max` claims wait; false if that takes longer than a request may wait.
     pub(crate) fn wait_below(&self, max: u64) -> bool {
-        let lag = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = self.claims.lock();
         let deadline = Duration::from_secs(ADMISSION_SECONDS);
-        let (lag, is_over) = sync::wait_while(&self.fell, &self.claims, lag, deadline, |lag| *lag > max);
+        let (lag, is_over) = self.fell.wait_while(&self.claims, lag, deadline, |lag| *lag > max);
         drop(lag);
         !is_over
     }

@@ -4,7 +4,7 @@
 //! look-ups; so at most three filters of one generation, of four and of sixteen are asked, and one for each sixty-four.
 //! Filters are never changed: readers see the old set or the new.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::filter::Filter;
 use crate::sync::{Mutex, RwLock};
@@ -73,7 +73,7 @@ pub struct Filters {
 impl Filters {
     /// The filters as they are now. Take it once for a group of look-ups.
     pub fn view(&self) -> Arc<FilterSet> {
-        self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.set.read().clone()
     }
 
     /// Adds a filter, unless there is one of its generations; those of which it has all go. Views taken from now on have it.
@@ -96,9 +96,9 @@ impl Filters {
     }
 
     fn replace(&self, make: impl FnOnce(&FilterSet) -> FilterSet) {
-        let _one = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.adding.lock();
         let set = Arc::new(make(&self.view()));
-        *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
+        *self.set.write() = set;
     }
 }
 

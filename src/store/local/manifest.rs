@@ -5,7 +5,7 @@
 pub(crate) mod leftover;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -321,7 +321,7 @@ impl ManifestFile {
     }
 
     fn lock(&self) -> MutexGuard<'_, Manifest> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Result};
@@ -40,7 +40,7 @@ pub struct CachedFile {
 
 /// What these locks guard is whole at every moment: a panic elsewhere does no harm to it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl FileCache {

@@ -8,7 +8,7 @@
 //! send joins the group, and its fdatasync. A request that was alone in the last group holds nothing up: it wakes at once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
@@ -52,7 +52,7 @@ impl Default for Queue {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Jobs that wait.
@@ -104,7 +104,7 @@ impl Queue {
                 return Some(std::mem::take(&mut state.jobs)).filter(|jobs| !jobs.is_empty());
             }
             state.is_waiting = true;
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Anybody can ask for them in a few bytes, and each can have a processor for as long as it takes to read the store. So they
 //! have one thread, of the lowest niceness, which does one short step of one of them at a time.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ impl Scans {
     }
 
     fn send(&self, core: &Arc<Core>, step: Step) -> Result<()> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         let step = match &*thread {
             Some((sender, _)) => match sender.send(step) {
                 Ok(()) => return Ok(()),
@@ -72,7 +72,7 @@ impl Scans {
 
     /// Ends the thread, once its step is done.
     pub(crate) fn stop(&self) {
-        if let Some((sender, handle)) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some((sender, handle)) = self.thread.lock().take() {
             drop(sender);
             let _ = handle.join();
         }

@@ -5,7 +5,7 @@
 //! allocate), and a full disk is met before an event is decided, never after.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Watch;
@@ -148,7 +148,7 @@ impl Space {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Reserves `bytes`, waiting for zeros to be written.
@@ -178,7 +178,7 @@ impl Space {
             }
             state.wanted = state.wanted.max(bytes);
             self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state);
         }
     }
 
@@ -259,7 +259,7 @@ impl Space {
                     // What there was no room for is not wanted any more: reservations were given back.
                     state.full = None;
                 }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state);
                 continue;
             };
             drop(state);
@@ -292,8 +292,7 @@ impl Space {
                     // Whoever waits is refused, and wants it no longer.
                     state.wanted = 0;
                     self.changed.notify_all();
-                    state =
-                        sync::wait_while(&self.changed, &self.state, state, RETRY, |state| !state.stopped).0;
+                    state = self.changed.wait_while(&self.state, state, RETRY, |state| !state.stopped).0;
                     continue;
                 }
             }

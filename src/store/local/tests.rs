@@ -195,7 +195,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     let runtime = runtime();
     let event = |id: &str| batch(&[("t", id.to_owned(), "{}")]);
     runtime.block_on(store.append(event("durable"))).unwrap();
-    let journal = store.journal.lock().unwrap().clone().unwrap();
+    let journal = store.journal.lock().clone().unwrap();
     let core = Arc::clone(&store.core);
     let store = Arc::new(store);
     let append = |id| {
@@ -203,7 +203,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
         runtime.spawn(async move { store.append(batch).await.unwrap()[0].status })
     };
     // While this lasts, nothing is committed, and what comes gathers into one group.
-    let writer = journal.writer.lock().unwrap();
+    let writer = journal.writer.lock();
     let gathering = core.pace.commit(&core.queues);
     let queued = |appended, number| {
         while core.queues[0].len() < number {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::manifest::{Burnt, Hole};
 use crate::codec::{CounterEntry, TopicEntry};
@@ -214,7 +214,7 @@ impl Topics {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.by_name.read().get(name).cloned()
     }
 
     /// The topic with this name, made if need be.
@@ -225,7 +225,7 @@ impl Topics {
         if let Some(topic) = self.get(name) {
             return Ok(topic);
         }
-        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_name = self.by_name.write();
         if let Some(topic) = by_name.get(name) {
             return Ok(Arc::clone(topic));
         }
@@ -256,7 +256,7 @@ impl Topics {
         self.made.store(made, Ordering::Release);
         drop(by_name);
         if made <= TOPICS_MEASURED_MAX {
-            self.oldest.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&topic));
+            self.oldest.lock().push(Arc::clone(&topic));
         }
         if made == self.warned_at() {
             self.warn();
@@ -266,12 +266,12 @@ impl Topics {
 
     /// The topics that were made first, as many as have figures of their own.
     pub(crate) fn oldest(&self) -> Vec<Arc<Topic>> {
-        self.oldest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.oldest.lock().clone()
     }
 
     /// All topics, sorted by name.
     pub(crate) fn sorted(&self) -> Vec<Arc<Topic>> {
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let by_name = self.by_name.read();
         by_name.values().map(Arc::clone).collect()
     }
 
@@ -279,7 +279,7 @@ impl Topics {
     pub(crate) fn holders(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Topic>> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let by_name = self.by_name.read();
         let topics = by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, topic)| topic);
         topics.filter(|topic| topic.events() > 0).take(limit).map(Arc::clone).collect()
     }
@@ -341,7 +341,7 @@ impl Topics {
         topic.pending_duplicates.fetch_add(duplicates, Ordering::AcqRel);
         topic.pending_conflicts.fetch_add(conflicts, Ordering::AcqRel);
         if !topic.is_pending.swap(true, Ordering::AcqRel) {
-            self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(topic));
+            self.pending.lock().push(Arc::clone(topic));
         }
     }
 
@@ -352,7 +352,7 @@ impl Topics {
 
     /// Takes the counts that wait, to write them.
     pub(crate) fn take_pending(&self) -> (Vec<Pending>, u64) {
-        let topics = mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let topics = mem::take(&mut *self.pending.lock());
         let counts = topics.into_iter().map(|topic| {
             // First the mark: what is counted from here on puts the topic on the list again.
             topic.is_pending.store(false, Ordering::Release);

@@ -4,7 +4,7 @@
 //! each other reader, not behind the thousand.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -51,7 +51,7 @@ impl Turns {
     }
 
     fn ask(self: &Arc<Self>, reader: u64) -> Result<Turn, oneshot::Receiver<Turn>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.free > 0 {
             state.free -= 1;
             return Ok(Turn { turns: Arc::clone(self) });
@@ -66,7 +66,7 @@ impl Turns {
 
     /// Whose turn it is; if nobody waits any more, the place is free.
     fn next(&self) -> Option<oneshot::Sender<Turn>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         while let Some(mut line) = state.lines.pop_front() {
             let next = std::iter::from_fn(|| line.waiting.pop_front()).find(|waiting| !waiting.is_closed());
             if !line.waiting.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::codec::{BlockPlace, Claim, Covered};
@@ -42,7 +42,7 @@ pub struct MemoryIndexes {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl MemoryIndexes {
