@@ -10,16 +10,13 @@
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
-# They are taken out below.
-ENV CARGO_PROFILE_RELEASE_STRIP=none
-
 # Dependencies in a layer of their own: it is built anew only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo '' > src/lib.rs \
  && echo 'fn main() {}' > src/main.rs \
  && sed -i '/^\[\[bench\]\]/,/^$/d' Cargo.toml \
- && cargo build --release --locked \
+ && cargo build --profile dist --locked \
  && rm -r src
 
 COPY Cargo.toml Cargo.lock ./
@@ -27,9 +24,9 @@ COPY benches benches
 COPY src src
 # Newer than the stubs, or cargo would take those for built.
 RUN find src -type f -exec touch {} + \
- && cargo build --release --locked --bin sekali \
- && objcopy --only-keep-debug target/release/sekali sekali.debug \
- && objcopy --strip-debug --add-gnu-debuglink=sekali.debug target/release/sekali sekali \
+ && cargo build --profile dist --locked --bin sekali \
+ && objcopy --only-keep-debug target/dist/sekali sekali.debug \
+ && objcopy --strip-debug --add-gnu-debuglink=sekali.debug target/dist/sekali sekali \
  && mkdir /data
 
 FROM scratch AS debug

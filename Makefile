@@ -101,15 +101,15 @@ bench:
 	cargo bench --locked
 
 # The program without line tables, and beside it those, where the backtrace of a panic finds them: two files to ship together.
-dist: export CARGO_PROFILE_RELEASE_STRIP = none
 dist:
-	cargo build --locked --release --bin sekali --target-dir target/dist
-	objcopy --only-keep-debug target/dist/release/sekali target/dist/sekali.debug
-	cd target/dist && objcopy --strip-debug --add-gnu-debuglink=sekali.debug release/sekali sekali
+	cargo build --locked --profile dist --bin sekali
+	mkdir -p target/packed
+	objcopy --only-keep-debug target/dist/sekali target/packed/sekali.debug
+	cd target/packed && objcopy --strip-debug --add-gnu-debuglink=sekali.debug ../dist/sekali sekali
 
 # The same events into what people use for this today; takes half an hour.
 compare:
-	cargo build --locked --release --bins --benches
+	cargo build --locked --profile dist --bins --benches
 	python3 benches/compare.py
 
 deny:

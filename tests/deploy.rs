@@ -46,10 +46,11 @@ fn the_image_is_built_by_the_oldest_compiler_that_is_promised() {
 fn the_program_is_small_and_its_line_tables_are_kept_where_it_is_packed() {
     let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
     assert_eq!(manifest["profile"]["release"]["strip"].as_str(), Some("debuginfo"));
+    assert_eq!(manifest["profile"]["dist"]["strip"].as_str(), Some("none"));
     for file in [DOCKERFILE, include_str!("../Makefile")] {
         let at = |part: &str| file.find(part).unwrap_or_else(|| panic!("{part}"));
-        let (kept, built) = (at("CARGO_PROFILE_RELEASE_STRIP"), at("objcopy --only-keep-debug"));
-        assert!(kept < built && built < at("objcopy --strip-debug --add-gnu-debuglink=sekali.debug"));
+        let (built, kept) = (at("--profile dist"), at("objcopy --only-keep-debug"));
+        assert!(built < kept && kept < at("objcopy --strip-debug --add-gnu-debuglink=sekali.debug"));
     }
 }
 
