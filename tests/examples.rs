@@ -14,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use support::client::Client;
+use support::relay::Relay;
 use support::service::Service;
 use support::{promtool, until};
 
@@ -77,6 +78,32 @@ fn javascript_publishes_each_event_once() {
 /// A consumer that is killed when it goes out of scope.
 struct Consumer(Child);
 
+impl Consumer {
+    fn start(url: &str, database: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command.arg(example("consumer/consumer.py")).arg(database).env("SEKALI_URL", url);
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+/// Publishes events, of which each has its number as its id and as its amount.
+fn publish_amounts(service: &Service, numbers: std::ops::Range<i64>) {
+    let event = |number: i64| {
+        let source = number % 3;
+        format!(
+            r#"{{"topic":"orders.paid","event_id":"{number}","timestamp":0,"source":"shop-{source}","payload":{{"amount":{number}}}}}"#
+        )
+    };
+    let events: Vec<String> = numbers.map(event).collect();
+    assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
+}
+
+/// Waits until the consumer has applied so many events.
+fn applies(database: &Path, events: i64) {
+    let reached = until(60, || totals(database).filter(|(applied, _)| *applied >= events));
+    assert!(reached.is_some(), "the consumer stays at {:?}", totals(database));
+}
+
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).unwrap();
@@ -101,29 +128,31 @@ fn a_consumer_that_is_killed_again_and_again_applies_each_event_once() {
     let service = Service::new();
     let database = service.path("totals.db");
     for kill in 1..=KILLS {
-        let events: Vec<String> = (EVENTS * (kill - 1) / KILLS..EVENTS * kill / KILLS)
-            .map(|number| {
-                format!(
-                    r#"{{"topic":"orders.paid","event_id":"{number}","timestamp":0,"source":"shop-{}","payload":{{"amount":{number}}}}}"#,
-                    number % 3
-                )
-            })
-            .collect();
-        assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
-        let consumer = Command::new("python3")
-            .arg(example("consumer/consumer.py"))
-            .arg(&database)
-            .env("SEKALI_URL", service.url())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let _killed_in_the_middle = Consumer(consumer);
-        let some = EVENTS * kill / KILLS - EVENTS / KILLS / 2;
-        let enough = if kill == KILLS { EVENTS } else { some };
-        let reached = until(60, || totals(&database).filter(|(events, _)| *events >= enough));
-        assert!(reached.is_some(), "the consumer stays at {:?}", totals(&database));
+        let (first, next) = (EVENTS * (kill - 1) / KILLS, EVENTS * kill / KILLS);
+        publish_amounts(&service, first..next);
+        let _killed_in_the_middle = Consumer::start(&service.url(), &database);
+        applies(&database, if kill == KILLS { EVENTS } else { (first + next) / 2 });
     }
     assert_eq!(totals(&database), Some((EVENTS, EVENTS * (EVENTS - 1) / 2)));
+}
+
+#[test]
+fn a_consumer_goes_on_when_the_service_was_killed_and_started_again() {
+    if find(Path::new("python3")).is_none() {
+        return;
+    }
+    let mut service = Service::new();
+    let relay = Relay::start(service.addr);
+    let database = service.path("totals.db");
+    let _consumer = Consumer::start(&format!("http://{}", relay.addr), &database);
+    publish_amounts(&service, 0..100);
+    applies(&database, 100);
+    service.server.kill();
+    service.start_again();
+    relay.to(service.addr);
+    publish_amounts(&service, 100..200);
+    applies(&database, 200);
+    assert_eq!(totals(&database), Some((200, 200 * 199 / 2)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ It follows the topic as a tail. In one transaction it applies an event and store
 loses both or neither, and the next start continues after the stored cursor. Needs Python 3.9 and nothing else.
 """
 
+import http.client
 import json
 import os
 import sqlite3
@@ -76,7 +77,7 @@ def main():
             # 410: the store was restored from an older copy, and a person has to decide where to begin.
             if refusal.code not in (408, 429, 500, 502, 503, 504):
                 raise SystemExit(f"refused with {refusal.code}: {refusal.read().decode()}")
-        except OSError as lost:
+        except (OSError, http.client.HTTPException) as lost:
             print(f"connection lost: {lost}", file=sys.stderr)
         time.sleep(1)
 

@@ -5,6 +5,7 @@ Each event has an id that stays the same when it is sent again, so a repetition 
 nothing else.
 """
 
+import http.client
 import json
 import os
 import time
@@ -29,8 +30,8 @@ def publish(events):
                 raise SystemExit(f"refused with {refusal.code}: {refusal.read().decode()}")
             if (wanted := refusal.headers.get("retry-after", "")).isdigit():
                 pause = int(wanted)
-        except OSError:
-            # No answer, so the events may be stored or not. Sending them again is safe.
+        except (OSError, http.client.HTTPException):
+            # No whole answer, so the events may be stored or not. Sending them again is safe.
             pass
         time.sleep(pause)
     raise SystemExit("gave up: the service does not answer")
