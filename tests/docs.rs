@@ -1,5 +1,5 @@
-//! The pages do what they say. Every snippet of README.md and of the pages below docs/ is run as it is printed, in order,
-//! against a real server in place of the one on port 8080, and must succeed:
+//! The pages do what they say. Every snippet of README.md and of the pages below docs/ is run as it
+//! is printed, in order, against a real server in place of the one on port 8080, and must succeed:
 //!
 //! | language | is run by |
 //! |---|---|
@@ -8,16 +8,22 @@
 //! | `toml` | `sekali config`, as a configuration file |
 //! | `yaml` | promtool, as Prometheus' configuration |
 //!
-//! A block of `json` or `text` behind it is what it prints, but for times, cursors and ids of requests, and `…` for anything; a
-//! second one is what it prints when it is run once more. A program that goes on for ever is ended once it has printed that. A
-//! block without a language is a picture. What a test can't run says so: `sh (not run: the reason)`, and is listed.
+//! A block of `json` or `text` after it is what it prints, but for times, cursors and ids of
+//! requests, and `…` for anything; a second one is what it prints when it is run once more. A
+//! program that runs for ever is ended once it has printed that. A block without a language is a
+//! picture. What a test can't run says so, `sh (not run: the reason)`, and is listed.
 //!
-//! Links between pages lead to a file and a heading that are there, the contents page names every page, and tables of figures
-//! are what `benches/tables.py` makes of the data.
+//! Links between pages lead to a file and a heading that are there, the contents page names every
+//! page, the reference has every setting, route and command, and tables of figures are what
+//! `benches/tables.py` makes of the data.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "docs/links.rs"]
+mod links;
+#[path = "docs/reference.rs"]
+mod reference;
 mod support;
 
 use std::io::Read;
@@ -303,107 +309,6 @@ fn pages(folder: &str) -> Vec<String> {
     }
     pages.sort();
     pages
-}
-
-/// The page without its blocks of code.
-fn prose(page: &str) -> String {
-    let mut in_block = false;
-    let mut lines = Vec::new();
-    for line in page.lines() {
-        in_block ^= line.starts_with("```");
-        if !in_block && !line.starts_with("```") {
-            lines.push(line);
-        }
-    }
-    lines.join("\n")
-}
-
-/// What a link to each heading ends with, as GitHub makes it: lower case, hyphens for blanks, no other punctuation.
-fn anchors(page: &str) -> Vec<String> {
-    let headings = page.lines().filter(|line| line.starts_with('#'));
-    headings
-        .map(|line| {
-            let text = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-        })
-        .collect()
-}
-
-/// What the links and images of a page lead to.
-fn links(page: &str) -> Vec<&str> {
-    let behind = page.split("](").skip(1);
-    behind.filter_map(|text| text.split_once(')').map(|(link, _)| link)).collect()
-}
-
-#[test]
-fn every_link_leads_to_a_file_and_a_heading() {
-    let mut all = pages("docs");
-    all.append(&mut pages("examples"));
-    all.append(&mut pages(".github"));
-    all.extend(
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(String::from),
-    );
-    let mut followed = 0;
-    for name in all {
-        let page = prose(&std::fs::read_to_string(root().join(&name)).unwrap());
-        for link in links(&page).into_iter().filter(|link| !link.contains("://")) {
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let beside = root().join(&name);
-            let target = if file.is_empty() { beside } else { beside.parent().unwrap().join(file) };
-            assert!(target.exists(), "{name}: there is no {link}");
-            if !anchor.is_empty() {
-                let headings = anchors(&prose(&std::fs::read_to_string(target).unwrap()));
-                assert!(headings.iter().any(|heading| heading == anchor), "{name}: no heading for {link}");
-            }
-            followed += 1;
-        }
-    }
-    assert!(followed > 100, "{followed} links");
-}
-
-#[test]
-fn the_contents_name_every_page() {
-    for folder in ["docs", "docs/decisions"] {
-        let contents = std::fs::read_to_string(root().join(folder).join("README.md")).unwrap();
-        let linked = links(&contents);
-        for page in pages(folder).iter().filter_map(|page| page.strip_prefix(&format!("{folder}/"))) {
-            let is_elsewhere = folder == "docs" && page.starts_with("decisions/0");
-            assert!(
-                page == "README.md" || is_elsewhere || linked.contains(&page),
-                "{folder} has no link to {page}"
-            );
-        }
-    }
-}
-
-#[test]
-fn every_setting_is_on_the_page_and_in_the_sample() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_sekali")).args(["config", "--json"]).env_clear().output().unwrap();
-    let settings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let page = include_str!("../docs/reference/configuration.md");
-    let sample = include_str!("../config.example.toml");
-    for key in settings.as_object().unwrap().keys() {
-        assert!(page.contains(&format!("| `{key}` | ")), "{key} is not on the page");
-        assert!(sample.contains(&format!("#{key} = ")), "{key} is not in the sample");
-    }
-}
-
-#[test]
-fn tables_of_figures_are_what_the_script_makes_of_the_data() {
-    let Ok(output) = Command::new("python3")
-        .arg(root().join("benches/tables.py"))
-        .arg("--check")
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-    else {
-        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "python3 is not installed");
-        eprintln!("NOT RUN: python3 is not installed");
-        return;
-    };
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The examples run as they are: each program against a real server, the files for Prometheus and Grafana against
-//! `promtool` and the metrics of a running server.
+//! The examples run as they are: each program against a real server, the files for Prometheus and
+//! Grafana against `promtool` and the metrics of a running server.
 //!
-//! What is missing on this machine is listed as not run, and with `SEKALI_TEST_ALL` that is a failure.
+//! What is missing on this machine is listed as not run, and with `SEKALI_TEST_ALL` that is a
+//! failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
