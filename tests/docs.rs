@@ -1,5 +1,5 @@
-//! The pages do what they say. Every snippet of README.md and docs/*.md is run as it is printed, in order, against a real
-//! server in place of the one on port 8080, and must succeed:
+//! The pages do what they say. Every snippet of README.md and of the pages below docs/ is run as it
+//! is printed, in order, against a real server in place of the one on port 8080, and must succeed:
 //!
 //! | language | is run by |
 //! |---|---|
@@ -8,13 +8,22 @@
 //! | `toml` | `sekali config`, as a configuration file |
 //! | `yaml` | promtool, as Prometheus' configuration |
 //!
-//! A block of `json` or `text` behind it is what it prints, but for times, cursors and ids of requests, and `…` for anything; a
-//! second one is what it prints when it is run once more. A program that goes on for ever is ended once it has printed that. A
-//! block without a language is a picture. What a test can't run says so: `sh (not run: the reason)`, and is listed.
+//! A block of `json` or `text` after it is what it prints, but for times, cursors and ids of
+//! requests, and `…` for anything; a second one is what it prints when it is run once more. A
+//! program that runs for ever is ended once it has printed that. A block without a language is a
+//! picture. What a test can't run says so, `sh (not run: the reason)`, and is listed.
+//!
+//! Links between pages lead to a file and a heading that are there, the contents page names every
+//! page, the reference has every setting, route and command, and tables of figures are what
+//! `benches/tables.py` makes of the data.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "docs/links.rs"]
+mod links;
+#[path = "docs/reference.rs"]
+mod reference;
 mod support;
 
 use std::io::Read;
@@ -228,7 +237,7 @@ fn make_aggregator(dir: &Path) {
 
 /// Runs all that a page shows; how many snippets that were.
 fn try_page(name: &str) -> u64 {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let text = std::fs::read_to_string(root().join(name)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     make_aggregator(dir.path());
     let (_server, addr) = Start::tiny_generations(&dir.path().join("data")).ready().unwrap();
@@ -272,18 +281,34 @@ fn every_page_does_what_it_says() {
         }
     }
     assert!(try_page("README.md") > 0);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let mut pages: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    pages.retain(|page| page.to_string_lossy().ends_with(".md"));
-    pages.sort();
-    assert!(pages.len() >= 5, "{pages:?}");
-    for page in pages {
-        let name = format!("docs/{}", page.to_string_lossy());
+    let pages = pages("docs");
+    assert!(pages.len() >= 20, "{pages:?}");
+    for name in pages {
         let ran = try_page(&name);
+        let shows_how = name.starts_with("docs/tutorial/") || name.starts_with("docs/how-to/");
         // What that page shows takes tools that may be missing.
-        assert!(ran > 0 || name == "docs/clients.md", "{name} shows nothing that can be run");
+        let may_show_nothing = !shows_how || name == "docs/how-to/connect-clients.md";
+        assert!(ran > 0 || may_show_nothing, "{name} shows nothing that can be run");
     }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All pages in a folder and the folders in it.
+fn pages(folder: &str) -> Vec<String> {
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+        let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+        if root().join(&name).is_dir() {
+            pages.append(&mut self::pages(&name));
+        } else if name.ends_with(".md") {
+            pages.push(name);
+        }
+    }
+    pages.sort();
+    pages
 }
 
 #[test]
