@@ -28,7 +28,7 @@ import time
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SEKALI = ROOT / "target/release/sekali"
+SEKALI = ROOT / "target/dist/sekali"
 PORT = 18490
 # What was removed keeps a virtual disk busy for seconds: the next to be measured would pay for it.
 REST_SECONDS = 4
@@ -37,7 +37,7 @@ SHARES = ("p50", "p99", "p99_9")
 
 
 def newest(name):
-    found = [path for path in (ROOT / "target/release/deps").glob(f"{name}-*") if path.suffix == "" and os.access(path, os.X_OK)]
+    found = [path for path in (ROOT / "target/dist/deps").glob(f"{name}-*") if path.suffix == "" and os.access(path, os.X_OK)]
     return max(found, key=lambda path: path.stat().st_mtime)
 
 

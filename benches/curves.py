@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what sekali does as its store grows: rates, memory, disk, start, reading.
 
-    cargo build --release
+    make dist
     benches/curves.py --events 50000000 --dir /var/tmp/curves           prints JSON
     benches/curves.py --dir /var/tmp/curves --save                      writes benches/results/DATE-growth.json
 
@@ -28,7 +28,7 @@ import urllib.request
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SEKALI = str(ROOT / "target/release/sekali")
+SEKALI = str(ROOT / "target/dist/sekali")
 ADDRESS = "127.0.0.1:18480"
 URL = f"http://{ADDRESS}"
 SEED = 20261123
