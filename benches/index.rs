@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sekali::codec::{Claim, Covered, VERSION};
 use sekali::disk::SystemDisk;
-use sekali::store::local::filter::Filter;
-use sekali::store::local::filters::Filters;
-use sekali::store::local::hash::Secret;
-use sekali::store::local::index::{Index, Indexes, SledIndexes};
-use sekali::store::local::open_files::FileCache;
-use sekali::store::local::sorted_file::{self, Block, Kind, Shape, SortedFile};
+use sekali::store::local::format::codec::{Claim, Covered, VERSION};
+use sekali::store::local::format::hash::Secret;
+use sekali::store::local::generation::index::{Index, Indexes, SledIndexes};
+use sekali::store::local::sealed::filter::Filter;
+use sekali::store::local::sealed::filter_set::Filters;
+use sekali::store::local::sealed::open_files::FileCache;
+use sekali::store::local::sealed::sorted_file::{self, Block, Kind, Shape, SortedFile};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -5,9 +5,9 @@
 //! cli → server → http → store → local: router → worker → journal ⇢ checkpoint → index, seal
 //! ```
 //!
-//! Read `store/local/worker.rs` first: it decides what becomes of an event. `codec.rs` has every persisted byte.
+//! Read `store/local/write/worker.rs` first: it decides what becomes of an event. `store/local/format/codec.rs` has every persisted byte.
 //! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
-//! `store/local/index.rs` names it. A file imports only from its own layer and lower ones:
+//! `store/local/generation/index.rs` names it. A file imports only from its own layer and lower ones:
 //!
 //! | layer | files |
 //! |---|---|
@@ -16,12 +16,11 @@
 //! | 5 | `http/` |
 //! | 4 | `store.rs` |
 //! | 3 | `store/local/` |
-//! | 1 | `authority.rs`, `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
+//! | 1 | `authority.rs`, `event.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
 //! | 0 | `limits.rs`, `error.rs`, `sync.rs` |
 
 pub mod authority;
 pub mod clock;
-pub mod codec;
 pub mod config;
 pub mod disk;
 pub mod error;

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::Command;
 
 use fastrand::Rng;
-use sekali::codec::{FixedRecord, FrameHeader, FrameKind};
 use sekali::error::{Error, ErrorKind};
+use sekali::store::local::format::codec::{FixedRecord, FrameHeader, FrameKind};
 use sekali::store::local::repair::{Repaired, repair};
 use sekali::store::local::{Local, Options, verify};
 use sekali::store::{EventStore, Order, Query, Status};

@@ -15,25 +15,25 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::checkpoint::{Checkpoint, Committed, LiveIndex};
-use self::commit::Journal;
-use self::core::{Core, Failure, Lag, Watch};
-use self::frame::Chain;
-use self::hash::Secret;
-use self::hold::Hold;
-use self::index::Indexes;
-use self::journal::{GROUPS_MAX, Writer};
-use self::manifest::{Clean, ManifestFile};
-use self::open_files::{FileCache, OPEN_FILES_MAX};
-use self::queue::{Closed, Pace, Queue};
-use self::recovery::{Recovered, recover};
-use self::route::{Part, route, split};
-use self::scans::Scans;
-use self::space::Space;
-use self::turns::Turns;
-use self::worker::{Job, Outcomes, Worker};
+use self::admission::preallocation::Space;
+use self::admission::queue::{Closed, Pace, Queue};
+use self::admission::route::{Part, route, split};
+use self::background::checkpoint::{Checkpoint, Committed, LiveIndex};
+use self::format::codec::{Covered, VERSION};
+use self::format::frame::Chain;
+use self::format::hash::Secret;
+use self::format::hold::Hold;
+use self::format::manifest::{Clean, ManifestFile};
+use self::generation::index::Indexes;
+use self::open::recovery::{Recovered, recover};
+use self::read::scans::Scans;
+use self::read::turns::Turns;
+use self::sealed::open_files::{FileCache, OPEN_FILES_MAX};
+use self::shared::{Core, Failure, Lag, Watch};
+use self::write::group_commit::Journal;
+use self::write::worker::{Job, Outcomes, Worker};
+use self::write::writer::{GROUPS_MAX, Writer};
 use crate::clock::{Clock, Timestamp};
-use crate::codec::{Covered, VERSION};
 use crate::disk::{Disk, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::Batch;
@@ -46,41 +46,20 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::mpsc::sync_channel;
 use crate::sync::{self, Builder, JoinHandle, Mutex, RwLock, mpsc};
 
-mod ahead;
-mod checkpoint;
-mod claims;
-mod commit;
-mod core;
-mod figures;
-pub mod filter;
-pub mod filters;
-mod frame;
-mod generation;
-pub mod hash;
-mod hold;
-pub mod index;
-mod journal;
-mod keeper;
-mod leftovers;
-mod manifest;
-pub mod open_files;
-pub mod page;
-mod queue;
+mod admission;
+mod background;
+pub mod format;
+pub mod generation;
+mod offline;
+mod open;
 mod read;
-mod recovery;
-pub mod repair;
-mod route;
-mod scans;
-mod seal;
-mod slots;
-pub mod sorted_file;
-mod space;
-mod throttle;
-mod topic;
-mod turns;
-pub mod verify;
-mod walk;
-mod worker;
+pub mod sealed;
+mod shared;
+mod write;
+
+pub use self::generation::index;
+pub use self::offline::{repair, verify};
+pub use self::sealed::open_files;
 
 /// How often a hanging disk is looked for.
 const WATCH: Duration = Duration::from_secs(1);
@@ -221,7 +200,7 @@ impl Local {
         core.lag.add(claims);
         for sealed in generations.iter().filter(|generation| generation.is_sealed()) {
             // Left by a process that ended between sealing and removing it.
-            core.indexes.remove(&sealed.dir.join(checkpoint::INDEX))?;
+            core.indexes.remove(&sealed.dir.join(background::checkpoint::INDEX))?;
         }
         let open: Vec<_> = generations.into_iter().filter(|generation| !generation.is_sealed()).collect();
         let index = open_trusted_index(&core, clean, &open)?;
@@ -249,11 +228,11 @@ impl Local {
         let (reading, holding) = (Arc::clone(&core), Arc::clone(&core));
         let threads = Threads {
             workers,
-            filters: spawn(&core, "filters", move || keeper::run(&reading))?,
+            filters: spawn(&core, "filters", move || background::filter_merge::run(&reading))?,
             journal: spawn(&core, "journal", committing)?,
             checkpoint: spawn(&core, "checkpoint", move || checkpoint.run())?,
             space: spawn(&core, "space", prepare)?,
-            hold: spawn(&core, "hold", move || hold::run(&holding))?,
+            hold: spawn(&core, "hold", move || format::hold::run(&holding))?,
         };
         Ok(Self {
             core,
@@ -285,8 +264,12 @@ impl Local {
             drop(index);
             (is_whole && !is_doubtful).then(|| covered.into())
         });
-        let dir =
-            self.core.generations().last().map(|live| live.dir.join(checkpoint::INDEX)).unwrap_or_default();
+        let dir = self
+            .core
+            .generations()
+            .last()
+            .map(|live| live.dir.join(background::checkpoint::INDEX))
+            .unwrap_or_default();
         if covered.is_some() {
             self.core.indexes.sync(&dir)?;
         }
@@ -552,7 +535,7 @@ impl EventStore for Local {
     }
 
     fn observe(&self) {
-        figures::observe(&self.core, self.health() == Health::Ready);
+        read::observe(&self.core, self.health() == Health::Ready);
     }
 }
 
@@ -566,7 +549,7 @@ fn open_trusted_index(
     let (Some(Clean { covered: Some(clean), .. }), Some(live)) = (clean, open.last()) else {
         return Ok(None);
     };
-    let dir = live.dir.join(checkpoint::INDEX);
+    let dir = live.dir.join(background::checkpoint::INDEX);
     let opened = core.index_watch.during(core.clock.monotonic(), || {
         let index = core.indexes.open(&dir)?;
         let covered = index.covered()?;
@@ -582,7 +565,7 @@ fn open_trusted_index(
     };
     match opened {
         Ok((index, Some(covered))) if covered == expected => {
-            let index: Arc<dyn index::Index> = Arc::from(index);
+            let index: Arc<dyn generation::index::Index> = Arc::from(index);
             live.set_index(Some(Arc::clone(&index)));
             Ok(Some(LiveIndex { index, covered }))
         }
@@ -601,11 +584,11 @@ fn doubt(live: &generation::Generation, why: &str) -> Option<LiveIndex> {
 
 fn take_lock(options: &Options, disk: &dyn Disk) -> Result<Hold> {
     let dir = &options.data_dir;
-    let manifest = dir.join(manifest::MANIFEST);
+    let manifest = dir.join(format::manifest::MANIFEST);
     let has_manifest = || {
         Ok::<_, Error>(
             !is_absent(disk, &manifest).during("look for", &manifest)?
-                || manifest::leftover::newest(disk, dir)?.is_some(),
+                || format::stray::newest(disk, dir)?.is_some(),
         )
     };
     if options.must_exist && !has_manifest()? {
@@ -661,7 +644,7 @@ fn write_topic_cursor(core: &Core, name: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = name.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
     let name: String = digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect();
-    format!("{:016x}{name}", page::store_half(core))
+    format!("{:016x}{name}", read::store_half(core))
 }
 
 fn read_topic_cursor(core: &Core, text: &str) -> Result<String> {

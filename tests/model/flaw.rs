@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sekali::codec::{BlockPlace, Claim, Covered};
 use sekali::disk::{Disk, DiskFile, Held, Open};
 use sekali::error::Result;
+use sekali::store::local::format::codec::{BlockPlace, Claim, Covered};
 use sekali::store::local::index::{BlockVisitor, ClaimVisitor, Index, Indexes, MemoryIndexes};
 
 use crate::support::mem_disk::MemDisk;

@@ -5,20 +5,27 @@
 //! | open (live, or closed and about to be sealed) | workers' tables, then sled | RAM, then sled | RAM, sparse |
 //! | sealed | `claims` | `processed` | `frames` |
 
+pub(crate) mod claims;
+pub(crate) mod fingerprints;
+pub mod index;
+pub(crate) mod topic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::claims::Known;
-use super::frame::{FrameReader, unreadable};
-use super::index::Index;
-use super::manifest::{Closed, Entry, Hole, folder};
-use super::seal::{Place, SealedMaps};
-use super::space::JOURNAL;
-use super::topic::Topic;
-use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim};
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::local::admission::preallocation::JOURNAL;
+use crate::store::local::background::seal::{Place, SealedMaps};
+use crate::store::local::format::codec::{
+    BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim,
+};
+use crate::store::local::format::frame::{FrameReader, unreadable};
+use crate::store::local::format::manifest::{Closed, Entry, Hole, folder};
+use crate::store::local::generation::claims::Known;
+use crate::store::local::generation::index::Index;
+use crate::store::local::generation::topic::Topic;
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

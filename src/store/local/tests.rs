@@ -151,7 +151,7 @@ fn stopped_store(dir: &std::path::Path, cleanly: bool) -> (PathBuf, Vec<u8>) {
         store.close().unwrap();
     }
     drop(store);
-    let path = space::journal_path(dir, 1);
+    let path = admission::preallocation::journal_path(dir, 1);
     let content = std::fs::read(&path).unwrap();
     (path, content)
 }
@@ -168,7 +168,7 @@ fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() 
         let dir = tempfile::tempdir().unwrap();
         let (path, content) = stopped_store(dir.path(), cleanly);
         let end = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-        let manifest = std::fs::read(dir.path().join(manifest::MANIFEST)).unwrap();
+        let manifest = std::fs::read(dir.path().join(format::manifest::MANIFEST)).unwrap();
         for at in (0..end).step_by(97) {
             for cut in [false, true] {
                 let mut damaged = content.clone();
@@ -178,7 +178,7 @@ fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() 
                     damaged[at] ^= 1 << (at % 8);
                 }
                 std::fs::write(&path, &damaged).unwrap();
-                std::fs::write(dir.path().join(manifest::MANIFEST), &manifest).unwrap();
+                std::fs::write(dir.path().join(format::manifest::MANIFEST), &manifest).unwrap();
                 match events_after_start(dir.path()) {
                     Ok(events) => assert_eq!(events, 100, "byte {at}, cut: {cut}, cleanly: {cleanly}"),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}"),
@@ -240,14 +240,14 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     let sealed: Vec<_> = generations.iter().filter(|generation| generation.is_sealed()).collect();
     assert!(!sealed.is_empty());
     for generation in sealed {
-        let (entry, told) = (checkpoint::entry_of(generation), Cell::new(0));
-        let place = checkpoint::place_of(&store.core, generation, &entry);
+        let (entry, told) = (background::checkpoint::entry_of(generation), Cell::new(0));
+        let place = background::checkpoint::place_of(&store.core, generation, &entry);
         let (maps, _) = place.build(&|steps| told.set(told.get() + steps)).unwrap();
         let (mut blocks, mut frames) = (0, 0);
         maps.each_block(&mut |_, _| blocks += 1).unwrap();
         maps.each_frame(&mut |_, _| frames += 1).unwrap();
         // Blocks and frames are proved too.
-        assert_eq!(told.get(), seal::STEPS * maps.claims() + blocks + frames);
+        assert_eq!(told.get(), background::seal::STEPS * maps.claims() + blocks + frames);
     }
 }
 

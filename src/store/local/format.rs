@@ -1,0 +1,9 @@
+//! What lies in a data directory: every persisted byte, and how it is walked through.
+
+pub mod codec;
+pub(crate) mod frame;
+pub mod hash;
+pub(crate) mod hold;
+pub(crate) mod manifest;
+pub(crate) mod stray;
+pub(crate) mod walk;

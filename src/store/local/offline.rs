@@ -1,0 +1,5 @@
+//! Work on a store that no process serves.
+
+pub mod repair;
+mod search;
+pub mod verify;
