@@ -9,7 +9,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use sekali::disk::SystemDisk;
 use sekali::store::local::format::codec::{Claim, Covered, VERSION};
 use sekali::store::local::format::hash::Secret;
-use sekali::store::local::generation::index::{Index, Indexes, SledIndexes};
+use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::sealed::filter::Filter;
 use sekali::store::local::sealed::filter_set::Filters;
 use sekali::store::local::sealed::open_files::FileCache;
@@ -35,7 +35,7 @@ fn sled_claims(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = c.benchmark_group("claims in sorted sets of 100 k");
     group.throughput(Throughput::Elements(SET as u64)).sample_size(10);
-    let claim = Claim { version: VERSION, offset: 1, digest: [1; 16], received_at: 1 };
+    let claim = Claim { offset: 1, digest: [1; 16], received_at: 1 };
     let covered = Covered { version: VERSION, nonce: 7, through: 1, claims: 1, sum: 1 };
     let mut random = fastrand::Rng::with_seed(1);
     let mut trees = 0;

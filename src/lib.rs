@@ -7,7 +7,7 @@
 //!
 //! Read `store/local/write/worker.rs` first: it decides what becomes of an event. `store/local/format/codec.rs` has every persisted byte.
 //! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
-//! `store/local/generation/index.rs` names it. A file imports only from its own layer and lower ones:
+//! `store/local/generation/index/sled_index.rs` names it. A file imports only from its own layer and lower ones:
 //!
 //! | layer | files |
 //! |---|---|

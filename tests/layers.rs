@@ -76,5 +76,5 @@ fn only_the_index_names_sled() {
         .filter(|file| code(file).iter().any(|line| line.contains("sled::")))
         .map(|file| file.strip_prefix(&root).unwrap().to_owned())
         .collect();
-    assert_eq!(naming, [PathBuf::from("store/local/generation/index.rs")]);
+    assert_eq!(naming, [PathBuf::from("store/local/generation/index/sled_index.rs")]);
 }

@@ -4,6 +4,8 @@ pub mod codec;
 pub(crate) mod frame;
 pub mod hash;
 pub(crate) mod hold;
+pub(crate) mod journal_end;
+pub(crate) mod layout;
 pub(crate) mod manifest;
 pub(crate) mod stray;
 pub(crate) mod walk;

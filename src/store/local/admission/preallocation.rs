@@ -8,19 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::vitals::Watch;
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::manifest;
-use crate::store::local::shared::Watch;
+use crate::store::local::format::journal_end::zero;
+use crate::store::local::format::layout::{JOURNAL, folder, journal_path};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
-/// Name of a generation's journal in its folder.
-pub(crate) const JOURNAL: &str = "journal";
 /// Zeros written and synced at once, a *step*: a commit that meets it waits about a millisecond.
 const STEP_BYTES: u64 = 1 << 20;
-/// Zeros written by one call. As long as it takes, no frame can be written to the same file.
-const PIECE_BYTES: u64 = 128 << 10;
 /// Most bytes of the maps and the filter an event.
 const SEALED_BYTES: u64 = 64;
 /// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
@@ -33,11 +30,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 const CACHED: u64 = 4;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// Where the journal of generation `id` is.
-pub(crate) fn journal_path(data_dir: &Path, id: u64) -> PathBuf {
-    manifest::folder(data_dir, id).join(JOURNAL)
-}
 
 /// The next generation's folder, its journal filled with zeros.
 #[derive(Debug)]
@@ -83,7 +75,7 @@ impl State {
 
 /// Accounts of the journal's room.
 #[derive(Debug)]
-pub(crate) struct Space {
+pub(crate) struct Preallocation {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     pub(crate) watch: Watch,
@@ -96,7 +88,7 @@ pub(crate) struct Space {
     changed: Condvar,
 }
 
-impl Space {
+impl Preallocation {
     /// Accounts for the journal of generation `id`, written up to `written` and zeroed up to `zeroed`.
     ///
     /// # Errors
@@ -205,7 +197,7 @@ impl Space {
     }
 
     /// The next generation's journal, if it is ready and has room for `head` bytes beside all that is reserved. The
-    /// caller then switches with [`Space::switch`].
+    /// caller then switches with [`Preallocation::switch`].
     pub(crate) fn take_next(&self, head: u64) -> Option<Prepared> {
         let mut state = self.lock();
         let wanted = head + state.outstanding + self.ahead / 4;
@@ -237,7 +229,7 @@ impl Space {
         self.changed.notify_all();
     }
 
-    /// Ends [`Space::run`] and all waiting.
+    /// Ends [`Preallocation::run`] and all waiting.
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
@@ -419,7 +411,7 @@ pub(crate) fn prepare(
     (from, to): (u64, u64),
     make_way: impl Fn(u64, u64),
 ) -> Result<Prepared> {
-    let folder = manifest::folder(data_dir, id);
+    let folder = folder(data_dir, id);
     let path = folder.join(JOURNAL);
     let is_new = file.is_none();
     let file = match file {
@@ -440,25 +432,4 @@ pub(crate) fn prepare(
         disk.sync_dir(data_dir).during("sync", data_dir)?;
     }
     Ok(Prepared { id, file, zeroed })
-}
-
-/// Writes zeros and makes them durable; returns where they end. Before each piece, `make_way` gets its beginning and end.
-pub(crate) fn zero(
-    file: &dyn DiskFile,
-    path: &Path,
-    from: u64,
-    to: u64,
-    make_way: impl Fn(u64, u64),
-) -> Result<u64> {
-    static ZEROS: [u8; PIECE_BYTES as usize] = [0; PIECE_BYTES as usize];
-    let mut at = from;
-    while at < to {
-        let end = to.min(at + PIECE_BYTES);
-        make_way(at, end);
-        file.write_all_at(&ZEROS[..(end - at) as usize], at).during("write zeros to", path)?;
-        at = end;
-    }
-    // Final, whatever the reason: what was written before may be lost.
-    file.sync().map_err(|e| Error::new(ErrorKind::Io, format!("cannot sync {}: {e}", path.display())))?;
-    Ok(to)
 }

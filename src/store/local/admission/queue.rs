@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::store::local::write::worker::{Job, QUEUE_REQUESTS_MAX};
+use super::job::Job;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
+/// Requests that may wait for one worker.
+pub(crate) const QUEUE_REQUESTS_MAX: usize = 4_096;
 /// So many bytes are worth a group of their own.
 pub(crate) const GROUP_WORTH_BYTES: usize = 32 << 10;
 

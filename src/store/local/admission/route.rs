@@ -2,9 +2,9 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use super::job::{Item, Items, JOB_BYTES, record_bytes};
 use crate::event::Batch;
-use crate::store::local::shared::Core;
-use crate::store::local::write::worker::{Item, Items, JOB_BYTES, record_bytes};
+use crate::store::local::format::hash::Secret;
 
 /// The worker of a topic with this hash.
 pub(crate) fn route(topic: u128, workers: usize) -> usize {
@@ -20,8 +20,7 @@ pub(crate) struct Part {
 }
 
 /// The events of a batch by worker, in jobs of bounded size, in order of the workers.
-pub(crate) fn split(core: &Core, batch: &Batch) -> SmallVec<[Part; 1]> {
-    let workers = core.queues.len();
+pub(crate) fn split(secret: &Secret, workers: usize, batch: &Batch) -> SmallVec<[Part; 1]> {
     let mut parts: SmallVec<[Part; 1]> = SmallVec::new();
     // The last part of each worker.
     let mut open: SmallVec<[Option<usize>; 8]> = smallvec![None; workers];
@@ -29,10 +28,10 @@ pub(crate) fn split(core: &Core, batch: &Batch) -> SmallVec<[Part; 1]> {
     for (index, event) in batch.iter().enumerate() {
         let topic = match last {
             Some((name, hash)) if name == event.topic => hash,
-            _ => core.secret.topic(event.topic),
+            _ => secret.topic(event.topic),
         };
         last = Some((event.topic, topic));
-        let item = Item { index: index as u32, event: core.secret.event(event.topic, event.event_id), topic };
+        let item = Item { index: index as u32, event: secret.event(event.topic, event.event_id), topic };
         let worker = route(topic, workers);
         let bytes = record_bytes(&event);
         match open[worker].and_then(|part| parts.get_mut(part)) {

@@ -5,29 +5,24 @@
 //! the seal makes the generation's maps from the journal, and the index is removed.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::seal::{Place, STEPS};
+use super::index_set::{IndexSet, fill, open_index};
+use super::seal::STEPS;
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockKind, BlockPlace, Claim, Covered, VERSION};
-use crate::store::local::format::frame::{FrameReader, unreadable};
-use crate::store::local::format::manifest::Entry;
+use crate::store::local::admission::job::Job;
+use crate::store::local::format::codec::Covered;
+use crate::store::local::format::layout::INDEX;
 use crate::store::local::generation::Generation;
-use crate::store::local::generation::claims::{ClaimSet, Claims, Known};
+use crate::store::local::generation::claims::{ClaimSet, Claims};
 use crate::store::local::generation::index::Index;
-use crate::store::local::generation::topic::Topic;
-use crate::store::local::shared::Core;
-use crate::store::local::write::worker::Job;
+use crate::store::local::shared::Shared;
+use crate::store::local::write::group::Committed;
 use crate::sync;
 use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 
-/// Name of the index's folder in a generation's.
-pub(crate) const INDEX: &str = "index";
-/// Claims that a rebuild puts into the index at once.
-const SET_CLAIMS: usize = 100_000;
 /// What waits goes into the index when nothing more has come for this time.
 const IDLE: Duration = Duration::from_secs(1);
 /// And when it has waited for this time. A generation that is full sooner is sealed without ever having been indexed:
@@ -38,22 +33,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; if all left at
 /// once, that would be given to the system, and asked of it again.
 const LEAVE: usize = 512;
-/// Most claims that go into the index before it looks at what comes: 2 ms. In a small generation it is one in a thousand.
-const STEP: u64 = 512;
 /// The time that a seal takes while there is time, in that of filling the next generation. At full load it takes longer than it is told:
 /// it gives way, and the syncs and the end of it are not among its steps.
 const SEAL_TIME: f64 = 0.5;
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
-
-/// A durable frame, as the journal's writer hands it on.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) generation: Arc<Generation>,
-    pub(crate) through: u64,
-    pub(crate) sets: Vec<Arc<ClaimSet>>,
-    pub(crate) blocks: Vec<(Arc<Topic>, u64, BlockPlace)>,
-}
 
 /// What waits for the index of one generation, in the journal's order.
 #[derive(Debug)]
@@ -79,7 +63,7 @@ pub(crate) struct LiveIndex {
 
 /// The thread's state.
 pub(crate) struct Checkpoint {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     committed: Receiver<Committed>,
     /// Closed generations to seal, then the live one.
     waiting: Vec<Waiting>,
@@ -94,13 +78,13 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// A checkpoint for `live` that goes on with `index`, if there is one to trust; `closed` are to be sealed.
     pub(crate) fn new(
-        core: Arc<Core>,
+        shared: Arc<Shared>,
         committed: Receiver<Committed>,
         generations: Vec<Arc<Generation>>,
         index: Option<LiveIndex>,
     ) -> Self {
         let waiting = generations.into_iter().map(Waiting::new).collect();
-        Self { core, committed, waiting, leaving: VecDeque::new(), index, is_broken: false, retry_at: None }
+        Self { shared, committed, waiting, leaving: VecDeque::new(), index, is_broken: false, retry_at: None }
     }
 
     /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
@@ -118,12 +102,12 @@ impl Checkpoint {
                 sync::sleep(LOOK_EVERY);
             }
         }
-        while self.waiting.len() > 1 && self.core.failure.get().is_none() {
+        while self.waiting.len() > 1 && self.shared.failure.get().is_none() {
             if self.seal_oldest().is_err() {
                 return None;
             }
         }
-        if self.core.failure.get().is_some() || self.is_broken {
+        if self.shared.failure.get().is_some() || self.is_broken {
             return None;
         }
         self.checkpoint().and_then(|()| self.flush()).ok()?;
@@ -155,11 +139,11 @@ impl Checkpoint {
         let claims = committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
         if claims > 0 {
             waiting.claims += claims;
-            waiting.frames.push_back(Frame { came: self.core.clock.monotonic(), claims, committed });
+            waiting.frames.push_back(Frame { came: self.shared.clock.monotonic(), claims, committed });
         }
         if is_covered {
             // A rebuild has read it from the journal already.
-            release(&self.core, waiting, waiting.frames.len(), &mut self.leaving);
+            release(&self.shared, waiting, waiting.frames.len(), &mut self.leaving);
         }
         claims
     }
@@ -173,16 +157,16 @@ impl Checkpoint {
             gone += set.drop_claims();
         }
         if gone > 0 {
-            for queue in &self.core.queues {
+            for queue in &self.shared.queues {
                 // At once. One that has gone has forgotten all.
-                drop(queue.push(Job::Forget, 0, &self.core.pace));
+                drop(queue.push(Job::Forget, 0, &self.shared.pace));
             }
         }
     }
 
     fn is_due(&self) -> bool {
-        let now = self.core.clock.monotonic();
-        if self.core.failure.get().is_some() || self.retry_at.is_some_and(|at| now < at) {
+        let now = self.shared.clock.monotonic();
+        if self.shared.failure.get().is_some() || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
         self.waiting.len() > 1
@@ -211,10 +195,10 @@ impl Checkpoint {
             self.checkpoint()
         };
         self.retry_at = None;
-        let Err(e) = done else { return self.core.set_trouble(None) };
+        let Err(e) = done else { return self.shared.set_trouble(None) };
         match e.kind() {
             // What the journal itself says is damaged can't be made anew from it.
-            ErrorKind::Corrupt if is_of_journal => self.core.failure.set(&e),
+            ErrorKind::Corrupt if is_of_journal => self.shared.failure.set(&e),
             kind => {
                 if kind == ErrorKind::NoSpace && !is_of_journal {
                     tracing::debug!(error = %e, "claims stay in RAM");
@@ -224,15 +208,15 @@ impl Checkpoint {
                 // Otherwise RAM has what the index lacks.
                 let trouble =
                     is_of_journal.then(|| format!("an index can't be made anew, and is needed: {e}"));
-                self.core.set_trouble(trouble);
-                self.retry_at = Some(self.core.clock.monotonic() + BACK_OFF);
+                self.shared.set_trouble(trouble);
+                self.retry_at = Some(self.shared.clock.monotonic() + BACK_OFF);
             }
         }
     }
 
     /// A sealed generation whose maps were found damaged.
     fn damaged_maps(&self) -> Option<Arc<Generation>> {
-        let generations = self.core.generations();
+        let generations = self.shared.generations();
         generations.iter().find(|generation| generation.is_doubtful() && generation.is_sealed()).cloned()
     }
 
@@ -243,17 +227,17 @@ impl Checkpoint {
         let (generation, count) = (Arc::clone(&live.generation), live.frames.len());
         let Some(last) = live.frames.back() else { return Ok(()) };
         let through = last.committed.through;
-        self.core.space.check_index(live.claims as u64)?;
+        self.shared.preallocation.check_index(live.claims as u64)?;
         let sets = live.frames.iter().flat_map(|frame| &frame.committed.sets);
         let sets: Vec<Arc<Claims>> = sets.filter_map(|set| set.claims()).collect();
         let blocks: Vec<_> = live.frames.iter().flat_map(|frame| &frame.committed.blocks).cloned().collect();
         let (index, covered) = match &self.index {
             Some(open) => (Arc::clone(&open.index), open.covered),
-            None => open_index(&self.core, &generation)?,
+            None => open_index(&self.shared, &generation)?,
         };
         let mut set = IndexSet::new(covered, through, &sets, &blocks);
         loop {
-            match set.step(&self.core, &*index) {
+            match set.step(&self.shared, &*index) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(e) => {
@@ -271,20 +255,20 @@ impl Checkpoint {
                 return Ok(());
             }
             // What came meanwhile may have taken the room. The next try begins anew; what it finds in the index does no harm.
-            self.core.space.check_index(set.left() as u64)?;
+            self.shared.preallocation.check_index(set.left() as u64)?;
         }
         generation.set_index(Some(Arc::clone(&index)));
         self.index = Some(LiveIndex { index, covered: set.covered });
         if let Some(live) = self.waiting.last_mut() {
-            release(&self.core, live, count, &mut self.leaving);
+            release(&self.shared, live, count, &mut self.leaving);
         }
         self.flush()
     }
 
     fn flush(&mut self) -> Result<()> {
         let Some(open) = &self.index else { return Ok(()) };
-        let now = self.core.clock.monotonic();
-        let flushed = self.core.index_watch.during(now, || open.index.flush());
+        let now = self.shared.clock.monotonic();
+        let flushed = self.shared.index_watch.during(now, || open.index.flush());
         if flushed.is_err() {
             self.drop_index();
         }
@@ -303,17 +287,17 @@ impl Checkpoint {
     fn rebuild(&mut self) -> Result<()> {
         self.drop_index();
         let Some(live) = self.waiting.last_mut() else { return Ok(()) };
-        self.core.space.check_index(live.generation.events())?;
-        let (index, mut covered) = open_index(&self.core, &live.generation)?;
+        self.shared.preallocation.check_index(live.generation.events())?;
+        let (index, mut covered) = open_index(&self.shared, &live.generation)?;
         // All that waits is in frames up to here.
-        fill(&self.core, &live.generation, &*index, &mut covered)?;
+        fill(&self.shared, &live.generation, &*index, &mut covered)?;
         live.generation.set_index(Some(Arc::clone(&index)));
         live.generation.clear_doubt();
         self.index = Some(LiveIndex { index, covered });
         self.is_broken = false;
-        self.core.metrics.rebuilt();
+        self.shared.metrics.rebuilt();
         tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
-        release(&self.core, live, live.frames.len(), &mut self.leaving);
+        release(&self.shared, live, live.frames.len(), &mut self.leaving);
         self.flush()
     }
 
@@ -325,12 +309,12 @@ impl Checkpoint {
         generation.clear_doubt();
         let mut oldest = self.waiting.remove(0);
         let count = oldest.frames.len();
-        release(&self.core, &mut oldest, count, &mut self.leaving);
+        release(&self.shared, &mut oldest, count, &mut self.leaving);
         self.index = None;
         self.is_broken = false;
         let index = generation.dir.join(INDEX);
         // What is left of it is removed by the next start.
-        if let Err(e) = self.core.indexes.remove(&index) {
+        if let Err(e) = self.shared.indexes.remove(&index) {
             tracing::debug!(error = %e, "a sealed generation's index could not be removed yet");
         }
         Ok(())
@@ -338,15 +322,16 @@ impl Checkpoint {
 
     /// Makes the maps of a closed generation, and lets look-ups go to them.
     fn seal(&mut self, generation: &Generation) -> Result<()> {
-        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(&self.shared);
         let (id, closed) = (generation.id, generation.closed());
         self.giving_way(|| {
             // Once the next generation is full too, everybody waits for it.
-            let throttle = Throttle::new(&*core.clock, STEPS * closed.events, || {
-                core.elapsed((id + 1) as f64, SEAL_TIME)
+            let throttle = Throttle::new(&*shared.clock, STEPS * closed.events, || {
+                shared.elapsed((id + 1) as f64, SEAL_TIME)
             });
-            let entry = entry_of(generation);
-            let (maps, filter) = place_of(&core, generation, &entry).build(&|steps| throttle.done(steps))?;
+            let entry = generation.entry();
+            let (maps, filter) =
+                shared.sealed_files(generation, &entry).build(&|steps| throttle.done(steps))?;
             // Its zeros are given back.
             let path = generation.journal_path();
             let journal = generation.journal()?;
@@ -354,12 +339,12 @@ impl Checkpoint {
                 .set_len(closed.end)
                 .and_then(|()| journal.sync())
                 .map_err(|e| Error::io("cut", &path, e))?;
-            core.update_manifest(|manifest| {
+            shared.update_manifest(|manifest| {
                 if let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == id) {
                     entry.sealed = true;
                 }
             })?;
-            core.filters.add(filter);
+            shared.filters.add(filter);
             generation.set_sealed(maps);
             tracing::info!(generation = id, events = closed.events, "generation sealed");
             Ok(())
@@ -368,14 +353,14 @@ impl Checkpoint {
 
     /// Makes the damaged maps of a sealed generation anew, and its filter, which may have been damaged too.
     fn renew_maps(&mut self, generation: &Generation) -> Result<()> {
-        let core = Arc::clone(&self.core);
+        let shared = Arc::clone(&self.shared);
         self.giving_way(|| {
             // Look-ups wait for it.
-            let (maps, filter) = place_of(&core, generation, &entry_of(generation)).build(&|_| {})?;
+            let (maps, filter) = shared.sealed_files(generation, &generation.entry()).build(&|_| {})?;
             generation.set_sealed(maps);
-            core.filters.add(filter);
+            shared.filters.add(filter);
             generation.clear_doubt();
-            core.metrics.rebuilt();
+            shared.metrics.rebuilt();
             tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
             Ok(())
         })
@@ -404,145 +389,11 @@ impl Waiting {
 }
 
 /// The first `count` frames that waited can be found elsewhere now: they may leave RAM.
-fn release(core: &Core, waiting: &mut Waiting, count: usize, leaving: &mut VecDeque<Arc<ClaimSet>>) {
+fn release(shared: &Shared, waiting: &mut Waiting, count: usize, leaving: &mut VecDeque<Arc<ClaimSet>>) {
     for Frame { claims, committed, .. } in waiting.frames.drain(..count) {
         leaving.extend(committed.sets);
         waiting.generation.forget_blocks(&committed.blocks);
         waiting.claims -= claims;
-        core.lag.sub(claims as u64);
-    }
-}
-
-/// The entry of a closed generation.
-pub(crate) fn entry_of(generation: &Generation) -> Entry {
-    let (first_frame, first_event) = (generation.first_frame, generation.first_event);
-    let (id, nonce, closed) = (generation.id, generation.nonce, Some(generation.closed()));
-    Entry { id, nonce, first_frame, first_event, closed, sealed: true }
-}
-
-pub(crate) fn place_of<'a>(core: &'a Core, generation: &Generation, entry: &'a Entry) -> Place<'a> {
-    Place {
-        disk: &core.disk,
-        files: &core.files,
-        data_dir: &core.data_dir,
-        store_id: core.store_id,
-        secret: &core.secret,
-        entry,
-        closed: generation.closed(),
-        holes: Arc::clone(&generation.holes),
-    }
-}
-
-fn index_dir(generation: &Generation) -> PathBuf {
-    generation.dir.join(INDEX)
-}
-
-/// An empty index for `generation`.
-fn open_index(core: &Core, generation: &Generation) -> Result<(Arc<dyn Index>, Covered)> {
-    let dir = index_dir(generation);
-    core.indexes.remove(&dir)?;
-    let index = core.index_watch.during(core.clock.monotonic(), || core.indexes.open(&dir))?;
-    let covered = Covered {
-        version: VERSION,
-        nonce: generation.nonce,
-        through: generation.first_frame,
-        claims: 0,
-        sum: 0,
-    };
-    Ok((Arc::from(index), covered))
-}
-
-/// Puts all durable frames of a generation into an empty index.
-pub(crate) fn fill(
-    core: &Core,
-    generation: &Generation,
-    index: &dyn Index,
-    covered: &mut Covered,
-) -> Result<()> {
-    let closed = generation.closed();
-    let path = generation.journal_path();
-    let mut reader: FrameReader = generation.reader()?;
-    let (mut claims, mut blocks) = (Claims::default(), Vec::new());
-    let mut at = 0;
-    while at < closed.end {
-        let Some(frame) = reader.frame(at, &path)? else {
-            return Err(Error::corrupt(&path, at, "no valid frame"));
-        };
-        for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-            let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-            let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
-            let name =
-                std::str::from_utf8(head.topic).map_err(|_| Error::corrupt(&path, block.at, "topic"))?;
-            let topic = core.topics.ensure(name, core.secret.topic(head.topic))?;
-            let place = BlockPlace { at: block.at, length: block.length, count: block.count };
-            blocks.push((topic, head.first_offset, place));
-            for (event, offset) in events.zip(head.first_offset..) {
-                let event = event.map_err(|e| unreadable(&path, block.at, e))?;
-                let hash = core.secret.event(head.topic, event.event_id) as u64;
-                let known = Known { offset, digest: event.digest, received_at: head.received_at };
-                claims.push(head.topic, event.event_id, hash, known);
-            }
-        }
-        at = frame.end();
-        if claims.len() >= SET_CLAIMS || at >= closed.end {
-            let sets = [Arc::new(std::mem::take(&mut claims))];
-            let mut set = IndexSet::new(*covered, frame.header.sequence, &sets, &blocks);
-            while !set.step(core, index)? {}
-            *covered = set.covered;
-            blocks.clear();
-        }
-    }
-    Ok(())
-}
-
-/// What goes into the index together, sorted.
-struct IndexSet<'s> {
-    claims: Vec<(&'s [u8], Claim)>,
-    blocks: Vec<(&'s [u8], u64, BlockPlace)>,
-    /// How many of the claims are in the index.
-    done: usize,
-    /// What the index covers before, and with the set.
-    before: Covered,
-    covered: Covered,
-}
-
-impl<'s> IndexSet<'s> {
-    /// A set that reaches through frame `through`, of an index that covers `before`.
-    fn new(
-        before: Covered,
-        through: u64,
-        sets: &'s [Arc<Claims>],
-        blocks: &'s [(Arc<Topic>, u64, BlockPlace)],
-    ) -> Self {
-        let mut covered = Covered { through, ..before };
-        let mut claims = Vec::with_capacity(sets.iter().map(|set| set.len()).sum());
-        for (key, hash, Known { offset, digest, received_at }) in sets.iter().flat_map(|set| set.iter()) {
-            claims.push((key, Claim { version: VERSION, offset, digest, received_at }));
-            covered.sum = covered.sum.wrapping_add(hash);
-        }
-        covered.claims += claims.len() as u64;
-        claims.sort_unstable_by_key(|(key, _)| *key);
-        let mut blocks: Vec<_> =
-            blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
-        blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
-        Self { claims, blocks, done: 0, before, covered }
-    }
-
-    /// How many claims are not in the index yet.
-    fn left(&self) -> usize {
-        self.claims.len() - self.done
-    }
-
-    /// Puts the next claims into the index, with the last the blocks and what is covered now; returns whether that was all.
-    fn step(&mut self, core: &Core, index: &dyn Index) -> Result<bool> {
-        let step = (core.generation_events / 1_000).clamp(1, STEP) as usize;
-        let end = self.claims.len().min(self.done + step);
-        let is_last = end == self.claims.len();
-        let (blocks, covered) =
-            if is_last { (&self.blocks[..], &self.covered) } else { (&[][..], &self.before) };
-        let claims = &self.claims[self.done..end];
-        self.done = end;
-        core.index_watch.during(core.clock.monotonic(), || index.insert(claims, blocks, covered))?;
-        Ok(is_last)
+        shared.lag.sub(claims as u64);
     }
 }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::checkpoint::{entry_of, place_of};
-use super::seal::{FILTER, MERGED_FILTERS, Place};
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::local::format::layout::{FILTER, MERGED_FILTERS};
 use crate::store::local::generation::Generation;
+use crate::store::local::sealed::files::SealedFiles;
 use crate::store::local::sealed::filter::Filter;
-use crate::store::local::shared::Core;
+use crate::store::local::shared::Shared;
 use crate::sync;
 
 /// How often the keeper looks for filters to make one of.
@@ -22,21 +22,21 @@ const LOOK_EVERY_CLAIMS: usize = 1 << 16;
 const BACK_OFF: Duration = Duration::from_secs(2);
 
 /// The thread. Returns when the store stops.
-pub(crate) fn run(core: &Core) {
-    for id in core.filters.unread().into_iter().rev() {
-        if core.is_stopping() {
+pub(crate) fn run(shared: &Shared) {
+    for id in shared.filters.unread().into_iter().rev() {
+        if shared.is_stopping() {
             return;
         }
         // One that was read before may be of this generation too.
-        if core.filters.unread().contains(&id) {
-            read(core, id);
+        if shared.filters.unread().contains(&id) {
+            read(shared, id);
         }
     }
     sync::give_way();
-    while !core.is_stopping() {
-        let pause = match core.filters.view().mergeable().map(|ids| merge(core, &ids)) {
+    while !shared.is_stopping() {
+        let pause = match shared.filters.view().mergeable().map(|ids| merge(shared, &ids)) {
             Some(Ok(())) => continue,
-            Some(Err(_)) if core.is_stopping() => return,
+            Some(Err(_)) if shared.is_stopping() => return,
             Some(Err(e)) => {
                 tracing::warn!(error = %e, "filters could not be made one; they are used as they are");
                 BACK_OFF
@@ -49,23 +49,23 @@ pub(crate) fn run(core: &Core) {
 
 /// Reads the widest filter that ends with a generation. One of it alone that is damaged is made anew by the checkpoint, with
 /// its maps.
-fn read(core: &Core, id: u64) {
-    let Some(generation) = core.generation(id) else { return };
-    let entry = entry_of(&generation);
-    let place = place_of(core, &generation, &entry);
+fn read(shared: &Shared, id: u64) {
+    let Some(generation) = shared.generation(id) else { return };
+    let entry = generation.entry();
+    let place = shared.sealed_files(&generation, &entry);
     for name in MERGED_FILTERS {
         let filter = place.has(name).and_then(|is_there| match is_there {
-            true => merged(core, &place, name).map(Some),
+            true => merged(shared, &place, name).map(Some),
             false => Ok(None),
         });
         match filter {
-            Ok(Some(filter)) => return core.filters.add(filter),
+            Ok(Some(filter)) => return shared.filters.add(filter),
             Ok(None) => {}
             Err(e) => tracing::warn!(generation = id, error = %e, "the filters it is of are read instead"),
         }
     }
     match place.filter() {
-        Ok(filter) => core.filters.add(filter),
+        Ok(filter) => shared.filters.add(filter),
         Err(e) => {
             tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
             generation.begin_rebuild();
@@ -74,10 +74,10 @@ fn read(core: &Core, id: u64) {
 }
 
 /// A filter of several generations, each of which is there and has been sealed.
-fn merged(core: &Core, place: &Place<'_>, name: &str) -> Result<Filter> {
+fn merged(shared: &Shared, place: &SealedFiles<'_>, name: &str) -> Result<Filter> {
     let filter = place.read_filter(name)?;
     let is_one = |(id, nonce): &(u64, u64)| {
-        core.generation(*id).is_some_and(|generation| generation.is_sealed() && generation.nonce == *nonce)
+        shared.generation(*id).is_some_and(|generation| generation.is_sealed() && generation.nonce == *nonce)
     };
     match filter.lanes().iter().all(is_one) {
         true => Ok(filter),
@@ -86,10 +86,10 @@ fn merged(core: &Core, place: &Place<'_>, name: &str) -> Result<Filter> {
 }
 
 /// Makes one filter of several generations from their claims.
-fn merge(core: &Core, ids: &[u64]) -> Result<()> {
+fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     let missing = || Error::new(ErrorKind::Corrupt, "a generation whose filter is in use is gone");
     let generations =
-        ids.iter().map(|id| core.generation(*id)).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+        ids.iter().map(|id| shared.generation(*id)).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let maps = generations
         .iter()
         .map(|generation| generation.maps())
@@ -99,11 +99,11 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
     // Without what holes burnt, which may be numbered in thousands of millions.
     let claims = maps.iter().map(|maps| maps.claims()).sum();
     // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters gather that others must ask, too.
-    let (begin, time) = (core.filled(), (ids.len() as f64).sqrt() / 2.0);
-    let throttle = Throttle::new(&*core.clock, claims, || core.elapsed(begin, time));
+    let (begin, time) = (shared.filled(), (ids.len() as f64).sqrt() / 2.0);
+    let throttle = Throttle::new(&*shared.clock, claims, || shared.elapsed(begin, time));
     let hashes = maps.iter().map(|maps| {
         let hashes = maps.hashes().inspect(|_| throttle.done(1)).enumerate();
-        hashes.map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && core.is_stopping() {
+        hashes.map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && shared.is_stopping() {
             true => Err(stopping()),
             false => hash,
         })
@@ -116,21 +116,22 @@ fn merge(core: &Core, ids: &[u64]) -> Result<()> {
         }
     })?;
     let Some(newest) = generations.last() else { return Ok(()) };
-    let entry = entry_of(newest);
+    let entry = newest.entry();
     let name = format!("{FILTER}-{}", ids.len());
     // The file only saves the next start the others. On a disk that gets full it is not worth the room.
-    let written = core.space.free().and_then(|(free, reserve)| match free > reserve + filter.bytes() {
-        true => place_of(core, newest, &entry).write_filter(&name, &filter),
-        false => Err(Error::new(
-            ErrorKind::NoSpace,
-            format!("{free} bytes are free, {reserve} are kept for sealing"),
-        )),
-    });
+    let written =
+        shared.preallocation.free().and_then(|(free, reserve)| match free > reserve + filter.bytes() {
+            true => shared.sealed_files(newest, &entry).write_filter(&name, &filter),
+            false => Err(Error::new(
+                ErrorKind::NoSpace,
+                format!("{free} bytes are free, {reserve} are kept for sealing"),
+            )),
+        });
     if let Err(e) = written {
         tracing::warn!(error = %e, "{name} is not written; the next start reads the filters that it is of");
     }
     tracing::info!(first = ids.first(), last = ids.last(), claims, "filters were made one");
-    core.filters.add(filter);
+    shared.filters.add(filter);
     Ok(())
 }
 

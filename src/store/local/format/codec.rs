@@ -10,9 +10,9 @@
 //! MANIFEST             JSON, see `store::local::manifest`
 //! LOCK                 taken by the process that has the store
 //! gen-000001/journal   frames, each: FrameHeader, then blocks, each: BlockHeader, then its body
-//! gen-000001/claims    sorted file: hash(topic \0 event_id) 16 → SealedClaim 32
-//! gen-000001/processed sorted file: hash(topic) 16, first offset (big-endian) 8 → BlockPlace 16
-//! gen-000001/frames    sorted file: first event sequence (big-endian) 8 → FramePlace 24
+//! gen-000001/claims    sorted file: hash(topic \0 event_id) 16 → Claim 32
+//! gen-000001/processed sorted file: hash(topic) 16, first offset (big-endian) 8 → BlockLocation 16
+//! gen-000001/frames    sorted file: first event sequence (big-endian) 8 → FrameLocation 24
 //! gen-000001/filter    Bloom filter of the claims
 //! gen-000002/index/    sled: trees dedup, processed, meta
 //! ```
@@ -438,11 +438,10 @@ pub fn decode_varied<'a, T: BorrowDecode<'a, ()>>(
     }
 }
 
-/// Value in sled's `dedup`, under `topic \0 event_id`. Written by the checkpoint through `compare_and_swap`.
+/// What is known of a stored event. Value in sled's `dedup` (after a version byte), and in a sealed generation's `claims`,
+/// whose header has the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Claim {
-    /// [`VERSION`].
-    pub version: u8,
     /// Offset of the stored event in its topic.
     pub offset: u64,
     /// Digest of its payload.
@@ -453,28 +452,12 @@ pub struct Claim {
 
 impl FixedRecord for Claim {
     const NAME: &'static str = "claim";
-    const BYTES: usize = 33;
-}
-
-/// Value in a sealed generation's `claims`. The file's header has the version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct SealedClaim {
-    /// Offset of the stored event in its topic.
-    pub offset: u64,
-    /// Digest of its payload.
-    pub digest: [u8; 16],
-    /// When it arrived.
-    pub received_at: i64,
-}
-
-impl FixedRecord for SealedClaim {
-    const NAME: &'static str = "sealed claim";
     const BYTES: usize = 32;
 }
 
 /// Where a block of events lies in its generation's journal. Value in `processed`, live (behind a version byte) and sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct BlockPlace {
+pub struct BlockLocation {
     /// Where its header begins.
     pub at: u64,
     /// Bytes of header and body.
@@ -483,14 +466,14 @@ pub struct BlockPlace {
     pub count: u32,
 }
 
-impl FixedRecord for BlockPlace {
+impl FixedRecord for BlockLocation {
     const NAME: &'static str = "block place";
     const BYTES: usize = 16;
 }
 
 /// Where a run of frames begins in its generation's journal. Value in a sealed generation's `frames`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct FramePlace {
+pub struct FrameLocation {
     /// Where the first frame begins.
     pub at: u64,
     /// Earliest arrival in the run.
@@ -499,7 +482,7 @@ pub struct FramePlace {
     pub received_max: i64,
 }
 
-impl FixedRecord for FramePlace {
+impl FixedRecord for FrameLocation {
     const NAME: &'static str = "frame place";
     const BYTES: usize = 24;
 }

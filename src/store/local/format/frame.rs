@@ -10,12 +10,13 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::DiskFile;
-use crate::error::{Error, ErrorKind, Result};
-use crate::store::local::format::codec::{
+use super::codec::{
     BlockEncoding, BlockHeader, BlockKind, CounterEntry, DecodeError, EventRecord, EventsHead, FixedRecord,
     FrameHeader, FrameKind, TopicEntry, VERSION, decode_varied, unpack,
 };
+use super::manifest::Entry;
+use crate::disk::DiskFile;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where the next frame of a journal goes, and what its header says of what came before.
 #[derive(Clone, Debug)]
@@ -32,6 +33,21 @@ pub(crate) struct Chain {
     pub(crate) durable_through: u64,
     /// CRC of the header before.
     pub(crate) previous_crc: u32,
+}
+
+impl Chain {
+    /// The head of the journal of a generation, all before which is durable.
+    pub(crate) fn begin(store_id: [u8; 16], entry: &Entry) -> Self {
+        Self {
+            store_id,
+            nonce: entry.nonce,
+            sequence: entry.first_frame,
+            first_event: entry.first_event,
+            at: 0,
+            durable_through: entry.first_frame.saturating_sub(1),
+            previous_crc: 0,
+        }
+    }
 }
 
 /// Puts blocks together to one frame. Reused from commit to commit.

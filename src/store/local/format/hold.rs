@@ -6,18 +6,11 @@
 //! second and before each change of MANIFEST.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::layout::LOCK;
 use crate::disk::{Disk, Held};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::shared::Core;
-use crate::sync;
 use crate::sync::atomic::{AtomicBool, Ordering};
-
-/// The file that is taken.
-pub(crate) const LOCK: &str = "LOCK";
-/// How often what is held is compared with what is there.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A data directory that is this process's alone; released when dropped.
 #[derive(Debug)]
@@ -75,13 +68,13 @@ impl Hold {
     /// # Errors
     /// `Io`.
     pub(crate) fn check(&self) -> Result<()> {
-        self.is_there(&self.dir, self.directory.is_at(&self.dir))?;
+        self.check_file(&self.dir, self.directory.is_at(&self.dir))?;
         let path = self.dir.join(LOCK);
-        self.is_there(&path, self.lock.is_at(&path))
+        self.check_file(&path, self.lock.is_at(&path))
     }
 
     /// An error if something is known not to be where it was.
-    fn is_there(&self, path: &Path, told: std::io::Result<bool>) -> Result<()> {
+    pub(crate) fn check_file(&self, path: &Path, told: std::io::Result<bool>) -> Result<()> {
         match told {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -116,21 +109,4 @@ fn sync_above(disk: &dyn Disk, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The thread that compares. Returns when the store stops.
-pub(crate) fn run(core: &Core) {
-    while !core.is_stopping() {
-        // A disk on which looking hangs is one that hangs.
-        let seen = core.hold_watch.during(core.clock.monotonic(), || {
-            core.hold.check()?;
-            let Some(live) = core.generations().last().cloned() else { return Ok(()) };
-            let path = live.journal_path();
-            core.hold.is_there(&path, live.journal()?.is_at(&path))
-        });
-        match seen {
-            Err(e) => core.fail(&e),
-            Ok(()) => sync::park_timeout(LOOK_EVERY),
-        }
-    }
 }

@@ -2,19 +2,17 @@
 //!
 //! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of the directory).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{Covered, FORMAT};
 use super::hold::Hold;
+use super::layout::MANIFEST;
 use crate::disk::{self, Disk};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::codec::{Covered, FORMAT};
-use crate::sync::{Mutex, MutexGuard};
-
-/// Name of the file.
-pub(crate) const MANIFEST: &str = "MANIFEST";
+use crate::sync::{self, Mutex, MutexGuard};
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,14 +258,12 @@ impl Manifest {
     }
 }
 
-/// The folder of a generation.
-pub(crate) fn folder(data_dir: &Path, id: u64) -> PathBuf {
-    data_dir.join(format!("gen-{id:06}"))
-}
-
-/// The number of the generation whose folder has this name.
-pub(crate) fn folder_id(name: &str) -> Option<u64> {
-    name.strip_prefix("gen-")?.parse().ok()
+/// A number that has not been used before.
+pub(crate) fn random_u64() -> Result<u64> {
+    sync::random_u64().map_err(|e| {
+        let message = format!("the operating system gives no random numbers: {e}");
+        Error::new(ErrorKind::Io, message)
+    })
 }
 
 #[derive(Deserialize)]

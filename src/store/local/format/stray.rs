@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::manifest::{MANIFEST, Manifest};
+use super::layout::MANIFEST;
+use super::manifest::Manifest;
 use crate::disk::{Disk, is_temporary};
-use crate::error::{During, Result};
+use crate::error::{During, Error, ErrorKind, Result};
 
 /// A MANIFEST that is whole, but not in its place.
 #[derive(Debug)]
@@ -47,5 +48,23 @@ pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {
     paths(disk, dir)?.iter().try_for_each(|path| {
         tracing::info!(path = %path.display(), "left by a process that was killed; MANIFEST is in its place");
         disk.remove_file(path).during("remove", path)
+    })
+}
+
+/// There is no MANIFEST, and something shows that there was one.
+pub(crate) fn missing(shows: &Path, how: &str, cure: &str) -> Error {
+    let message = format!("{} {how}, but {MANIFEST} is missing: {cure}", shows.display());
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+/// What helps where MANIFEST is missing.
+pub(crate) fn cure_of_missing(disk: &dyn Disk, dir: &Path) -> Result<String> {
+    Ok(match newest(disk, dir)? {
+        Some(Stray { path, .. }) => format!(
+            "{} is a whole one that did not get into its place: `sekali repair` says what it holds, `sekali repair --accept-loss` puts \
+             it there",
+            path.display()
+        ),
+        None => "restore it, or begin a new store in another directory".to_owned(),
     })
 }

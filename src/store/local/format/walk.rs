@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::codec::FrameHeader;
 use super::frame::{Chain, Frame, FrameReader};
 use super::manifest::{Closed, Entry, Hole};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
-use crate::store::local::format::codec::FrameHeader;
 
 /// Whether a frame is the one that comes next.
 fn follows(header: &FrameHeader, chain: &Chain) -> bool {
@@ -50,17 +50,8 @@ impl Walk {
         entry: &Entry,
         holes: Arc<[Hole]>,
     ) -> Self {
-        let chain = Chain {
-            store_id,
-            nonce: entry.nonce,
-            sequence: entry.first_frame,
-            first_event: entry.first_event,
-            at: 0,
-            durable_through: 0,
-            previous_crc: 0,
-        };
         Self {
-            chain,
+            chain: Chain::begin(store_id, entry),
             reader: FrameReader::new(file, entry.nonce),
             path: path.into(),
             first_event: entry.first_event,

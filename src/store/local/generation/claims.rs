@@ -9,32 +9,25 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
-use super::fingerprints::{Slot, Slots};
-use crate::store::local::generation::Generation;
+use super::Generation;
+use super::fingerprints::{Fingerprints, Slot};
+use crate::store::local::format::codec::Claim;
 use crate::sync::RwLock;
-
-/// What is known of a stored event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) offset: u64,
-    pub(crate) digest: [u8; 16],
-    pub(crate) received_at: i64,
-}
 
 /// One claim in a set.
 #[derive(Clone, Copy, Debug)]
-struct Recent {
+struct KeyedClaim {
     key: (u32, u32),
     /// Low half of the keyed hash: its fingerprint.
     hash: u64,
-    known: Known,
+    known: Claim,
 }
 
 /// Claims with their keys, `topic \0 event_id`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     keys: Vec<u8>,
-    recent: Vec<Recent>,
+    recent: Vec<KeyedClaim>,
 }
 
 impl Claims {
@@ -46,16 +39,16 @@ impl Claims {
         self.recent.is_empty()
     }
 
-    pub(crate) fn push(&mut self, topic: &[u8], event_id: &[u8], hash: u64, known: Known) {
+    pub(crate) fn push(&mut self, topic: &[u8], event_id: &[u8], hash: u64, known: Claim) {
         let start = self.keys.len() as u32;
         self.keys.extend_from_slice(topic);
         self.keys.push(0);
         self.keys.extend_from_slice(event_id);
-        self.recent.push(Recent { key: (start, self.keys.len() as u32), hash, known });
+        self.recent.push(KeyedClaim { key: (start, self.keys.len() as u32), hash, known });
     }
 
     /// All claims: key, hash, what is known.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64, Known)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64, Claim)> {
         self.recent.iter().map(|claim| (self.key(claim), claim.hash, claim.known))
     }
 
@@ -64,7 +57,7 @@ impl Claims {
         self.recent.iter().fold(0, |sum, claim| sum.wrapping_add(claim.hash))
     }
 
-    fn key(&self, claim: &Recent) -> &[u8] {
+    fn key(&self, claim: &KeyedClaim) -> &[u8] {
         &self.keys[claim.key.0 as usize..claim.key.1 as usize]
     }
 
@@ -73,7 +66,7 @@ impl Claims {
         self.keys.get(self.recent.get(index as usize)?.key.0 as usize).copied()
     }
 
-    fn find(&self, index: u32, topic: &[u8], event_id: &[u8]) -> Option<Known> {
+    fn find(&self, index: u32, topic: &[u8], event_id: &[u8]) -> Option<Claim> {
         let claim = self.recent.get(index as usize)?;
         let (name, id) = self.key(claim).split_at_checked(topic.len())?;
         (name == topic && id.split_first() == Some((&0, event_id))).then_some(claim.known)
@@ -127,7 +120,7 @@ struct Table {
     /// `None` until the first of its sets is placed.
     generation: Option<Arc<Generation>>,
     first_set: u64,
-    slots: Slots,
+    fingerprints: Fingerprints,
 }
 
 impl Table {
@@ -135,7 +128,7 @@ impl Table {
     fn insert(&mut self, number: u64, claims: &Claims) {
         let set = (number - self.first_set) as u32;
         for (claim, index) in claims.recent.iter().zip(0..) {
-            self.slots.insert(Slot { fingerprint: claim.hash, set, index });
+            self.fingerprints.insert(Slot { fingerprint: claim.hash, set, index });
         }
     }
 }
@@ -148,7 +141,7 @@ pub(crate) enum Lookup {
     /// In RAM. `frame` is that of the original, `None` while it is on its way to the journal.
     Recent {
         /// What is known of it.
-        known: Known,
+        known: Claim,
         /// Where it is.
         frame: Option<u64>,
     },
@@ -159,14 +152,14 @@ pub(crate) enum Lookup {
 
 /// A set as its worker has it: no lock is needed to look into it.
 #[derive(Debug)]
-struct Held {
+struct Resident {
     set: Arc<ClaimSet>,
     /// `None` if the index had them when the store was opened.
     claims: Option<Arc<Claims>>,
 }
 
 /// A claim that may be an event's: the number of its set, and its place there.
-pub(crate) type ClaimPlace = (u64, u32);
+pub(crate) type ClaimRef = (u64, u32);
 
 /// The claims of one worker's topics in generations that are not sealed.
 #[derive(Debug)]
@@ -174,7 +167,7 @@ pub(crate) struct Tables {
     /// Oldest first; never empty.
     tables: VecDeque<Table>,
     /// Sets that may still be in RAM, in order; the first has number `base`.
-    sets: VecDeque<Held>,
+    sets: VecDeque<Resident>,
     base: u64,
     /// Sets below this number are in the table of their generation.
     settled: u64,
@@ -182,7 +175,7 @@ pub(crate) struct Tables {
     current: Claims,
     /// Those of a sealed generation, for the next, cleared one part a group: all parts would grow within milliseconds of each other,
     /// and what a whole generation frees at once is given back to the system by whoever allocates next, a worker.
-    spare: Slots,
+    spare: Fingerprints,
 }
 
 impl Tables {
@@ -194,41 +187,41 @@ impl Tables {
             base: 0,
             settled: 0,
             current: Claims::default(),
-            spare: Slots::default(),
+            spare: Fingerprints::default(),
         };
         tables.push_table(None, 0);
         tables
     }
 
     fn push_table(&mut self, generation: Option<Arc<Generation>>, first_set: u64) {
-        let mut slots = std::mem::take(&mut self.spare);
-        while slots.clear_part() {}
-        self.tables.push_back(Table { generation, first_set, slots });
+        let mut fingerprints = std::mem::take(&mut self.spare);
+        while fingerprints.clear_part() {}
+        self.tables.push_back(Table { generation, first_set, fingerprints });
     }
 
     fn next_set(&self) -> u64 {
         self.base + self.sets.len() as u64
     }
 
-    /// Brings the slots of events into the processor's caches, for [`Self::place`].
+    /// Brings the fingerprints of events into the processor's caches, for [`Self::place`].
     pub(crate) fn warm_slots(&self, hashes: &(impl Iterator<Item = u128> + Clone)) {
         for table in &self.tables {
-            table.slots.warm(hashes.clone().map(|hash| hash as u64));
+            table.fingerprints.warm(hashes.clone().map(|hash| hash as u64));
         }
     }
 
     /// A claim with an event's fingerprint; "none" is final, until one is inserted.
-    pub(crate) fn place(&self, hash: u128) -> Option<ClaimPlace> {
+    pub(crate) fn place(&self, hash: u128) -> Option<ClaimRef> {
         self.tables.iter().rev().find_map(|table| {
-            let slot = table.slots.with(hash as u64).next()?;
+            let slot = table.fingerprints.with(hash as u64).next()?;
             Some((table.first_set + u64::from(slot.set), slot.index))
         })
     }
 
     /// Brings claims into the processor's caches, for [`Self::lookup`].
-    pub(crate) fn warm(&self, places: &[ClaimPlace]) {
-        let touch = |(set, index): &ClaimPlace| {
-            let Held { set, claims } = self.sets.get(set.checked_sub(self.base)? as usize)?;
+    pub(crate) fn warm(&self, places: &[ClaimRef]) {
+        let touch = |(set, index): &ClaimRef| {
+            let Resident { set, claims } = self.sets.get(set.checked_sub(self.base)? as usize)?;
             let frame = set.placed.get().map_or(0, |placed| placed.frame);
             Some(frame ^ u64::from(claims.as_ref()?.first_byte(*index)?))
         };
@@ -240,7 +233,7 @@ impl Tables {
         let fingerprint = hash as u64;
         for table in self.tables.iter().rev() {
             let mut indexed = None;
-            for slot in table.slots.with(fingerprint) {
+            for slot in table.fingerprints.with(fingerprint) {
                 let number = table.first_set + u64::from(slot.set);
                 if number == self.next_set() {
                     if let Some(known) = self.current.find(slot.index, topic, event_id) {
@@ -249,7 +242,7 @@ impl Tables {
                     continue;
                 }
                 let held = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
-                let Some(Held { set, claims }) = held else {
+                let Some(Resident { set, claims }) = held else {
                     // What was forgotten has been settled: it is of its table's generation, or a newer table has it, too, and was asked first.
                     indexed = table.generation.clone();
                     continue;
@@ -272,13 +265,13 @@ impl Tables {
     }
 
     /// Remembers a fresh event in the set of the group being decided.
-    pub(crate) fn insert(&mut self, hash: u128, topic: &[u8], event_id: &[u8], known: Known) {
+    pub(crate) fn insert(&mut self, hash: u128, topic: &[u8], event_id: &[u8], known: Claim) {
         let (fingerprint, number) = (hash as u64, self.next_set());
         let index = self.current.len() as u32;
         self.current.push(topic, event_id, fingerprint, known);
         if let Some(table) = self.tables.back_mut() {
             let set = (number - table.first_set) as u32;
-            table.slots.insert(Slot { fingerprint, set, index });
+            table.fingerprints.insert(Slot { fingerprint, set, index });
         }
     }
 
@@ -292,7 +285,7 @@ impl Tables {
         self.current.keys.clear();
         self.current.recent.clear();
         let set = ClaimSet::new(claims);
-        self.sets.push_back(Held { claims: set.claims(), set: Arc::clone(&set) });
+        self.sets.push_back(Resident { claims: set.claims(), set: Arc::clone(&set) });
         Some(set)
     }
 
@@ -304,7 +297,11 @@ impl Tables {
             .and_then(|table| table.generation.as_ref())
             .is_none_or(|of| of.id != generation.id)
         {
-            if self.tables.back().is_some_and(|table| table.generation.is_none() && table.slots.is_empty()) {
+            if self
+                .tables
+                .back()
+                .is_some_and(|table| table.generation.is_none() && table.fingerprints.is_empty())
+            {
                 self.tables.pop_back();
             }
             self.push_table(Some(Arc::clone(generation)), self.next_set());
@@ -316,7 +313,7 @@ impl Tables {
         if dropped {
             set.drop_claims();
         }
-        self.sets.push_back(Held { claims: set.claims(), set });
+        self.sets.push_back(Resident { claims: set.claims(), set });
         self.settled = self.next_set();
     }
 
@@ -339,7 +336,7 @@ impl Tables {
             at += 1;
             let stays = !is_sealed || (keep_newest && at > older);
             if !stays {
-                *spare = std::mem::take(&mut table.slots);
+                *spare = std::mem::take(&mut table.fingerprints);
             }
             stays
         });
@@ -362,7 +359,7 @@ impl Tables {
                 // What has been decided since stays in the table before, too, and is found in this one first.
                 let later = self.sets.iter().zip(self.base..).skip((number - self.base) as usize);
                 if let Some(newest) = self.tables.back_mut() {
-                    for (Held { claims, .. }, number) in later {
+                    for (Resident { claims, .. }, number) in later {
                         claims.iter().for_each(|claims| newest.insert(number, claims));
                     }
                 }

@@ -10,7 +10,7 @@ use std::hint::black_box;
 /// Parts of the slots: each grows alone, in a fraction of a millisecond. One table of a million slots would hold a worker up for
 /// tens of milliseconds, when it grows, or when memory that was reserved for it is first touched.
 const PARTS: usize = 64;
-/// Slots in a cache line.
+/// Fingerprints in a cache line.
 const BUCKET: usize = 4;
 /// Buckets of the smallest part when its first slot is used. Each fourth begins with one more, up to half as many more: as parts
 /// grow by half, some always do, and never all of them within milliseconds.
@@ -23,7 +23,7 @@ pub(crate) struct Slot {
     pub(crate) fingerprint: u64,
     /// Number of the set, counted from the table's first; less than `u32::MAX`.
     pub(crate) set: u32,
-    /// Place in the set.
+    /// SealedFiles in the set.
     pub(crate) index: u32,
 }
 
@@ -48,7 +48,7 @@ impl Bucket {
     }
 }
 
-/// Slots whose fingerprints have some bits in common.
+/// Fingerprints whose fingerprints have some bits in common.
 #[derive(Debug, Default)]
 struct Part {
     buckets: Vec<Bucket>,
@@ -100,17 +100,17 @@ impl Part {
     }
 }
 
-/// Slots by fingerprint; several may have the same.
+/// Fingerprints by fingerprint; several may have the same.
 #[derive(Debug)]
-pub(crate) struct Slots([Part; PARTS]);
+pub(crate) struct Fingerprints([Part; PARTS]);
 
-impl Default for Slots {
+impl Default for Fingerprints {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Part::default()))
     }
 }
 
-impl Slots {
+impl Fingerprints {
     fn part(fingerprint: u64) -> usize {
         (fingerprint >> 40) as usize % PARTS
     }
@@ -167,7 +167,7 @@ mod tests {
     fn what_was_put_in_is_found_and_nothing_else() {
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut slots = Slots::default();
+            let mut slots = Fingerprints::default();
             for _ in 0..rng.u8(1..4) {
                 let mut model: HashMap<u64, Vec<Slot>> = HashMap::new();
                 assert!(slots.is_empty(), "seed {seed}");
@@ -194,11 +194,11 @@ mod tests {
     fn parts_grow_one_after_the_other() {
         const EVENTS: u32 = 600_000;
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut slots = Slots::default();
+        let mut slots = Fingerprints::default();
         let mut grown: Vec<u32> = Vec::new();
         for index in 0..EVENTS {
             let slot = Slot { fingerprint: rng.u64(..), set: 0, index };
-            let length = |slots: &Slots| slots.0[Slots::part(slot.fingerprint)].buckets.len();
+            let length = |slots: &Fingerprints| slots.0[Fingerprints::part(slot.fingerprint)].buckets.len();
             let before = length(&slots);
             slots.insert(slot);
             grown.extend((length(&slots) > before).then_some(index));

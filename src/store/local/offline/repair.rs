@@ -12,38 +12,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::search::{Found, Search};
-use super::verify::{Progress, journal_bytes, open_for_repair};
+use super::loss::Found;
+pub use super::loss::Loss;
+use super::search::Search;
+use super::store::{Progress, journal_bytes, open_for_repair};
 use crate::disk::{self, Disk, Open};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::admission::preallocation::{journal_path, prepare};
-use crate::store::local::background::seal::Place;
-use crate::store::local::format::frame::{Chain, FrameBuilder};
 use crate::store::local::format::hold::Hold;
-use crate::store::local::format::manifest::{Entry, MANIFEST, Manifest, folder};
+use crate::store::local::format::journal_end::rewrite;
+use crate::store::local::format::layout::{MANIFEST, folder, journal_path};
+use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
+use crate::store::local::generation::head::{self, topic_table};
 use crate::store::local::open::leftovers::{Leftovers, set_aside};
-use crate::store::local::open::recovery::{FIRST_BYTES, rewrite};
+use crate::store::local::options::{Options, Seams};
+use crate::store::local::sealed::files::SealedFiles;
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
-use crate::store::local::write::writer::{random_u64, topic_table, write_head};
-use crate::store::local::{Options, Seams};
 
 /// What a repair says that the operating system keeps from its files.
 const CURE: &str = "cure the disk or the permissions, then repair again: what was not said to be lost stays";
-
-/// What is lost in one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// The journal.
-    pub path: PathBuf,
-    /// The first byte that is not read any more, and the first behind it.
-    pub bytes: (u64, u64),
-    /// Events in it; `None` if that can't be known.
-    pub events: Option<u64>,
-    /// Of these, events that can still be read; a repair writes them to [`Repaired::salvaged`].
-    pub salvaged: u64,
-    /// Offsets that hold no event any more: topic, first, and first behind.
-    pub offsets: Vec<(String, u64, u64)>,
-}
 
 /// What was found, and done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,7 +171,8 @@ impl Search<'_> {
             (entry.closed, entry.sealed) = (Some(*closed), true);
             let (entry, closed) = (&*entry, *closed);
             let (disk, secret, files) = (&seams.disk, &secret, &files);
-            Place { disk, files, data_dir: dir, store_id, secret, entry, closed, holes }.build(&|_| {})?;
+            SealedFiles { disk, files, data_dir: dir, store_id, secret, entry, closed, holes }
+                .build(&|_| {})?;
         }
         if let Some((last, closed)) =
             manifest.generations.last().and_then(|last| Some((last.id, last.closed?)))
@@ -198,19 +185,8 @@ impl Search<'_> {
                 closed: None,
                 sealed: false,
             };
-            let prepared = prepare(disk, dir, entry.id, None, (0, FIRST_BYTES), |_, _| {})?;
-            let mut chain = Chain {
-                store_id,
-                nonce: entry.nonce,
-                sequence: entry.first_frame,
-                first_event: entry.first_event,
-                at: 0,
-                durable_through: closed.last_frame,
-                previous_crc: 0,
-            };
             let table = topic_table(topics.rejected(), &topics.sorted());
-            let path = journal_path(dir, entry.id);
-            write_head(&*prepared.file, &path, &mut FrameBuilder::default(), &mut chain, &table)?;
+            head::begin_journal(disk, dir, manifest.store_id(), &entry, &table)?;
             manifest.generations.push(entry);
             manifest.clean = None;
         }

@@ -5,58 +5,22 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use super::repair::Loss;
+use super::loss::{Found, found};
+use super::salvage::{Lines, each_block};
 use crate::disk::{DiskFile, Open, is_absent};
-use crate::error::{During, Error, ErrorKind, Result};
-use crate::event::timestamp;
-use crate::store::local::admission::preallocation::journal_path;
+use crate::error::{During, Error, Result};
 use crate::store::local::format::codec::{BlockKind, FixedRecord, FrameHeader};
 use crate::store::local::format::frame::{Block, Chain, unreadable};
 use crate::store::local::format::hash::Secret;
+use crate::store::local::format::journal_end::is_cut;
+use crate::store::local::format::layout::journal_path;
 use crate::store::local::format::manifest::{Burnt, Closed, Entry, Hole, Manifest};
 use crate::store::local::format::walk::{Step, Walk};
 use crate::store::local::generation::topic::{Topic, Topics};
-use crate::store::local::open::recovery::is_cut;
-use crate::store::local::{Options, Seams};
+use crate::store::local::options::{Options, Seams};
 
 /// Event numbers, offsets and frames that are given up when it can't be known how many there were: more than a generation holds.
 const UNKNOWN: u64 = 1 << 32;
-
-/// A hole that is not declared yet.
-pub(super) struct Found {
-    pub(super) hole: Hole,
-    is_exact: bool,
-    salvaged: u64,
-}
-
-impl Found {
-    pub(super) fn loss(&self, options: &Options) -> Loss {
-        let Hole { generation, at, end, topics, .. } = &self.hole;
-        let offsets = topics.iter().map(|burnt| (burnt.topic.clone(), burnt.first, burnt.next));
-        Loss {
-            path: journal_path(&options.data_dir, *generation),
-            bytes: (*at, *end),
-            events: self.is_exact.then(|| self.hole.events()),
-            salvaged: self.salvaged,
-            offsets: offsets.collect(),
-        }
-    }
-}
-
-fn found(
-    entry: &Entry,
-    (at, end): (u64, u64),
-    (first_frame, next_frame): (u64, u64),
-    (first_event, next_event): (u64, u64),
-    is_exact: bool,
-) -> Found {
-    let (generation, topics, next_frame) = (entry.id, Vec::new(), next_frame.max(first_frame + 1));
-    let hole = Hole { generation, at, end, first_frame, next_frame, first_event, next_event, topics };
-    Found { hole, is_exact, salvaged: 0 }
-}
 
 /// What was found, as far as the journals have been read.
 pub(super) struct Search<'a> {
@@ -329,79 +293,6 @@ impl<'a> Search<'a> {
             }
         }
     }
-}
-
-/// Shows the blocks with events, of a part of a journal, whose checksum is right.
-fn each_block(
-    file: &dyn DiskFile,
-    path: &Path,
-    (from, to): (u64, u64),
-    mut show: impl FnMut(&Block<'_>),
-) -> Result<()> {
-    let len = file.len().during("measure", path)?.min(to);
-    let mut bytes = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, from).during("read", path)?;
-    let mut rest = &*bytes;
-    while !rest.is_empty() {
-        let at = to.min(len) - rest.len() as u64;
-        let step = match Block::open(rest, at) {
-            Ok(block) => {
-                if block.kind == BlockKind::Events {
-                    show(&block);
-                }
-                block.length as usize
-            }
-            Err(_) => 1,
-        };
-        rest = rest.get(step..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// The events of a block, as they are published again.
-struct Lines {
-    topic: String,
-    first_offset: u64,
-    json: Vec<u8>,
-}
-
-impl Lines {
-    fn of(block: &Block<'_>, path: &Path) -> Result<Self> {
-        let fault = |e| unreadable(path, block.at, e);
-        let body = block.body().map_err(fault)?;
-        let (head, events) = body.events().map_err(fault)?;
-        let not_text = |_| Error::corrupt(path, block.at, "it is not text");
-        let topic = std::str::from_utf8(head.topic).map_err(not_text)?;
-        let mut json = Vec::new();
-        for event in events {
-            let event = event.map_err(fault)?;
-            let text = |bytes| std::str::from_utf8(bytes).map_err(not_text);
-            let not_json = |_| Error::corrupt(path, block.at, "a payload or a timestamp is not JSON");
-            let mut timestamp = Vec::new();
-            timestamp::push_json(text(event.timestamp)?, &mut timestamp);
-            let line = Salvaged {
-                topic,
-                event_id: text(event.event_id)?,
-                timestamp: serde_json::from_slice(&timestamp).map_err(not_json)?,
-                source: text(event.source)?,
-                payload: serde_json::from_str(text(event.payload)?).map_err(not_json)?,
-            };
-            serde_json::to_writer(&mut json, &line)
-                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write JSON: {e}")))?;
-            json.push(b'\n');
-        }
-        Ok(Self { topic: topic.to_owned(), first_offset: head.first_offset, json })
-    }
-}
-
-/// An event as it is published.
-#[derive(Serialize)]
-struct Salvaged<'a> {
-    topic: &'a str,
-    event_id: &'a str,
-    timestamp: &'a RawValue,
-    source: &'a str,
-    payload: &'a RawValue,
 }
 
 /// A journal that is not there, which is as good as an empty one.

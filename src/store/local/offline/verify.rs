@@ -5,23 +5,23 @@
 //! else is compared with it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{self, Disk, Open};
-use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::admission::preallocation::journal_path;
-use crate::store::local::background::checkpoint::INDEX;
-use crate::store::local::background::seal::{FILTER, JournalContent, MERGED_FILTERS, Place};
-use crate::store::local::format::codec::{BlockKind, Claim, FORMAT, SealedClaim};
+pub use super::store::Progress;
+use super::store::{cut, is_cut, journal_bytes, open, sealed_files};
+use crate::disk::Open;
+use crate::error::{During, Error, Result};
+use crate::store::local::background::seal::JournalContent;
+use crate::store::local::format::codec::{BlockKind, Claim, FORMAT};
 use crate::store::local::format::frame::{Block, FrameReader, unreadable};
 use crate::store::local::format::hash::Secret;
-use crate::store::local::format::hold::Hold;
-use crate::store::local::format::manifest::{Closed, Entry, Hole, MANIFEST, Manifest, folder};
-use crate::store::local::format::stray::{self, Stray};
+use crate::store::local::format::layout::{FILTER, INDEX, MERGED_FILTERS, folder, journal_path};
+use crate::store::local::format::manifest::{Closed, Entry, Hole, Manifest};
 use crate::store::local::format::walk::{Step, Walk};
+use crate::store::local::options::{Options, Seams};
+use crate::store::local::sealed::files::SealedFiles;
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
-use crate::store::local::{Options, Seams, take_lock};
 
 /// What was looked at, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,12 +39,6 @@ pub struct Report {
     /// What is wrong, a sentence each. Empty: all agree.
     pub faults: Vec<String>,
 }
-
-/// What a rebuild says that the operating system keeps from its files.
-const CURE: &str = "cure the disk or the permissions, then rebuild again: no event was touched";
-
-/// Is told how many bytes of journal are done, of how many.
-pub type Progress<'a> = &'a dyn Fn(u64, u64);
 
 /// Proves that all parts of the store agree with its journal.
 ///
@@ -75,54 +69,9 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
     Ok(check.report)
 }
 
-/// Makes the maps and filters of all sealed generations anew from their journals, and drops the live index, which the
-/// next start makes anew. The live journal is read for its events alone; what is wrong with it is in the report.
-///
-/// # Errors
-/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if the journal of a closed generation is damaged.
-pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
-    let (hold, manifest) = open(options, &*seams.disk)?;
-    renew(options, seams, &hold, manifest, progress).map_err(|e| e.with_cure(CURE))
-}
-
-fn renew(
-    options: &Options,
-    seams: &Seams,
-    hold: &Hold,
-    mut manifest: Manifest,
-    progress: Progress<'_>,
-) -> Result<Report> {
-    let disk = &seams.disk;
-    let files = FileCache::new(Arc::clone(disk), OPEN_FILES_MAX);
-    let total = journal_bytes(options, &**disk, &manifest);
-    let mut report = Report::default();
-    if let Some(clean) = &mut manifest.clean {
-        clean.covered = None;
-    }
-    manifest.write(&**disk, hold)?;
-    let secret = Secret::new(manifest.secret());
-    for entry in &manifest.generations {
-        seams.indexes.remove(&folder(&options.data_dir, entry.id).join(INDEX))?;
-        if let (Some(closed), true) = (entry.closed, entry.sealed) {
-            let place = place(options, seams, &files, &manifest, &secret, (entry, closed));
-            place.build(&|_| {})?;
-            place.remove_merged_filters()?;
-        }
-        match entry.closed.map_or_else(|| walked(options, &**disk, &manifest, entry), Ok) {
-            Ok(found) => report.add(entry, found, &manifest),
-            Err(e) => {
-                report.generations += 1;
-                report.faults.push(e.to_string());
-            }
-        }
-        progress(report.bytes, total);
-    }
-    Ok(report)
-}
-
 impl Report {
     /// Counts a generation in which this was found.
-    fn add(&mut self, entry: &Entry, found: Closed, manifest: &Manifest) {
+    pub(super) fn add(&mut self, entry: &Entry, found: Closed, manifest: &Manifest) {
         let lost: u64 = manifest.holes_of(entry.id).iter().map(Hole::events).sum();
         // What is damaged again ends before its holes.
         let events = found.events.saturating_sub(lost);
@@ -134,96 +83,6 @@ impl Report {
             self.sealed_events += events;
         }
     }
-}
-
-/// What the journal of the live generation holds.
-fn walked(options: &Options, disk: &dyn Disk, manifest: &Manifest, entry: &Entry) -> Result<Closed> {
-    let path = journal_path(&options.data_dir, entry.id);
-    let file = disk.open(&path, Open::Read).during("open", &path)?;
-    let mut walk = Walk::new(file, &path, manifest.store_id(), entry, manifest.holes_of(entry.id));
-    while !matches!(walk.step()?, Step::End | Step::Nothing) {}
-    walk.check_end()?;
-    let found = walk.closed(0);
-    if is_cut(manifest, found) { Err(cut(&path, found)) } else { Ok(found) }
-}
-
-/// Whether the live journal ends before what is known to be durable in it.
-fn is_cut(manifest: &Manifest, found: Closed) -> bool {
-    found.end == 0 || manifest.clean.is_some_and(|clean| clean.end > found.end)
-}
-
-fn cut(path: &Path, found: Closed) -> Error {
-    Error::corrupt(path, found.end, "no valid frame, and a durable one was here")
-}
-
-/// What is said where the operating system keeps a store from being opened.
-const UNCHANGED: &str = "nothing was changed: cure the disk or the permissions, then try again";
-
-fn none(options: &Options) -> Error {
-    let message = format!("there is no store in {}", options.data_dir.display());
-    Error::new(ErrorKind::Unusable, message)
-}
-
-/// As [`open`]. Where MANIFEST is missing, with the newest that is whole but not in its place.
-pub(crate) fn open_for_repair(
-    options: &Options,
-    disk: &dyn Disk,
-) -> Result<(Hold, Manifest, Option<PathBuf>)> {
-    let opened = || {
-        let dir = &options.data_dir;
-        let path = dir.join(MANIFEST);
-        if !disk.presence(dir).during("look for", dir)? {
-            return Err(none(options));
-        }
-        let is_missing = disk::is_absent(disk, &path).during("look for", &path)?;
-        if !is_missing || stray::newest(disk, dir)?.is_none() {
-            return open(options, disk).map(|(hold, manifest)| (hold, manifest, None));
-        }
-        let hold = take_lock(&Options { must_exist: false, ..options.clone() }, disk)?;
-        if let Some(manifest) = Manifest::read(disk, dir)? {
-            return Ok((hold, manifest, None));
-        }
-        let Stray { path, manifest } = stray::newest(disk, dir)?.ok_or_else(|| none(options))?;
-        Ok((hold, manifest, Some(path)))
-    };
-    opened().map_err(|e| e.with_cure(UNCHANGED))
-}
-
-pub(crate) fn open(options: &Options, disk: &dyn Disk) -> Result<(Hold, Manifest)> {
-    let opened = || {
-        let dir = &options.data_dir;
-        if !disk.presence(dir).during("look for", dir)? {
-            return Err(none(options));
-        }
-        let hold = take_lock(&Options { must_exist: true, ..options.clone() }, disk)?;
-        let manifest = Manifest::read(disk, dir)?.ok_or_else(|| none(options))?;
-        Ok((hold, manifest))
-    };
-    opened().map_err(|e| e.with_cure(UNCHANGED))
-}
-
-pub(crate) fn journal_bytes(options: &Options, disk: &dyn Disk, manifest: &Manifest) -> u64 {
-    let length = |entry: &Entry| match entry.closed {
-        Some(closed) => closed.end,
-        None => {
-            let path = journal_path(&options.data_dir, entry.id);
-            disk.open(&path, Open::Read).and_then(|file| file.len()).unwrap_or(0)
-        }
-    };
-    manifest.generations.iter().map(length).sum()
-}
-
-fn place<'a>(
-    options: &'a Options,
-    seams: &'a Seams,
-    files: &'a Arc<FileCache>,
-    manifest: &Manifest,
-    secret: &'a Secret,
-    (entry, closed): (&'a Entry, Closed),
-) -> Place<'a> {
-    let (data_dir, store_id) = (&options.data_dir, manifest.store_id());
-    let holes = manifest.holes_of(entry.id);
-    Place { disk: &seams.disk, files, data_dir, store_id, secret, entry, closed, holes }
 }
 
 /// What a topic must have next, as the journal has told so far.
@@ -260,7 +119,7 @@ impl Check<'_> {
             _ => {}
         }
         let secret = self.secret;
-        let place = place(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
+        let place = sealed_files(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
         let content = place.read_journal(&|_| {})?;
         if entry.sealed {
             place.compare(content)?;
@@ -274,7 +133,7 @@ impl Check<'_> {
     }
 
     /// Proves that a generation's filter, and those that end with it, forget no claim of any that they are of.
-    fn filters(&self, newest: &Place<'_>, manifest: &Manifest) -> Result<()> {
+    fn filters(&self, newest: &SealedFiles<'_>, manifest: &Manifest) -> Result<()> {
         if newest.has_older_filter()? {
             return Ok(());
         }
@@ -293,7 +152,7 @@ impl Check<'_> {
                     return bad("it is of a generation that is not there; run `sekali rebuild`");
                 };
                 let holes = manifest.holes_of(*id);
-                for hash in (Place { entry, closed, holes, ..newest.clone() }).open()?.hashes() {
+                for hash in (SealedFiles { entry, closed, holes, ..newest.clone() }).open()?.hashes() {
                     if filter.candidate(hash?) != Some(*id) {
                         return bad("it forgets an event; run `sekali rebuild`");
                     }
@@ -436,7 +295,7 @@ impl Check<'_> {
     }
 }
 
-impl Place<'_> {
+impl SealedFiles<'_> {
     /// Compares the maps with the journal's content.
     fn compare(&self, mut content: JournalContent) -> Result<()> {
         let maps = self.open()?;
@@ -444,7 +303,7 @@ impl Place<'_> {
         content.sort(&|_| {});
         let mut claims = content.claims();
         let mut same = true;
-        maps.each_claim(&mut |hash, claim: SealedClaim| {
+        maps.each_claim(&mut |hash, claim: Claim| {
             same &= claims.next().is_some_and(|expected| *expected == (hash, claim));
         })?;
         if !same || claims.next().is_some() {

@@ -12,20 +12,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::recovery::missing;
 use crate::disk::{Disk, Open};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::admission::preallocation::JOURNAL;
 use crate::store::local::format::codec::{DecodeError, FixedRecord, FrameHeader, FrameKind};
 use crate::store::local::format::frame::FrameReader;
-use crate::store::local::format::manifest::{MANIFEST, Manifest, folder_id};
-use crate::store::local::write::writer::new_head_bytes;
+use crate::store::local::format::layout::{GENERATION_PREFIX, JOURNAL, MANIFEST, folder_id};
+use crate::store::local::format::manifest::Manifest;
+use crate::store::local::format::stray::missing;
+use crate::store::local::generation::head::new_head_bytes;
 
 /// Bytes of a journal that are looked at at once.
 const WINDOW_BYTES: u64 = 1 << 20;
-
-/// What the names of all folders of generations begin with, those set aside too.
-const PREFIX: &str = "gen-";
 
 /// What a folder holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +98,8 @@ impl Leftovers {
 /// `Corrupt` if there is anything else of a store; `Io`.
 pub(crate) fn clear_for_new_store(disk: &dyn Disk, dir: &Path, cure: &str) -> Result<()> {
     let mut left = Vec::new();
-    for name in disk.list(dir).during("list", dir)?.iter().filter(|name| name.starts_with(PREFIX)) {
+    for name in disk.list(dir).during("list", dir)?.iter().filter(|name| name.starts_with(GENERATION_PREFIX))
+    {
         let folder = dir.join(name);
         let what = match folder_id(name) {
             Some(1) => match content(disk, &folder, new_head_bytes())? {
@@ -204,7 +202,7 @@ mod tests {
     use super::*;
     use crate::disk::SystemDisk;
     use crate::store::local::format::frame::{Chain, FrameBuilder};
-    use crate::store::local::write::writer::{topic_table, write_head};
+    use crate::store::local::generation::head::{topic_table, write_head};
 
     /// A directory with the folder of a generation whose journal holds a head, then some bytes.
     fn with_journal(head: bool, at: usize, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {

@@ -6,14 +6,16 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::page::{Collector, Listing, Turned, write_cursor};
+use super::collector::{Collector, Turned};
+use super::cursor::{Listing, write_cursor};
 use crate::clock::Timestamp;
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockKind, BlockPlace, EventRecord, EventsHead};
+use crate::store::local::format::codec::{BlockKind, BlockLocation, EventRecord, EventsHead};
 use crate::store::local::format::frame::{Block, Frame, unreadable};
+use crate::store::local::generation::Generation;
 use crate::store::local::generation::topic::Topic;
-use crate::store::local::generation::{FrameRun, Generation};
-use crate::store::local::shared::Core;
+use crate::store::local::sealed::frame_run::FrameRun;
+use crate::store::local::shared::Shared;
 use crate::store::{Page, Query, StoredEvent};
 use crate::sync::atomic::Ordering;
 
@@ -26,21 +28,21 @@ const BLOCK_FOUND_BYTES: usize = 4 << 10;
 const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(256 << 10).expect("not zero");
 
 /// One page.
-pub(crate) fn page(core: &Core, query: &Query) -> Result<Page> {
+pub(crate) fn page(shared: &Shared, query: &Query) -> Result<Page> {
     match &query.topic {
-        Some(name) => topic_page(core, query, name),
-        None => whole_page(core, query),
+        Some(name) => topic_page(shared, query, name),
+        None => whole_page(shared, query),
     }
 }
 
 /// The cursor behind the last durable event of a topic, or of all.
-pub(crate) fn end(core: &Core, topic: Option<&str>) -> String {
+pub(crate) fn end(shared: &Shared, topic: Option<&str>) -> String {
     match topic {
         Some(name) => {
-            let listing = Listing::Topic(core.secret.topic(name.as_bytes()) as u64);
-            write_cursor(core, listing, core.topics.get(name).map_or(0, |topic| topic.next_offset()))
+            let listing = Listing::Topic(shared.secret.topic(name.as_bytes()) as u64);
+            write_cursor(shared, listing, shared.topics.get(name).map_or(0, |topic| topic.next_offset()))
         }
-        None => write_cursor(core, Listing::All, core.shown.load(Ordering::Acquire)),
+        None => write_cursor(shared, Listing::All, shared.visible_events.load(Ordering::Acquire)),
     }
 }
 
@@ -50,8 +52,8 @@ fn events(generations: &[Arc<Generation>]) -> u64 {
 }
 
 /// The event at `offset` of `topic`.
-pub(crate) fn event(core: &Core, topic: &Topic, offset: u64) -> Result<StoredEvent> {
-    let (generation, first, place) = locate(core, topic, offset, None)?;
+pub(crate) fn event(shared: &Shared, topic: &Topic, offset: u64) -> Result<StoredEvent> {
+    let (generation, first, place) = locate(shared, topic, offset, None)?;
     let mut found = None;
     read_block(&generation, first, &place, topic, &mut |head, event, at| {
         if at == offset {
@@ -62,11 +64,11 @@ pub(crate) fn event(core: &Core, topic: &Topic, offset: u64) -> Result<StoredEve
     found.ok_or_else(|| missing(topic, offset))
 }
 
-fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
-    let listing = Listing::Topic(core.secret.topic(name.as_bytes()) as u64);
-    let topic = core.topics.get(name);
+fn topic_page(shared: &Shared, query: &Query, name: &str) -> Result<Page> {
+    let listing = Listing::Topic(shared.secret.topic(name.as_bytes()) as u64);
+    let topic = shared.topics.get(name);
     let end = topic.as_ref().map_or(0, |topic| topic.next_offset());
-    let mut collector = Collector::new(core, query, listing, end)?;
+    let mut collector = Collector::new(shared, query, listing, end)?;
     let Some(topic) = topic else { return Ok(collector.page()) };
     let mut near = None;
     while collector.is_left() && !collector.is_done() {
@@ -74,7 +76,7 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
             collector.skip(lost);
             continue;
         }
-        let (generation, first, place) = locate(core, &topic, collector.target(), near.as_ref())?;
+        let (generation, first, place) = locate(shared, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
         collector.count_read(BLOCK_FOUND_BYTES + place.length as usize);
 
@@ -94,10 +96,10 @@ fn topic_page(core: &Core, query: &Query, name: &str) -> Result<Page> {
     Ok(collector.page())
 }
 
-fn whole_page(core: &Core, query: &Query) -> Result<Page> {
-    let generations = core.generations();
+fn whole_page(shared: &Shared, query: &Query) -> Result<Page> {
+    let generations = shared.generations();
     let all = events(&generations);
-    let mut collector = Collector::new(core, query, Listing::All, all)?;
+    let mut collector = Collector::new(shared, query, Listing::All, all)?;
     while collector.is_left() && !collector.is_done() {
         let target = collector.target();
         // The last generation that begins at or before it; empty ones begin where the next does.
@@ -235,12 +237,12 @@ fn read_frame(
 /// The block that holds `offset` of `topic`, and its first one: in the newest generation that has one beginning at or before it.
 /// `near` is where the block before was found: most often the next one is there too.
 fn locate(
-    core: &Core,
+    shared: &Shared,
     topic: &Topic,
     offset: u64,
     near: Option<&Arc<Generation>>,
-) -> Result<(Arc<Generation>, u64, BlockPlace)> {
-    let all = core.generations();
+) -> Result<(Arc<Generation>, u64, BlockLocation)> {
+    let all = shared.generations();
     let mut failed = None;
     for generation in near.into_iter().chain(all.iter().rev()) {
         match generation.block(topic, offset) {
@@ -270,7 +272,7 @@ fn missing(topic: &Topic, offset: u64) -> Error {
 fn read_block(
     generation: &Generation,
     first: u64,
-    place: &BlockPlace,
+    place: &BlockLocation,
     topic: &Topic,
     show: &mut dyn FnMut(&EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
 ) -> Result<()> {

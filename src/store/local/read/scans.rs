@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::local::shared::Core;
+use crate::store::local::shared::Shared;
 use crate::sync::mpsc::{SendError, Sender, channel};
 use crate::sync::{self, Builder, JoinHandle, Mutex};
 
-type Step = Box<dyn FnOnce(&Core) + Send>;
+type Step = Box<dyn FnOnce(&Shared) + Send>;
 
 /// The thread, from the first scan on.
 #[derive(Default)]
@@ -33,16 +33,16 @@ impl Scans {
     /// `Overloaded` if there can't be such a thread.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        core: &Arc<Core>,
-        step: impl FnOnce(&Core) -> T + Send + 'static,
+        shared: &Arc<Shared>,
+        step: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<Option<T>> {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may have gone.
-        self.send(core, Box::new(move |core| _ = reply.send(step(core))))?;
+        self.send(shared, Box::new(move |shared| _ = reply.send(step(shared))))?;
         Ok(answer.await.ok())
     }
 
-    fn send(&self, core: &Arc<Core>, step: Step) -> Result<()> {
+    fn send(&self, shared: &Arc<Shared>, step: Step) -> Result<()> {
         let mut thread = self.thread.lock();
         let step = match &*thread {
             Some((sender, _)) => match sender.send(step) {
@@ -55,11 +55,11 @@ impl Scans {
         let (sender, steps) = channel::<Step>();
         // The receiver lives in this function.
         let _ = sender.send(step);
-        let core = Arc::clone(core);
+        let shared = Arc::clone(shared);
         let run = move || {
             sync::give_way();
             while let Ok(step) = steps.recv() {
-                step(&core);
+                step(&shared);
             }
         };
         let handle = Builder::new().name("scans".to_owned()).spawn(run).map_err(|e| {

@@ -26,7 +26,7 @@ struct Slot {
 pub struct FileCache {
     disk: Arc<dyn Disk>,
     capacity: usize,
-    /// Slots whose file is open. Locked before a slot, never after.
+    /// Fingerprints whose file is open. Locked before a slot, never after.
     ring: Mutex<VecDeque<Weak<Slot>>>,
 }
 

@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
-use super::writer::{Group, Message, Writer};
+use super::group::{Group, Message};
+use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::queue::GROUP_WORTH_BYTES;
 use crate::store::local::format::frame::Chain;
@@ -22,13 +23,13 @@ use crate::sync::{self, Mutex, Thread};
 
 /// The writer, shared by the workers and the journal's thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Journal {
+pub(crate) struct GroupCommit {
     groups: SyncSender<Message>,
     pub(crate) writer: Arc<Mutex<Writer>>,
     thread: Arc<OnceLock<Thread>>,
 }
 
-impl Journal {
+impl GroupCommit {
     /// The way to `writer`, which takes what is sent to `groups`; and what its thread has to run.
     pub(crate) fn new(groups: SyncSender<Message>, writer: Writer) -> (Self, impl FnOnce() -> Chain + Send) {
         let (writer, thread) = (Arc::new(Mutex::new(writer)), Arc::new(OnceLock::new()));
@@ -78,7 +79,7 @@ fn run(writer: &Mutex<Writer>) -> Chain {
     loop {
         let mut writer = writer.lock_checked().unwrap_or_else(|writer| {
             writer
-                .core
+                .shared
                 .fail(&Error::new(ErrorKind::Io, "a commit broke off: this is a bug, please report it"));
             writer
         });

@@ -4,24 +4,24 @@
 //! decision waits for its own; together, the processor waits for many at once. What is found stays true while the group is
 //! decided: its filters are one view, and of its own events the tables are asked again.
 
-use crate::store::local::generation::claims::{ClaimPlace, Tables};
+use crate::store::local::generation::claims::{ClaimRef, Tables};
 use crate::store::local::sealed::filter_set::FilterSet;
 
 /// What was found of each event.
 #[derive(Debug, Default)]
-pub(crate) struct Ahead {
+pub(crate) struct Lookahead {
     /// Events of which no table has a fingerprint: their hashes, and their numbers.
     absent: Vec<u128>,
     numbers: Vec<usize>,
     /// By number, whether the filters were asked.
     is_asked: Vec<bool>,
     /// What the tables may have of the others.
-    places: Vec<ClaimPlace>,
+    places: Vec<ClaimRef>,
     /// Numbers of events, ascending, each with a generation that may hold it, newest first.
     candidates: Vec<(usize, u64)>,
 }
 
-impl Ahead {
+impl Lookahead {
     /// Looks for all of these; they are numbered from 0.
     pub(crate) fn look(
         &mut self,
@@ -64,7 +64,7 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::local::generation::claims::Known;
+    use crate::store::local::format::codec::Claim;
     use crate::store::local::sealed::filter::tests::filter_of;
     use crate::store::local::sealed::filter_set::Filters;
 
@@ -72,13 +72,13 @@ mod tests {
     fn each_event_has_its_own_generations_and_what_a_table_may_hold_has_none_yet() {
         const EVENTS: [u128; 4] = [5 << 64 | 5, 6 << 64 | 6, 7 << 64 | 7, 8 << 64 | 8];
         let mut tables = Tables::new();
-        let known = Known { offset: 0, digest: [0; 16], received_at: 0 };
+        let known = Claim { offset: 0, digest: [0; 16], received_at: 0 };
         tables.insert(EVENTS[1], b"t", b"id", known);
         let filters = Filters::default();
         filters.add(filter_of(1, &EVENTS[..3]));
         filters.add(filter_of(2, &EVENTS[2..3]));
         filters.add_unread(&[0]);
-        let mut ahead = Ahead::default();
+        let mut ahead = Lookahead::default();
         ahead.look(EVENTS.into_iter(), &tables, &filters.view());
         let found: Vec<_> = (0..EVENTS.len()).map(|number| ahead.generations(number)).collect();
         assert_eq!(found, [Some(vec![1, 0]), None, Some(vec![2, 1, 0]), Some(vec![0])]);

@@ -14,86 +14,31 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
-use super::group_commit::Journal;
-use super::lookahead::Ahead;
-use super::writer::{EventsBlock, Group, Reply};
+use super::group::{EventsBlock, GROUP_BYTES, Group, Reply};
+use super::group_commit::GroupCommit;
+use super::lookahead::Lookahead;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, EventRef};
-use crate::limits::TOPIC_BYTES_MAX;
+use crate::store::local::admission::job::{Item, Items, Job, Outcomes};
 use crate::store::local::format::codec::{
-    BLOCK_BYTES, BlockHeader, BlockKind, EventRecord, EventsHead, FixedRecord, FrameHeader, RECORD_BYTES_MAX,
+    BLOCK_BYTES, BlockHeader, BlockKind, Claim, EventRecord, EventsHead, FixedRecord, FrameHeader,
     encode_varied, finish_block,
 };
-use crate::store::local::generation::claims::{Known, Lookup, Tables};
+use crate::store::local::generation::claims::{Lookup, Tables};
 use crate::store::local::generation::topic::{Pending, Topic};
 use crate::store::local::sealed::filter_set::FilterSet;
-use crate::store::local::shared::Core;
+use crate::store::local::shared::Shared;
 use crate::store::{Outcome, Status};
 use crate::sync::atomic::Ordering;
 
-/// A group takes no further request once it has so many bytes.
-const GROUP_BYTES: u64 = 1 << 20;
-/// Most that an event's record takes beside its fields, a block of its own included.
-const EVENT_OVERHEAD_BYTES: u64 = (2 * BlockHeader::BYTES + TOPIC_BYTES_MAX + 64) as u64;
-/// A request goes on in a further job behind so many bytes.
-pub(crate) const JOB_BYTES: u64 = 1 << 20;
-/// Most bytes of a group.
-pub(crate) const GROUP_BYTES_MAX: usize =
-    (GROUP_BYTES + JOB_BYTES + EVENT_OVERHEAD_BYTES) as usize + RECORD_BYTES_MAX;
 /// A look-up of events together takes no further request once it has so many: what it found is to be in the processor's caches still
 /// when they are decided.
 const TOGETHER_EVENTS: usize = 128;
-/// Requests that may wait for one worker.
-pub(crate) const QUEUE_REQUESTS_MAX: usize = 4_096;
-
-/// An event of a request, with its hashes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Item {
-    /// Its place in the batch.
-    pub(crate) index: u32,
-    pub(crate) event: u128,
-    pub(crate) topic: u128,
-}
-
-/// Events of a request. One is mostly all: then it needs no memory of its own, which another thread would give back.
-pub(crate) type Items = SmallVec<[Item; 1]>;
-/// Known events of a request: topic and status.
+/// Claim events of a request: topic and status.
 type KnownEvents = SmallVec<[(usize, Status); 1]>;
-/// What became of them.
-pub(crate) type Outcomes = SmallVec<[Outcome; 1]>;
-
-/// What a worker is asked.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Decide these events of a batch.
-    Append {
-        /// Its place in the queue.
-        place: OwnedSemaphorePermit,
-        /// The request's events.
-        batch: Arc<Batch>,
-        /// Those of this worker's topics, in the order of the batch.
-        items: Items,
-        /// Most bytes that they take in a frame.
-        bytes: u64,
-        /// Gets an outcome for each item.
-        reply: oneshot::Sender<Result<Outcomes>>,
-    },
-    /// Where is this event?
-    Find {
-        /// `topic \0 event_id`, and where the id begins.
-        key: (Vec<u8>, usize),
-        /// Its keyed hash.
-        hash: u128,
-        /// Gets the offset, once the event is durable.
-        reply: oneshot::Sender<Result<Option<u64>>>,
-    },
-    /// Claims can be found elsewhere: forget them.
-    Forget,
-}
-
 /// A request that is to be decided.
 #[derive(Debug)]
 struct Request {
@@ -135,9 +80,9 @@ struct OpenBlock {
 /// The worker's state.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     number: usize,
-    journal: Journal,
+    journal: GroupCommit,
     tables: Tables,
     topics: Vec<OwnTopic>,
     /// Hash of a topic, keyed already, and its place.
@@ -147,7 +92,7 @@ pub(crate) struct Worker {
     /// The filters of sealed generations as they were when the group began; a generation that was sealed since is
     /// still in the tables.
     filters: Arc<FilterSet>,
-    ahead: Ahead,
+    lookahead: Lookahead,
     /// The request rests on something that is not durable yet.
     must_commit: bool,
     /// What packs blocks writes here.
@@ -155,12 +100,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(core: Arc<Core>, number: usize, journal: Journal, tables: Tables) -> Self {
-        let filters = core.filters.view();
+    pub(crate) fn new(shared: Arc<Shared>, number: usize, journal: GroupCommit, tables: Tables) -> Self {
+        let filters = shared.filters.view();
         Self {
-            core,
+            shared,
             filters,
-            ahead: Ahead::default(),
+            lookahead: Lookahead::default(),
             number,
             journal,
             tables,
@@ -175,12 +120,12 @@ impl Worker {
 
     /// The thread.
     pub(crate) fn run(mut self) {
-        let core = Arc::clone(&self.core);
-        while let Some(mut jobs) = core.queues[self.number].take(&core.pace) {
+        let shared = Arc::clone(&self.shared);
+        while let Some(mut jobs) = shared.queues[self.number].take(&shared.pace) {
             while !jobs.is_empty() {
                 // In this order: what the tables forget is in the filters.
                 self.tables.settle();
-                self.filters = core.filters.view();
+                self.filters = shared.filters.view();
                 self.group(&mut jobs);
             }
         }
@@ -189,7 +134,7 @@ impl Worker {
     /// Decides what a group may hold of `jobs`.
     fn group(&mut self, jobs: &mut VecDeque<Job>) {
         let refused = self.refusal(jobs);
-        self.received_at = self.core.clock.now();
+        self.received_at = self.shared.clock.now();
         let (mut requests, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
         while reserved < GROUP_BYTES
             && let Some(job) = jobs.pop_front()
@@ -231,13 +176,13 @@ impl Worker {
     fn admit(&self, bytes: u64, refused: Option<&(ErrorKind, String)>) -> Result<()> {
         match refused {
             Some((kind, why)) => Err(Error::new(*kind, why.as_str())),
-            None => self.core.space.reserve(bytes),
+            None => self.shared.preallocation.reserve(bytes),
         }
     }
 
     /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what there is of it in `jobs` is done first.
     fn refusal(&self, jobs: &mut VecDeque<Job>) -> Option<(ErrorKind, String)> {
-        let (lag, max) = (&self.core.lag, self.core.lag_max());
+        let (lag, max) = (&self.shared.lag, self.shared.lag_max());
         if lag.claims() <= max {
             return None;
         }
@@ -252,7 +197,7 @@ impl Worker {
             return None;
         }
         // What a full disk keeps from being indexed is no overload, and does not pass by itself.
-        if let Err(e) = self.core.space.check_index(lag.claims()) {
+        if let Err(e) = self.shared.preallocation.check_index(lag.claims()) {
             return Some((e.kind(), format!("{e}, then send it again; nothing of this was stored")));
         }
         let why =
@@ -263,7 +208,7 @@ impl Worker {
     /// Decides requests whose events are looked up together: those that can be answered at once, and those that wait for the commit.
     fn decide_together(&mut self, requests: Vec<Request>, at_once: &mut Decided, with_commit: &mut Decided) {
         let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
-        self.ahead.look(events, &self.tables, &self.filters);
+        self.lookahead.look(events, &self.tables, &self.filters);
         let mut number = 0;
         for request in requests {
             let count = request.items.len();
@@ -275,7 +220,7 @@ impl Worker {
         }
     }
 
-    /// Decides one request's events, which have the numbers from `first` on in the look-up ahead.
+    /// Decides one request's events, which have the numbers from `first` on in the look-up lookahead.
     fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> (Reply, KnownEvents) {
         let (mut outcomes, mut known) = (Outcomes::with_capacity(items.len()), KnownEvents::new());
         self.must_commit = false;
@@ -302,14 +247,14 @@ impl Worker {
             return Ok((topic, Outcome { status, offset: known.offset, first_seen }));
         }
         let offset = self.encode(topic, event);
-        let known = Known { offset, digest: event.digest, received_at: self.received_at.0 };
+        let known = Claim { offset, digest: event.digest, received_at: self.received_at.0 };
         self.tables.insert(item.event, event.topic, event.event_id, known);
         self.must_commit = true;
         Ok((topic, Outcome { status: Status::Stored, offset, first_seen: self.received_at }))
     }
 
     /// What is known of an event, wherever it is. Marks the request if that is not durable yet.
-    fn known(&mut self, event: &EventRef<'_>, hash: u128, number: usize) -> Result<Option<Known>> {
+    fn known(&mut self, event: &EventRef<'_>, hash: u128, number: usize) -> Result<Option<Claim>> {
         let (known, frame) = self.look_up(hash, event.topic, event.event_id, Some(number))?;
         if known.is_some() && !self.is_durable(frame) {
             // A duplicate may rest on a claim of this same commit.
@@ -319,7 +264,7 @@ impl Worker {
     }
 
     fn is_durable(&self, frame: Option<u64>) -> bool {
-        frame.is_some_and(|frame| frame <= self.core.durable.load(Ordering::Acquire))
+        frame.is_some_and(|frame| frame <= self.shared.durable.load(Ordering::Acquire))
     }
 
     /// What is known of an event, of the look-up ahead if it has a number, and the frame that holds it (`None`: not in a frame yet).
@@ -329,7 +274,7 @@ impl Worker {
         topic: &[u8],
         event_id: &[u8],
         number: Option<usize>,
-    ) -> Result<(Option<Known>, Option<u64>)> {
+    ) -> Result<(Option<Claim>, Option<u64>)> {
         match self.tables.lookup(hash, topic, event_id) {
             Lookup::Recent { known, frame } => return Ok((Some(known), frame)),
             Lookup::Indexed(generation) => {
@@ -340,13 +285,13 @@ impl Worker {
             }
             Lookup::Absent => {}
         }
-        let ids = number.and_then(|number| self.ahead.generations(number)).unwrap_or_else(|| {
+        let ids = number.and_then(|number| self.lookahead.generations(number)).unwrap_or_else(|| {
             let mut ids = Vec::new();
             self.filters.candidates(&[hash], |_, id| ids.push(id));
             ids
         });
         for id in ids {
-            let Some(generation) = self.core.generation(id) else { continue };
+            let Some(generation) = self.shared.generation(id) else { continue };
             if let Some(known) = generation.claim(hash, Vec::new)? {
                 return Ok((Some(known), Some(0)));
             }
@@ -367,7 +312,7 @@ impl Worker {
         }
         let text =
             std::str::from_utf8(name).map_err(|_| Error::new(ErrorKind::Io, "a topic is not UTF-8"))?;
-        let topic = self.core.topics.ensure(text, hash)?;
+        let topic = self.shared.topics.ensure(text, hash)?;
         let next_offset = topic.next_offset();
         let own = OwnTopic { topic, next_offset, block: None, duplicates: 0, conflicts: 0 };
         self.topics.push(own);
@@ -428,14 +373,14 @@ impl Worker {
 
     /// Answers requests that rest on what is durable. Their counts become so with the next frame.
     fn answer(&mut self, Decided { replies, known }: Decided) {
-        self.count(known).iter().for_each(|pending| self.core.topics.count_pending(pending));
+        self.count(known).iter().for_each(|pending| self.shared.topics.count_pending(pending));
         replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
     }
 
     /// Hands on requests that wait for a commit.
     fn commit(&mut self, Decided { replies, known }: Decided, reserved: u64) {
         if replies.is_empty() {
-            self.core.space.settle(reserved, None);
+            self.shared.preallocation.settle(reserved, None);
             return;
         }
         let counts = self.count(known);
@@ -450,24 +395,14 @@ impl Worker {
         if let Some(fresh) =
             claims.as_ref().and_then(|set| set.with(crate::store::local::generation::claims::Claims::len))
         {
-            self.core.lag.add(fresh as u64);
+            self.shared.lag.add(fresh as u64);
         }
         let received_at = self.received_at.0;
         let group = Group { blocks, claims, counts, received_at, replies, reserved };
         if let Err(group) = self.journal.commit(group) {
             for reply in group.replies {
-                _ = reply.to.send(Err(self.core.failure.unsure()));
+                _ = reply.to.send(Err(self.shared.failure.unsure()));
             }
         }
     }
-}
-
-/// Most bytes that an event takes in a frame.
-pub(crate) fn record_bytes(event: &EventRef<'_>) -> u64 {
-    let fields = event.event_id.len()
-        + event.timestamp.len()
-        + event.source.len()
-        + event.payload.len()
-        + event.digest.len();
-    fields as u64 + EVENT_OVERHEAD_BYTES
 }

@@ -10,27 +10,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::worker::{GROUP_BYTES_MAX, Outcomes};
+use super::group::{Committed, GROUP_BYTES_MAX, Group, Message};
 use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::TOPIC_BYTES_MAX;
-use crate::store::local::admission::preallocation::{Prepared, journal_path};
-use crate::store::local::background::checkpoint::Committed;
+use crate::store::local::admission::preallocation::Prepared;
 use crate::store::local::format::codec::{
-    BlockKind, BlockPlace, CounterEntry, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind,
+    BlockKind, BlockLocation, CounterEntry, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind,
 };
-use crate::store::local::format::codec::{TopicEntry, encode_varied};
 use crate::store::local::format::frame::{Chain, FrameBuilder};
-use crate::store::local::format::manifest::{Entry, Manifest, folder};
+use crate::store::local::format::layout::{folder, journal_path};
+use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
 use crate::store::local::generation::Generation;
-use crate::store::local::generation::claims::{ClaimSet, Placed};
+use crate::store::local::generation::claims::Placed;
+use crate::store::local::generation::head::{EntryBlocks, table_bytes, topic_table, write_head};
 use crate::store::local::generation::topic::{Pending, Topic};
-use crate::store::local::shared::Core;
+use crate::store::local::shared::Shared;
 use crate::sync::atomic::Ordering;
+use crate::sync::mpsc;
 use crate::sync::mpsc::{Receiver, Sender, TryRecvError};
-use crate::sync::{self, mpsc};
 
 /// A frame takes no further group once it has so many bytes.
 const FRAME_BYTES: usize = 4 << 20;
@@ -38,8 +36,6 @@ const FRAME_BYTES: usize = 4 << 20;
 const WITNESS_AFTER: Duration = Duration::from_millis(20);
 /// Counts of dropped events wait at most so long.
 const COUNTERS_AFTER: Duration = Duration::from_secs(1);
-/// Most bytes of counters or topics in one block.
-const TABLE_BLOCK_BYTES: usize = 60 << 10;
 /// Groups that may wait for the writer.
 pub(crate) const GROUPS_MAX: usize = 64;
 
@@ -51,56 +47,10 @@ const COUNTERS_BYTES: usize = 1 << 20;
 // A frame that has nearly all it takes may get one more group, and counters.
 const _: () = assert!(FRAME_BYTES + GROUP_BYTES_MAX + COUNTERS_BYTES + (64 << 10) <= FRAME_BYTES_MAX);
 
-/// The outcomes of one request's events that went to one worker, and who waits for them.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) to: oneshot::Sender<Result<Outcomes>>,
-    pub(crate) answer: Result<Outcomes>,
-}
-
-/// A block of events of one topic, ready to be written.
-#[derive(Debug)]
-pub(crate) struct EventsBlock {
-    pub(crate) topic: Arc<Topic>,
-    pub(crate) first_offset: u64,
-    pub(crate) count: u32,
-    /// Header and body.
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// What one worker decided in one go.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) blocks: Vec<EventsBlock>,
-    pub(crate) claims: Option<Arc<ClaimSet>>,
-    /// Dropped events, which may rest on a claim of this group: durable with it or later, never before.
-    pub(crate) counts: Vec<Pending>,
-    pub(crate) received_at: i64,
-    pub(crate) replies: Vec<Reply>,
-    /// Bytes reserved for it.
-    pub(crate) reserved: u64,
-}
-
-impl Group {
-    /// Bytes of its blocks.
-    pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes.len()).sum()
-    }
-}
-
-/// What the writer is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Commit this.
-    Group(Group),
-    /// Make pending counts durable.
-    Flush(oneshot::Sender<Result<()>>),
-}
-
 /// The writer's own state.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(super) core: Arc<Core>,
+    pub(super) shared: Arc<Shared>,
     groups: Receiver<Message>,
     committed: Sender<Committed>,
     chain: Chain,
@@ -118,17 +68,17 @@ pub(crate) struct Writer {
 impl Writer {
     /// A writer that goes on at `chain` in the live generation.
     pub(crate) fn new(
-        core: Arc<Core>,
+        shared: Arc<Shared>,
         groups: Receiver<Message>,
         committed: mpsc::Sender<Committed>,
         chain: Chain,
         generation: Arc<Generation>,
     ) -> Result<Self> {
         let (file, path, counted_at) =
-            (generation.journal()?, generation.journal_path(), core.clock.monotonic());
+            (generation.journal()?, generation.journal_path(), shared.clock.monotonic());
         let (builder, seen) = (FrameBuilder::default(), chain.sequence);
         Ok(Self {
-            core,
+            shared,
             groups,
             committed,
             chain,
@@ -177,8 +127,8 @@ impl Writer {
     /// Commits `first` and all else that waits, as one frame; after a failure answers that it is unknown. Returns
     /// whether there was more than a frame takes.
     fn commit(&mut self, first: Message) -> bool {
-        let core = Arc::clone(&self.core);
-        let _committing = core.pace.commit(&core.queues);
+        let shared = Arc::clone(&self.shared);
+        let _committing = shared.pace.commit(&shared.queues);
         self.builder.clear();
         let (mut groups, mut flushes) = (Vec::new(), Vec::new());
         let mut message = Some(first);
@@ -198,7 +148,7 @@ impl Writer {
         let done = self.commit_frame(&mut groups);
         // What rests on the frame is answered now, refusals too.
         for reply in groups.into_iter().flat_map(|group| group.replies) {
-            _ = reply.to.send(if done { reply.answer } else { Err(core.failure.unsure()) });
+            _ = reply.to.send(if done { reply.answer } else { Err(shared.failure.unsure()) });
         }
         let done = done
             && self.attempt(|writer| match flushes.is_empty() {
@@ -206,7 +156,7 @@ impl Writer {
                 false => writer.commit_counters(),
             });
         for flush in flushes {
-            _ = flush.send(if done { Ok(()) } else { Err(core.failure.unsure()) });
+            _ = flush.send(if done { Ok(()) } else { Err(shared.failure.unsure()) });
         }
         bytes >= FRAME_BYTES
     }
@@ -220,18 +170,18 @@ impl Writer {
 
     /// Writes, unless the store has failed; a failure is final, as a second fdatasync would lie. Says whether all is well.
     fn attempt(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> bool {
-        if self.core.failure.get().is_some() {
+        if self.shared.failure.get().is_some() {
             return false;
         }
         let done = write(self);
         if let Err(e) = &done {
-            self.core.fail(e);
+            self.shared.fail(e);
         }
         done.is_ok()
     }
 
     fn commit_late_counters(&mut self) -> Result<()> {
-        let now = self.core.clock.monotonic();
+        let now = self.shared.clock.monotonic();
         if now.saturating_duration_since(self.counted_at) < COUNTERS_AFTER {
             return Ok(());
         }
@@ -240,11 +190,11 @@ impl Writer {
 
     fn commit_groups(&mut self, groups: &mut [Group]) -> Result<()> {
         for pending in groups.iter().flat_map(|group| &group.counts) {
-            self.core.topics.count_pending(pending);
+            self.shared.topics.count_pending(pending);
         }
-        let (mut topics, rejected) = self.core.topics.take_pending();
+        let (mut topics, rejected) = self.shared.topics.take_pending();
         for pending in topics.split_off(topics.len().min(COUNTERS_BYTES / COUNTER_BYTES_MAX)) {
-            self.core.topics.count_pending(&pending);
+            self.shared.topics.count_pending(&pending);
         }
         let (counters, reserved_for_counters) = self.push_counters(topics, rejected);
         let frame = self.chain.sequence;
@@ -254,7 +204,7 @@ impl Writer {
             for block in group.blocks.drain(..) {
                 let at =
                     self.chain.at + self.builder.push_events(&block.bytes, block.count, group.received_at);
-                let place = BlockPlace { at, length: block.bytes.len() as u32, count: block.count };
+                let place = BlockLocation { at, length: block.bytes.len() as u32, count: block.count };
                 blocks.push((block.topic, block.first_offset, place));
                 received.push(group.received_at);
             }
@@ -270,7 +220,7 @@ impl Writer {
         }
         let reserved = groups.iter().map(|group| group.reserved).sum::<u64>() + reserved_for_counters;
         if self.builder.is_empty() {
-            self.core.space.settle(reserved, None);
+            self.shared.preallocation.settle(reserved, None);
             return Ok(());
         }
         let header = self.write(FrameKind::Events, reserved)?;
@@ -278,10 +228,12 @@ impl Writer {
         self.publish(&header, &counters, &blocks, claims_sum);
         for ((topic, _, place), received_at) in blocks.iter().zip(received) {
             // After the blocks: a reader that sees the offset finds the event.
-            self.core.topics.add_events(topic, u64::from(place.count), received_at);
+            self.shared.topics.add_events(topic, u64::from(place.count), received_at);
         }
-        self.core.shown.store(self.generation.first_event + self.generation.events(), Ordering::Release);
-        self.core.durable.store(header.sequence, Ordering::Release);
+        self.shared
+            .visible_events
+            .store(self.generation.first_event + self.generation.events(), Ordering::Release);
+        self.shared.durable.store(header.sequence, Ordering::Release);
         let generation = Arc::clone(&self.generation);
         // The checkpoint outlives the writer unless the store has failed.
         let _ = self.committed.send(Committed { generation, through: header.sequence, sets, blocks });
@@ -290,9 +242,9 @@ impl Writer {
 
     /// Writes pending counts, if there are any and there is room for them.
     fn commit_counters(&mut self) -> Result<()> {
-        self.counted_at = self.core.clock.monotonic();
+        self.counted_at = self.shared.clock.monotonic();
         // What is pending now, and no more: duplicates that go on coming must not keep the writer here.
-        let (topics, mut rejected) = self.core.topics.take_pending();
+        let (topics, mut rejected) = self.shared.topics.take_pending();
         let mut topics = topics.into_iter().peekable();
         while topics.peek().is_some() || rejected > 0 {
             let some: Vec<_> = topics.by_ref().take(COUNTERS_BYTES / COUNTER_BYTES_MAX).collect();
@@ -309,7 +261,7 @@ impl Writer {
     /// Says that the last frame is durable.
     fn witness(&mut self) -> Result<()> {
         let bytes = FrameHeader::BYTES as u64;
-        if !self.is_unwitnessed || !self.core.space.try_reserve(bytes) {
+        if !self.is_unwitnessed || !self.shared.preallocation.try_reserve(bytes) {
             return Ok(());
         }
         self.builder.clear();
@@ -321,8 +273,8 @@ impl Writer {
 
     /// Adds a block of pending counts to the frame.
     fn push_counters(&mut self, topics: Vec<Pending>, rejected: u64) -> (Counters, u64) {
-        self.counted_at = self.core.clock.monotonic();
-        let mut entries = CounterBlocks::default();
+        self.counted_at = self.shared.clock.monotonic();
+        let mut entries = EntryBlocks::default();
         if rejected > 0 {
             entries.push(&CounterEntry { topic: b"", duplicates: 0, conflicts: 0, rejected });
         }
@@ -335,11 +287,11 @@ impl Writer {
         if blocks.is_empty() {
             return (Counters::default(), 0);
         }
-        if !self.core.space.try_reserve(reserved) {
+        if !self.shared.preallocation.try_reserve(reserved) {
             // No room: they wait on.
-            self.core.topics.count_rejected(rejected);
+            self.shared.topics.count_rejected(rejected);
             for pending in &topics {
-                self.core.topics.count_pending(pending);
+                self.shared.topics.count_pending(pending);
             }
             return (Counters::default(), 0);
         }
@@ -354,16 +306,16 @@ impl Writer {
         let at = self.chain.at;
         let (header, bytes) = self.builder.finish(kind, &mut self.chain);
         let (file, path) = (&self.file, &self.path);
-        let now = self.core.clock.monotonic();
-        self.core.journal_watch.during(now, || {
+        let now = self.shared.clock.monotonic();
+        self.shared.journal_watch.during(now, || {
             file.write_all_at(bytes, at).during("write to", path)?;
             file.sync().during("sync", path)
         })?;
-        let took = self.core.clock.monotonic().saturating_duration_since(now);
-        self.core.metrics.committed(took, u64::from(header.events), self.chain.at - at);
+        let took = self.shared.clock.monotonic().saturating_duration_since(now);
+        self.shared.metrics.committed(took, u64::from(header.events), self.chain.at - at);
         self.chain.durable_through = header.sequence;
         self.is_unwitnessed = kind != FrameKind::Witness;
-        self.core.space.settle(reserved, Some(self.chain.at));
+        self.shared.preallocation.settle(reserved, Some(self.chain.at));
         Ok(header)
     }
 
@@ -372,36 +324,36 @@ impl Writer {
         &self,
         header: &FrameHeader,
         counters: &Counters,
-        blocks: &[(Arc<Topic>, u64, BlockPlace)],
+        blocks: &[(Arc<Topic>, u64, BlockLocation)],
         claims_sum: u64,
     ) {
         for pending in &counters.topics {
-            self.core.topics.add_counts(&pending.topic, pending.duplicates, pending.conflicts);
+            self.shared.topics.add_counts(&pending.topic, pending.duplicates, pending.conflicts);
         }
-        self.core.topics.add_rejected(counters.rejected);
+        self.shared.topics.add_rejected(counters.rejected);
         self.generation.publish(header, blocks, claims_sum);
     }
 
     /// Goes on in the next generation, if this one is full, the one before is sealed, and the next is prepared.
     fn rotate_if_full(&mut self) -> Result<()> {
-        let is_full = self.generation.events() >= self.core.generation_events
-            || self.chain.at >= self.core.generation_bytes;
+        let is_full = self.generation.events() >= self.shared.generation_events
+            || self.chain.at >= self.shared.generation_bytes;
         // One that has nothing but a topic table, however large that is, is not full.
         if !is_full || self.generation.events() == 0 {
             return Ok(());
         }
-        let generations = self.core.generations();
+        let generations = self.shared.generations();
         let is_last_sealed = generations.iter().rev().nth(1).is_none_or(|older| older.is_sealed());
         if !is_last_sealed {
             return Ok(());
         }
-        let head = topic_table(self.core.topics.rejected(), &self.core.topics.sorted());
+        let head = topic_table(self.shared.topics.rejected(), &self.shared.topics.sorted());
         let head_bytes = table_bytes(&head) + FrameHeader::BYTES as u64 * (1 + head.len() as u64);
-        match self.core.space.take_next(head_bytes) {
+        match self.shared.preallocation.take_next(head_bytes) {
             Some(prepared) => {
-                let core = Arc::clone(&self.core);
+                let shared = Arc::clone(&self.shared);
                 let rotated =
-                    core.journal_watch.during(core.clock.monotonic(), || self.rotate(&prepared, &head));
+                    shared.journal_watch.during(shared.clock.monotonic(), || self.rotate(&prepared, &head));
                 match rotated {
                     Err(e) if e.kind() == ErrorKind::NoSpace => self.stay(&prepared, e),
                     rotated => rotated,
@@ -413,7 +365,7 @@ impl Writer {
 
     /// There was no room to rotate: the generation goes on, unless MANIFEST has the next one all the same.
     fn stay(&mut self, prepared: &Prepared, why: Error) -> Result<()> {
-        let (disk, dir) = (&*self.core.disk, &self.core.data_dir);
+        let (disk, dir) = (&*self.shared.disk, &self.shared.data_dir);
         let manifest = Manifest::read(disk, dir)?;
         if manifest.is_none_or(|manifest| manifest.generations.iter().any(|entry| entry.id == prepared.id)) {
             return Err(why);
@@ -425,7 +377,7 @@ impl Writer {
             tracing::debug!(error = %e, "a folder that was prepared could not be removed");
         }
         self.builder.clear();
-        self.core.space.stay();
+        self.shared.preallocation.stay();
         Ok(())
     }
 
@@ -440,24 +392,24 @@ impl Writer {
             sealed: false,
         };
         let mut chain = Chain { nonce: entry.nonce, at: 0, previous_crc: 0, ..self.chain.clone() };
-        // A handle of the writer's own, see `Space`.
-        let path = journal_path(&self.core.data_dir, prepared.id);
-        let file = self.core.disk.open(&path, Open::Write).during("open", &path)?;
-        let generation = Arc::new(Generation::open(&self.core.data_dir, &entry, Arc::clone(&file)));
+        // A handle of the writer's own, see `Preallocation`.
+        let path = journal_path(&self.shared.data_dir, prepared.id);
+        let file = self.shared.disk.open(&path, Open::Write).during("open", &path)?;
+        let generation = Arc::new(Generation::open(&self.shared.data_dir, &entry, Arc::clone(&file)));
         let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;
-        self.core.update_manifest(|manifest| {
+        self.shared.update_manifest(|manifest| {
             if let Some(last) = manifest.generations.last_mut() {
                 last.closed = Some(closed);
             }
             manifest.generations.push(entry.clone());
         })?;
-        self.core.space.switch(prepared, chain.at);
+        self.shared.preallocation.switch(prepared, chain.at);
         for header in &headers {
             generation.publish(header, &[], 0);
         }
-        self.core.push_generation(Arc::clone(&generation));
+        self.shared.push_generation(Arc::clone(&generation));
         chain.durable_through = chain.sequence - 1;
-        self.core.durable.store(chain.durable_through, Ordering::Release);
+        self.shared.durable.store(chain.durable_through, Ordering::Release);
         let none = Committed {
             generation: Arc::clone(&generation),
             through: chain.durable_through,
@@ -472,93 +424,9 @@ impl Writer {
     }
 }
 
-/// Writes the frames at the head of a generation, durably; returns their headers.
-pub(crate) fn write_head(
-    file: &dyn DiskFile,
-    path: &std::path::Path,
-    builder: &mut FrameBuilder,
-    chain: &mut Chain,
-    table: &[(u32, Vec<u8>)],
-) -> Result<Vec<FrameHeader>> {
-    let mut headers = Vec::new();
-    let mut chunks: Vec<&[(u32, Vec<u8>)]> = table.chunks(FRAME_BYTES / TABLE_BLOCK_BYTES).collect();
-    if chunks.is_empty() {
-        chunks.push(&[]);
-    }
-    for chunk in chunks {
-        builder.clear();
-        for (count, body) in chunk {
-            builder.push(BlockKind::Topics, *count, body);
-        }
-        let at = chain.at;
-        let (header, bytes) = builder.finish(FrameKind::Topics, chain);
-        file.write_all_at(bytes, at).during("write to", path)?;
-        headers.push(header);
-    }
-    file.sync().during("sync", path)?;
-    Ok(headers)
-}
-
-/// All topics' states as blocks: entries and body.
-pub(crate) fn topic_table(rejected: u64, topics: &[Arc<Topic>]) -> Vec<(u32, Vec<u8>)> {
-    let mut entries = CounterBlocks::default();
-    let store = CounterEntry { topic: b"", duplicates: 0, conflicts: 0, rejected };
-    entries.push(&TopicEntry { counters: store, next_offset: 0, first_received_at: 0, last_received_at: 0 });
-    for topic in topics {
-        entries.push(&topic.entry());
-    }
-    entries.finish()
-}
-
-/// Entries packed into blocks of bounded size.
-#[derive(Default)]
-struct CounterBlocks {
-    full: Vec<(u32, Vec<u8>)>,
-    count: u32,
-    body: Vec<u8>,
-}
-
-impl CounterBlocks {
-    fn push<T: bincode::Encode>(&mut self, entry: &T) {
-        encode_varied(entry, &mut self.body);
-        self.count += 1;
-        if self.body.len() >= TABLE_BLOCK_BYTES {
-            self.full.push((std::mem::take(&mut self.count), std::mem::take(&mut self.body)));
-        }
-    }
-
-    fn finish(mut self) -> Vec<(u32, Vec<u8>)> {
-        if self.count > 0 {
-            self.full.push((self.count, self.body));
-        }
-        self.full
-    }
-}
-
-/// Bytes of blocks with their headers.
-fn table_bytes(blocks: &[(u32, Vec<u8>)]) -> u64 {
-    blocks
-        .iter()
-        .map(|(_, body)| (body.len() + crate::store::local::format::codec::BlockHeader::BYTES) as u64)
-        .sum()
-}
-
-/// Bytes of the head of a new store's first journal.
-pub(crate) fn new_head_bytes() -> u64 {
-    FrameHeader::BYTES as u64 + table_bytes(&topic_table(0, &[]))
-}
-
 /// Counts in a frame.
 #[derive(Debug, Default)]
 struct Counters {
     topics: Vec<Pending>,
     rejected: u64,
-}
-
-/// A number that has not been used before.
-pub(crate) fn random_u64() -> Result<u64> {
-    sync::random_u64().map_err(|e| {
-        let message = format!("the operating system gives no random numbers: {e}");
-        Error::new(ErrorKind::Io, message)
-    })
 }

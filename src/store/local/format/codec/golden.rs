@@ -145,16 +145,12 @@ fn counters_and_topics() {
 fn values_of_the_indexes() {
     let digest = *b"0123456789abcdef";
     assert_fixed(
-        &Claim { version: VERSION, offset: 1, digest, received_at: 3 },
-        "01 0100000000000000 30313233343536373839616263646566 0300000000000000",
-    );
-    assert_fixed(
-        &SealedClaim { offset: 1, digest, received_at: 3 },
+        &Claim { offset: 1, digest, received_at: 3 },
         "0100000000000000 30313233343536373839616263646566 0300000000000000",
     );
-    assert_fixed(&BlockPlace { at: 1, length: 2, count: 3 }, "0100000000000000 02000000 03000000");
+    assert_fixed(&BlockLocation { at: 1, length: 2, count: 3 }, "0100000000000000 02000000 03000000");
     assert_fixed(
-        &FramePlace { at: 1, received_min: 2, received_max: 3 },
+        &FrameLocation { at: 1, received_min: 2, received_max: 3 },
         "0100000000000000 0200000000000000 0300000000000000",
     );
     assert_fixed(

@@ -34,9 +34,9 @@ proptest! {
         check_fixed::<FrameHeader>(&bytes);
         check_fixed::<BlockHeader>(&bytes);
         check_fixed::<Claim>(&bytes);
-        check_fixed::<SealedClaim>(&bytes);
-        check_fixed::<BlockPlace>(&bytes);
-        check_fixed::<FramePlace>(&bytes);
+        check_fixed::<Claim>(&bytes);
+        check_fixed::<BlockLocation>(&bytes);
+        check_fixed::<FrameLocation>(&bytes);
         check_fixed::<Covered>(&bytes);
         check_varied::<EventsHead<'_>>(&bytes);
         check_varied::<EventRecord<'_>>(&bytes);

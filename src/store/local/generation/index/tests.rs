@@ -1,18 +1,23 @@
 //! One suite of claims, held against sled and against its model; then damage to sled's files.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::memory_index::MemoryIndexes;
+use super::sled_index::{FREED_BYTES, SledIndexes};
 use super::*;
+use crate::error::ErrorKind;
+use crate::store::local::format::codec::VERSION;
 
 const SLED: SledIndexes = SledIndexes { cache_bytes: 1 << 20 };
 
 fn claim(offset: u64) -> Claim {
-    Claim { version: VERSION, offset, digest: [offset as u8; 16], received_at: 5 }
+    Claim { offset, digest: [offset as u8; 16], received_at: 5 }
 }
 
-fn place(at: u64) -> BlockPlace {
-    BlockPlace { at, length: 100, count: 10 }
+fn place(at: u64) -> BlockLocation {
+    BlockLocation { at, length: 100, count: 10 }
 }
 
 fn covered(through: u64) -> Covered {
@@ -32,7 +37,7 @@ fn what_was_inserted_is_found_also_after_reopening() {
         let index = indexes.open(dir).unwrap();
         assert_eq!(index.covered().unwrap(), None);
         assert_eq!(index.claim(b"t\0a").unwrap(), None);
-        let blocks: [(&[u8], u64, BlockPlace); 3] =
+        let blocks: [(&[u8], u64, BlockLocation); 3] =
             [(b"t", 0, place(1)), (b"t", 10, place(2)), (b"u", 5, place(3))];
         index.insert(&[(b"t\0a", claim(0)), (b"t\0b", claim(1))], &blocks, &covered(1)).unwrap();
         index.flush().unwrap();

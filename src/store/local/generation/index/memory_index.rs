@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockPlace, Claim, Covered};
+use crate::store::local::format::codec::{BlockLocation, Claim, Covered};
 use crate::sync::{Mutex, MutexGuard};
 
 /// One inserted set.
 #[derive(Clone, Debug)]
 struct Set {
     claims: Vec<(Vec<u8>, Claim)>,
-    blocks: Vec<((Vec<u8>, u64), BlockPlace)>,
+    blocks: Vec<((Vec<u8>, u64), BlockLocation)>,
     covered: Covered,
 }
 
@@ -22,7 +22,7 @@ struct State {
     /// What was inserted, in order.
     log: Vec<Set>,
     claims: BTreeMap<Vec<u8>, Claim>,
-    blocks: BTreeMap<(Vec<u8>, u64), BlockPlace>,
+    blocks: BTreeMap<(Vec<u8>, u64), BlockLocation>,
     covered: Option<Covered>,
     failing: bool,
 }
@@ -109,7 +109,7 @@ impl Index for MemoryIndex {
     fn insert(
         &self,
         claims: &[(&[u8], Claim)],
-        blocks: &[(&[u8], u64, BlockPlace)],
+        blocks: &[(&[u8], u64, BlockLocation)],
         covered: &Covered,
     ) -> Result<()> {
         let mut state = self.state()?;
@@ -126,7 +126,7 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockPlace)>> {
+    fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockLocation)>> {
         let state = self.state()?;
         let found = state.blocks.range((topic.to_vec(), 0)..=(topic.to_vec(), offset)).next_back();
         Ok(found.map(|((_, offset), place)| (*offset, *place)))

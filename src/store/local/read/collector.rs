@@ -1,52 +1,18 @@
-//! A page in the making, and the cursors that it begins and ends with.
-//!
-//! A cursor is a position (event number, or offset in a topic) of one store, never a place in a file. It names the first
-//! event not yet given: ascending pages go on from it, descending ones from the one before it.
+//! A page in the making.
 
+use super::cursor::{Listing, read_cursor, write_cursor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{LOOK_BYTES, PAGE_BYTES_MAX, SCAN_BYTES};
 use crate::store::local::format::codec::{EventRecord, EventsHead};
-use crate::store::local::shared::Core;
+use crate::store::local::shared::Shared;
 use crate::store::{Order, Page, Query, StoredEvent};
 
 /// What an event takes in an answer beside its fields: their names, its offset, its time of arrival.
 const EVENT_SURROUND_BYTES: usize = 160;
 
-/// What a cursor points into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listing {
-    All,
-    /// Low half of the topic's hash.
-    Topic(u64),
-}
-
-/// `a` or `t`, then in hexadecimal: half of the store's id, the position, and for a topic half of its hash.
-pub(crate) fn write_cursor(core: &Core, listing: Listing, position: u64) -> String {
-    let store = store_half(core);
-    match listing {
-        Listing::All => format!("a{store:016x}{position:016x}"),
-        Listing::Topic(hash) => format!("t{store:016x}{position:016x}{hash:016x}"),
-    }
-}
-
-fn read_cursor(core: &Core, listing: Listing, text: &str) -> Result<u64> {
-    let position = text.get(17..33).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    match position {
-        Some(position) if write_cursor(core, listing, position) == text => Ok(position),
-        _ => {
-            let message = "the cursor is not one of this listing of this store; start again without a cursor";
-            Err(Error::new(ErrorKind::BadCursor, message))
-        }
-    }
-}
-
-pub(crate) fn store_half(core: &Core) -> u64 {
-    u128::from_be_bytes(core.store_id) as u64
-}
-
 /// Collects events until the page is full or enough was read.
 pub(crate) struct Collector<'a> {
-    core: &'a Core,
+    shared: &'a Shared,
     query: &'a Query,
     listing: Listing,
     /// Event number or offset from which to go on: the first one not yet taken, or the last one taken.
@@ -60,9 +26,10 @@ pub(crate) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     /// Begins at the query's cursor, or at the near end of `events` durable ones.
-    pub(crate) fn new(core: &'a Core, query: &'a Query, listing: Listing, events: u64) -> Result<Self> {
-        let read =
-            |text: &Option<String>| text.as_deref().map(|text| read_cursor(core, listing, text)).transpose();
+    pub(crate) fn new(shared: &'a Shared, query: &'a Query, listing: Listing, events: u64) -> Result<Self> {
+        let read = |text: &Option<String>| {
+            text.as_deref().map(|text| read_cursor(shared, listing, text)).transpose()
+        };
         let end = read(&query.stop)?.unwrap_or(events).min(events);
         let near = if query.order == Order::Ascending { 0 } else { end };
         let position = read(&query.cursor)?.unwrap_or(near);
@@ -76,7 +43,7 @@ impl<'a> Collector<'a> {
             return Err(Error::new(ErrorKind::ExpiredCursor, message));
         }
         let position = position.min(end);
-        Ok(Self { core, query, listing, position, end, page: Page::default(), bytes: 0 })
+        Ok(Self { shared, query, listing, position, end, page: Page::default(), bytes: 0 })
     }
 
     pub(crate) fn ascending(&self) -> bool {
@@ -139,7 +106,7 @@ impl<'a> Collector<'a> {
             + event.payload.len();
         self.page.events.push(event);
         if self.query.cursors {
-            self.page.cursors.push(write_cursor(self.core, self.listing, self.position));
+            self.page.cursors.push(write_cursor(self.shared, self.listing, self.position));
         }
     }
 
@@ -156,7 +123,7 @@ impl<'a> Collector<'a> {
     }
 
     pub(crate) fn page(self) -> Page {
-        let reached = write_cursor(self.core, self.listing, self.position);
+        let reached = write_cursor(self.shared, self.listing, self.position);
         let next_cursor = (self.query.limit > 0 && self.is_left()).then(|| reached.clone());
         Page { next_cursor, reached, ..self.page }
     }
