@@ -13,7 +13,7 @@ use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::sealed::filter::Filter;
 use sekali::store::local::sealed::filter_set::Filters;
 use sekali::store::local::sealed::open_files::FileCache;
-use sekali::store::local::sealed::sorted_file::{self, Block, Kind, Shape, SortedFile};
+use sekali::store::local::sealed::sorted_file::{self, BlockBuffer, Kind, Shape, SortedFile};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -88,7 +88,7 @@ fn sorted_files(c: &mut Criterion) {
     group.bench_function("build, fdatasync included", |b| b.iter(build));
     group.throughput(Throughput::Elements(1)).sample_size(50);
     let file = SortedFile::open(&FileCache::new(Arc::new(SystemDisk), 8), &path, SHAPE).expect("open");
-    let mut block = Block::default();
+    let mut block = BlockBuffer::default();
     group.bench_function("get, known, cached", |b| {
         b.iter(|| {
             let key = keys[random.usize(..RECORDS)].to_be_bytes();

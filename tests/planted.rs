@@ -119,7 +119,7 @@ const PLANTED: [Planted; 33] = [
     },
     Planted {
         rule: "a generation begins with its topics' next offsets",
-        file: "src/store/local/open/replay.rs",
+        file: "src/store/local/generation/ledger.rs",
         right: "self.topics.restore(&topic, &entry);",
         wrong: "_ = topic;",
         test: HISTORIES,
@@ -133,7 +133,7 @@ const PLANTED: [Planted; 33] = [
     },
     Planted {
         rule: "counts go on over restarts",
-        file: "src/store/local/open/replay.rs",
+        file: "src/store/local/generation/ledger.rs",
         right: "self.topics.add_counts(&topic, entry.duplicates, entry.conflicts);",
         wrong: "_ = topic;",
         test: HISTORIES,

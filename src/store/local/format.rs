@@ -1,5 +1,6 @@
 //! What lies in a data directory: every persisted byte, and how it is walked through.
 
+pub(crate) mod block;
 pub mod codec;
 pub(crate) mod frame;
 pub mod hash;
@@ -7,5 +8,6 @@ pub(crate) mod hold;
 pub(crate) mod journal_end;
 pub(crate) mod layout;
 pub(crate) mod manifest;
+pub(crate) mod reader;
 pub(crate) mod stray;
 pub(crate) mod walk;

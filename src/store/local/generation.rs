@@ -9,6 +9,7 @@ pub(crate) mod claims;
 pub(crate) mod fingerprints;
 pub(crate) mod head;
 pub mod index;
+pub(crate) mod ledger;
 pub(crate) mod topic;
 
 use std::collections::BTreeMap;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 
 use self::index::Index;
 use self::topic::Topic;
-use super::format::codec::{BlockKind, BlockLocation, Claim, FixedRecord, FrameHeader, FrameLocation};
-use super::format::frame::{FrameReader, unreadable};
+use super::format::codec::{BlockLocation, Claim, FixedRecord, FrameHeader, FrameLocation};
 use super::format::layout::{JOURNAL, folder};
 use super::format::manifest::{Closed, Entry, Hole};
+use super::format::reader::{FrameReader, Frames};
 use super::sealed::files::SealedFiles;
 use super::sealed::frame_run::{Extent, FrameRun, add_sparse};
 use super::sealed::maps::SealedMaps;
@@ -232,7 +233,12 @@ impl Generation {
 
     /// Frames of the journal, to read.
     pub(crate) fn reader(&self) -> Result<FrameReader> {
-        Ok(FrameReader::new(self.journal()?, self.nonce))
+        Ok(FrameReader::new(self.journal()?, &self.journal_path(), self.nonce))
+    }
+
+    /// All durable frames of the journal.
+    pub(crate) fn frames(&self) -> Result<Frames> {
+        Ok(self.reader()?.frames(self.end(), Arc::clone(&self.holes)))
     }
 
     /// Gives it an index that has all that is not in RAM.
@@ -308,11 +314,7 @@ impl Generation {
         let index = index.ok_or_else(rebuilding)?;
         let key = key();
         if let Some(claim) = self.trusted(|| index.claim(&key))? {
-            return Ok(Some(Claim {
-                offset: claim.offset,
-                digest: claim.digest,
-                received_at: claim.received_at,
-            }));
+            return Ok(Some(claim));
         }
         // The fingerprint was known: either two events share it, or the index has lost a key. The journal knows.
         let known = self.claim_in_journal(&key)?;
@@ -333,28 +335,26 @@ impl Generation {
     }
 
     fn claim_in_journal(&self, key: &[u8]) -> Result<Option<Claim>> {
-        let (path, end) = (self.journal_path(), self.end());
-        let mut reader = self.reader()?;
-        let mut at = 0;
-        while at < end {
-            let Some(frame) = reader.frame(at, &path)? else {
-                return Err(Error::corrupt(&path, at, "no valid frame"));
-            };
-            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-                let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
+        let mut frames = self.frames()?;
+        while let Some(frame) = frames.next()? {
+            for block in frame.event_blocks() {
+                let body = block.body()?;
+                let events = body.events()?;
+                let head = events.head;
                 let Some(id) = key.strip_prefix(head.topic).and_then(|rest| rest.strip_prefix(b"\0")) else {
                     continue;
                 };
-                for (event, offset) in events.zip(head.first_offset..) {
-                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+                for event in events {
+                    let (offset, event) = event?;
                     if event.event_id == id {
-                        let (digest, received_at) = (event.digest, head.received_at);
-                        return Ok(Some(Claim { offset, digest, received_at }));
+                        return Ok(Some(Claim {
+                            offset,
+                            digest: event.digest,
+                            received_at: head.received_at,
+                        }));
                     }
                 }
             }
-            at = frame.end();
         }
         Ok(None)
     }

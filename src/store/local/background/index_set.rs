@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-use crate::store::local::format::codec::{BlockKind, BlockLocation, Claim, Covered, VERSION};
-use crate::store::local::format::frame::{FrameReader, unreadable};
+use crate::store::local::format::codec::{BlockLocation, Claim, Covered, VERSION};
 use crate::store::local::format::layout::INDEX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Claims;
@@ -45,34 +44,27 @@ pub(crate) fn fill(
     index: &dyn Index,
     covered: &mut Covered,
 ) -> Result<()> {
-    let closed = generation.closed();
-    let path = generation.journal_path();
-    let mut reader: FrameReader = generation.reader()?;
+    let mut frames = generation.frames()?;
     let (mut claims, mut blocks) = (Claims::default(), Vec::new());
-    let mut at = 0;
-    while at < closed.end {
-        let Some(frame) = reader.frame(at, &path)? else {
-            return Err(Error::corrupt(&path, at, "no valid frame"));
-        };
-        for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-            let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-            let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
-            let name =
-                std::str::from_utf8(head.topic).map_err(|_| Error::corrupt(&path, block.at, "topic"))?;
+    while let Some(frame) = frames.next()? {
+        for block in frame.event_blocks() {
+            let body = block.body()?;
+            let events = body.events()?;
+            let head = events.head;
+            let name = block.text(head.topic, "a topic")?;
             let topic = shared.topics.ensure(name, shared.secret.topic(head.topic))?;
-            let place = BlockLocation { at: block.at, length: block.length, count: block.count };
-            blocks.push((topic, head.first_offset, place));
-            for (event, offset) in events.zip(head.first_offset..) {
-                let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+            blocks.push((topic, head.first_offset, block.location()));
+            for event in events {
+                let (offset, event) = event?;
                 let hash = shared.secret.event(head.topic, event.event_id) as u64;
-                let known = Claim { offset, digest: event.digest, received_at: head.received_at };
-                claims.push(head.topic, event.event_id, hash, known);
+                let claim = Claim { offset, digest: event.digest, received_at: head.received_at };
+                claims.push(head.topic, event.event_id, hash, claim);
             }
         }
-        at = frame.end();
-        if claims.len() >= SET_CLAIMS || at >= closed.end {
+        let through = frame.header.sequence;
+        if claims.len() >= SET_CLAIMS || frames.is_at_end() {
             let sets = [Arc::new(std::mem::take(&mut claims))];
-            let mut set = IndexSet::new(*covered, frame.header.sequence, &sets, &blocks);
+            let mut set = IndexSet::new(*covered, through, &sets, &blocks);
             while !set.step(shared, index)? {}
             *covered = set.covered;
             blocks.clear();

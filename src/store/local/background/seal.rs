@@ -3,11 +3,13 @@
 //! The same is how lost or damaged maps are made anew. What the maps hold is compared with what was counted when the
 //! events were decided, before anything rests on them.
 
+use std::sync::Arc;
+
 use crate::disk::Open;
 use crate::error::{During, Error, Result};
-use crate::store::local::format::codec::{BlockKind, BlockLocation, Claim, FixedRecord, FrameLocation};
-use crate::store::local::format::frame::{FrameReader, unreadable};
+use crate::store::local::format::codec::{BlockLocation, Claim, FixedRecord, FrameLocation};
 use crate::store::local::format::layout::{CLAIMS, FILTER, FRAMES, JOURNAL, PROCESSED, folder};
+use crate::store::local::format::reader::FrameReader;
 use crate::store::local::sealed::files::SealedFiles;
 use crate::store::local::sealed::filter::{Filter, shard_of};
 use crate::store::local::sealed::frame_run::add_sparse;
@@ -19,6 +21,7 @@ use crate::store::local::sealed::sorted_file::Kind;
 pub(crate) const STEPS: u64 = READ_STEPS + 4;
 /// Steps of reading a claim from the journal, which is unpacked and hashed.
 const READ_STEPS: u64 = 7;
+
 impl SealedFiles<'_> {
     /// Makes the maps and the filter from the journal, durably, and opens them. What there was is replaced. Tells `done` of
     /// the steps it has taken, [`STEPS`] for each claim.
@@ -68,31 +71,23 @@ impl SealedFiles<'_> {
         let mut content = JournalContent::default();
         // They differ in size by less than a sixteenth.
         content.shards.resize_with(shards, || Vec::with_capacity(a_shard + a_shard.div_ceil(16)));
-        let mut reader = FrameReader::new(file, self.entry.nonce);
-        let mut at = 0;
-        while at < self.closed.end {
-            if let Some(hole) = self.holes.iter().find(|hole| hole.at == at) {
-                at = hole.end;
-                continue;
-            }
-            let Some(frame) = reader.frame(at, &path)? else {
-                return Err(Error::corrupt(&path, at, "no valid frame"));
-            };
+        let mut frames =
+            FrameReader::new(file, &path, self.entry.nonce).frames(self.closed.end, Arc::clone(&self.holes));
+        while let Some(frame) = frames.next()? {
             add_sparse(&mut content.frames, &frame.header);
-            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-                let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
-                let place = BlockLocation { at: block.at, length: block.length, count: block.count };
-                content.blocks.push(((self.secret.topic(head.topic), head.first_offset), place));
-                for (event, offset) in events.zip(head.first_offset..) {
-                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+            for block in frame.event_blocks() {
+                let body = block.body()?;
+                let events = body.events()?;
+                let head = events.head;
+                content.blocks.push(((self.secret.topic(head.topic), head.first_offset), block.location()));
+                for event in events {
+                    let (offset, event) = event?;
                     let claim = Claim { offset, digest: event.digest, received_at: head.received_at };
                     let hash = self.secret.event(head.topic, event.event_id);
                     content.shards[shard_of(hash, shards)].push((hash, claim));
                 }
             }
             done(READ_STEPS * u64::from(frame.header.events));
-            at = frame.end();
         }
         Ok(content)
     }

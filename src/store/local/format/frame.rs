@@ -6,17 +6,13 @@
 //! A worker encodes its blocks with their CRCs; the journal's writer only strings them together behind a header. The
 //! header's `blocks_crc` covers all block headers, and they their bodies, so the chain of header CRCs covers all.
 
-use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
 
+use super::block::Block;
 use super::codec::{
-    BlockEncoding, BlockHeader, BlockKind, CounterEntry, DecodeError, EventRecord, EventsHead, FixedRecord,
-    FrameHeader, FrameKind, TopicEntry, VERSION, decode_varied, unpack,
+    BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, FrameHeader, FrameKind, VERSION,
 };
 use super::manifest::Entry;
-use crate::disk::DiskFile;
-use crate::error::{Error, ErrorKind, Result};
 
 /// Where the next frame of a journal goes, and what its header says of what came before.
 #[derive(Clone, Debug)]
@@ -127,94 +123,14 @@ impl FrameBuilder {
     }
 }
 
-/// A block as it lies in a journal.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Block<'a> {
-    pub(crate) kind: BlockKind,
-    /// Where its header begins in the file.
-    pub(crate) at: u64,
-    /// Bytes of header and body.
-    pub(crate) length: u32,
-    /// Entries in it.
-    pub(crate) count: u32,
-    encoding: BlockEncoding,
-    /// The body as it is kept.
-    kept: &'a [u8],
-}
-
-impl<'a> Block<'a> {
-    /// Reads the block at the front of `bytes`, which lies at `at` in its file, and checks its CRC.
-    pub(crate) fn open(bytes: &'a [u8], at: u64) -> Result<Self, DecodeError> {
-        let (block, crc) = Self::unchecked(bytes, at)?;
-        if crc32c::crc32c(block.kept) != crc { Err(DecodeError::Malformed("block")) } else { Ok(block) }
-    }
-
-    /// Reads the block as it is, and gives the CRC that its body must have.
-    fn unchecked(bytes: &'a [u8], at: u64) -> Result<(Self, u32), DecodeError> {
-        let malformed = DecodeError::Malformed("block");
-        let (header, rest) = bytes.split_at_checked(BlockHeader::BYTES).ok_or(malformed)?;
-        let (header, kind, encoding) = BlockHeader::open(header)?;
-        let kept = rest.get(..header.length as usize).ok_or(malformed)?;
-        let length = header.length + BlockHeader::BYTES as u32;
-        Ok((Self { kind, at, length, count: header.count, encoding, kept }, header.crc))
-    }
-
-    /// What is in it, unpacked.
-    pub(crate) fn body(&self) -> Result<Body<'a>, DecodeError> {
-        Ok(Body { bytes: unpack(self.encoding, self.kept)?, count: self.count })
-    }
-}
-
-/// The body of a block.
-#[derive(Debug)]
-pub(crate) struct Body<'a> {
-    bytes: Cow<'a, [u8]>,
-    count: u32,
-}
-
-impl Body<'_> {
-    /// The events of a block of events.
-    pub(crate) fn events(&self) -> Result<(EventsHead<'_>, Entries<'_>), DecodeError> {
-        let mut rest = &*self.bytes;
-        let head = decode_varied(&mut rest, "head of a block of events")?;
-        Ok((head, Entries { rest, left: self.count }))
-    }
-
-    /// Adds to what topics have, from a block of counters.
-    pub(crate) fn counters(&self) -> impl Iterator<Item = Result<CounterEntry<'_>, DecodeError>> {
-        let mut rest = &*self.bytes;
-        (0..self.count).map(move |_| decode_varied(&mut rest, "counter").and_then(CounterEntry::checked))
-    }
-
-    /// States of topics, from a block of topics.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = Result<TopicEntry<'_>, DecodeError>> {
-        let mut rest = &*self.bytes;
-        (0..self.count).map(move |_| decode_varied(&mut rest, "topic").and_then(TopicEntry::checked))
-    }
-}
-
-/// The events of a block, in order of their offsets.
-#[derive(Clone, Debug)]
-pub(crate) struct Entries<'a> {
-    rest: &'a [u8],
-    left: u32,
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<EventRecord<'a>, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        Some(decode_varied(&mut self.rest, "event"))
-    }
-}
-
 /// A frame as it was read, its CRCs checked.
 #[derive(Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) header: FrameHeader,
     /// All of it, as it lies in the file.
     pub(crate) bytes: &'a [u8],
+    /// The journal.
+    pub(super) path: &'a Path,
 }
 
 impl<'a> Frame<'a> {
@@ -223,12 +139,17 @@ impl<'a> Frame<'a> {
         let mut blocks = Vec::with_capacity(self.header.blocks as usize);
         let mut at = FrameHeader::BYTES;
         while let Some(bytes) = self.bytes.get(at..)
-            && let Ok((block, _)) = Block::unchecked(bytes, self.header.at + at as u64)
+            && let Ok((block, _)) = Block::unchecked(bytes, self.header.at + at as u64, self.path)
         {
             at += block.length as usize;
             blocks.push(block);
         }
         blocks.into_iter()
+    }
+
+    /// Its blocks of events, in order.
+    pub(crate) fn event_blocks(&self) -> impl DoubleEndedIterator<Item = Block<'a>> + use<'a> {
+        self.blocks().filter(|block| block.kind == BlockKind::Events)
     }
 
     /// Where the next frame begins.
@@ -237,128 +158,11 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Reads frames of one journal, forwards through a window, or anywhere.
-#[derive(Debug)]
-pub(crate) struct FrameReader {
-    file: Arc<dyn DiskFile>,
-    nonce: u64,
-    window: Vec<u8>,
-    start: u64,
-    /// Bytes read at once.
-    step: usize,
-}
-
-/// Bytes read at once by a scan of a whole journal.
-const SCAN_BYTES: usize = 1 << 20;
-/// Bytes read at once for a page.
-const PAGE_BYTES: usize = 96 << 10;
-
-impl FrameReader {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, nonce: u64) -> Self {
-        Self { file, nonce, window: Vec::new(), start: 0, step: SCAN_BYTES }
-    }
-
-    /// Reads smaller pieces, for short runs.
-    pub(crate) fn short(self) -> Self {
-        Self { step: PAGE_BYTES, ..self }
-    }
-
-    /// The frame that begins at `at`; `None` if there is no whole, valid one.
-    pub(crate) fn frame(&mut self, at: u64, path: &Path) -> Result<Option<Frame<'_>>> {
-        let Some(header) = self.header(at, path)? else { return Ok(None) };
-        let length = FrameHeader::BYTES + header.length as usize;
-        let Some(bytes) = self.bytes(at, length, path)? else { return Ok(None) };
-        match is_whole(&header, bytes) {
-            Ok(is_whole) => Ok(is_whole.then_some(Frame { header, bytes })),
-            Err(newer) => Err(newer_version(path, at, &newer)),
-        }
-    }
-
-    /// The header of the frame that begins at `at`.
-    pub(crate) fn header(&mut self, at: u64, path: &Path) -> Result<Option<FrameHeader>> {
-        let nonce = self.nonce;
-        let Some(bytes) = self.bytes(at, FrameHeader::BYTES, path)? else { return Ok(None) };
-        match FrameHeader::open(bytes, nonce) {
-            Ok(header) if header.at == at => Ok(Some(header)),
-            Ok(_) | Err(DecodeError::Malformed(_)) => Ok(None),
-            Err(newer) => Err(newer_version(path, at, &newer)),
-        }
-    }
-
-    /// Where the next valid header begins, from `at` on, up to the end of the file.
-    pub(crate) fn next_header(&mut self, mut at: u64, path: &Path) -> Result<Option<FrameHeader>> {
-        let magic = memchr::memmem::Finder::new(&FrameHeader::MAGIC);
-        loop {
-            let Some(bytes) = self.some_bytes(at, path)? else { return Ok(None) };
-            match magic.find(bytes) {
-                Some(step) => {
-                    if let Some(header) = self.header(at + step as u64, path)? {
-                        return Ok(Some(header));
-                    }
-                    at += step as u64 + 1;
-                }
-                // The magic may lie across the end of the window.
-                None => at += (bytes.len() - FrameHeader::MAGIC.len() + 1) as u64,
-            }
-        }
-    }
-
-    /// `length` bytes from `at`; `None` if the file ends before.
-    fn bytes(&mut self, at: u64, length: usize, path: &Path) -> Result<Option<&[u8]>> {
-        if self.held(at) < length {
-            self.fill(at, length, path)?;
-        }
-        if self.held(at) < length {
-            return Ok(None);
-        }
-        let from = (at - self.start) as usize;
-        Ok(Some(&self.window[from..from + length]))
-    }
-
-    /// What there is from `at`, at least a magic's length.
-    fn some_bytes(&mut self, at: u64, path: &Path) -> Result<Option<&[u8]>> {
-        if self.held(at) < FrameHeader::MAGIC.len() {
-            self.fill(at, self.step, path)?;
-        }
-        if self.held(at) < FrameHeader::MAGIC.len() {
-            return Ok(None);
-        }
-        Ok(Some(&self.window[(at - self.start) as usize..]))
-    }
-
-    /// Bytes in the window from `at` on.
-    fn held(&self, at: u64) -> usize {
-        match at.checked_sub(self.start) {
-            Some(skip) => self.window.len().saturating_sub(usize::try_from(skip).unwrap_or(usize::MAX)),
-            None => 0,
-        }
-    }
-
-    fn fill(&mut self, at: u64, length: usize, path: &Path) -> Result<()> {
-        self.start = at;
-        self.window.resize(length.max(self.step), 0);
-        let mut filled = 0;
-        while filled < self.window.len() {
-            match self.file.read_at(&mut self.window[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    self.window.clear();
-                    return Err(Error::io("read", path, e));
-                }
-            }
-        }
-        self.window.truncate(filled);
-        Ok(())
-    }
-}
-
 /// Whether all of a frame's blocks are there and as they were written.
 ///
 /// # Errors
 /// `Newer` if they are, and one is of a kind that this program does not know.
-fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
+pub(super) fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
     let (mut at, mut crc, mut newer, mut events) = (FrameHeader::BYTES, 0, None, 0u64);
     for _ in 0..header.blocks {
         let Some((head, rest)) = bytes.get(at..).and_then(|rest| rest.split_at_checked(BlockHeader::BYTES))
@@ -387,20 +191,3 @@ fn is_whole(header: &FrameHeader, bytes: &[u8]) -> Result<bool, DecodeError> {
         None => Ok(events == u64::from(header.events)),
     }
 }
-
-fn newer_version(path: &Path, at: u64, what: &DecodeError) -> Error {
-    let message =
-        format!("{} at byte {at}: {what}; use the version that wrote it or a newer one", path.display());
-    Error::new(ErrorKind::Unusable, message)
-}
-
-/// An error that says that a record in a block whose CRC is right could not be read.
-pub(crate) fn unreadable(path: &Path, at: u64, what: DecodeError) -> Error {
-    match what {
-        DecodeError::Newer(..) => newer_version(path, at, &what),
-        DecodeError::Malformed(_) => Error::corrupt(path, at, &what.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,11 +1,12 @@
 //! Going through a journal frame by frame, along the chain of their headers and over the holes that MANIFEST declares.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::codec::FrameHeader;
-use super::frame::{Chain, Frame, FrameReader};
+use super::frame::{Chain, Frame};
 use super::manifest::{Closed, Entry, Hole};
+use super::reader::FrameReader;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 
@@ -22,7 +23,6 @@ pub(crate) struct Walk {
     /// Where it is: what comes next must follow from this.
     pub(crate) chain: Chain,
     reader: FrameReader,
-    path: PathBuf,
     first_event: u64,
     holes: Arc<[Hole]>,
     end: Option<u64>,
@@ -52,8 +52,7 @@ impl Walk {
     ) -> Self {
         Self {
             chain: Chain::begin(store_id, entry),
-            reader: FrameReader::new(file, entry.nonce),
-            path: path.into(),
+            reader: FrameReader::new(file, path, entry.nonce),
             first_event: entry.first_event,
             holes,
             end: entry.closed.map(|closed| closed.end),
@@ -74,7 +73,7 @@ impl Walk {
             self.skip(&hole)?;
             return Ok(Step::Hole(hole));
         }
-        let Some(frame) = self.reader.frame(at, &self.path)? else { return Ok(Step::Nothing) };
+        let Some(frame) = self.reader.frame(at)? else { return Ok(Step::Nothing) };
         let header = &frame.header;
         if !follows(header, &self.chain) {
             return Ok(Step::Nothing);
@@ -95,7 +94,7 @@ impl Walk {
     /// # Errors
     /// As [`Walk::step`].
     pub(crate) fn skip(&mut self, hole: &Hole) -> Result<()> {
-        let next = self.reader.header(hole.end, &self.path)?;
+        let next = self.reader.header(hole.end)?;
         self.chain.at = hole.end;
         self.chain.sequence = hole.next_frame;
         self.chain.first_event = hole.next_event;
@@ -108,7 +107,7 @@ impl Walk {
     /// # Errors
     /// As [`Walk::step`].
     pub(crate) fn next_header(&mut self, from: u64) -> Result<Option<FrameHeader>> {
-        self.reader.next_header(from, &self.path)
+        self.reader.next_header(from)
     }
 
     /// Whether the whole frame is there that begins at `at`.
@@ -116,7 +115,7 @@ impl Walk {
     /// # Errors
     /// As [`Walk::step`].
     pub(crate) fn is_whole(&mut self, at: u64) -> Result<bool> {
-        Ok(self.reader.frame(at, &self.path)?.is_some())
+        Ok(self.reader.frame(at)?.is_some())
     }
 
     /// Looks on to the end of the file: what is here is the end only if nothing later says that there was more.
@@ -128,7 +127,7 @@ impl Walk {
         while let Some(header) = self.next_header(from)? {
             if header.durable_through >= self.chain.sequence {
                 let what = "no valid frame, and a durable one was here";
-                return Err(Error::corrupt(&self.path, self.chain.at, what));
+                return Err(Error::corrupt(self.reader.path(), self.chain.at, what));
             }
             from = header.at + 1;
         }

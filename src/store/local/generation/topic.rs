@@ -369,6 +369,11 @@ impl Topics {
         self.rejected.load(Ordering::Acquire)
     }
 
+    /// Sets what a table says of refused events.
+    pub(crate) fn restore_rejected(&self, events: u64) {
+        self.rejected.store(events, Ordering::Release);
+    }
+
     /// So many more refused events became durable.
     pub(crate) fn add_rejected(&self, events: u64) {
         self.rejected.fetch_add(events, Ordering::AcqRel);

@@ -23,6 +23,7 @@ use crate::store::local::format::journal_end::rewrite;
 use crate::store::local::format::layout::{MANIFEST, folder, journal_path};
 use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
 use crate::store::local::generation::head::{self, topic_table};
+use crate::store::local::generation::ledger::Ledger;
 use crate::store::local::open::leftovers::{Leftovers, set_aside};
 use crate::store::local::options::{Options, Seams};
 use crate::store::local::sealed::files::SealedFiles;
@@ -84,15 +85,15 @@ fn search_and_give_up(
         progress(done, total);
     }
     search.burn_what_may_be_lost();
-    for found in &mut search.found {
+    for found in &mut search.gaps.found {
         found.hole.topics.sort_by(|a, b| (&a.topic, a.first).cmp(&(&b.topic, b.first)));
     }
     let mut repaired = Repaired {
-        losses: search.found.iter().map(|found| found.loss(options)).collect(),
+        losses: search.gaps.found.iter().map(|found| found.loss(options)).collect(),
         given_up: search.given_up.iter().map(|found| found.loss(options)).collect(),
-        events: search.events,
+        events: search.gaps.events,
         salvaged: None,
-        is_done: accept_loss || (search.found.is_empty() && leftover.is_none()),
+        is_done: accept_loss || (search.gaps.found.is_empty() && leftover.is_none()),
         manifest: leftover,
     };
     if accept_loss && let Some(leftover) = &repaired.manifest {
@@ -100,7 +101,7 @@ fn search_and_give_up(
         disk.rename(leftover, &path).during("rename", leftover)?;
         disk.sync_dir(dir).during("sync", dir)?;
     }
-    if search.found.is_empty() {
+    if search.gaps.found.is_empty() {
         repaired.salvaged = search.salvaged_before()?;
     } else if accept_loss {
         leftovers.clear(disk, dir)?;
@@ -127,7 +128,9 @@ impl Search<'_> {
     }
 
     fn write_salvaged(&self) -> Result<Option<PathBuf>> {
-        let Some(found) = self.found.first().filter(|_| !self.salvaged.is_empty()) else { return Ok(None) };
+        let Some(found) = self.gaps.found.first().filter(|_| !self.salvaged.is_empty()) else {
+            return Ok(None);
+        };
         let (path, disk) = (self.salvaged_path(found), &*self.seams.disk);
         if disk.presence(&path).during("look for", &path)? {
             if disk::read(disk, &path).during("read", &path)? == self.salvaged {
@@ -142,10 +145,10 @@ impl Search<'_> {
 
     /// Declares the holes, seals what is damaged, and begins a new live generation if the live one is.
     fn give_up(self, hold: &Hold, manifest: &mut Manifest) -> Result<()> {
-        let Self { options, seams, secret, topics, found, closed, missing, .. } = self;
+        let Self { options, seams, ledger: Ledger { topics, secret }, gaps, closed, missing, .. } = self;
         let (disk, dir) = (&*seams.disk, &options.data_dir);
         let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
-        manifest.holes.extend(found.into_iter().map(|found| found.hole));
+        manifest.holes.extend(gaps.found.into_iter().map(|found| found.hole));
         manifest.holes.sort_by_key(|hole| (hole.generation, hole.at));
         let store_id = manifest.store_id();
         let mut live = None;

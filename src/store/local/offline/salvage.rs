@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::disk::DiskFile;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::timestamp;
+use crate::store::local::format::block::Block;
 use crate::store::local::format::codec::BlockKind;
-use crate::store::local::format::frame::{Block, unreadable};
 
 /// Shows the blocks with events, of a part of a journal, whose checksum is right.
 pub(super) fn each_block(
@@ -24,7 +24,7 @@ pub(super) fn each_block(
     let mut rest = &*bytes;
     while !rest.is_empty() {
         let at = to.min(len) - rest.len() as u64;
-        let step = match Block::open(rest, at) {
+        let step = match Block::open(rest, at, path) {
             Ok(block) => {
                 if block.kind == BlockKind::Events {
                     show(&block);
@@ -46,17 +46,16 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn of(block: &Block<'_>, path: &Path) -> Result<Self> {
-        let fault = |e| unreadable(path, block.at, e);
-        let body = block.body().map_err(fault)?;
-        let (head, events) = body.events().map_err(fault)?;
-        let not_text = |_| Error::corrupt(path, block.at, "it is not text");
-        let topic = std::str::from_utf8(head.topic).map_err(not_text)?;
+    pub(super) fn of(block: &Block<'_>) -> Result<Self> {
+        let body = block.body()?;
+        let events = body.events()?;
+        let head = events.head;
+        let topic = block.text(head.topic, "a topic")?;
         let mut json = Vec::new();
         for event in events {
-            let event = event.map_err(fault)?;
-            let text = |bytes| std::str::from_utf8(bytes).map_err(not_text);
-            let not_json = |_| Error::corrupt(path, block.at, "a payload or a timestamp is not JSON");
+            let (_, event) = event?;
+            let text = |bytes| block.text(bytes, "an event");
+            let not_json = |_| block.corrupt("a payload or a timestamp is not JSON");
             let mut timestamp = Vec::new();
             timestamp::push_json(text(event.timestamp)?, &mut timestamp);
             let line = Salvaged {

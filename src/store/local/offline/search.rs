@@ -9,13 +9,15 @@ use super::loss::{Found, found};
 use super::salvage::{Lines, each_block};
 use crate::disk::{DiskFile, Open, is_absent};
 use crate::error::{During, Error, Result};
-use crate::store::local::format::codec::{BlockKind, FixedRecord, FrameHeader};
-use crate::store::local::format::frame::{Block, Chain, unreadable};
+use crate::store::local::format::block::Block;
+use crate::store::local::format::codec::{FixedRecord, FrameHeader, TopicEntry};
+use crate::store::local::format::frame::Chain;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::journal_end::is_cut;
 use crate::store::local::format::layout::journal_path;
 use crate::store::local::format::manifest::{Burnt, Closed, Entry, Hole, Manifest};
 use crate::store::local::format::walk::{Step, Walk};
+use crate::store::local::generation::ledger::{Audit, Ledger};
 use crate::store::local::generation::topic::{Topic, Topics};
 use crate::store::local::options::{Options, Seams};
 
@@ -26,19 +28,14 @@ const UNKNOWN: u64 = 1 << 32;
 pub(super) struct Search<'a> {
     pub(super) options: &'a Options,
     pub(super) seams: &'a Seams,
-    pub(super) secret: Secret,
-    /// As far as the journals have been read.
-    pub(super) topics: Topics,
-    /// How many holes had been found when a sound block last told a topic's next offset.
-    seen: HashMap<u32, usize>,
-    pub(super) found: Vec<Found>,
+    pub(super) ledger: Ledger,
+    pub(super) gaps: Gaps,
     /// Holes that were declared before.
     pub(super) given_up: Vec<Found>,
     /// JSON, an event a line.
     pub(super) salvaged: Vec<u8>,
     /// Damaged generations, as they are with their holes.
     pub(super) closed: HashMap<u64, Closed>,
-    pub(super) events: u64,
     /// Generations whose journal is not there.
     pub(super) missing: Vec<u64>,
 }
@@ -48,14 +45,11 @@ impl<'a> Search<'a> {
         Self {
             options,
             seams,
-            secret: Secret::new(manifest.secret()),
-            topics: Topics::new(&[]),
-            seen: HashMap::new(),
-            found: Vec::new(),
+            ledger: Ledger { topics: Topics::new(&[]), secret: Secret::new(manifest.secret()) },
+            gaps: Gaps::default(),
             given_up: Vec::new(),
             salvaged: Vec::new(),
             closed: HashMap::new(),
-            events: 0,
             missing: Vec::new(),
         }
     }
@@ -75,12 +69,13 @@ impl<'a> Search<'a> {
         };
         let store_id = manifest.store_id();
         let mut walk = Walk::new(Arc::clone(&file), &path, store_id, entry, manifest.holes_of(entry.id));
-        let (holes_before, mut sum) = (self.found.len(), 0u64);
+        self.gaps.has_tables = entry.first_frame > 1;
+        let (holes_before, mut sum) = (self.gaps.found.len(), 0u64);
         loop {
             match walk.step()? {
                 Step::Frame(frame) => {
                     for block in frame.blocks() {
-                        sum = sum.wrapping_add(self.block(&block, &path, entry)?);
+                        sum = sum.wrapping_add(self.ledger.apply(&block, &mut self.gaps)?);
                     }
                 }
                 Step::Hole(hole) => self.pass(hole, &*file, &path)?,
@@ -91,7 +86,7 @@ impl<'a> Search<'a> {
                     };
                     walk.skip(&found.hole)?;
                     let range = (found.hole.at, found.hole.end);
-                    self.found.push(found);
+                    self.gaps.found.push(found);
                     self.salvage(&*file, &path, range)?;
                     if !goes_on {
                         break;
@@ -100,7 +95,7 @@ impl<'a> Search<'a> {
             }
         }
         let closed = walk.closed(sum);
-        if self.found.len() > holes_before {
+        if self.gaps.found.len() > holes_before {
             self.closed.insert(entry.id, closed);
         }
         Ok(closed)
@@ -168,108 +163,33 @@ impl<'a> Search<'a> {
     /// Goes over a hole that was declared before.
     fn pass(&mut self, hole: Hole, file: &dyn DiskFile, path: &Path) -> Result<()> {
         for Burnt { topic, next, .. } in &hole.topics {
-            self.topic(topic)?.skip_to(*next);
+            self.ledger.topic(topic)?.skip_to(*next);
         }
         let mut salvaged = 0;
         each_block(file, path, (hole.at, hole.end), |block| {
-            salvaged += Lines::of(block, path).map_or(0, |_| u64::from(block.count));
+            salvaged += Lines::of(block).map_or(0, |_| u64::from(block.count));
         })?;
         let is_exact = hole.events() < UNKNOWN;
         self.given_up.push(Found { hole, is_exact, salvaged });
         Ok(())
     }
 
-    fn topic(&self, name: &str) -> Result<Arc<Topic>> {
-        self.topics.ensure(name, self.secret.topic(name.as_bytes()))
-    }
-
-    /// A topic's next offset is at least this.
-    fn see(&mut self, topic: &Topic, next: u64, path: &Path, at: u64) -> Result<()> {
-        let first = topic.next_offset();
-        if next < first {
-            return Err(Error::corrupt(path, at, "an offset is given away twice"));
-        }
-        if next > first {
-            let Some(found) = self.found.last_mut() else {
-                return Err(Error::corrupt(path, at, "the offsets of its topic have a gap"));
-            };
-            found.hole.topics.push(Burnt { topic: topic.name.to_string(), first, next });
-            topic.skip_to(next);
-        }
-        Ok(())
-    }
-
-    /// Takes what a sound block says; returns the sum of its claims.
-    fn block(&mut self, block: &Block<'_>, path: &Path, entry: &Entry) -> Result<u64> {
-        let fault = |e| unreadable(path, block.at, e);
-        let body = block.body().map_err(fault)?;
-        let text = |name: &[u8]| match std::str::from_utf8(name) {
-            Ok(name) => Ok(name.to_owned()),
-            Err(_) => Err(Error::corrupt(path, block.at, "a topic is not UTF-8")),
-        };
-        let mut sum = 0u64;
-        match block.kind {
-            BlockKind::Events => {
-                let (head, events) = body.events().map_err(fault)?;
-                let topic = self.topic(&text(head.topic)?)?;
-                self.see(&topic, head.first_offset, path, block.at)?;
-                self.seen.insert(topic.number, self.found.len());
-                self.topics.add_events(&topic, u64::from(block.count), head.received_at);
-                self.events += u64::from(block.count);
-                for event in events {
-                    let id = event.map_err(fault)?.event_id;
-                    sum = sum.wrapping_add(self.secret.event(head.topic, id) as u64);
-                }
-            }
-            BlockKind::Counters => {
-                for counter in body.counters() {
-                    let counter = counter.map_err(fault)?;
-                    match counter.topic.is_empty() {
-                        true => self.topics.add_rejected(counter.rejected),
-                        false => {
-                            let topic = self.topic(&text(counter.topic)?)?;
-                            self.topics.add_counts(&topic, counter.duplicates, counter.conflicts);
-                        }
-                    }
-                }
-            }
-            BlockKind::Topics => {
-                for told in body.topics() {
-                    let told = told.map_err(fault)?;
-                    if told.counters.topic.is_empty() {
-                        let missing = told.counters.rejected.saturating_sub(self.topics.rejected());
-                        self.topics.add_rejected(missing);
-                        continue;
-                    }
-                    let topic = self.topic(&text(told.counters.topic)?)?;
-                    // The first generation of all may begin with offsets, when those before it are gone.
-                    if entry.first_frame > 1 {
-                        self.see(&topic, told.next_offset, path, block.at)?;
-                    }
-                    self.seen.insert(topic.number, self.found.len());
-                    self.topics.restore(&topic, &told);
-                }
-            }
-        }
-        Ok(sum)
-    }
-
     /// Takes the events out of the hole found last that can still be read: blocks whose checksum is right.
     fn salvage(&mut self, file: &dyn DiskFile, path: &Path, range: (u64, u64)) -> Result<()> {
         each_block(file, path, range, |block| {
             // One that is whole and still can't be read is not worth more than a damaged one.
-            let _ = self.salvage_block(block, path);
+            let _ = self.salvage_block(block);
         })
     }
 
-    fn salvage_block(&mut self, block: &Block<'_>, path: &Path) -> Result<()> {
-        let Lines { topic, first_offset, mut json } = Lines::of(block, path)?;
-        let topic = self.topic(&topic)?;
+    fn salvage_block(&mut self, block: &Block<'_>) -> Result<()> {
+        let Lines { topic, first_offset, mut json } = Lines::of(block)?;
+        let topic = self.ledger.topic(&topic)?;
         // It is seen in the hole, not behind it: more may be lost.
         if first_offset >= topic.next_offset() {
-            self.see(&topic, first_offset.saturating_add(u64::from(block.count)), path, block.at)?;
+            self.gaps.see(&topic, first_offset.saturating_add(u64::from(block.count)), block)?;
         }
-        if let Some(found) = self.found.last_mut() {
+        if let Some(found) = self.gaps.found.last_mut() {
             found.salvaged += u64::from(block.count);
         }
         self.salvaged.append(&mut json);
@@ -279,19 +199,67 @@ impl<'a> Search<'a> {
     /// Gives up, of each topic that nothing was seen of behind the last hole, as many offsets as may be lost. None are if a
     /// topic table comes behind it.
     pub(super) fn burn_what_may_be_lost(&mut self) {
-        let lost: u64 = self.found.iter().map(|found| found.hole.events()).sum();
-        let named = self.found.iter().flat_map(|found| &found.hole.topics);
+        let lost: u64 = self.gaps.found.iter().map(|found| found.hole.events()).sum();
+        let named = self.gaps.found.iter().flat_map(|found| &found.hole.topics);
         let named = named.map(|burnt| burnt.next - burnt.first).fold(0, u64::saturating_add);
-        let (left, last) = (lost.saturating_sub(named), self.found.len());
-        let Some(found) = self.found.last_mut().filter(|_| left > 0) else { return };
-        for topic in self.topics.sorted() {
-            if self.seen.get(&topic.number).is_none_or(|seen| *seen < last) {
+        let (left, last) = (lost.saturating_sub(named), self.gaps.found.len());
+        let Some(found) = self.gaps.found.last_mut().filter(|_| left > 0) else { return };
+        for topic in self.ledger.topics.sorted() {
+            if self.gaps.seen.get(&topic.number).is_none_or(|seen| *seen < last) {
                 let first = topic.next_offset();
                 let next = first.saturating_add(left);
                 found.hole.topics.push(Burnt { topic: topic.name.to_string(), first, next });
                 topic.skip_to(next);
             }
         }
+    }
+}
+
+/// The holes that were found, and the offsets that are lost in them.
+#[derive(Default)]
+pub(super) struct Gaps {
+    pub(super) found: Vec<Found>,
+    /// How many holes had been found when a sound block last told a topic's next offset.
+    seen: HashMap<u32, usize>,
+    /// Events in sound blocks.
+    pub(super) events: u64,
+    /// The tables of the generation tell what those before it hold. That of the first generation of all does not: it may
+    /// begin with offsets, when those before it are gone.
+    has_tables: bool,
+}
+
+impl Gaps {
+    /// A topic's next offset is at least this.
+    fn see(&mut self, topic: &Topic, next: u64, block: &Block<'_>) -> Result<()> {
+        let first = topic.next_offset();
+        if next < first {
+            return Err(block.corrupt("an offset is given away twice"));
+        }
+        if next > first {
+            let Some(found) = self.found.last_mut() else {
+                return Err(block.corrupt("the offsets of its topic have a gap"));
+            };
+            found.hole.topics.push(Burnt { topic: topic.name.to_string(), first, next });
+            topic.skip_to(next);
+        }
+        Ok(())
+    }
+}
+
+impl Audit for Gaps {
+    fn events(&mut self, topic: &Arc<Topic>, first_offset: u64, block: &Block<'_>) -> Result<()> {
+        self.see(topic, first_offset, block)?;
+        self.seen.insert(topic.number, self.found.len());
+        self.events += u64::from(block.count);
+        Ok(())
+    }
+
+    fn table(&mut self, topic: &Topic, told: &TopicEntry<'_>, block: &Block<'_>) -> Result<()> {
+        if self.has_tables {
+            self.see(topic, told.next_offset, block)?;
+        }
+        self.seen.insert(topic.number, self.found.len());
+        Ok(())
     }
 }
 

@@ -4,7 +4,6 @@
 //! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the truth: everything
 //! else is compared with it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,12 +12,15 @@ use super::store::{cut, is_cut, journal_bytes, open, sealed_files};
 use crate::disk::Open;
 use crate::error::{During, Error, Result};
 use crate::store::local::background::seal::JournalContent;
-use crate::store::local::format::codec::{BlockKind, Claim, FORMAT};
-use crate::store::local::format::frame::{Block, FrameReader, unreadable};
+use crate::store::local::format::block::Block;
+use crate::store::local::format::codec::{Claim, FORMAT, TopicEntry};
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::{FILTER, INDEX, MERGED_FILTERS, folder, journal_path};
 use crate::store::local::format::manifest::{Closed, Entry, Hole, Manifest};
+use crate::store::local::format::reader::FrameReader;
 use crate::store::local::format::walk::{Step, Walk};
+use crate::store::local::generation::ledger::{Audit, Ledger};
+use crate::store::local::generation::topic::{Topic, Topics};
 use crate::store::local::options::{Options, Seams};
 use crate::store::local::sealed::files::SealedFiles;
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
@@ -52,9 +54,7 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
         seams,
         files,
         store_id: manifest.store_id(),
-        secret: Secret::new(manifest.secret()),
-        topics: HashMap::new(),
-        rejected: 0,
+        ledger: Ledger { topics: Topics::new(&[]), secret: Secret::new(manifest.secret()) },
         has_lost: false,
         report: Report::default(),
     };
@@ -85,22 +85,12 @@ impl Report {
     }
 }
 
-/// What a topic must have next, as the journal has told so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Expected {
-    next_offset: u64,
-    duplicates: u64,
-    conflicts: u64,
-}
-
 struct Check<'a> {
     options: &'a Options,
     seams: &'a Seams,
     files: Arc<FileCache>,
     store_id: [u8; 16],
-    secret: Secret,
-    topics: HashMap<Box<[u8]>, Expected>,
-    rejected: u64,
+    ledger: Ledger,
     /// Counts were lost in a hole of the generation before, and the next topic table has them.
     has_lost: bool,
     report: Report,
@@ -118,7 +108,7 @@ impl Check<'_> {
             None if is_cut(manifest, found) => return Err(cut(&path, found)),
             _ => {}
         }
-        let secret = self.secret;
+        let secret = self.ledger.secret;
         let place = sealed_files(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
         let content = place.read_journal(&|_| {})?;
         if entry.sealed {
@@ -127,7 +117,9 @@ impl Check<'_> {
             return if manifest.format < FORMAT { Ok(()) } else { self.filters(&place, manifest) };
         }
         match manifest.clean {
-            Some(clean) if clean.covered.is_some() && entry.closed.is_none() => self.index(entry, &path),
+            Some(clean) if clean.covered.is_some() && entry.closed.is_none() => {
+                self.index(entry, &path, found.end)
+            }
             _ => Ok(()),
         }
     }
@@ -168,18 +160,18 @@ impl Check<'_> {
         let path = journal_path(&self.options.data_dir, entry.id);
         let file = self.seams.disk.open(&path, Open::Read).during("open", &path)?;
         let mut walk = Walk::new(file, &path, self.store_id, entry, manifest.holes_of(entry.id));
+        let mut audit = TableCheck { is_first: entry.first_frame == 1, has_lost: self.has_lost };
         let mut sum = 0u64;
         loop {
             match walk.step()? {
                 Step::Frame(frame) => {
                     for block in frame.blocks() {
-                        self.block(&block, &path, entry.first_frame == 1, &mut sum)?;
+                        sum = sum.wrapping_add(self.ledger.apply(&block, &mut audit)?);
                     }
                 }
                 Step::Hole(hole) => {
                     for burnt in hole.topics {
-                        self.topics.entry(burnt.topic.as_bytes().into()).or_default().next_offset =
-                            burnt.next;
+                        self.ledger.topic(&burnt.topic)?.skip_to(burnt.next);
                     }
                 }
                 Step::End | Step::Nothing => break,
@@ -192,79 +184,24 @@ impl Check<'_> {
         Ok(walk.closed(sum))
     }
 
-    fn block(&mut self, block: &Block<'_>, path: &Path, is_first: bool, sum: &mut u64) -> Result<()> {
-        let bad = |what: &str| Err(Error::corrupt(path, block.at, what));
-        let body = block.body().map_err(|e| unreadable(path, block.at, e))?;
-        match block.kind {
-            BlockKind::Events => {
-                let (head, events) = body.events().map_err(|e| unreadable(path, block.at, e))?;
-                let topic = self.topics.entry(head.topic.into()).or_default();
-                if topic.next_offset != head.first_offset {
-                    return bad("the offsets of its topic have a gap");
-                }
-                topic.next_offset += u64::from(block.count);
-                for event in events {
-                    let event = event.map_err(|e| unreadable(path, block.at, e))?;
-                    *sum = sum.wrapping_add(self.secret.event(head.topic, event.event_id) as u64);
-                }
-            }
-            BlockKind::Counters => {
-                for entry in body.counters() {
-                    let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
-                    self.rejected += entry.rejected;
-                    if !entry.topic.is_empty() {
-                        let topic = self.topics.entry(entry.topic.into()).or_default();
-                        topic.duplicates += entry.duplicates;
-                        topic.conflicts += entry.conflicts;
-                    }
-                }
-            }
-            BlockKind::Topics => {
-                for entry in body.topics() {
-                    let entry = entry.map_err(|e| unreadable(path, block.at, e))?;
-                    let (counters, next_offset) = (entry.counters, entry.next_offset);
-                    if counters.topic.is_empty() {
-                        if counters.rejected != self.rejected && !self.has_lost {
-                            return bad("the topic table does not have the counts of the generation before");
-                        }
-                        self.rejected = counters.rejected;
-                        continue;
-                    }
-                    let (duplicates, conflicts) = (counters.duplicates, counters.conflicts);
-                    let told = Expected { next_offset, duplicates, conflicts };
-                    let known = self.topics.get(counters.topic).copied().unwrap_or_default();
-                    if self.has_lost && told.next_offset == known.next_offset {
-                        self.topics.insert(counters.topic.into(), told);
-                    } else if told != known && !is_first {
-                        return bad("the topic table does not have the counts of the generation before");
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Compares the live index of a store that was stopped cleanly with the journal.
-    fn index(&self, entry: &Entry, path: &Path) -> Result<()> {
+    fn index(&self, entry: &Entry, path: &Path, end: u64) -> Result<()> {
         let dir = folder(&self.options.data_dir, entry.id).join(INDEX);
         let corrupt = |what: &str| Err(Error::corrupt(&dir, 0, what));
         let index = self.seams.indexes.open(&dir)?;
         let file = self.seams.disk.open(path, Open::Read).during("open", path)?;
-        let mut reader = FrameReader::new(file, entry.nonce);
-        let (mut at, mut claims, mut blocks) = (0, 0u64, 0u64);
-        while let Some(frame) = reader.frame(at, path)? {
-            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let body = block.body().map_err(|e| unreadable(path, block.at, e))?;
-                let (head, events) = body.events().map_err(|e| unreadable(path, block.at, e))?;
-                for (event, offset) in events.zip(head.first_offset..) {
-                    let event = event.map_err(|e| unreadable(path, block.at, e))?;
+        let mut frames = FrameReader::new(file, path, entry.nonce).frames(end, Arc::new([]));
+        let (mut claims, mut blocks) = (0u64, 0u64);
+        while let Some(frame) = frames.next()? {
+            for block in frame.event_blocks() {
+                let body = block.body()?;
+                let events = body.events()?;
+                let head = events.head;
+                for event in events {
+                    let (offset, event) = event?;
                     let key = [head.topic, b"\0", event.event_id].concat();
-                    let same = |claim: &Claim| {
-                        claim.offset == offset
-                            && claim.digest == event.digest
-                            && claim.received_at == head.received_at
-                    };
-                    if !index.claim(&key)?.as_ref().is_some_and(same) {
+                    let claim = Claim { offset, digest: event.digest, received_at: head.received_at };
+                    if index.claim(&key)? != Some(claim) {
                         return corrupt("it does not have the claim of an event in the journal");
                     }
                     claims += 1;
@@ -275,7 +212,6 @@ impl Check<'_> {
                 }
                 blocks += 1;
             }
-            at = frame.end();
         }
         let (mut in_index, mut blocks_in_index) = (0u64, 0u64);
         index.for_each_claim(&mut |_, _| {
@@ -292,6 +228,43 @@ impl Check<'_> {
             return corrupt("it has more claims or blocks than the journal");
         }
         Ok(())
+    }
+}
+
+/// Holds what a journal says against what was said before.
+struct TableCheck {
+    /// The generation is the first of all.
+    is_first: bool,
+    /// Counts were lost in a hole of the generation before.
+    has_lost: bool,
+}
+
+/// What is wrong with a topic table.
+const BAD_TABLE: &str = "the topic table does not have the counts of the generation before";
+
+impl Audit for TableCheck {
+    fn events(&mut self, topic: &Arc<Topic>, first_offset: u64, block: &Block<'_>) -> Result<()> {
+        match topic.next_offset() == first_offset {
+            true => Ok(()),
+            false => Err(block.corrupt("the offsets of its topic have a gap")),
+        }
+    }
+
+    fn table(&mut self, topic: &Topic, told: &TopicEntry<'_>, block: &Block<'_>) -> Result<()> {
+        let (known, counters) = (topic.figures(), &told.counters);
+        let goes_on = told.next_offset == known.next_offset;
+        let has_counts = (counters.duplicates, counters.conflicts) == (known.duplicates, known.conflicts);
+        match goes_on && (has_counts || self.has_lost) || self.is_first {
+            true => Ok(()),
+            false => Err(block.corrupt(BAD_TABLE)),
+        }
+    }
+
+    fn rejected(&mut self, known: u64, told: u64, block: &Block<'_>) -> Result<()> {
+        match known == told || self.has_lost {
+            true => Ok(()),
+            false => Err(block.corrupt(BAD_TABLE)),
+        }
     }
 }
 

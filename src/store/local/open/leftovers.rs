@@ -15,9 +15,9 @@ use std::sync::Arc;
 use crate::disk::{Disk, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::codec::{DecodeError, FixedRecord, FrameHeader, FrameKind};
-use crate::store::local::format::frame::FrameReader;
 use crate::store::local::format::layout::{GENERATION_PREFIX, JOURNAL, MANIFEST, folder_id};
 use crate::store::local::format::manifest::Manifest;
+use crate::store::local::format::reader::FrameReader;
 use crate::store::local::format::stray::missing;
 use crate::store::local::generation::head::new_head_bytes;
 
@@ -155,8 +155,8 @@ fn journal_content(disk: &dyn Disk, path: &Path, head_bytes: u64) -> Result<Cont
     // Topic tables, frame by frame: what lies behind them must be zeros.
     let mut zeros_from = 0;
     if let Ok(header) = FrameHeader::from_bytes(&window) {
-        let mut reader = FrameReader::new(Arc::clone(&file), header.nonce);
-        while let Some(frame) = reader.frame(zeros_from, path)? {
+        let mut reader = FrameReader::new(Arc::clone(&file), path, header.nonce);
+        while let Some(frame) = reader.frame(zeros_from)? {
             if frame.header.kind != FrameKind::Topics as u8 {
                 return Ok(Content::Events);
             }

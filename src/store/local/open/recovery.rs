@@ -26,6 +26,7 @@ use crate::store::local::format::stray;
 use crate::store::local::format::walk::{Step, Walk};
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Tables;
+use crate::store::local::generation::ledger::Ledger;
 use crate::store::local::generation::topic::Topics;
 use crate::store::local::options::Options;
 use crate::store::local::sealed::files::SealedFiles;
@@ -81,8 +82,7 @@ pub(crate) fn recover(
         disk,
         files,
         store_id: manifest.store_id(),
-        secret: Secret::new(manifest.secret()),
-        topics: Topics::new(&manifest.holes),
+        ledger: Ledger { topics: Topics::new(&manifest.holes), secret: Secret::new(manifest.secret()) },
         manifest: &manifest,
         filters: Filters::default(),
         generations: Vec::new(),
@@ -103,8 +103,8 @@ pub(crate) fn recover(
     recovery.filters.add_unread(&sealed);
     let (chain, zeroed) = recovery.replay(live, None, clean)?;
     // What is stored stays readable, whatever the limit is now.
-    recovery.topics.limit(options.topics_max);
-    let Recovery { topics, filters, generations, tables, committed, .. } = recovery;
+    recovery.ledger.topics.limit(options.topics_max);
+    let Recovery { ledger: Ledger { topics, .. }, filters, generations, tables, committed, .. } = recovery;
     Ok(Recovered { manifest, topics, filters, generations, tables, committed, chain, zeroed, clean })
 }
 
@@ -114,8 +114,7 @@ struct Recovery<'a> {
     disk: &'a Arc<dyn Disk>,
     files: &'a Arc<FileCache>,
     store_id: [u8; 16],
-    secret: Secret,
-    topics: Topics,
+    ledger: Ledger,
     filters: Filters,
     generations: Vec<Arc<Generation>>,
     tables: Vec<Tables>,
@@ -138,7 +137,7 @@ impl Recovery<'_> {
             files: self.files,
             data_dir: &self.options.data_dir,
             store_id: self.store_id,
-            secret: &self.secret,
+            secret: &self.ledger.secret,
             entry,
             closed,
             holes,
@@ -183,13 +182,10 @@ impl Recovery<'_> {
             .spawn(move || restore(tables, &of, &found, is_indexed))
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
         let mut replay = Replay {
-            topics: &self.topics,
-            secret: &self.secret,
+            ledger: &self.ledger,
             workers: self.options.workers,
             found: sender,
             generation,
-            path: path.clone(),
-            is_live: closed.is_none(),
             is_indexed,
             committed: &mut self.committed,
             sets: Vec::new(),

@@ -1,16 +1,16 @@
 //! What a journal that is not sealed brings back: topics, the workers' tables, and what the checkpoint has to do.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::local::admission::route::route;
-use crate::store::local::format::codec::{BlockKind, BlockLocation, Claim};
-use crate::store::local::format::frame::{Block, Frame, unreadable};
-use crate::store::local::format::hash::Secret;
+use crate::store::local::format::block::Block;
+use crate::store::local::format::codec::{BlockLocation, Claim};
+use crate::store::local::format::frame::Frame;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::{ClaimSet, Claims, Placed, Tables};
-use crate::store::local::generation::topic::{Topic, Topics};
+use crate::store::local::generation::ledger::{Audit, Ledger};
+use crate::store::local::generation::topic::Topic;
 use crate::store::local::write::group::Committed;
 use crate::sync::mpsc::{Receiver, SyncSender};
 
@@ -35,12 +35,9 @@ pub(super) fn restore(
 
 /// Takes the frames of one journal in.
 pub(super) struct Replay<'a> {
-    pub(super) topics: &'a Topics,
-    pub(super) secret: &'a Secret,
+    pub(super) ledger: &'a Ledger,
     pub(super) workers: usize,
     pub(super) generation: Arc<Generation>,
-    pub(super) path: PathBuf,
-    pub(super) is_live: bool,
     /// The index has all of it.
     pub(super) is_indexed: bool,
     /// To the thread that fills the workers' tables meanwhile.
@@ -59,80 +56,17 @@ impl Replay<'_> {
     }
 
     pub(super) fn apply(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let mut sum = 0u64;
-        let mut blocks = Vec::new();
+        let ledger = self.ledger;
+        let (mut sum, before) = (0u64, self.blocks.len());
         for block in frame.blocks() {
-            match block.kind {
-                BlockKind::Events => blocks.push(self.events(&block, &mut sum)?),
-                BlockKind::Counters if self.is_live => self.counters(&block)?,
-                BlockKind::Topics if self.is_live => self.topics(&block)?,
-                BlockKind::Counters | BlockKind::Topics => {}
-            }
+            sum = sum.wrapping_add(ledger.apply(&block, self)?);
         }
-        let visible = if self.is_indexed { &[] } else { &blocks[..] };
-        self.generation.publish(&frame.header, visible, sum);
-        if !self.is_indexed {
-            self.blocks.append(&mut blocks);
+        if self.is_indexed {
+            self.blocks.clear();
         }
+        self.generation.publish(&frame.header, self.blocks.get(before..).unwrap_or_default(), sum);
         if self.waiting >= SET_CLAIMS {
             self.end_sets(frame.header.sequence);
-        }
-        Ok(())
-    }
-
-    fn topic(&self, name: &[u8], at: u64) -> Result<Arc<Topic>> {
-        let text =
-            std::str::from_utf8(name).map_err(|_| Error::corrupt(&self.path, at, "a topic is not UTF-8"))?;
-        self.topics.ensure(text, self.secret.topic(name))
-    }
-
-    fn events(&mut self, block: &Block<'_>, sum: &mut u64) -> Result<(Arc<Topic>, u64, BlockLocation)> {
-        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
-        let (head, events) = body.events().map_err(|e| unreadable(&self.path, block.at, e))?;
-        let topic = self.topic(head.topic, block.at)?;
-        if self.is_live {
-            if topic.next_offset() != head.first_offset {
-                return Err(Error::corrupt(&self.path, block.at, "the offsets of its topic have a gap"));
-            }
-            self.topics.add_events(&topic, u64::from(block.count), head.received_at);
-        }
-        let worker = route(topic.hash, self.sets.len());
-        for (event, offset) in events.zip(head.first_offset..) {
-            let event = event.map_err(|e| unreadable(&self.path, block.at, e))?;
-            let hash = self.secret.event(head.topic, event.event_id) as u64;
-            *sum = sum.wrapping_add(hash);
-            let known = Claim { offset, digest: event.digest, received_at: head.received_at };
-            self.sets[worker].push(head.topic, event.event_id, hash, known);
-            self.waiting += 1;
-        }
-        let place = BlockLocation { at: block.at, length: block.length, count: block.count };
-        Ok((topic, head.first_offset, place))
-    }
-
-    fn counters(&mut self, block: &Block<'_>) -> Result<()> {
-        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
-        for entry in body.counters() {
-            let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
-            if entry.topic.is_empty() {
-                self.topics.add_rejected(entry.rejected);
-            } else {
-                let topic = self.topic(entry.topic, block.at)?;
-                self.topics.add_counts(&topic, entry.duplicates, entry.conflicts);
-            }
-        }
-        Ok(())
-    }
-
-    fn topics(&mut self, block: &Block<'_>) -> Result<()> {
-        let body = block.body().map_err(|e| unreadable(&self.path, block.at, e))?;
-        for entry in body.topics() {
-            let entry = entry.map_err(|e| unreadable(&self.path, block.at, e))?;
-            if entry.counters.topic.is_empty() {
-                self.topics.add_rejected(entry.counters.rejected);
-            } else {
-                let topic = self.topic(entry.counters.topic, block.at)?;
-                self.topics.restore(&topic, &entry);
-            }
         }
         Ok(())
     }
@@ -156,5 +90,21 @@ impl Replay<'_> {
             self.committed.push(Committed { generation, through, sets, blocks });
         }
         self.begin_sets();
+    }
+}
+
+impl Audit for Replay<'_> {
+    fn events(&mut self, topic: &Arc<Topic>, first_offset: u64, block: &Block<'_>) -> Result<()> {
+        if topic.next_offset() != first_offset {
+            return Err(block.corrupt("the offsets of its topic have a gap"));
+        }
+        self.blocks.push((Arc::clone(topic), first_offset, block.location()));
+        Ok(())
+    }
+
+    fn event(&mut self, topic: &Topic, event_id: &[u8], hash: u64, claim: Claim) {
+        let worker = route(topic.hash, self.sets.len());
+        self.sets[worker].push(topic.name.as_bytes(), event_id, hash, claim);
+        self.waiting += 1;
     }
 }

@@ -10,8 +10,11 @@ use super::collector::{Collector, Turned};
 use super::cursor::{Listing, write_cursor};
 use crate::clock::Timestamp;
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockKind, BlockLocation, EventRecord, EventsHead};
-use crate::store::local::format::frame::{Block, Frame, unreadable};
+use crate::store::local::format::block::Block;
+use crate::store::local::format::codec::{
+    BLOCK_BYTES_MAX, BlockKind, BlockLocation, EventRecord, EventsHead, FixedRecord, FrameHeader,
+};
+use crate::store::local::format::frame::Frame;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::topic::Topic;
 use crate::store::local::sealed::frame_run::FrameRun;
@@ -55,9 +58,9 @@ fn events(generations: &[Arc<Generation>]) -> u64 {
 pub(crate) fn event(shared: &Shared, topic: &Topic, offset: u64) -> Result<StoredEvent> {
     let (generation, first, place) = locate(shared, topic, offset, None)?;
     let mut found = None;
-    read_block(&generation, first, &place, topic, &mut |head, event, at| {
+    read_block(&generation, first, &place, topic, &mut |block, head, event, at| {
         if at == offset {
-            found = Some(stored(&generation, place.at, head, event, at)?);
+            found = Some(stored(block, head, event, at)?);
         }
         Ok(found.is_none())
     })?;
@@ -81,12 +84,12 @@ fn topic_page(shared: &Shared, query: &Query, name: &str) -> Result<Page> {
         collector.count_read(BLOCK_FOUND_BYTES + place.length as usize);
 
         let mut turned = Turned::new(&collector);
-        read_block(&generation, first, &place, &topic, &mut |head, event, offset| {
+        read_block(&generation, first, &place, &topic, &mut |block, head, event, offset| {
             if !collector.is_ahead(offset) {
                 return Ok(true);
             }
             let event = match collector.wants(head, event) {
-                true => Some(stored(&generation, place.at, head, event, offset)?),
+                true => Some(stored(block, head, event, offset)?),
                 false => None,
             };
             Ok(turned.take(&mut collector, offset, event))
@@ -135,23 +138,19 @@ fn whole_page(shared: &Shared, query: &Query) -> Result<Page> {
 
 /// Takes what is wanted of a run of frames.
 fn read_run(generation: &Generation, run: &FrameRun, collector: &mut Collector<'_>) -> Result<()> {
-    let path = generation.journal_path();
     let mut reader = generation.reader()?.short();
     let mut frames = Vec::new();
     let behind_run = run.events.1.min(collector.end);
     let mut at = run.bytes.0;
     while at < run.bytes.1 {
-        let Some(header) = reader.header(at, &path)? else {
-            return Err(Error::corrupt(&path, at, "no valid frame"));
-        };
+        let header = reader.known_header(at)?;
         let (first, behind) = (header.first_event, header.first_event + u64::from(header.events));
         let is_ahead =
             if collector.ascending() { behind > collector.position } else { first < collector.position };
         if header.events > 0 && is_ahead && first < behind_run {
             frames.push(header.clone());
         }
-        at += crate::store::local::format::codec::FixedRecord::encoded(&header).len() as u64
-            + u64::from(header.length);
+        at += FrameHeader::BYTES as u64 + u64::from(header.length);
     }
     if !collector.ascending() {
         frames.reverse();
@@ -161,11 +160,9 @@ fn read_run(generation: &Generation, run: &FrameRun, collector: &mut Collector<'
             return Ok(());
         }
         if collector.arrived_in_range((header.received_min, header.received_max)) {
-            let Some(frame) = reader.frame(header.at, &path)? else {
-                return Err(Error::corrupt(&path, header.at, "no valid frame"));
-            };
+            let frame = reader.known_frame(header.at)?;
             collector.count_read(frame.bytes.len());
-            read_frame(generation, &frame, header.first_event, collector)?;
+            read_frame(&frame, collector)?;
             if collector.is_full() {
                 return Ok(());
             }
@@ -180,28 +177,20 @@ fn read_run(generation: &Generation, run: &FrameRun, collector: &mut Collector<'
         collector.position <= run.events.0
     };
     if !reached {
-        return Err(Error::corrupt(&path, run.bytes.1, "frames are missing before this place"));
+        return Err(Error::corrupt(reader.path(), run.bytes.1, "frames are missing before this place"));
     }
     Ok(())
 }
 
 /// Takes what is wanted of a frame, until the page is full.
-fn read_frame(
-    generation: &Generation,
-    frame: &Frame<'_>,
-    first_event: u64,
-    collector: &mut Collector<'_>,
-) -> Result<()> {
-    let path = generation.journal_path();
-    let mut number = first_event;
-    let events = frame.blocks().filter(|block| block.kind == BlockKind::Events);
-    let mut blocks: Vec<_> = events
-        .map(|block| {
-            let first = number;
-            number += u64::from(block.count);
-            (block, first)
-        })
-        .collect();
+fn read_frame(frame: &Frame<'_>, collector: &mut Collector<'_>) -> Result<()> {
+    let mut number = frame.header.first_event;
+    let numbered = frame.event_blocks().map(|block| {
+        let first = number;
+        number += u64::from(block.count);
+        (block, first)
+    });
+    let mut blocks: Vec<_> = numbered.collect();
     if !collector.ascending() {
         blocks.reverse();
     }
@@ -210,19 +199,20 @@ fn read_frame(
         if !collector.is_any_ahead((first, first + u64::from(block.count))) {
             continue;
         }
-        let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-        let (head, entries) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
+        let body = block.body()?;
+        let events = body.events()?;
+        let head = events.head;
         let mut turned = Turned::new(collector);
-        for ((event, offset), at) in entries.zip(head.first_offset..).zip(first..) {
-            let event = event.map_err(|e| unreadable(&path, block.at, e))?;
-            if !collector.is_ahead(at) {
+        for (event, number) in events.zip(first..) {
+            let (offset, event) = event?;
+            if !collector.is_ahead(number) {
                 continue;
             }
             let event = match collector.wants(&head, &event) {
-                true => Some(stored(generation, block.at, &head, &event, offset)?),
+                true => Some(stored(&block, &head, &event, offset)?),
                 false => None,
             };
-            if !turned.take(collector, at, event) {
+            if !turned.take(collector, number, event) {
                 return Ok(());
             }
         }
@@ -272,31 +262,35 @@ fn missing(topic: &Topic, offset: u64) -> Error {
 fn read_block(
     generation: &Generation,
     first: u64,
-    place: &BlockLocation,
+    location: &BlockLocation,
     topic: &Topic,
-    show: &mut dyn FnMut(&EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
+    show: &mut dyn FnMut(&Block<'_>, &EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
 ) -> Result<()> {
     let path = generation.journal_path();
-    if place.length as usize > crate::store::local::format::codec::BLOCK_BYTES_MAX + 64 {
-        return Err(Error::corrupt(&path, place.at, "a block's place in the index is impossible"));
+    if location.length as usize > BLOCK_BYTES_MAX + 64 {
+        return Err(Error::corrupt(&path, location.at, "a block's location in the index is impossible"));
     }
-    let mut bytes = vec![0; place.length as usize];
-    generation.journal()?.read_exact_at(&mut bytes, place.at).during("read", &path)?;
-    // Its head has no checksum of its own; that of its frame is not read here. So all of it is held against the place.
-    let block = Block::open(&bytes, place.at);
-    let is_it = |block: &Block<'_>| {
-        block.kind == BlockKind::Events && (block.length, block.count) == (place.length, place.count)
-    };
+    let mut bytes = vec![0; location.length as usize];
+    generation.journal()?.read_exact_at(&mut bytes, location.at).during("read", &path)?;
+    // Its head has no checksum of its own; that of its frame is not read here. So all of it is held against the location.
+    let block = Block::open(&bytes, location.at, &path);
+    let is_it = |block: &Block<'_>| block.kind == BlockKind::Events && block.location() == *location;
     let Some(block) = block.ok().filter(is_it) else {
-        return Err(Error::corrupt(&path, place.at, "not the block of events that the index says is here"));
+        return Err(Error::corrupt(
+            &path,
+            location.at,
+            "not the block of events that the index says is here",
+        ));
     };
-    let body = block.body().map_err(|e| unreadable(&path, place.at, e))?;
-    let (head, events) = body.events().map_err(|e| unreadable(&path, place.at, e))?;
+    let body = block.body()?;
+    let events = body.events()?;
+    let head = events.head;
     if (head.topic, head.first_offset) != (topic.name.as_bytes(), first) {
-        return Err(Error::corrupt(&path, place.at, "not the block of this topic and offset"));
+        return Err(block.corrupt("not the block of this topic and offset"));
     }
-    for (event, offset) in events.zip(head.first_offset..) {
-        if !show(&head, &event.map_err(|e| unreadable(&path, place.at, e))?, offset)? {
+    for event in events {
+        let (offset, event) = event?;
+        if !show(&block, &head, &event, offset)? {
             break;
         }
     }
@@ -304,16 +298,12 @@ fn read_block(
 }
 
 fn stored(
-    generation: &Generation,
-    at: u64,
+    block: &Block<'_>,
     head: &EventsHead<'_>,
     event: &EventRecord<'_>,
     offset: u64,
 ) -> Result<StoredEvent> {
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(Box::from(text)),
-        Err(_) => Err(Error::corrupt(&generation.journal_path(), at, "an event is not UTF-8")),
-    };
+    let text = |bytes| block.text(bytes, "an event").map(Box::from);
     Ok(StoredEvent {
         topic: text(head.topic)?,
         event_id: text(event.event_id)?,

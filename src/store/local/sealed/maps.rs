@@ -2,7 +2,7 @@
 
 use super::frame_run::{Extent, FrameRun};
 use super::open_files::CachedFile;
-use super::sorted_file::{Block, SortedFile};
+use super::sorted_file::{BlockBuffer, SortedFile};
 use crate::error::Result;
 use crate::store::local::format::codec::{BlockLocation, Claim, FixedRecord, FrameLocation};
 
@@ -23,14 +23,14 @@ impl SealedMaps {
 
     /// The claim with this hash.
     pub(crate) fn claim(&self, hash: u128) -> Result<Option<Claim>> {
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         let value = self.claims.get(&hash.to_be_bytes(), &mut block)?;
         Ok(value.and_then(|value| Claim::from_bytes(value).ok()))
     }
 
     /// The block that begins at or last before `offset`.
     pub(crate) fn block(&self, topic: u128, offset: u64) -> Result<Option<(u64, BlockLocation)>> {
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         let found = self.processed.at_or_before(&block_key(topic, offset), &mut block)?;
         Ok(found.and_then(|(_, key, value)| {
             let first = key.strip_prefix(&topic.to_be_bytes())?.try_into().map(u64::from_be_bytes).ok()?;
@@ -40,7 +40,7 @@ impl SealedMaps {
 
     /// The run of frames that holds event number `event`.
     pub(crate) fn frames_near(&self, event: u64, all: Extent) -> Result<FrameRun> {
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         let decode = |record: Option<(&[u8], &[u8])>| -> Option<(u64, FrameLocation)> {
             let (key, value) = record?;
             let first = key.try_into().map(u64::from_be_bytes).ok()?;

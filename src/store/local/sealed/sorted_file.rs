@@ -122,9 +122,9 @@ impl Shape {
 
 /// Room for one block. Look-ups read into the caller's, and answer with parts of it.
 #[derive(Clone, Debug)]
-pub struct Block([u8; BLOCK_BYTES]);
+pub struct BlockBuffer([u8; BLOCK_BYTES]);
 
-impl Default for Block {
+impl Default for BlockBuffer {
     fn default() -> Self {
         Self([0; BLOCK_BYTES])
     }
@@ -136,7 +136,7 @@ fn record<'a>(block: &'a [u8], shape: &Shape, i: usize) -> (&'a [u8], &'a [u8]) 
     block[i * width..(i + 1) * width].split_at(shape.key_width)
 }
 
-impl Block {
+impl BlockBuffer {
     fn record<'a>(&'a self, shape: &Shape, i: usize) -> (&'a [u8], &'a [u8]) {
         record(&self.0, shape, i)
     }
@@ -239,7 +239,7 @@ impl Writer {
             self.close_block()?;
         }
         self.write()?;
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         block.0[..KEYS_AT].copy_from_slice(&self.shape.head(self.count));
         let width = self.shape.key_width;
         block.0[KEYS_AT..KEYS_AT + width].copy_from_slice(&self.first_key);
@@ -306,7 +306,7 @@ impl SortedFile {
             return Err(Error::corrupt(path, len, "it ends within its header"));
         }
         let mut this = Self { file, shape, count: 0, blocks: 0, first: 0, last: 0 };
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         this.read_block(0, &mut block)?;
         let mut count = [0; 8];
         count.copy_from_slice(&block.0[16..24]);
@@ -333,7 +333,7 @@ impl SortedFile {
     }
 
     /// Reads and checks a block by its number in the file.
-    fn read_block(&self, number: u64, block: &mut Block) -> Result<()> {
+    fn read_block(&self, number: u64, block: &mut BlockBuffer) -> Result<()> {
         self.read_blocks(number, &mut block.0)
     }
 
@@ -369,7 +369,7 @@ impl SortedFile {
 
     /// Finds how many records have a key ≤ `key`. If the record before that place has `key` itself, it is in `block`.
     /// Returns that number, and which data block was read last.
-    fn rank(&self, key: &[u8], block: &mut Block) -> Result<(u64, Option<u64>)> {
+    fn rank(&self, key: &[u8], block: &mut BlockBuffer) -> Result<(u64, Option<u64>)> {
         let a_block = self.shape.records_a_block();
         let wanted = prefix(key);
         // The place is in a data block of low..high, or at the edge of one; record numbers and prefixes of its ends.
@@ -407,7 +407,7 @@ impl SortedFile {
     }
 
     /// How many of a block's records have a key ≤ `key`.
-    fn rank_in(&self, key: &[u8], block: &Block, records: usize) -> usize {
+    fn rank_in(&self, key: &[u8], block: &BlockBuffer, records: usize) -> usize {
         let (mut low, mut high) = (0, records);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -424,7 +424,7 @@ impl SortedFile {
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
-    pub fn get<'b>(&self, key: &[u8], block: &'b mut Block) -> Result<Option<&'b [u8]>> {
+    pub fn get<'b>(&self, key: &[u8], block: &'b mut BlockBuffer) -> Result<Option<&'b [u8]>> {
         let (rank, read) = self.rank(key, block)?;
         let a_block = self.shape.records_a_block();
         let Some(i) = rank.checked_sub(1).filter(|i| Some(i / a_block) == read) else { return Ok(None) };
@@ -436,7 +436,11 @@ impl SortedFile {
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
-    pub fn at_or_before<'b>(&self, key: &[u8], block: &'b mut Block) -> Result<Option<NumberedRecord<'b>>> {
+    pub fn at_or_before<'b>(
+        &self,
+        key: &[u8],
+        block: &'b mut BlockBuffer,
+    ) -> Result<Option<NumberedRecord<'b>>> {
         let (rank, read) = self.rank(key, block)?;
         let Some(i) = rank.checked_sub(1) else { return Ok(None) };
         let a_block = self.shape.records_a_block();
@@ -451,7 +455,7 @@ impl SortedFile {
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
-    pub fn record<'b>(&self, i: u64, block: &'b mut Block) -> Result<Option<(&'b [u8], &'b [u8])>> {
+    pub fn record<'b>(&self, i: u64, block: &'b mut BlockBuffer) -> Result<Option<(&'b [u8], &'b [u8])>> {
         if i >= self.count {
             return Ok(None);
         }

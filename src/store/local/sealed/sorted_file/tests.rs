@@ -31,7 +31,7 @@ proptest! {
         let path = dir.path().join("f");
         prop_assert_eq!(write(&SystemDisk, &path, shape(12, 20), &map).unwrap(), map.len() as u64);
         let file = SortedFile::open(&files(), &path, shape(12, 20)).unwrap();
-        let mut block = Block::default();
+        let mut block = BlockBuffer::default();
         let near = map.keys().flat_map(|key| {
             let mut after = key.clone();
             after[11] = after[11].wrapping_add(1);
@@ -190,7 +190,7 @@ fn uniform_keys_are_found_in_a_few_reads() {
     let mut file = SortedFile::open(&cache, &path, shape(16, 32)).unwrap();
     let reads = Arc::new(AtomicU64::new(0));
     file.file = cache.preopened(&path, Arc::new(Counted(file.file.get().unwrap(), reads.clone())));
-    let mut block = Block::default();
+    let mut block = BlockBuffer::default();
     let wanted: Vec<u128> = keys.iter().copied().step_by(20).collect();
     let mut most = 0;
     for key in &wanted {

@@ -5,7 +5,10 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::local::format::codec::{encode_varied, finish_block};
+use crate::store::local::format::codec::{
+    BlockHeader, BlockKind, EventRecord, EventsHead, FrameKind, encode_varied, finish_block,
+};
+use crate::store::local::format::frame::{Chain, FrameBuilder};
 
 const NONCE: u64 = 77;
 
@@ -77,11 +80,12 @@ fn journal(frames: &[Blocks]) -> (Vec<u8>, Vec<usize>) {
 
 /// What the frame at `at` holds; `None` if it is not there.
 fn read(reader: &mut FrameReader, at: usize) -> Option<Blocks> {
-    let frame = reader.frame(at as u64, Path::new("journal")).ok()??;
+    let frame = reader.frame(at as u64).ok()??;
     let blocks = frame.blocks().map(|block| {
         let body = block.body().unwrap();
-        let (head, events) = body.events().unwrap();
-        (head.topic[0], head.first_offset, events.map(|event| event.unwrap().payload.to_vec()).collect())
+        let events = body.events().unwrap();
+        let head = events.head;
+        (head.topic[0], head.first_offset, events.map(|event| event.unwrap().1.payload.to_vec()).collect())
     });
     Some(blocks.collect())
 }
@@ -110,13 +114,13 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let ends = starts.iter().skip(1).copied().chain([sound.len()]);
-        let mut reader = FrameReader::new(Arc::new(Bytes(bytes.clone())), NONCE);
+        let mut reader = FrameReader::new(Arc::new(Bytes(bytes.clone())), Path::new("journal"), NONCE);
         for ((frame, start), end) in frames.iter().zip(&starts).zip(ends) {
             let is_sound = bytes.get(*start..end) == Some(&sound[*start..end]);
             let expected = is_sound.then(|| frame.clone());
             prop_assert_eq!(read(&mut reader, *start), expected, "at {}", start);
         }
-        let mut other = FrameReader::new(Arc::new(Bytes(sound)), NONCE + 1);
+        let mut other = FrameReader::new(Arc::new(Bytes(sound)), Path::new("journal"), NONCE + 1);
         prop_assert_eq!(read(&mut other, 0), None, "of another generation");
     }
 }
