@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sekali::disk::SystemDisk;
-use sekali::store::local::format::codec::{Claim, Covered, VERSION};
+use sekali::store::local::format::claim::{Claim, Covered};
+use sekali::store::local::format::codec::VERSION;
 use sekali::store::local::format::hash::Secret;
 use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::sealed::filter::Filter;

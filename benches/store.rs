@@ -28,7 +28,8 @@ use sekali::event::{Batch, BatchBuilder};
 use sekali::http::{Connection, Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::EventStore;
-use sekali::store::local::format::codec::{EventRecord, decode_varied, encode_varied};
+use sekali::store::local::format::codec::{decode_varied, encode_varied};
+use sekali::store::local::format::entries::EventRecord;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Local, Options, Seams};
 

@@ -120,7 +120,7 @@ impl Local {
         });
         let dir = self.core.generations().last().map(|live| live.dir.join(INDEX)).unwrap_or_default();
         if covered.is_some() {
-            self.core.indexes.sync(&dir)?;
+            self.core.seams.indexes.sync(&dir)?;
         }
         let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
         self.core.update_manifest(|manifest| manifest.clean = Some(clean))
@@ -129,13 +129,13 @@ impl Local {
     /// Waits until the store fails: it then answers nothing more, and only a restart helps. An fdatasync or a sled call
     /// that hangs is such a failure.
     pub async fn failed(&self) -> Error {
-        let mut looked = self.core.clock.monotonic();
+        let mut looked = self.core.now();
         loop {
             let wait = self.core.failure.wait();
             if sync::timeout(WATCH, wait).await.is_some() {
                 return self.core.failure.unsure();
             }
-            let now = self.core.clock.monotonic();
+            let now = self.core.now();
             let since = now.saturating_duration_since(looked);
             if since > STOOD_STILL {
                 self.watches().into_iter().for_each(|watch| watch.forgive(since));
@@ -149,13 +149,13 @@ impl Local {
 
     /// An error if a call into the operating system hangs.
     fn check_watches(&self) -> Result<()> {
-        let now = self.core.clock.monotonic();
+        let now = self.core.now();
         self.watches().into_iter().try_for_each(|watch| watch.check(now))
     }
 
     fn watches(&self) -> [&Watch; 4] {
         let core = &self.core;
-        [&core.journal_watch, &core.index_watch, &core.hold_watch, &core.preallocation.watch]
+        [&core.watches.journal, &core.watches.index, &core.watches.hold, &core.preallocation.watch]
     }
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done before.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sekali::disk::{Disk, DiskFile, Held, Open};
 use sekali::error::Result;
-use sekali::store::local::format::codec::{BlockLocation, Claim, Covered};
+use sekali::store::local::format::claim::{BlockLocation, Claim, Covered};
 use sekali::store::local::index::{BlockVisitor, ClaimVisitor, Index, Indexes, MemoryIndexes};
 
 use crate::support::mem_disk::MemDisk;

@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use self::index::Index;
 use self::topic::Topic;
-use super::format::codec::{BlockLocation, Claim, FixedRecord, FrameHeader, FrameLocation};
+use super::format::claim::{BlockLocation, Claim, FrameLocation};
+use super::format::codec::{FixedRecord, FrameHeader};
 use super::format::layout::{JOURNAL, folder};
 use super::format::manifest::{Closed, Entry, Hole};
 use super::format::reader::{FrameReader, Frames};

@@ -1,40 +1,31 @@
 //! What all parts of an open store share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::admission::preallocation::Preallocation;
 use super::admission::queue::{Pace, Queue};
-use super::admission::vitals::{Failure, Lag, Watch};
+use super::admission::vitals::{Failure, Lag, Watches};
 use super::format::hash::Secret;
-use super::format::hold::Hold;
 use super::format::manifest::{Entry, Manifest, ManifestFile};
 use super::generation::Generation;
-use super::generation::index::Indexes;
 use super::generation::topic::Topics;
+use super::options::{Options, Seams};
 use super::sealed::files::SealedFiles;
 use super::sealed::filter_set::Filters;
 use super::sealed::open_files::FileCache;
-use crate::clock::Clock;
-use crate::disk::Disk;
 use crate::error::Error;
-use crate::metrics::Metrics;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, RwLock};
 
 /// Shared by the workers, the journal's writer, the checkpoint and readers.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) data_dir: PathBuf,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) indexes: Arc<dyn Indexes>,
+    pub(crate) options: Options,
+    pub(crate) seams: Seams,
     pub(crate) files: Arc<FileCache>,
     pub(crate) store_id: [u8; 16],
     pub(crate) secret: Secret,
-    pub(crate) generation_events: u64,
-    pub(crate) generation_bytes: u64,
-    pub(crate) hold: Hold,
     pub(crate) manifest: ManifestFile,
     pub(crate) topics: Topics,
     pub(crate) filters: Filters,
@@ -50,15 +41,17 @@ pub(crate) struct Shared {
     pub(crate) visible_events: AtomicU64,
     pub(crate) lag: Lag,
     pub(crate) failure: Failure,
-    pub(crate) journal_watch: Watch,
-    pub(crate) index_watch: Watch,
-    pub(crate) hold_watch: Watch,
+    pub(crate) watches: Watches,
     /// Why an index that is needed can't be made anew for now.
     pub(crate) trouble: Mutex<Option<String>>,
-    pub(crate) metrics: Metrics,
 }
 
 impl Shared {
+    /// Time that never goes back.
+    pub(crate) fn now(&self) -> Instant {
+        self.seams.clock.monotonic()
+    }
+
     /// The generations as they are now.
     pub(crate) fn generations(&self) -> Arc<Vec<Arc<Generation>>> {
         Arc::clone(&self.generations.read())
@@ -83,8 +76,8 @@ impl Shared {
     pub(crate) fn filled(&self) -> f64 {
         let generations = self.generations();
         let Some(live) = generations.last() else { return 0.0 };
-        let events = live.events() as f64 / self.generation_events as f64;
-        let bytes = live.end() as f64 / self.generation_bytes as f64;
+        let events = live.events() as f64 / self.options.generation_events as f64;
+        let bytes = live.end() as f64 / self.options.generation_bytes as f64;
         live.id as f64 + events.max(bytes)
     }
 
@@ -113,16 +106,16 @@ impl Shared {
     /// # Errors
     /// `NoSpace`, `Io`.
     pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), Error> {
-        self.hold.check().inspect_err(|e| self.fail(e))?;
-        self.manifest.update(&*self.disk, &self.hold, change)
+        self.manifest.hold().check().inspect_err(|e| self.fail(e))?;
+        self.manifest.update(&*self.seams.disk, change)
     }
 
     /// The files of a sealed generation with this entry in MANIFEST.
     pub(crate) fn sealed_files<'a>(&'a self, generation: &Generation, entry: &'a Entry) -> SealedFiles<'a> {
         SealedFiles {
-            disk: &self.disk,
+            disk: &self.seams.disk,
             files: &self.files,
-            data_dir: &self.data_dir,
+            data_dir: &self.options.data_dir,
             store_id: self.store_id,
             secret: &self.secret,
             entry,
@@ -141,6 +134,6 @@ impl Shared {
 
     /// Most claims that may wait for the checkpoint: two generations.
     pub(crate) fn lag_max(&self) -> u64 {
-        2 * self.generation_events.max(1_000)
+        2 * self.options.generation_events.max(1_000)
     }
 }

@@ -279,7 +279,7 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     let (end, ends) = mpsc::channel::<()>();
     let core = Arc::clone(&store.core);
     let call = std::thread::spawn(move || {
-        core.index_watch.during(core.clock.monotonic(), || {
+        core.watches.index.during(core.now(), || {
             begun.send(()).unwrap();
             // Until the test lets go of it.
             let _ = ends.recv();
@@ -302,8 +302,8 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     };
     assert!(!failed_within(3, 60), "a minute in which nobody looked is no minute of the call");
     // Much later, and somebody looked meanwhile: by the watch itself.
-    let watch = &store.core.index_watch;
-    let now = store.core.clock.monotonic();
+    let watch = &store.core.watches.index;
+    let now = store.core.now();
     watch.check(now + Duration::from_secs(20)).unwrap();
     assert!(watch.check(now + Duration::from_secs(40)).is_err(), "a call that hangs is still seen");
     drop(end);

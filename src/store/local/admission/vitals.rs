@@ -83,6 +83,24 @@ impl Failure {
     }
 }
 
+/// The watches over calls that all parts of the store make.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    pub(crate) journal: Watch,
+    pub(crate) index: Watch,
+    pub(crate) hold: Watch,
+}
+
+impl Watches {
+    pub(crate) fn new(origin: Instant) -> Self {
+        Self {
+            journal: Watch::new("a write to the journal", origin),
+            index: Watch::new("a write to the index", origin),
+            hold: Watch::new("a look at the data directory", origin),
+        }
+    }
+}
+
 /// Sees calls into the operating system that do not come back.
 #[derive(Debug)]
 pub(crate) struct Watch {

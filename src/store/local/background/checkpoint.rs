@@ -13,7 +13,7 @@ use super::seal::STEPS;
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::job::Job;
-use crate::store::local::format::codec::Covered;
+use crate::store::local::format::claim::Covered;
 use crate::store::local::format::layout::INDEX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::{ClaimSet, Claims};
@@ -139,7 +139,7 @@ impl Checkpoint {
         let claims = committed.sets.iter().filter_map(|set| set.with(Claims::len)).sum::<usize>();
         if claims > 0 {
             waiting.claims += claims;
-            waiting.frames.push_back(Frame { came: self.shared.clock.monotonic(), claims, committed });
+            waiting.frames.push_back(Frame { came: self.shared.now(), claims, committed });
         }
         if is_covered {
             // A rebuild has read it from the journal already.
@@ -165,7 +165,7 @@ impl Checkpoint {
     }
 
     fn is_due(&self) -> bool {
-        let now = self.shared.clock.monotonic();
+        let now = self.shared.now();
         if self.shared.failure.get().is_some() || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
@@ -209,7 +209,7 @@ impl Checkpoint {
                 let trouble =
                     is_of_journal.then(|| format!("an index can't be made anew, and is needed: {e}"));
                 self.shared.set_trouble(trouble);
-                self.retry_at = Some(self.shared.clock.monotonic() + BACK_OFF);
+                self.retry_at = Some(self.shared.now() + BACK_OFF);
             }
         }
     }
@@ -267,8 +267,8 @@ impl Checkpoint {
 
     fn flush(&mut self) -> Result<()> {
         let Some(open) = &self.index else { return Ok(()) };
-        let now = self.shared.clock.monotonic();
-        let flushed = self.shared.index_watch.during(now, || open.index.flush());
+        let now = self.shared.now();
+        let flushed = self.shared.watches.index.during(now, || open.index.flush());
         if flushed.is_err() {
             self.drop_index();
         }
@@ -295,7 +295,7 @@ impl Checkpoint {
         live.generation.clear_doubt();
         self.index = Some(LiveIndex { index, covered });
         self.is_broken = false;
-        self.shared.metrics.rebuilt();
+        self.shared.seams.metrics.rebuilt();
         tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
         release(&self.shared, live, live.frames.len(), &mut self.leaving);
         self.flush()
@@ -314,7 +314,7 @@ impl Checkpoint {
         self.is_broken = false;
         let index = generation.dir.join(INDEX);
         // What is left of it is removed by the next start.
-        if let Err(e) = self.shared.indexes.remove(&index) {
+        if let Err(e) = self.shared.seams.indexes.remove(&index) {
             tracing::debug!(error = %e, "a sealed generation's index could not be removed yet");
         }
         Ok(())
@@ -326,7 +326,7 @@ impl Checkpoint {
         let (id, closed) = (generation.id, generation.closed());
         self.giving_way(|| {
             // Once the next generation is full too, everybody waits for it.
-            let throttle = Throttle::new(&*shared.clock, STEPS * closed.events, || {
+            let throttle = Throttle::new(&*shared.seams.clock, STEPS * closed.events, || {
                 shared.elapsed((id + 1) as f64, SEAL_TIME)
             });
             let entry = generation.entry();
@@ -360,7 +360,7 @@ impl Checkpoint {
             generation.set_sealed(maps);
             shared.filters.add(filter);
             generation.clear_doubt();
-            shared.metrics.rebuilt();
+            shared.seams.metrics.rebuilt();
             tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
             Ok(())
         })

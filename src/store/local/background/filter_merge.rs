@@ -100,7 +100,7 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     let claims = maps.iter().map(|maps| maps.claims()).sum();
     // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters gather that others must ask, too.
     let (begin, time) = (shared.filled(), (ids.len() as f64).sqrt() / 2.0);
-    let throttle = Throttle::new(&*shared.clock, claims, || shared.elapsed(begin, time));
+    let throttle = Throttle::new(&*shared.seams.clock, claims, || shared.elapsed(begin, time));
     let hashes = maps.iter().map(|maps| {
         let hashes = maps.hashes().inspect(|_| throttle.done(1)).enumerate();
         hashes.map(|(i, hash)| match i % LOOK_EVERY_CLAIMS == 0 && shared.is_stopping() {

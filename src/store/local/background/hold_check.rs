@@ -12,11 +12,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) fn run(shared: &Shared) {
     while !shared.is_stopping() {
         // A disk on which looking hangs is one that hangs.
-        let seen = shared.hold_watch.during(shared.clock.monotonic(), || {
-            shared.hold.check()?;
+        let seen = shared.watches.hold.during(shared.now(), || {
+            shared.manifest.hold().check()?;
             let Some(live) = shared.generations().last().cloned() else { return Ok(()) };
             let path = live.journal_path();
-            shared.hold.check_file(&path, live.journal()?.is_at(&path))
+            shared.manifest.hold().check_file(&path, live.journal()?.is_at(&path))
         });
         match seen {
             Err(e) => shared.fail(&e),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
-
-use crate::store::local::format::codec::{BlockLocation, Claim, Covered, VERSION};
+use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
+use crate::store::local::format::codec::VERSION;
 use crate::store::local::format::layout::INDEX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Claims;
@@ -25,8 +25,8 @@ fn index_dir(generation: &Generation) -> PathBuf {
 /// An empty index for `generation`.
 pub(crate) fn open_index(shared: &Shared, generation: &Generation) -> Result<(Arc<dyn Index>, Covered)> {
     let dir = index_dir(generation);
-    shared.indexes.remove(&dir)?;
-    let index = shared.index_watch.during(shared.clock.monotonic(), || shared.indexes.open(&dir))?;
+    shared.seams.indexes.remove(&dir)?;
+    let index = shared.watches.index.during(shared.now(), || shared.seams.indexes.open(&dir))?;
     let covered = Covered {
         version: VERSION,
         nonce: generation.nonce,
@@ -113,14 +113,14 @@ impl<'s> IndexSet<'s> {
 
     /// Puts the next claims into the index, with the last the blocks and what is covered now; returns whether that was all.
     pub(crate) fn step(&mut self, shared: &Shared, index: &dyn Index) -> Result<bool> {
-        let step = (shared.generation_events / 1_000).clamp(1, STEP) as usize;
+        let step = (shared.options.generation_events / 1_000).clamp(1, STEP) as usize;
         let end = self.claims.len().min(self.done + step);
         let is_last = end == self.claims.len();
         let (blocks, covered) =
             if is_last { (&self.blocks[..], &self.covered) } else { (&[][..], &self.before) };
         let claims = &self.claims[self.done..end];
         self.done = end;
-        shared.index_watch.during(shared.clock.monotonic(), || index.insert(claims, blocks, covered))?;
+        shared.watches.index.during(shared.now(), || index.insert(claims, blocks, covered))?;
         Ok(is_last)
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::disk::Open;
 use crate::error::{During, Error, Result};
-use crate::store::local::format::codec::{BlockLocation, Claim, FixedRecord, FrameLocation};
+use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
+use crate::store::local::format::codec::FixedRecord;
 use crate::store::local::format::layout::{CLAIMS, FILTER, FRAMES, JOURNAL, PROCESSED, folder};
 use crate::store::local::format::reader::FrameReader;
 use crate::store::local::sealed::files::SealedFiles;

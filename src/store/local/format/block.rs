@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::codec::{
-    BlockEncoding, BlockHeader, BlockKind, BlockLocation, CounterEntry, DecodeError, EventRecord, EventsHead,
-    FixedRecord, TopicEntry, decode_varied, unpack,
-};
+use super::claim::BlockLocation;
+use super::codec::{BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, decode_varied, unpack};
+use super::entries::{CounterEntry, EventRecord, EventsHead, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A block as it lies in a journal.

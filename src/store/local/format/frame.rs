@@ -6,12 +6,12 @@
 //! A worker encodes its blocks with their CRCs; the journal's writer only strings them together behind a header. The
 //! header's `blocks_crc` covers all block headers, and they their bodies, so the chain of header CRCs covers all.
 
-use std::path::Path;
-
-use super::block::Block;
 use super::codec::{
     BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, FrameHeader, FrameKind, VERSION,
 };
+use std::path::Path;
+
+use super::block::Block;
 use super::manifest::Entry;
 
 /// Where the next frame of a journal goes, and what its header says of what came before.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Covered, FORMAT};
+use super::claim::Covered;
+use super::codec::FORMAT;
 use super::hold::Hold;
 use super::layout::MANIFEST;
 use crate::disk::{self, Disk};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::sync::{self, Mutex, MutexGuard};
+use crate::sync::{self, Mutex};
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,34 +289,31 @@ fn from_hex(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
-/// The manifest of an open store: changed under a lock, in memory once it is on disk.
+/// The manifest of an open store, and the hold on its directory: changed under a lock, in memory once it is on disk.
 #[derive(Debug)]
 pub(crate) struct ManifestFile {
+    hold: Hold,
     current: Mutex<Manifest>,
 }
 
 impl ManifestFile {
-    pub(crate) fn new(manifest: Manifest) -> Self {
-        Self { current: Mutex::new(manifest) }
+    pub(crate) fn new(hold: Hold, manifest: Manifest) -> Self {
+        Self { hold, current: Mutex::new(manifest) }
+    }
+
+    /// What is held of the directory.
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
     }
 
     /// Changes the manifest and makes the change durable.
-    pub(crate) fn update(
-        &self,
-        disk: &dyn Disk,
-        hold: &Hold,
-        change: impl FnOnce(&mut Manifest),
-    ) -> Result<()> {
-        let mut current = self.lock();
+    pub(crate) fn update(&self, disk: &dyn Disk, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut current = self.current.lock();
         let mut next = current.clone();
         change(&mut next);
-        next.write(disk, hold)?;
+        next.write(disk, &self.hold)?;
         *current = next;
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Manifest> {
-        self.current.lock()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Generation;
 use super::fingerprints::{Fingerprints, Slot};
-use crate::store::local::format::codec::Claim;
+use crate::store::local::format::claim::Claim;
 use crate::sync::RwLock;
 
 /// One claim in a set.

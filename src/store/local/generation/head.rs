@@ -8,8 +8,9 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{During, Result};
 use crate::store::local::admission::preallocation::prepare;
 use crate::store::local::format::codec::{
-    BlockHeader, BlockKind, CounterEntry, FixedRecord, FrameHeader, FrameKind, TopicEntry, encode_varied,
+    BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind, encode_varied,
 };
+use crate::store::local::format::entries::{CounterEntry, TopicEntry};
 use crate::store::local::format::frame::{Chain, FrameBuilder};
 use crate::store::local::format::layout::journal_path;
 use crate::store::local::format::manifest::Entry;

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::store::local::format::codec::{BlockLocation, Claim, Covered};
+use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
 
 /// Called with each claim and its key; an error ends the walk.
 pub type ClaimVisitor<'a> = dyn FnMut(&[u8], Claim) -> Result<()> + 'a;

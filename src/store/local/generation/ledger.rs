@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::topic::{Topic, Topics};
 use crate::error::Result;
 use crate::store::local::format::block::Block;
-use crate::store::local::format::codec::{BlockKind, Claim, TopicEntry};
+use crate::store::local::format::claim::Claim;
+use crate::store::local::format::codec::BlockKind;
+use crate::store::local::format::entries::TopicEntry;
 use crate::store::local::format::hash::Secret;
 
 /// All topics, as far as the journals have been read.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{TOPICS_MEASURED_MAX, TOPICS_WARNED_PERCENT};
 use crate::store::Totals;
-use crate::store::local::format::codec::{CounterEntry, TopicEntry};
+use crate::store::local::format::entries::{CounterEntry, TopicEntry};
 use crate::store::local::format::manifest::{Burnt, Hole};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};

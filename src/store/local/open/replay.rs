@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::store::local::admission::route::route;
 use crate::store::local::format::block::Block;
-use crate::store::local::format::codec::{BlockLocation, Claim};
+use crate::store::local::format::claim::{BlockLocation, Claim};
 use crate::store::local::format::frame::Frame;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::{ClaimSet, Claims, Placed, Tables};

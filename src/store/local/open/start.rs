@@ -8,10 +8,11 @@ use super::recovery::{Recovered, recover};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::preallocation::Preallocation;
 use crate::store::local::admission::queue::{Pace, Queue};
-use crate::store::local::admission::vitals::{Failure, Lag, Watch};
+use crate::store::local::admission::vitals::{Failure, Lag, Watches};
 use crate::store::local::background::checkpoint::{Checkpoint, LiveIndex};
 use crate::store::local::background::{filter_merge, hold_check};
-use crate::store::local::format::codec::{Covered, VERSION};
+use crate::store::local::format::claim::Covered;
+use crate::store::local::format::codec::VERSION;
 use crate::store::local::format::frame::Chain;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::INDEX;
@@ -78,36 +79,28 @@ impl Threads {
 /// # Errors
 /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
 pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, GroupCommit, Threads)> {
-    let Seams { disk, clock, indexes, metrics } = seams;
-    let hold = data_dir::take(options, &*disk)?;
-    let files = FileCache::new(Arc::clone(&disk), OPEN_FILES_MAX);
-    let recovered = recover(options, &disk, &hold, &files)?;
+    let hold = data_dir::take(options, &*seams.disk)?;
+    let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
+    let recovered = recover(options, &seams.disk, &hold, &files)?;
     let Recovered { manifest, topics, filters, generations, tables, committed, chain, zeroed, clean } =
         recovered;
     let Some(live) = generations.last().cloned() else {
         return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
     };
-    let origin = clock.monotonic();
     let preallocation = Preallocation::new(
-        Arc::clone(&disk),
-        Arc::clone(&clock),
+        Arc::clone(&seams.disk),
+        Arc::clone(&seams.clock),
         &options.data_dir,
         (options.generation_events, options.generation_bytes),
         live.id,
         (chain.at, zeroed),
     )?;
     let shared = Arc::new(Shared {
-        data_dir: options.data_dir.clone(),
-        disk,
-        clock,
-        indexes,
+        options: options.clone(),
         files,
         store_id: manifest.store_id(),
         secret: Secret::new(manifest.secret()),
-        generation_events: options.generation_events,
-        generation_bytes: options.generation_bytes,
-        hold,
-        manifest: ManifestFile::new(manifest),
+        manifest: ManifestFile::new(hold, manifest),
         topics,
         filters,
         preallocation,
@@ -118,17 +111,15 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
         visible_events: AtomicU64::new(live.first_event + live.events()),
         lag: Lag::default(),
         failure: Failure::default(),
-        journal_watch: Watch::new("a write to the journal", origin),
-        index_watch: Watch::new("a write to the index", origin),
-        hold_watch: Watch::new("a look at the data directory", origin),
+        watches: Watches::new(seams.clock.monotonic()),
+        seams,
         trouble: Mutex::default(),
-        metrics,
     });
     let claims = committed.iter().flat_map(|frame| &frame.sets).filter_map(|set| set.with(Claims::len));
     shared.lag.add(claims.sum::<usize>() as u64);
     for sealed in generations.iter().filter(|generation| generation.is_sealed()) {
         // Left by a process that ended between sealing and removing it.
-        shared.indexes.remove(&sealed.dir.join(INDEX))?;
+        shared.seams.indexes.remove(&sealed.dir.join(INDEX))?;
     }
     let open: Vec<_> = generations.into_iter().filter(|generation| !generation.is_sealed()).collect();
     let index = open_trusted_index(&shared, clean, &open)?;
@@ -176,8 +167,8 @@ fn open_trusted_index(
         return Ok(None);
     };
     let dir = live.dir.join(INDEX);
-    let opened = shared.index_watch.during(shared.clock.monotonic(), || {
-        let index = shared.indexes.open(&dir)?;
+    let opened = shared.watches.index.during(shared.now(), || {
+        let index = shared.seams.indexes.open(&dir)?;
         let covered = index.covered()?;
         Ok::<_, Error>((index, covered))
     });

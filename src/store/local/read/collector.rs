@@ -3,7 +3,7 @@
 use super::cursor::{Listing, read_cursor, write_cursor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{LOOK_BYTES, PAGE_BYTES_MAX, SCAN_BYTES};
-use crate::store::local::format::codec::{EventRecord, EventsHead};
+use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::shared::Shared;
 use crate::store::{Order, Page, Query, StoredEvent};
 

@@ -8,7 +8,7 @@ use crate::store::local::shared::Shared;
 
 /// Brings them up to date.
 pub(crate) fn observe(shared: &Shared, is_ready: bool) {
-    let metrics = &shared.metrics;
+    let metrics = &shared.seams.metrics;
     metrics.set(READY, &[], f64::from(u8::from(is_ready)));
     for (number, queue) in shared.queues.iter().enumerate() {
         metrics.set(QUEUE, &[("worker", &number.to_string())], queue.len() as f64);
@@ -34,16 +34,16 @@ pub(crate) fn observe(shared: &Shared, is_ready: bool) {
 /// The first topics that were made have figures of their own; the others share one without a name, as no topic has.
 fn observe_topics(shared: &Shared) {
     let (totals, holding) = (shared.topics.totals(), shared.topics.holding());
-    shared.metrics.set(TOPICS, &[], holding as f64);
-    shared.metrics.set(TOPICS_MOST, &[], shared.topics.max() as f64);
-    shared.metrics.set(STORED, &[], totals.unique_processed as f64);
+    shared.seams.metrics.set(TOPICS, &[], holding as f64);
+    shared.seams.metrics.set(TOPICS_MOST, &[], shared.topics.max() as f64);
+    shared.seams.metrics.set(STORED, &[], totals.unique_processed as f64);
     let show = |name: &str, stored: u64, duplicates: u64, conflicts: u64| {
         for (outcome, count) in [
             ("stored", stored),
             ("duplicate", duplicates - conflicts.min(duplicates)),
             ("conflict", conflicts),
         ] {
-            shared.metrics.set_total(TOPIC_EVENTS, &[("topic", name), ("outcome", outcome)], count);
+            shared.seams.metrics.set_total(TOPIC_EVENTS, &[("topic", name), ("outcome", outcome)], count);
         }
     };
     // What the named ones have is taken from what all had before: the rest may be behind for a moment, never ahead.

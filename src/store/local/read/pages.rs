@@ -11,9 +11,9 @@ use super::cursor::{Listing, write_cursor};
 use crate::clock::Timestamp;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::block::Block;
-use crate::store::local::format::codec::{
-    BLOCK_BYTES_MAX, BlockKind, BlockLocation, EventRecord, EventsHead, FixedRecord, FrameHeader,
-};
+use crate::store::local::format::claim::BlockLocation;
+use crate::store::local::format::codec::{BLOCK_BYTES_MAX, BlockKind, FixedRecord, FrameHeader};
+use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::format::frame::Frame;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::topic::Topic;

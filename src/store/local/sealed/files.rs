@@ -8,7 +8,8 @@ use super::open_files::FileCache;
 use super::sorted_file::{self, Kind, Shape, SortedFile};
 use crate::disk::{self, Behind, Disk, Open};
 use crate::error::{During, Error, Result};
-use crate::store::local::format::codec::{BlockLocation, Claim, FixedRecord, FrameLocation};
+use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
+use crate::store::local::format::codec::FixedRecord;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::{
     CLAIMS, FILTER, FRAMES, JOURNAL, MERGED_FILTERS, PROCESSED, folder,

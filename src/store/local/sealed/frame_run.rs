@@ -1,6 +1,7 @@
 //! Runs of frames: where in a journal the frame with an event is, from a sparse list.
 
-use crate::store::local::format::codec::{FrameHeader, FrameLocation};
+use crate::store::local::format::claim::FrameLocation;
+use crate::store::local::format::codec::FrameHeader;
 use crate::store::local::format::manifest::Hole;
 
 /// Bytes of journal behind which the sparse list of frames gets another entry.

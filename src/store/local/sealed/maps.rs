@@ -4,7 +4,8 @@ use super::frame_run::{Extent, FrameRun};
 use super::open_files::CachedFile;
 use super::sorted_file::{BlockBuffer, SortedFile};
 use crate::error::Result;
-use crate::store::local::format::codec::{BlockLocation, Claim, FixedRecord, FrameLocation};
+use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
+use crate::store::local::format::codec::FixedRecord;
 
 /// The maps of a sealed generation.
 #[derive(Debug)]
@@ -65,38 +66,17 @@ impl SealedMaps {
 
     /// Shows all claims in order of their hashes.
     pub(crate) fn each_claim(&self, show: &mut dyn FnMut(u128, Claim)) -> Result<()> {
-        let mut records = self.claims.scan();
-        while let Some((key, value)) = records.next()? {
-            if let (Ok(key), Ok(claim)) = (key.try_into(), Claim::from_bytes(value)) {
-                show(u128::from_be_bytes(key), claim);
-            }
-        }
-        Ok(())
+        each(&self.claims, |key, claim| show(u128::from_be_bytes(key), claim))
     }
 
     /// Shows all blocks in order of topic hash and first offset.
     pub(crate) fn each_block(&self, show: &mut dyn FnMut((u128, u64), BlockLocation)) -> Result<()> {
-        let mut records = self.processed.scan();
-        while let Some((key, value)) = records.next()? {
-            let (topic, first) = key.split_at(size_of::<u128>());
-            if let (Ok(topic), Ok(first), Ok(place)) =
-                (topic.try_into(), first.try_into(), BlockLocation::from_bytes(value))
-            {
-                show((u128::from_be_bytes(topic), u64::from_be_bytes(first)), place);
-            }
-        }
-        Ok(())
+        each(&self.processed, |key: [u8; BLOCK_KEY_BYTES], location| show(block_of(key), location))
     }
 
     /// Shows the sparse list of frames in order.
     pub(crate) fn each_frame(&self, show: &mut dyn FnMut(u64, FrameLocation)) -> Result<()> {
-        let mut records = self.frames.scan();
-        while let Some((key, value)) = records.next()? {
-            if let (Ok(first), Ok(place)) = (key.try_into(), FrameLocation::from_bytes(value)) {
-                show(u64::from_be_bytes(first), place);
-            }
-        }
-        Ok(())
+        each(&self.frames, |key, location| show(u64::from_be_bytes(key), location))
     }
 
     /// Reads everything and checks every block and the order. Tells `done` of each record, a step.
@@ -111,6 +91,20 @@ impl SealedMaps {
     }
 }
 
+/// Shows the records of a map in order.
+fn each<const KEY: usize, R: FixedRecord>(
+    map: &SortedFile,
+    mut show: impl FnMut([u8; KEY], R),
+) -> Result<()> {
+    let mut records = map.scan();
+    while let Some((key, value)) = records.next()? {
+        if let (Ok(key), Ok(record)) = (key.try_into(), R::from_bytes(value)) {
+            show(key, record);
+        }
+    }
+    Ok(())
+}
+
 pub(crate) const CLAIM_KEY_BYTES: usize = size_of::<u128>();
 pub(crate) const BLOCK_KEY_BYTES: usize = size_of::<u128>() + size_of::<u64>();
 pub(crate) const FRAME_KEY_BYTES: usize = size_of::<u64>();
@@ -122,4 +116,12 @@ pub(crate) fn block_key(topic: u128, first_offset: u64) -> [u8; BLOCK_KEY_BYTES]
     hash.copy_from_slice(&topic.to_be_bytes());
     offset.copy_from_slice(&first_offset.to_be_bytes());
     key
+}
+
+/// Topic hash and first offset of a key in `processed`.
+fn block_of(key: [u8; BLOCK_KEY_BYTES]) -> (u128, u64) {
+    let (mut topic, mut first) = ([0; size_of::<u128>()], [0; size_of::<u64>()]);
+    topic.copy_from_slice(&key[..size_of::<u128>()]);
+    first.copy_from_slice(&key[size_of::<u128>()..]);
+    (u128::from_be_bytes(topic), u64::from_be_bytes(first))
 }

@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::store::local::admission::job::{EVENT_OVERHEAD_BYTES, JOB_BYTES, Outcomes};
-use crate::store::local::format::codec::{BlockLocation, RECORD_BYTES_MAX};
+use crate::store::local::format::claim::BlockLocation;
+use crate::store::local::format::codec::RECORD_BYTES_MAX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::ClaimSet;
 use crate::store::local::generation::topic::{Pending, Topic};

@@ -64,7 +64,7 @@ impl Lookahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::local::format::codec::Claim;
+    use crate::store::local::format::claim::Claim;
     use crate::store::local::sealed::filter::tests::filter_of;
     use crate::store::local::sealed::filter_set::Filters;
 

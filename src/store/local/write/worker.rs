@@ -23,10 +23,11 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, EventRef};
 use crate::store::local::admission::job::{Item, Items, Job, Outcomes};
+use crate::store::local::format::claim::Claim;
 use crate::store::local::format::codec::{
-    BLOCK_BYTES, BlockHeader, BlockKind, Claim, EventRecord, EventsHead, FixedRecord, FrameHeader,
-    encode_varied, finish_block,
+    BLOCK_BYTES, BlockHeader, BlockKind, FixedRecord, FrameHeader, encode_varied, finish_block,
 };
+use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::generation::claims::{Lookup, Tables};
 use crate::store::local::generation::topic::{Pending, Topic};
 use crate::store::local::sealed::filter_set::FilterSet;
@@ -134,7 +135,7 @@ impl Worker {
     /// Decides what a group may hold of `jobs`.
     fn group(&mut self, jobs: &mut VecDeque<Job>) {
         let refused = self.refusal(jobs);
-        self.received_at = self.shared.clock.now();
+        self.received_at = self.shared.seams.clock.now();
         let (mut requests, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
         while reserved < GROUP_BYTES
             && let Some(job) = jobs.pop_front()

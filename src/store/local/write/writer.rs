@@ -15,9 +15,9 @@ use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::local::admission::preallocation::Prepared;
-use crate::store::local::format::codec::{
-    BlockKind, BlockLocation, CounterEntry, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind,
-};
+use crate::store::local::format::claim::BlockLocation;
+use crate::store::local::format::codec::{BlockKind, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind};
+use crate::store::local::format::entries::CounterEntry;
 use crate::store::local::format::frame::{Chain, FrameBuilder};
 use crate::store::local::format::layout::{folder, journal_path};
 use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
@@ -74,8 +74,7 @@ impl Writer {
         chain: Chain,
         generation: Arc<Generation>,
     ) -> Result<Self> {
-        let (file, path, counted_at) =
-            (generation.journal()?, generation.journal_path(), shared.clock.monotonic());
+        let (file, path, counted_at) = (generation.journal()?, generation.journal_path(), shared.now());
         let (builder, seen) = (FrameBuilder::default(), chain.sequence);
         Ok(Self {
             shared,
@@ -181,7 +180,7 @@ impl Writer {
     }
 
     fn commit_late_counters(&mut self) -> Result<()> {
-        let now = self.shared.clock.monotonic();
+        let now = self.shared.now();
         if now.saturating_duration_since(self.counted_at) < COUNTERS_AFTER {
             return Ok(());
         }
@@ -242,7 +241,7 @@ impl Writer {
 
     /// Writes pending counts, if there are any and there is room for them.
     fn commit_counters(&mut self) -> Result<()> {
-        self.counted_at = self.shared.clock.monotonic();
+        self.counted_at = self.shared.now();
         // What is pending now, and no more: duplicates that go on coming must not keep the writer here.
         let (topics, mut rejected) = self.shared.topics.take_pending();
         let mut topics = topics.into_iter().peekable();
@@ -273,7 +272,7 @@ impl Writer {
 
     /// Adds a block of pending counts to the frame.
     fn push_counters(&mut self, topics: Vec<Pending>, rejected: u64) -> (Counters, u64) {
-        self.counted_at = self.shared.clock.monotonic();
+        self.counted_at = self.shared.now();
         let mut entries = EntryBlocks::default();
         if rejected > 0 {
             entries.push(&CounterEntry { topic: b"", duplicates: 0, conflicts: 0, rejected });
@@ -306,13 +305,13 @@ impl Writer {
         let at = self.chain.at;
         let (header, bytes) = self.builder.finish(kind, &mut self.chain);
         let (file, path) = (&self.file, &self.path);
-        let now = self.shared.clock.monotonic();
-        self.shared.journal_watch.during(now, || {
+        let now = self.shared.now();
+        self.shared.watches.journal.during(now, || {
             file.write_all_at(bytes, at).during("write to", path)?;
             file.sync().during("sync", path)
         })?;
-        let took = self.shared.clock.monotonic().saturating_duration_since(now);
-        self.shared.metrics.committed(took, u64::from(header.events), self.chain.at - at);
+        let took = self.shared.now().saturating_duration_since(now);
+        self.shared.seams.metrics.committed(took, u64::from(header.events), self.chain.at - at);
         self.chain.durable_through = header.sequence;
         self.is_unwitnessed = kind != FrameKind::Witness;
         self.shared.preallocation.settle(reserved, Some(self.chain.at));
@@ -336,8 +335,8 @@ impl Writer {
 
     /// Goes on in the next generation, if this one is full, the one before is sealed, and the next is prepared.
     fn rotate_if_full(&mut self) -> Result<()> {
-        let is_full = self.generation.events() >= self.shared.generation_events
-            || self.chain.at >= self.shared.generation_bytes;
+        let is_full = self.generation.events() >= self.shared.options.generation_events
+            || self.chain.at >= self.shared.options.generation_bytes;
         // One that has nothing but a topic table, however large that is, is not full.
         if !is_full || self.generation.events() == 0 {
             return Ok(());
@@ -352,8 +351,7 @@ impl Writer {
         match self.shared.preallocation.take_next(head_bytes) {
             Some(prepared) => {
                 let shared = Arc::clone(&self.shared);
-                let rotated =
-                    shared.journal_watch.during(shared.clock.monotonic(), || self.rotate(&prepared, &head));
+                let rotated = shared.watches.journal.during(shared.now(), || self.rotate(&prepared, &head));
                 match rotated {
                     Err(e) if e.kind() == ErrorKind::NoSpace => self.stay(&prepared, e),
                     rotated => rotated,
@@ -365,7 +363,7 @@ impl Writer {
 
     /// There was no room to rotate: the generation goes on, unless MANIFEST has the next one all the same.
     fn stay(&mut self, prepared: &Prepared, why: Error) -> Result<()> {
-        let (disk, dir) = (&*self.shared.disk, &self.shared.data_dir);
+        let (disk, dir) = (&*self.shared.seams.disk, &self.shared.options.data_dir);
         let manifest = Manifest::read(disk, dir)?;
         if manifest.is_none_or(|manifest| manifest.generations.iter().any(|entry| entry.id == prepared.id)) {
             return Err(why);
@@ -393,9 +391,9 @@ impl Writer {
         };
         let mut chain = Chain { nonce: entry.nonce, at: 0, previous_crc: 0, ..self.chain.clone() };
         // A handle of the writer's own, see `Preallocation`.
-        let path = journal_path(&self.shared.data_dir, prepared.id);
-        let file = self.shared.disk.open(&path, Open::Write).during("open", &path)?;
-        let generation = Arc::new(Generation::open(&self.shared.data_dir, &entry, Arc::clone(&file)));
+        let path = journal_path(&self.shared.options.data_dir, prepared.id);
+        let file = self.shared.seams.disk.open(&path, Open::Write).during("open", &path)?;
+        let generation = Arc::new(Generation::open(&self.shared.options.data_dir, &entry, Arc::clone(&file)));
         let headers = write_head(&*file, &path, &mut self.builder, &mut chain, head)?;
         self.shared.update_manifest(|manifest| {
             if let Some(last) = manifest.generations.last_mut() {

@@ -1,6 +1,8 @@
 //! The bytes of each record, spelt out: a change here is a change of format.
 
 use super::*;
+use crate::store::local::format::claim::*;
+use crate::store::local::format::entries::*;
 
 /// Bytes from hexadecimal text, blanks ignored.
 fn hex(text: &str) -> Vec<u8> {

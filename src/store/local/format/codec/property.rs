@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::local::format::claim::*;
+use crate::store::local::format::entries::*;
 
 /// Bytes that are a record are its only bytes.
 fn check_fixed<T: FixedRecord>(bytes: &[u8]) {

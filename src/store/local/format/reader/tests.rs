@@ -5,9 +5,8 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::local::format::codec::{
-    BlockHeader, BlockKind, EventRecord, EventsHead, FrameKind, encode_varied, finish_block,
-};
+use crate::store::local::format::codec::{BlockHeader, BlockKind, FrameKind, encode_varied, finish_block};
+use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::format::frame::{Chain, FrameBuilder};
 
 const NONCE: u64 = 77;

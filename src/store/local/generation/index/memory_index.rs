@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockLocation, Claim, Covered};
+use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
 use crate::sync::{Mutex, MutexGuard};
 
 /// One inserted set.

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::codec::{BlockLocation, Claim, Covered, FixedRecord, VERSION};
+use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
+use crate::store::local::format::codec::{FixedRecord, VERSION};
 
 /// How often, and how long apart, a Db is opened whose lock is still held.
 const LOCK_TRIES: u32 = 200;
