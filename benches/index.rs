@@ -6,14 +6,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sekali::codec::{Claim, Covered, VERSION};
 use sekali::disk::SystemDisk;
-use sekali::store::local::filter::Filter;
-use sekali::store::local::filters::Filters;
-use sekali::store::local::hash::Secret;
+use sekali::store::local::format::claim::{Claim, Covered};
+use sekali::store::local::format::codec::VERSION;
+use sekali::store::local::format::hash::Secret;
 use sekali::store::local::index::{Index, Indexes, SledIndexes};
-use sekali::store::local::open_files::FileCache;
-use sekali::store::local::sorted_file::{self, Block, Kind, Shape, SortedFile};
+use sekali::store::local::sealed::filter::Filter;
+use sekali::store::local::sealed::filter_set::Filters;
+use sekali::store::local::sealed::open_files::FileCache;
+use sekali::store::local::sealed::sorted_file::{self, BlockBuffer, Kind, Shape, SortedFile};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,7 +36,7 @@ fn sled_claims(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = c.benchmark_group("claims in sorted sets of 100 k");
     group.throughput(Throughput::Elements(SET as u64)).sample_size(10);
-    let claim = Claim { version: VERSION, offset: 1, digest: [1; 16], received_at: 1 };
+    let claim = Claim { offset: 1, digest: [1; 16], received_at: 1 };
     let covered = Covered { version: VERSION, nonce: 7, through: 1, claims: 1, sum: 1 };
     let mut random = fastrand::Rng::with_seed(1);
     let mut trees = 0;
@@ -88,7 +89,7 @@ fn sorted_files(c: &mut Criterion) {
     group.bench_function("build, fdatasync included", |b| b.iter(build));
     group.throughput(Throughput::Elements(1)).sample_size(50);
     let file = SortedFile::open(&FileCache::new(Arc::new(SystemDisk), 8), &path, SHAPE).expect("open");
-    let mut block = Block::default();
+    let mut block = BlockBuffer::default();
     group.bench_function("get, known, cached", |b| {
         b.iter(|| {
             let key = keys[random.usize(..RECORDS)].to_be_bytes();

@@ -23,12 +23,13 @@ use hyper::client::conn::http1::handshake;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sekali::clock::SystemClock;
-use sekali::codec::{EventRecord, decode_varied, encode_varied};
 use sekali::disk::SystemDisk;
 use sekali::event::{Batch, BatchBuilder};
 use sekali::http::{Connection, Limits, Service};
 use sekali::metrics::Metrics;
 use sekali::store::EventStore;
+use sekali::store::local::format::codec::{decode_varied, encode_varied};
+use sekali::store::local::format::entries::EventRecord;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Local, Options, Seams};
 

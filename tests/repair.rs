@@ -12,10 +12,10 @@ use std::path::Path;
 use std::process::Command;
 
 use fastrand::Rng;
-use sekali::codec::{FixedRecord, FrameHeader, FrameKind};
 use sekali::error::{Error, ErrorKind};
+use sekali::store::local::format::codec::{FixedRecord, FrameHeader, FrameKind};
 use sekali::store::local::repair::{Repaired, repair};
-use sekali::store::local::{Local, Options, verify};
+use sekali::store::local::{Local, Options, rebuild, verify};
 use sekali::store::{EventStore, Order, Query, Status};
 use serde_json::Value;
 use support::golden::{
@@ -251,7 +251,7 @@ fn play(
     drop(store);
     let report = verify::verify(options, &seams(), &|_, _| ()).unwrap();
     assert_eq!((report.faults, report.events), (Vec::new(), EVENTS));
-    verify::rebuild(options, &seams(), &|_, _| ()).unwrap();
+    rebuild::rebuild(options, &seams(), &|_, _| ()).unwrap();
     let report = verify::verify(options, &seams(), &|_, _| ()).unwrap();
     assert_eq!((report.faults, report.events), (Vec::new(), EVENTS));
     if seen.losses.is_empty() { "harmless" } else { "repaired" }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use sekali::codec::{BlockEncoding, BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind};
+use sekali::store::local::format::codec::{BlockEncoding, BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind};
 use sekali::disk::{Disk, Open, read};
 use sekali_fuzz::{DATA, MemDisk, go_through, killed};
 

@@ -6,6 +6,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use sekali::config::{Config, Layer};
 use sekali::error::Error;
 use sekali::metrics::Metrics;
+use sekali::store::local::rebuild::rebuild;
 use sekali::store::local::verify::{self, Report};
 use sekali::store::local::{Options, Seams};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ impl Arguments {
 
     /// Makes the indexes of a store anew.
     pub(super) fn rebuild(self) -> Result<Exit, Failure> {
-        self.check(verify::rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
+        self.check(rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
     }
 
     fn check(self, work: Work, tell: fn(&Report) -> Told) -> Result<Exit, Failure> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sekali::codec::{BlockPlace, Claim, Covered};
 use sekali::disk::{Disk, DiskFile, Held, Open};
 use sekali::error::Result;
+use sekali::store::local::format::claim::{BlockLocation, Claim, Covered};
 use sekali::store::local::index::{BlockVisitor, ClaimVisitor, Index, Indexes, MemoryIndexes};
 
 use crate::support::mem_disk::MemDisk;
@@ -204,13 +204,13 @@ impl Index for FlawedIndex {
     fn insert(
         &self,
         claims: &[(&[u8], Claim)],
-        blocks: &[(&[u8], u64, BlockPlace)],
+        blocks: &[(&[u8], u64, BlockLocation)],
         covered: &Covered,
     ) -> Result<()> {
         self.index.insert(claims, blocks, covered)
     }
 
-    fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockPlace)>> {
+    fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockLocation)>> {
         self.index.block_at_or_before(topic, offset)
     }
 

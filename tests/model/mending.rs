@@ -8,7 +8,7 @@ use sekali::disk::{Disk, Open, read};
 use sekali::error::{Error, ErrorKind};
 use sekali::store::StoredEvent;
 use sekali::store::local::repair::{Repaired, repair};
-use sekali::store::local::verify;
+use sekali::store::local::{rebuild, verify};
 
 use super::expected::{Verdict, require};
 use super::flaw::Flaw;
@@ -154,7 +154,7 @@ fn perform(work: Work, world: &mut World) -> Verdict<Result<Option<Repaired>, Er
     match work {
         Work::Create | Work::Start | Work::Upgrade | Work::Refuse => Ok(world.try_open()?.map(|()| None)),
         Work::Rebuild => {
-            let done = blocking("rebuild", move || verify::rebuild(&options, &seams, &|_, _| ()))?;
+            let done = blocking("rebuild", move || rebuild::rebuild(&options, &seams, &|_, _| ()))?;
             Ok(done.map(|_| None))
         }
         Work::Repair => Ok(blocking("repair", move || repair(&options, &seams, true, &|_, _| ()))?.map(Some)),

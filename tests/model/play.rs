@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use sekali::clock::Timestamp;
 use sekali::disk::Disk;
 use sekali::error::{Error, ErrorKind};
-use sekali::store::local::verify;
+use sekali::store::local::{rebuild, verify};
 use sekali::store::{EventStore, Health, Stats, StoredEvent};
 
 use super::expected::{Sent, Verdict, require};
@@ -118,7 +118,7 @@ fn perform(world: &mut World, step: &Step, flaw: Flaw) -> Verdict {
             }
             let (options, seams) = (world.options().clone(), world.seams());
             if step.kind == Kind::Rebuild {
-                let rebuilt = blocking("rebuild", move || verify::rebuild(&options, &seams, &|_, _| ()))?;
+                let rebuilt = blocking("rebuild", move || rebuild::rebuild(&options, &seams, &|_, _| ()))?;
                 rebuilt.map_err(|e| format!("rebuild fails: {e}"))?;
             } else if flaw != Flaw::ForgetsClaims {
                 let report = blocking("verify", move || verify::verify(&options, &seams, &|_, _| ()))?;

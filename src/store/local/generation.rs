@@ -5,25 +5,31 @@
 //! | open (live, or closed and about to be sealed) | workers' tables, then sled | RAM, then sled | RAM, sparse |
 //! | sealed | `claims` | `processed` | `frames` |
 
+pub(crate) mod claims;
+pub(crate) mod fingerprints;
+pub(crate) mod head;
+pub mod index;
+pub(crate) mod ledger;
+pub(crate) mod topic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::claims::Known;
-use super::frame::{FrameReader, unreadable};
-use super::index::Index;
-use super::manifest::{Closed, Entry, Hole, folder};
-use super::seal::{Place, SealedMaps};
-use super::space::JOURNAL;
-use super::topic::Topic;
-use crate::codec::{BlockKind, BlockPlace, FixedRecord, FrameHeader, FramePlace, SealedClaim};
+use self::index::Index;
+use self::topic::Topic;
+use super::format::claim::{BlockLocation, Claim, FrameLocation};
+use super::format::codec::{FixedRecord, FrameHeader};
+use super::format::layout::{JOURNAL, folder};
+use super::format::manifest::{Closed, Entry, Hole};
+use super::format::reader::{FrameReader, Frames};
+use super::sealed::files::SealedFiles;
+use super::sealed::frame_run::{Extent, FrameRun, add_sparse};
+use super::sealed::maps::SealedMaps;
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-/// Bytes of journal behind which the sparse list of frames gets another entry.
-const FRAME_STRIDE_BYTES: u64 = 64 << 10;
 
 /// A generation of an open store.
 #[derive(Debug)]
@@ -67,9 +73,9 @@ struct OpenState {
     /// Whether there was an index: then what is not in RAM is in it alone.
     has_left_ram: bool,
     /// Blocks that are not in the index yet, by topic number and first offset.
-    recent: BTreeMap<(u32, u64), BlockPlace>,
+    recent: BTreeMap<(u32, u64), BlockLocation>,
     /// Every so many bytes: number of the first event and place of a frame, with the arrivals up to the next entry.
-    frames: Vec<(u64, FramePlace)>,
+    frames: Vec<(u64, FrameLocation)>,
 }
 
 impl std::fmt::Debug for OpenState {
@@ -92,8 +98,8 @@ impl Generation {
     }
 
     /// A sealed one.
-    pub(crate) fn sealed(place: &Place<'_>, maps: SealedMaps) -> Self {
-        let Place { data_dir, entry, closed, ref holes, .. } = *place;
+    pub(crate) fn sealed(place: &SealedFiles<'_>, maps: SealedMaps) -> Self {
+        let SealedFiles { data_dir, entry, closed, ref holes, .. } = *place;
         let generation = Self::new(data_dir, entry, Arc::clone(holes), State::Sealed(Arc::new(maps)));
         let figures = &generation.figures;
         figures.end.store(closed.end, Ordering::Release);
@@ -120,6 +126,19 @@ impl Generation {
         }
     }
 
+    /// Its entry in MANIFEST, once it is closed.
+    pub(crate) fn entry(&self) -> Entry {
+        let (first_frame, first_event) = (self.first_frame, self.first_event);
+        Entry {
+            id: self.id,
+            nonce: self.nonce,
+            first_frame,
+            first_event,
+            closed: Some(self.closed()),
+            sealed: true,
+        }
+    }
+
     pub(crate) fn journal_path(&self) -> PathBuf {
         self.dir.join(JOURNAL)
     }
@@ -132,6 +151,13 @@ impl Generation {
     /// Durable events.
     pub(crate) fn events(&self) -> u64 {
         self.figures.events.load(Ordering::Acquire)
+    }
+
+    /// How far it reaches, durably.
+    fn extent(&self) -> Extent {
+        // The events first, then the end: the writer moves them the other way round.
+        let next_event = self.first_event + self.events();
+        Extent { first_event: self.first_event, next_event, end: self.end() }
     }
 
     /// What it holds, durably.
@@ -150,7 +176,7 @@ impl Generation {
     pub(crate) fn publish(
         &self,
         frame: &FrameHeader,
-        blocks: &[(Arc<Topic>, u64, BlockPlace)],
+        blocks: &[(Arc<Topic>, u64, BlockLocation)],
         claims_sum: u64,
     ) {
         let end = frame.at + FrameHeader::BYTES as u64 + u64::from(frame.length);
@@ -208,7 +234,12 @@ impl Generation {
 
     /// Frames of the journal, to read.
     pub(crate) fn reader(&self) -> Result<FrameReader> {
-        Ok(FrameReader::new(self.journal()?, self.nonce))
+        Ok(FrameReader::new(self.journal()?, &self.journal_path(), self.nonce))
+    }
+
+    /// All durable frames of the journal.
+    pub(crate) fn frames(&self) -> Result<Frames> {
+        Ok(self.reader()?.frames(self.end(), Arc::clone(&self.holes)))
     }
 
     /// Gives it an index that has all that is not in RAM.
@@ -220,7 +251,7 @@ impl Generation {
     }
 
     /// These blocks are in the index now.
-    pub(crate) fn forget_blocks(&self, blocks: &[(Arc<Topic>, u64, BlockPlace)]) {
+    pub(crate) fn forget_blocks(&self, blocks: &[(Arc<Topic>, u64, BlockLocation)]) {
         // In pieces: the journal's writer waits for the lock.
         for piece in blocks.chunks(1_000) {
             if let State::Open(open) = &mut *self.write() {
@@ -270,7 +301,7 @@ impl Generation {
     ///
     /// # Errors
     /// `Rebuilding` while its index is made anew; `Corrupt`, `Io`.
-    pub(crate) fn claim(&self, hash: u128, key: impl FnOnce() -> Vec<u8>) -> Result<Option<Known>> {
+    pub(crate) fn claim(&self, hash: u128, key: impl FnOnce() -> Vec<u8>) -> Result<Option<Claim>> {
         let index = match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
@@ -284,11 +315,7 @@ impl Generation {
         let index = index.ok_or_else(rebuilding)?;
         let key = key();
         if let Some(claim) = self.trusted(|| index.claim(&key))? {
-            return Ok(Some(Known {
-                offset: claim.offset,
-                digest: claim.digest,
-                received_at: claim.received_at,
-            }));
+            return Ok(Some(claim));
         }
         // The fingerprint was known: either two events share it, or the index has lost a key. The journal knows.
         let known = self.claim_in_journal(&key)?;
@@ -308,29 +335,27 @@ impl Generation {
         })
     }
 
-    fn claim_in_journal(&self, key: &[u8]) -> Result<Option<Known>> {
-        let (path, end) = (self.journal_path(), self.end());
-        let mut reader = self.reader()?;
-        let mut at = 0;
-        while at < end {
-            let Some(frame) = reader.frame(at, &path)? else {
-                return Err(Error::corrupt(&path, at, "no valid frame"));
-            };
-            for block in frame.blocks().filter(|block| block.kind == BlockKind::Events) {
-                let body = block.body().map_err(|e| unreadable(&path, block.at, e))?;
-                let (head, events) = body.events().map_err(|e| unreadable(&path, block.at, e))?;
+    fn claim_in_journal(&self, key: &[u8]) -> Result<Option<Claim>> {
+        let mut frames = self.frames()?;
+        while let Some(frame) = frames.next()? {
+            for block in frame.event_blocks() {
+                let body = block.body()?;
+                let events = body.events()?;
+                let head = events.head;
                 let Some(id) = key.strip_prefix(head.topic).and_then(|rest| rest.strip_prefix(b"\0")) else {
                     continue;
                 };
-                for (event, offset) in events.zip(head.first_offset..) {
-                    let event = event.map_err(|e| unreadable(&path, block.at, e))?;
+                for event in events {
+                    let (offset, event) = event?;
                     if event.event_id == id {
-                        let (digest, received_at) = (event.digest, head.received_at);
-                        return Ok(Some(Known { offset, digest, received_at }));
+                        return Ok(Some(Claim {
+                            offset,
+                            digest: event.digest,
+                            received_at: head.received_at,
+                        }));
                     }
                 }
             }
-            at = frame.end();
         }
         Ok(None)
     }
@@ -339,7 +364,7 @@ impl Generation {
     ///
     /// # Errors
     /// `Rebuilding`, `Corrupt`, `Io`.
-    pub(crate) fn block(&self, topic: &Topic, offset: u64) -> Result<Option<(u64, BlockPlace)>> {
+    pub(crate) fn block(&self, topic: &Topic, offset: u64) -> Result<Option<(u64, BlockLocation)>> {
         let (index, has_left_ram) = match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
@@ -371,59 +396,15 @@ impl Generation {
         match &*self.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
-                let run = self.trusted(|| maps.frames_near(event, self))?;
+                let run = self.trusted(|| maps.frames_near(event, self.extent()))?;
                 Ok(self.holes.iter().fold(run, |run, hole| run.beside(hole, event)))
             }
             State::Open(open) => {
                 let after = open.frames.partition_point(|(first, _)| *first <= event);
                 let next = open.frames.get(after).copied();
                 let entry = after.checked_sub(1).and_then(|at| open.frames.get(at).copied());
-                Ok(FrameRun::between(entry, next, self))
+                Ok(FrameRun::between(entry, next, self.extent()))
             }
-        }
-    }
-}
-
-/// Part of a journal: whole frames in a row.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameRun {
-    /// Where it begins and ends in the file.
-    pub(crate) bytes: (u64, u64),
-    /// Its first event's number, and that of the first one behind it.
-    pub(crate) events: (u64, u64),
-    /// Earliest and latest arrival in it.
-    pub(crate) received: (i64, i64),
-}
-
-impl FrameRun {
-    /// What is left of it on the side of a hole on which `event` is.
-    fn beside(mut self, hole: &Hole, event: u64) -> Self {
-        if hole.first_event > event {
-            self.bytes.1 = self.bytes.1.min(hole.at);
-            self.events.1 = self.events.1.min(hole.first_event);
-        } else {
-            self.bytes.0 = self.bytes.0.max(hole.end);
-            self.events.0 = self.events.0.max(hole.next_event);
-        }
-        self
-    }
-
-    /// From one entry of a sparse list of frames to the next.
-    pub(crate) fn between(
-        entry: Option<(u64, FramePlace)>,
-        next: Option<(u64, FramePlace)>,
-        generation: &Generation,
-    ) -> Self {
-        // The events first, then the end: the writer moves them the other way round.
-        let last = generation.first_event + generation.events();
-        let end = generation.end();
-        let everything = FramePlace { at: 0, received_min: i64::MIN, received_max: i64::MAX };
-        let (first, place) = entry.unwrap_or((generation.first_event, everything));
-        let (behind, to) = next.map_or((last, end), |(event, place)| (event, place.at));
-        Self {
-            bytes: (place.at, to),
-            events: (first, behind),
-            received: (place.received_min, place.received_max),
         }
     }
 }
@@ -431,30 +412,6 @@ impl FrameRun {
 impl OpenState {
     fn add_frame(&mut self, frame: &FrameHeader) {
         add_sparse(&mut self.frames, frame);
-    }
-}
-
-/// Adds a frame to a sparse list: a new entry every [`FRAME_STRIDE_BYTES`], else its arrivals to the last entry.
-/// Frames without events are left out, so that event numbers ascend.
-pub(crate) fn add_sparse(frames: &mut Vec<(u64, FramePlace)>, frame: &FrameHeader) {
-    if frame.events == 0 {
-        return;
-    }
-    match frames.last_mut() {
-        Some((_, last)) if frame.at - last.at < FRAME_STRIDE_BYTES => {
-            last.received_min = last.received_min.min(frame.received_min);
-            last.received_max = last.received_max.max(frame.received_max);
-        }
-        _ => {
-            let (received_min, received_max) = (frame.received_min, frame.received_max);
-            frames.push((frame.first_event, FramePlace { at: frame.at, received_min, received_max }));
-        }
-    }
-}
-
-impl From<SealedClaim> for Known {
-    fn from(claim: SealedClaim) -> Self {
-        Self { offset: claim.offset, digest: claim.digest, received_at: claim.received_at }
     }
 }
 

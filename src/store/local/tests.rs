@@ -1,15 +1,18 @@
 //! The store from above: batches in, outcomes and pages out, over restarts, with tiny generations.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::index::{MemoryIndexes, SledIndexes};
+use super::format::layout::{MANIFEST, journal_path};
+use super::index::{Indexes, MemoryIndexes, SledIndexes};
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::disk::SystemDisk;
 use crate::event::BatchBuilder;
 use crate::store::{Order, Status};
+use crate::sync::mpsc;
 
 fn options(dir: &std::path::Path, workers: usize) -> Options {
     Options {
@@ -121,7 +124,7 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
         assert_eq!(report.faults, Vec::<String>::new());
         assert_eq!(report.events, sent as u64);
         if round == 3 {
-            verify::rebuild(&options(dir.path(), 1), &seams(Arc::clone(indexes)), &|_, _| ()).unwrap();
+            rebuild::rebuild(&options(dir.path(), 1), &seams(Arc::clone(indexes)), &|_, _| ()).unwrap();
         }
     }
 }
@@ -151,7 +154,7 @@ fn stopped_store(dir: &std::path::Path, cleanly: bool) -> (PathBuf, Vec<u8>) {
         store.close().unwrap();
     }
     drop(store);
-    let path = space::journal_path(dir, 1);
+    let path = journal_path(dir, 1);
     let content = std::fs::read(&path).unwrap();
     (path, content)
 }
@@ -168,7 +171,7 @@ fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() 
         let dir = tempfile::tempdir().unwrap();
         let (path, content) = stopped_store(dir.path(), cleanly);
         let end = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-        let manifest = std::fs::read(dir.path().join(manifest::MANIFEST)).unwrap();
+        let manifest = std::fs::read(dir.path().join(MANIFEST)).unwrap();
         for at in (0..end).step_by(97) {
             for cut in [false, true] {
                 let mut damaged = content.clone();
@@ -178,7 +181,7 @@ fn a_flipped_bit_or_a_cut_in_the_live_journal_never_loses_an_event_in_silence() 
                     damaged[at] ^= 1 << (at % 8);
                 }
                 std::fs::write(&path, &damaged).unwrap();
-                std::fs::write(dir.path().join(manifest::MANIFEST), &manifest).unwrap();
+                std::fs::write(dir.path().join(MANIFEST), &manifest).unwrap();
                 match events_after_start(dir.path()) {
                     Ok(events) => assert_eq!(events, 100, "byte {at}, cut: {cut}, cleanly: {cleanly}"),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}"),
@@ -195,7 +198,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     let runtime = runtime();
     let event = |id: &str| batch(&[("t", id.to_owned(), "{}")]);
     runtime.block_on(store.append(event("durable"))).unwrap();
-    let journal = store.journal.lock().clone().unwrap();
+    let commits = store.commits.lock().clone().unwrap();
     let core = Arc::clone(&store.core);
     let store = Arc::new(store);
     let append = |id| {
@@ -203,7 +206,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
         runtime.spawn(async move { store.append(batch).await.unwrap()[0].status })
     };
     // While this lasts, nothing is committed, and what comes gathers into one group.
-    let writer = journal.writer.lock();
+    let writer = commits.writer.lock();
     let gathering = core.pace.commit(&core.queues);
     let queued = |appended, number| {
         while core.queues[0].len() < number {
@@ -220,7 +223,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     assert!(!fresh.is_finished() && !rests_on_fresh.is_finished());
     drop(writer);
     // The store ends when nobody has it any more.
-    drop(journal);
+    drop(commits);
     assert_eq!(runtime.block_on(fresh).unwrap(), Status::Stored);
     assert_eq!(runtime.block_on(rests_on_fresh).unwrap(), Status::Duplicate);
     assert_eq!(runtime.block_on(store.stats()).unwrap().totals.duplicate_dropped, 2);
@@ -240,14 +243,14 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     let sealed: Vec<_> = generations.iter().filter(|generation| generation.is_sealed()).collect();
     assert!(!sealed.is_empty());
     for generation in sealed {
-        let (entry, told) = (checkpoint::entry_of(generation), Cell::new(0));
-        let place = checkpoint::place_of(&store.core, generation, &entry);
+        let (entry, told) = (generation.entry(), Cell::new(0));
+        let place = store.core.sealed_files(generation, &entry);
         let (maps, _) = place.build(&|steps| told.set(told.get() + steps)).unwrap();
         let (mut blocks, mut frames) = (0, 0);
         maps.each_block(&mut |_, _| blocks += 1).unwrap();
         maps.each_frame(&mut |_, _| frames += 1).unwrap();
         // Blocks and frames are proved too.
-        assert_eq!(told.get(), seal::STEPS * maps.claims() + blocks + frames);
+        assert_eq!(told.get(), background::seal::STEPS * maps.claims() + blocks + frames);
     }
 }
 
@@ -276,7 +279,7 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     let (end, ends) = mpsc::channel::<()>();
     let core = Arc::clone(&store.core);
     let call = std::thread::spawn(move || {
-        core.index_watch.during(core.clock.monotonic(), || {
+        core.watches.index.during(core.now(), || {
             begun.send(()).unwrap();
             // Until the test lets go of it.
             let _ = ends.recv();
@@ -299,8 +302,8 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     };
     assert!(!failed_within(3, 60), "a minute in which nobody looked is no minute of the call");
     // Much later, and somebody looked meanwhile: by the watch itself.
-    let watch = &store.core.index_watch;
-    let now = store.core.clock.monotonic();
+    let watch = &store.core.watches.index;
+    let now = store.core.now();
     watch.check(now + Duration::from_secs(20)).unwrap();
     assert!(watch.check(now + Duration::from_secs(40)).is_err(), "a call that hangs is still seen");
     drop(end);

@@ -1,0 +1,82 @@
+//! The entries of blocks: events, counters, and the states of topics.
+
+use bincode::{BorrowDecode, Encode};
+
+use super::codec::DecodeError;
+
+/// First record in a block of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct EventsHead<'a> {
+    /// The topic of all its events.
+    pub topic: &'a [u8],
+    /// Offset of the first of them.
+    pub first_offset: u64,
+    /// When they arrived, microseconds since 1970.
+    pub received_at: i64,
+}
+
+/// One event in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct EventRecord<'a> {
+    /// Digest of the payload, see [`crate::event::EventRef::digest`].
+    pub digest: [u8; 16],
+    /// As it came.
+    pub event_id: &'a [u8],
+    /// As it came.
+    pub timestamp: &'a [u8],
+    /// As it came.
+    pub source: &'a [u8],
+    /// As it came.
+    pub payload: &'a [u8],
+}
+
+/// Counts to add to a topic; an empty topic names the store itself (events refused before they had a topic).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct CounterEntry<'a> {
+    /// The topic.
+    pub topic: &'a [u8],
+    /// Events dropped as known, conflicts among them.
+    pub duplicates: u64,
+    /// Events dropped whose payload differed.
+    pub conflicts: u64,
+    /// Events refused as invalid.
+    pub rejected: u64,
+}
+
+/// Most that one counter can be: one a microsecond, for a century. More is no count, and sums of it could overflow.
+const COUNT_MAX: u64 = 1 << 52;
+
+impl CounterEntry<'_> {
+    /// Itself, if its counts can be.
+    ///
+    /// # Errors
+    /// If they can't.
+    pub fn checked(self) -> Result<Self, DecodeError> {
+        let fits = [self.duplicates, self.conflicts, self.rejected].iter().all(|count| *count <= COUNT_MAX);
+        if fits { Ok(self) } else { Err(DecodeError::Malformed("counter")) }
+    }
+}
+
+/// A topic's whole state, at the head of a generation; an empty topic names the store itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct TopicEntry<'a> {
+    /// Counts so far.
+    pub counters: CounterEntry<'a>,
+    /// Offset of its next event.
+    pub next_offset: u64,
+    /// Arrival of its first event.
+    pub first_received_at: i64,
+    /// Arrival of its last event.
+    pub last_received_at: i64,
+}
+
+impl TopicEntry<'_> {
+    /// Itself, if its counts and its offset can be.
+    ///
+    /// # Errors
+    /// If they can't.
+    pub fn checked(self) -> Result<Self, DecodeError> {
+        self.counters.checked()?;
+        if self.next_offset <= COUNT_MAX { Ok(self) } else { Err(DecodeError::Malformed("topic")) }
+    }
+}
