@@ -274,7 +274,7 @@ impl<S: EventStore> Service<S> {
             Route::Topics => Box::pin(self.topics(head.uri.query().unwrap_or(""), reader)).await,
             Route::Healthz => Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())),
             Route::Readyz => self.ready(),
-            Route::Metrics => Ok(self.figures(&head.headers)),
+            Route::Metrics => Ok(self.figures(&head.headers).await),
             Route::OpenApi => Ok(open_api(reader.is_gzip)),
             Route::None => Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -326,8 +326,8 @@ impl<S: EventStore> Service<S> {
         json(code, body.to_string().into_bytes())
     }
 
-    fn figures(&self, headers: &HeaderMap) -> Answer {
-        self.store.observe();
+    async fn figures(&self, headers: &HeaderMap) -> Answer {
+        self.store.observe().await;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let text = self.metrics.render(uptime, self.room.held(), self.rooms.held());
         let open = "application/openmetrics-text";

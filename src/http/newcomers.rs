@@ -82,19 +82,32 @@ impl<S: EventStore> Service<S> {
     ///
     /// # Errors
     /// 429: they run out, and the client has had its share of them. Nothing of the batch was decided.
-    pub(super) fn admit_topics(&self, batch: &Batch, peer: IpAddr) -> Result<UnderWay<'_>, Problem> {
+    pub(super) async fn admit_topics(&self, batch: &Batch, peer: IpAddr) -> Result<UnderWay<'_>, Problem> {
         let newcomers = &self.newcomers;
         let TopicRoom { made, max } = self.store.topic_room();
-        let scarce = max / TOPICS_SCARCE_PART;
-        let plenty = max - scarce;
+        let plenty = max - max / TOPICS_SCARCE_PART;
         let way = UnderWay::new(&newcomers.possible, batch.len());
         let possible = newcomers.possible.load(Ordering::SeqCst) + newcomers.known.load(Ordering::SeqCst);
         if made.saturating_add(possible) <= plenty {
             return Ok(way);
         }
         drop(way);
+        // Boxed, so that the futures of all other requests stay small.
+        Box::pin(self.admit_scarce_topics(batch, peer, made, max)).await
+    }
+
+    async fn admit_scarce_topics(
+        &self,
+        batch: &Batch,
+        peer: IpAddr,
+        made: usize,
+        max: usize,
+    ) -> Result<UnderWay<'_>, Problem> {
+        let newcomers = &self.newcomers;
+        let scarce = max / TOPICS_SCARCE_PART;
+        let plenty = max - scarce;
         let topics: HashSet<&[u8]> = batch.iter().map(|event| event.topic).collect();
-        let new = topics.into_iter().filter(|topic| !self.store.has_topic(topic)).count();
+        let new = self.store.count_new_topics(&Vec::from_iter(topics)).await?;
         let way = UnderWay::new(&newcomers.known, new);
         if new == 0 || scarce == 0 {
             return Ok(way);

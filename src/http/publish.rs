@@ -70,7 +70,7 @@ impl<S: EventStore> Service<S> {
         batch: Arc<Batch>,
         peer: IpAddr,
     ) -> Result<(Vec<Outcome>, Counts), Problem> {
-        let _topics = self.admit_topics(&batch, peer)?;
+        let _topics = self.admit_topics(&batch, peer).await?;
         let _place = self.place(&batch).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
