@@ -16,9 +16,10 @@
 //! | 5 | `http/` |
 //! | 4 | `store.rs` |
 //! | 3 | `store/local/` |
-//! | 1 | `authority.rs`, `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
+//! | 1 | `auth.rs`, `authority.rs`, `event.rs`, `codec.rs`, `config.rs`, `clock.rs`, `disk.rs`, `metrics.rs`, `turnstile.rs` |
 //! | 0 | `limits.rs`, `error.rs`, `sync.rs` |
 
+pub mod auth;
 pub mod authority;
 pub mod clock;
 pub mod codec;

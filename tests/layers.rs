@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 fn layer(module: &str) -> u32 {
     match module {
         "limits" | "error" | "sync" => 0,
-        "authority" | "event" | "codec" | "config" | "clock" | "disk" | "metrics" | "turnstile" => 1,
+        "auth" | "authority" | "event" | "codec" | "config" | "clock" | "disk" | "metrics" | "turnstile" => 1,
         "store/local" => 3,
         "store" => 4,
         "http" => 5,

@@ -4,12 +4,12 @@
 use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
 
-use super::Service;
 use super::connection::Connection;
 use super::content::Encoding;
 use super::pace::Pace;
 use super::problem::Problem;
 use super::room::Share;
+use super::service::Service;
 use super::source::Source;
 use super::upload::Upload;
 use crate::limits::LARGE_BYTES_MIN;

@@ -17,7 +17,8 @@ use super::decode::{Decoded, Refused, decode};
 use super::options::Options;
 use super::problem::Problem;
 use super::room::{Share, busy};
-use super::{Service, cloud_events, faults};
+use super::service::Service;
+use super::{cloud_events, faults};
 use crate::clock::Timestamp;
 use crate::limits::DECODED_INLINE_BYTES_MAX;
 

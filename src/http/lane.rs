@@ -9,8 +9,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Service;
 use super::problem::Problem;
+use super::service::Service;
 use crate::event::Batch;
 use crate::limits::{ADMISSION_SECONDS, TOPIC_BYTES_INFLIGHT_MAX, TOPIC_REQUESTS_MAX};
 

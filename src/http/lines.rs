@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use super::Service;
 use super::answer::{Answer, json};
 use super::chunk::{Chunk, Lines};
 use super::connection::Connection;
@@ -23,6 +22,7 @@ use super::pace::Pace;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, conflict, push_errors};
 use super::room::Share;
+use super::service::Service;
 use super::source::{PIECE_BYTES, Source};
 use super::upload::Upload;
 use crate::limits::{BARREN_BYTES_MAX, FAULTS_LISTED_MAX, LINE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX};

@@ -10,12 +10,12 @@ use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::Service;
 use super::answer::Answer;
 use super::pages::Pages;
 use super::pieces::{Made, Maker, Portion, Reader};
 use super::problem::Problem;
 use super::read::push_event;
+use super::service::Service;
 use super::tails::{End, Place, TailPage, Tails};
 use crate::clock::Clock;
 use crate::error::Result;

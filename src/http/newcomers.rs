@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 
-use super::Service;
 use super::problem::Problem;
+use super::service::Service;
 use crate::event::Batch;
 use crate::limits::{TOPICS_CLIENT_PART, TOPICS_CLIENTS_MAX, TOPICS_SCARCE_PART};
 use crate::store::{EventStore, TopicRoom};

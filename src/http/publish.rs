@@ -5,31 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::http::request::Parts;
 
-use super::Service;
 use super::answer::{Answer, held, json};
 use super::answer_room::{Holder, Kind, Room};
 use super::content::{self, Dialect};
 use super::decode::{Decoded, Refused};
-use super::headers::Headers;
 use super::options::Options;
 use super::pieces::Reader;
 use super::problem::{Fault, Loc, Problem};
 use super::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
-use super::upload::Upload;
+use super::service::{Call, Service};
 use crate::event::Batch;
 use crate::limits::ADMISSION_SECONDS;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn publish(
-        &self,
-        head: &Parts,
-        headers: &Headers<'_>,
-        body: Upload,
-        reader: &Reader<'_>,
-    ) -> Result<Answer, Problem> {
+    pub(super) async fn publish(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, headers, body, reader } = call;
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;

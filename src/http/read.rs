@@ -4,7 +4,6 @@ use std::io::Write;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
-use hyper::http::request::Parts;
 
 use super::accept::{Form, form};
 use super::answer::{Answer, json};
@@ -13,7 +12,8 @@ use super::pages::Pages;
 use super::pieces::Reader;
 use super::problem::Problem;
 use super::query::{Parameters, bad, decode};
-use super::{Service, header, push_number, push_string};
+use super::service::{Call, Service};
+use super::{header, push_number, push_string};
 use crate::event::timestamp;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query, StoredEvent};
@@ -22,7 +22,8 @@ use crate::store::{EventStore, Order, Query, StoredEvent};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(&self, head: &Parts, reader: &Reader<'_>) -> Result<Answer, Problem> {
+    pub(super) async fn events(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, reader, .. } = call;
         let form = form(&head.headers)?;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let order = match parameters.get("order") {
@@ -95,10 +96,10 @@ impl<S: EventStore> Service<S> {
         Ok(json(StatusCode::OK, body))
     }
 
-    /// `path` is `/events/{topic}/{event_id}`, still escaped.
-    pub(super) async fn event(&self, path: &str) -> Result<Answer, Problem> {
-        let (topic, event_id) =
-            path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')).unwrap_or_default();
+    pub(super) async fn event(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let path = call.head.uri.path();
+        let names = path.strip_suffix('/').unwrap_or(path).strip_prefix("/events/");
+        let (topic, event_id) = names.and_then(|names| names.split_once('/')).unwrap_or_default();
         let found = match (decode(topic, false), decode(event_id, false)) {
             (Some(topic), Some(event_id)) => self.store.find(&topic, &event_id).await?,
             // No event has such a name.
@@ -114,7 +115,7 @@ impl<S: EventStore> Service<S> {
         }
     }
 
-    pub(super) async fn stats(&self, reader: &Reader<'_>) -> Result<Answer, Problem> {
+    pub(super) async fn stats(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let totals = self.store.stats().await?.totals;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started).as_secs_f64();
         let (mut before, mut after) = (Vec::new(), Vec::new());
@@ -129,12 +130,13 @@ impl<S: EventStore> Service<S> {
             totals.rejected
         );
         let _ = write!(after, r#","uptime_seconds":{uptime:.3},"uptime":{uptime:.3}"#);
-        let names = ListOfTopics::names(&self.store, reader.holder(), before, after);
-        Ok(reader.send(names, "application/json", true).await?)
+        let names = ListOfTopics::names(&self.store, call.reader.holder(), before, after);
+        Ok(call.reader.send(names, "application/json", true).await?)
     }
 
-    pub(super) async fn topics(&self, query: &str, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let parameters = Parameters::parse(query)?;
+    pub(super) async fn topics(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, reader, .. } = call;
+        let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
         let cursor = parameters.cursor().map(str::to_owned);
         // So that the page has all that was answered before.

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::framing::{Broken, Framing, Refusal, Start};
 use super::seat::{Order, Phase, Seat};
 use crate::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX};
-use crate::metrics::{Metrics, Route};
+use crate::metrics::{Metrics, RouteLabel};
 
 /// Head and body of an answer up to so many bytes are copied together: `send` is cheaper than `writev`.
 const TOGETHER_BYTES: usize = 1 << 10;
@@ -201,7 +201,7 @@ impl<T: Transport> Wire<T> {
             body.len()
         );
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-        self.metrics.answered(Route::None, status, Duration::ZERO);
+        self.metrics.answered(RouteLabel::NONE, status, Duration::ZERO);
         self.seat.enter(Phase::Leaving);
         self.mode = Mode::Refusing(BytesMut::from((head + &body).as_bytes()));
         // hyper may just have flushed: the answer is written when it does so again.
