@@ -10,18 +10,19 @@ use hyper::header::{
 };
 use hyper::{Method, Request, StatusCode};
 
-use super::answer::{Answer, hold, is_short, takes_gzip, without_body};
-use super::connection::Connection;
-use super::headers::Headers;
-use super::identity::Identity;
-use super::listing::IsTail;
-use super::pieces::Reader;
-use super::problem::{self, Problem};
-use super::routes::Route;
-use super::service::{Call, Service};
-use super::upload::Upload;
-use super::{IsStream, guard, openapi};
+use super::{guard, openapi};
 use crate::auth::{Caller, Permission};
+use crate::http::body::upload::Upload;
+use crate::http::read::tail::IsTail;
+use crate::http::routes::Route;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, IsStream, hold, is_short, without_body};
+use crate::http::wire::connection::Connection;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::negotiation::takes_gzip;
+use crate::http::wire::problem::{self, Problem};
+use crate::http::wire::request_id::Identity;
+use crate::http::wire::streaming::Reader;
 use crate::metrics::RouteLabel;
 use crate::store::EventStore;
 

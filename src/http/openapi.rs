@@ -4,8 +4,7 @@ use std::sync::LazyLock;
 
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
-use super::answer::{Answer, LEVEL, fixed};
-use super::pieces::packed;
+use crate::http::wire::answer::{Answer, fixed, packed};
 
 /// Where it is.
 pub(super) const PATH: &str = "/openapi.json";
@@ -15,7 +14,7 @@ pub(super) static DOCUMENT: LazyLock<String> =
     LazyLock::new(|| include_str!("openapi.json").replace("{version}", env!("CARGO_PKG_VERSION")));
 
 /// The same, packed; empty if that fails.
-static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| packed(DOCUMENT.as_bytes(), LEVEL).unwrap_or_default());
+static PACKED: LazyLock<Vec<u8>> = LazyLock::new(|| packed(DOCUMENT.as_bytes()).unwrap_or_default());
 
 /// The document as an answer.
 pub(super) fn answer(is_gzip: bool) -> Answer {

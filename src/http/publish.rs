@@ -1,21 +1,34 @@
 //! `POST /publish`.
 
+mod chunk;
+mod cloud_events;
+mod decode;
+pub(super) mod decode_pool;
+mod faults;
+mod lines;
+mod options;
+mod receipt;
+pub(super) mod topic_lanes;
+pub(super) mod topic_quota;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::answer::{Answer, held, json};
-use super::answer_room::{Holder, Kind, Room};
-use super::content::{self, Dialect};
-use super::decode::{Decoded, Refused};
-use super::options::Options;
-use super::pieces::Reader;
-use super::problem::{Fault, Loc, Problem};
-use super::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
-use super::service::{Call, Service};
+use crate::clock::Timestamp;
 use crate::event::Batch;
+use crate::http::body::content::{self, Dialect};
+use crate::http::publish::decode::{Decoded, Refused};
+use crate::http::publish::decode_pool::Decoding;
+use crate::http::publish::options::Options;
+use crate::http::publish::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, held, json};
+use crate::http::wire::answer_budget::{Holder, Kind, Room};
+use crate::http::wire::problem::{Fault, Loc, Problem};
+use crate::http::wire::streaming::Reader;
 use crate::limits::ADMISSION_SECONDS;
 use crate::store::{EventStore, Outcome, Status};
 
@@ -30,10 +43,12 @@ impl<S: EventStore> Service<S> {
             return Box::pin(self.publish_lines(body, encoding, &options, reader.connection)).await;
         }
         let held = self.body(body, encoding, reader.connection).await?;
-        let (decoded, share) = self.decode(head, dialect, &options, held).await?;
+        let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
+        let events_max = self.limits.batch_events_max;
+        let decoding = Decoding { dialect, options: &options, arrival, events_max };
+        let (decoded, share) = self.decode_pool.decode(decoding, &head.headers, held, &self.room).await?;
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
-                let events_max = self.limits.batch_events_max;
                 let message =
                     format!("at most {events_max} events go into one request; send them in several");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
@@ -62,8 +77,10 @@ impl<S: EventStore> Service<S> {
         batch: Arc<Batch>,
         peer: IpAddr,
     ) -> Result<(Vec<Outcome>, Counts), Problem> {
-        let _topics = self.admit_topics(&batch, peer).await?;
-        let _place = self.place(&batch).await?;
+        let _topics = self.topic_quota.admit(&*self.store, &batch, peer, &*self.clock).await?;
+        // Where bodies hold half of what they may, the rest is for other topics.
+        let patience = || Duration::from_secs(if self.room.is_half_free() { ADMISSION_SECONDS } else { 0 });
+        let _permit = self.topic_lanes.admit(&batch, patience).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
         self.metrics.stored(counts.stored, counts.duplicates - counts.conflicts, counts.conflicts);

@@ -1,22 +1,28 @@
 //! What is read: `GET /events`, `/events/{topic}/{event_id}`, `/stats`, `/topics`.
 
+mod export;
+mod list;
+mod pages;
+pub(super) mod tail;
+pub(super) mod tail_hub;
+
 use std::io::Write;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 
-use super::accept::{Form, form};
-use super::answer::{Answer, json};
-use super::list::{ListOfTopics, PageOfEvents};
-use super::pages::Pages;
-use super::pieces::Reader;
-use super::problem::Problem;
-use super::query::{Parameters, bad, decode};
-use super::service::{Call, Service};
-use super::{header, push_number, push_string};
-use crate::event::timestamp;
+use crate::http::read::list::{ListOfTopics, PageOfEvents};
+use crate::http::read::pages::Pages;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::headers::header;
+use crate::http::wire::json::{push_event, push_string};
+use crate::http::wire::negotiation::{Form, form};
+use crate::http::wire::problem::Problem;
+use crate::http::wire::query::{Parameters, bad, decode};
+use crate::http::wire::streaming::Reader;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
-use crate::store::{EventStore, Order, Query, StoredEvent};
+use crate::store::{EventStore, Order, Query};
 
 /// Where a reader of server-sent events goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -24,7 +30,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 impl<S: EventStore> Service<S> {
     pub(super) async fn events(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let Call { head, reader, .. } = call;
-        let form = form(&head.headers)?;
+        let form = form(&head.headers).ok_or_else(|| {
+            let message = "events come as application/json, application/x-ndjson or text/event-stream: \
+                           name one of them in Accept, or leave it out";
+            Problem::new(StatusCode::NOT_ACCEPTABLE, message)
+        })?;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let order = match parameters.get("order") {
             None | Some("asc") => Order::Ascending,
@@ -50,7 +60,7 @@ impl<S: EventStore> Service<S> {
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.lines(query, limit, reader).await
+                self.export(query, limit, reader).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -144,29 +154,4 @@ impl<S: EventStore> Service<S> {
         let topics = ListOfTopics::page(&self.store, reader.holder(), cursor, limit);
         Ok(reader.send(topics, "application/json", true).await?)
     }
-}
-
-pub(super) fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => push_string(body, text),
-        None => body.extend_from_slice(b"null"),
-    }
-}
-
-pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
-    body.extend_from_slice(b"{\"topic\":");
-    push_string(body, &event.topic);
-    body.extend_from_slice(b",\"event_id\":");
-    push_string(body, &event.event_id);
-    body.extend_from_slice(b",\"timestamp\":");
-    timestamp::push_json(&event.timestamp, body);
-    body.extend_from_slice(b",\"source\":");
-    push_string(body, &event.source);
-    body.extend_from_slice(b",\"payload\":");
-    body.extend_from_slice(event.payload.as_bytes());
-    body.extend_from_slice(b",\"offset\":");
-    push_number(body, event.offset);
-    body.extend_from_slice(b",\"received_at\":\"");
-    event.received_at.write_to(body);
-    body.extend_from_slice(b"\"}");
 }

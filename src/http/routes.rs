@@ -6,11 +6,11 @@ use std::future::ready;
 
 use hyper::{Method, StatusCode};
 
-use super::answer::{Answer, json};
-use super::openapi;
-use super::problem::Problem;
-use super::service::{Call, Service};
 use crate::auth::{Caller, Permission};
+use crate::http::openapi;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::problem::Problem;
 use crate::metrics::{ROUTES_MAX, RouteLabel};
 use crate::store::EventStore;
 

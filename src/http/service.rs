@@ -6,17 +6,18 @@ use std::time::Instant;
 use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use super::answer_room::Rooms;
-use super::guard::Access;
-use super::headers::Headers;
-use super::identity::Ids;
-use super::newcomers::Newcomers;
-use super::pieces::Reader;
-use super::room::Room;
-use super::tails::Tails;
-use super::upload::Upload;
-use super::{heavy, lane};
 use crate::clock::Clock;
+use crate::http::body::budget::Room;
+use crate::http::body::upload::Upload;
+use crate::http::guard::Access;
+use crate::http::publish::decode_pool::DecodePool;
+use crate::http::publish::topic_lanes::TopicLanes;
+use crate::http::publish::topic_quota::TopicQuota;
+use crate::http::read::tail_hub::Tails;
+use crate::http::wire::answer_budget::Rooms;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::request_id::Ids;
+use crate::http::wire::streaming::Reader;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::store::EventStore;
@@ -67,16 +68,15 @@ pub struct Service<S> {
     pub(super) started: Instant,
     /// Room for bodies.
     pub(super) room: Arc<Room>,
-    /// Places to decode large bodies.
-    pub(super) decoding: Arc<Semaphore>,
-    pub(super) lanes: lane::Lanes,
+    pub(super) decode_pool: DecodePool,
+    pub(super) topic_lanes: TopicLanes,
     pub(super) metrics: Metrics,
     /// Room for answers that wait for their readers.
     pub(super) rooms: Arc<Rooms>,
     pub(super) tails: Arc<Tails>,
     /// Tails that may still begin.
     pub(super) tail_places: Arc<Semaphore>,
-    pub(super) newcomers: Newcomers,
+    pub(super) topic_quota: TopicQuota,
     pub(super) ids: Ids,
     /// Of lines about requests that failed.
     pub(super) turnstile: Turnstile,
@@ -87,10 +87,9 @@ impl<S: EventStore> Service<S> {
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
         let room = Arc::new(Room::new(limits.inflight_bytes_max));
-        let decoding = heavy::places();
         let places = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
         let tail_places = Arc::new(Semaphore::new(places));
-        let (lanes, rooms, tails, newcomers, ids) = Default::default();
+        let (decode_pool, topic_lanes, rooms, tails, topic_quota, ids) = Default::default();
         let turnstile = Turnstile::new();
         Self {
             store,
@@ -98,13 +97,13 @@ impl<S: EventStore> Service<S> {
             clock,
             started,
             room,
-            decoding,
-            lanes,
+            decode_pool,
+            topic_lanes,
             metrics,
             rooms,
             tails,
             tail_places,
-            newcomers,
+            topic_quota,
             ids,
             turnstile,
         }

@@ -3,10 +3,10 @@
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderValue};
 
-use super::accept::quality;
-use super::answer::{Answer, json, with_type};
-use super::problem::Problem;
-use super::service::{Call, Service};
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json, with_type};
+use crate::http::wire::negotiation::quality;
+use crate::http::wire::problem::Problem;
 use crate::metrics::open_metrics;
 use crate::store::{EventStore, Health};
 
