@@ -21,8 +21,8 @@ use crate::http::wire::connection::Connection;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::negotiation::takes_gzip;
 use crate::http::wire::problem::{self, Problem};
-use crate::http::wire::request_id::Identity;
-use crate::http::wire::streaming::Reader;
+use crate::http::wire::request_id::RequestId;
+use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
 use crate::store::EventStore;
 
@@ -41,16 +41,17 @@ impl<S: EventStore> Service<S> {
         let (head, body) = request.into_parts();
         let headers = Headers::of(&head.headers);
         let body = Upload::new(body, &headers);
-        let identity = self.ids.identify(&headers);
+        let request_id = self.request_ids.identify(&headers);
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
-        let reader = Reader { rooms: &self.rooms, connection, is_gzip, identity: &identity };
+        let responder =
+            Responder { budget: &self.answer_budget, connection, is_gzip, request_id: &request_id };
         let access = &self.limits.access;
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
                 let route = Route::find(head.uri.path());
-                let call = Call { head: &head, headers: &headers, body, reader: &reader };
+                let call = Call { head: &head, headers: &headers, body, responder: &responder };
                 (page, route, self.respond(route, page.is_some(), Caller::anyone(), call).await)
             }
             Err(problem) => (None, None, Err(problem)),
@@ -58,15 +59,15 @@ impl<S: EventStore> Service<S> {
         let label = route.map_or(RouteLabel::NONE, Route::label);
         let refuse = |problem: Problem| {
             if let Some(cause) = problem.cause() {
-                self.log_cause(&identity, cause);
+                self.log_cause(&request_id, cause);
             }
-            problem.into_answer(problem::is_wanted(&head.headers), identity.id())
+            problem.into_answer(problem::is_wanted(&head.headers), request_id.id())
         };
         let answer = answered.unwrap_or_else(refuse);
         // Boxed: most answers are short, and wait for nothing.
         let held = match is_short(&answer) {
             true => Ok(answer),
-            false => Box::pin(hold(answer, &reader.holder(), is_gzip)).await,
+            false => Box::pin(hold(answer, &responder.account(), is_gzip)).await,
         };
         let mut answer = held.unwrap_or_else(|e| refuse(e.into()));
         if is_read {
@@ -81,8 +82,8 @@ impl<S: EventStore> Service<S> {
         access.share(page, answer.headers_mut());
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(label, answer.status(), took);
-        self.log(&identity, label, answer.status(), took);
-        identity.name(answer.headers_mut());
+        self.log(&request_id, label, answer.status(), took);
+        request_id.name(answer.headers_mut());
         if connection.is_reserved() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -99,7 +100,7 @@ impl<S: EventStore> Service<S> {
         call: Call<'_>,
     ) -> Result<Answer, Problem> {
         let head = call.head;
-        if call.reader.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
+        if call.responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
             let message = "all connections that are served at once are taken; connect again later";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
         }
@@ -123,8 +124,8 @@ impl<S: EventStore> Service<S> {
     }
 
     /// A line about a request: at level `warn` if the service failed, else at `debug`.
-    fn log(&self, identity: &Identity, route: RouteLabel, status: StatusCode, took: Duration) {
-        let (id, trace, route) = (identity.id(), identity.trace(), route.name);
+    fn log(&self, request_id: &RequestId, route: RouteLabel, status: StatusCode, took: Duration) {
+        let (id, trace, route) = (request_id.id(), request_id.trace(), route.name);
         let (status, seconds) = (status.as_u16(), took.as_secs_f64());
         if status < 500 {
             tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
@@ -143,8 +144,8 @@ impl<S: EventStore> Service<S> {
     }
 
     /// A line for the operator about a request that the store could not answer.
-    fn log_cause(&self, identity: &Identity, cause: &str) {
-        let (id, trace) = (identity.id(), identity.trace());
+    fn log_cause(&self, request_id: &RequestId, cause: &str) {
+        let (id, trace) = (request_id.id(), request_id.trace());
         if let Some(left_out) = self.turnstile.pass(("the store could not answer", 0), self.clock.monotonic())
         {
             tracing::error!(request_id = id, trace_id = trace, error = %cause, left_out, "the store could not answer");

@@ -26,27 +26,28 @@ use crate::http::publish::options::Options;
 use crate::http::publish::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, held, json};
-use crate::http::wire::answer_budget::{Holder, Kind, Room};
+use crate::http::wire::answer_budget::{Account, AnswerPermit, Kind};
 use crate::http::wire::problem::{Fault, Loc, Problem};
-use crate::http::wire::streaming::Reader;
+use crate::http::wire::streaming::Responder;
 use crate::limits::ADMISSION_SECONDS;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn publish(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, headers, body, reader } = call;
+        let Call { head, headers, body, responder } = call;
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options, reader.connection)).await;
+            return Box::pin(self.publish_lines(body, encoding, &options, responder.connection)).await;
         }
-        let held = self.body(body, encoding, reader.connection).await?;
+        let held = self.body(body, encoding, responder.connection).await?;
         let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
         let events_max = self.limits.batch_events_max;
         let decoding = Decoding { dialect, options: &options, arrival, events_max };
-        let (decoded, share) = self.decode_pool.decode(decoding, &head.headers, held, &self.room).await?;
+        let (decoded, permit) =
+            self.decode_pool.decode(decoding, &head.headers, held, &self.body_budget).await?;
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
                 let message =
@@ -55,8 +56,8 @@ impl<S: EventStore> Service<S> {
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;
-        let answer = self.store_and_answer(decoded, &options, reader).await;
-        drop(share);
+        let answer = self.store_and_answer(decoded, &options, responder).await;
+        drop(permit);
         answer
     }
 
@@ -79,7 +80,8 @@ impl<S: EventStore> Service<S> {
     ) -> Result<(Vec<Outcome>, Counts), Problem> {
         let _topics = self.topic_quota.admit(&*self.store, &batch, peer, &*self.clock).await?;
         // Where bodies hold half of what they may, the rest is for other topics.
-        let patience = || Duration::from_secs(if self.room.is_half_free() { ADMISSION_SECONDS } else { 0 });
+        let patience =
+            || Duration::from_secs(if self.body_budget.is_half_free() { ADMISSION_SECONDS } else { 0 });
         let _permit = self.topic_lanes.admit(&batch, patience).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
@@ -91,7 +93,7 @@ impl<S: EventStore> Service<S> {
         &self,
         decoded: Decoded,
         options: &Options,
-        reader: &Reader<'_>,
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
         let Decoded { batch, is_single, indexes, faults: mut errors, rejected } = decoded;
         if rejected > 0 {
@@ -102,13 +104,13 @@ impl<S: EventStore> Service<S> {
         // Its names are needed once the outcomes are there.
         let shown = is_shown.then(|| Arc::clone(&batch));
         // Before anything is stored: a refusal afterwards would not be one.
-        let room = match &shown {
+        let permit = match &shown {
             Some(batch) if batch.len() > 1 => {
-                Some(Box::pin(room_for_results(batch, &reader.holder())).await?)
+                Some(Box::pin(permit_for_results(batch, &responder.account())).await?)
             }
             _ => None,
         };
-        let (outcomes, counts) = self.append(batch, reader.connection.peer()).await?;
+        let (outcomes, counts) = self.append(batch, responder.connection.peer()).await?;
         if options.reject_conflicts && counts.conflicts > 0 {
             if is_single {
                 return Err(refuse_conflict(shown.as_deref(), &outcomes));
@@ -129,18 +131,18 @@ impl<S: EventStore> Service<S> {
         }
         body.push(b'}');
         let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK };
-        Ok(match room {
-            Some(room) => held(status, body, room),
+        Ok(match permit {
+            Some(permit) => held(status, body, permit),
             None => json(status, body),
         })
     }
 }
 
 /// Room for the answer to a batch, event by event.
-async fn room_for_results(batch: &Batch, holder: &Holder) -> crate::error::Result<Room> {
+async fn permit_for_results(batch: &Batch, account: &Account) -> crate::error::Result<AnswerPermit> {
     let names: usize = batch.iter().map(|event| event.topic.len() + event.event_id.len()).sum();
     let bytes = names + RESULT_BYTES * batch.len();
-    holder.wait(Kind::Whole, bytes, bytes, Duration::from_secs(ADMISSION_SECONDS)).await
+    account.wait(Kind::Whole, bytes, bytes, Duration::from_secs(ADMISSION_SECONDS)).await
 }
 
 /// The conflicts in a list, as errors.

@@ -20,7 +20,7 @@ use crate::http::wire::json::{push_event, push_string};
 use crate::http::wire::negotiation::{Form, form};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::{Parameters, bad, decode};
-use crate::http::wire::streaming::Reader;
+use crate::http::wire::streaming::Responder;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query};
 
@@ -29,7 +29,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn events(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, reader, .. } = call;
+        let Call { head, responder, .. } = call;
         let form = form(&head.headers).ok_or_else(|| {
             let message = "events come as application/json, application/x-ndjson or text/event-stream: \
                            name one of them in Accept, or leave it out";
@@ -56,11 +56,11 @@ impl<S: EventStore> Service<S> {
         match form {
             Form::Page => {
                 let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-                self.page(query, limit, reader).await
+                self.page(query, limit, responder).await
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.export(query, limit, reader).await
+                self.export(query, limit, responder).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -72,14 +72,14 @@ impl<S: EventStore> Service<S> {
                 let last = header(&head.headers, &LAST_EVENT_ID).filter(|id| !id.is_empty());
                 let last = last.or_else(|| parameters.last_event_id());
                 let cursor = last.map(str::to_owned).or(query.cursor);
-                self.tail(Query { cursor, ..query }, reader).await
+                self.tail(Query { cursor, ..query }, responder).await
             }
         }
     }
 
-    async fn page(&self, query: Query, limit: usize, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let pages = Pages::new(&self.store, query, reader.holder());
-        Ok(reader.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
+    async fn page(&self, query: Query, limit: usize, responder: &Responder<'_>) -> Result<Answer, Problem> {
+        let pages = Pages::new(&self.store, query, responder.account());
+        Ok(responder.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
     }
 
     /// A page of the one event that is known by these names, or of none. Unlike a path, a query can name `.` and `..`, which
@@ -140,18 +140,18 @@ impl<S: EventStore> Service<S> {
             totals.rejected
         );
         let _ = write!(after, r#","uptime_seconds":{uptime:.3},"uptime":{uptime:.3}"#);
-        let names = ListOfTopics::names(&self.store, call.reader.holder(), before, after);
-        Ok(call.reader.send(names, "application/json", true).await?)
+        let names = ListOfTopics::names(&self.store, call.responder.account(), before, after);
+        Ok(call.responder.send(names, "application/json", true).await?)
     }
 
     pub(super) async fn topics(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, reader, .. } = call;
+        let Call { head, responder, .. } = call;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
         let cursor = parameters.cursor().map(str::to_owned);
         // So that the page has all that was answered before.
         self.store.stats().await?;
-        let topics = ListOfTopics::page(&self.store, reader.holder(), cursor, limit);
-        Ok(reader.send(topics, "application/json", true).await?)
+        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit);
+        Ok(responder.send(topics, "application/json", true).await?)
     }
 }

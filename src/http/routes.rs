@@ -81,7 +81,7 @@ routes! { |service, call|
     Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Health: GET "/health" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Metrics: GET "/metrics" as "/metrics", METRICS, VITAL => service.figures(call);
-    OpenApi: GET "/openapi.json" as "/openapi.json", ANYONE, ORDINARY => ready(Ok(openapi::answer(call.reader.is_gzip)));
+    OpenApi: GET "/openapi.json" as "/openapi.json", ANYONE, ORDINARY => ready(Ok(openapi::answer(call.responder.is_gzip)));
 }
 
 // The first label is that of requests for which there is no route.

@@ -7,17 +7,17 @@ use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::http::body::budget::Room;
+use crate::http::body::budget::BodyBudget;
 use crate::http::body::upload::Upload;
 use crate::http::guard::Access;
 use crate::http::publish::decode_pool::DecodePool;
 use crate::http::publish::topic_lanes::TopicLanes;
 use crate::http::publish::topic_quota::TopicQuota;
-use crate::http::read::tail_hub::Tails;
-use crate::http::wire::answer_budget::Rooms;
+use crate::http::read::tail_hub::TailHub;
+use crate::http::wire::answer_budget::AnswerBudget;
 use crate::http::wire::headers::Headers;
-use crate::http::wire::request_id::Ids;
-use crate::http::wire::streaming::Reader;
+use crate::http::wire::request_id::RequestIds;
+use crate::http::wire::streaming::Responder;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::store::EventStore;
@@ -67,17 +67,17 @@ pub struct Service<S> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Instant,
     /// Room for bodies.
-    pub(super) room: Arc<Room>,
+    pub(super) body_budget: Arc<BodyBudget>,
     pub(super) decode_pool: DecodePool,
     pub(super) topic_lanes: TopicLanes,
     pub(super) metrics: Metrics,
     /// Room for answers that wait for their readers.
-    pub(super) rooms: Arc<Rooms>,
-    pub(super) tails: Arc<Tails>,
+    pub(super) answer_budget: Arc<AnswerBudget>,
+    pub(super) tail_hub: Arc<TailHub>,
     /// Tails that may still begin.
-    pub(super) tail_places: Arc<Semaphore>,
+    pub(super) tail_permits: Arc<Semaphore>,
     pub(super) topic_quota: TopicQuota,
-    pub(super) ids: Ids,
+    pub(super) request_ids: RequestIds,
     /// Of lines about requests that failed.
     pub(super) turnstile: Turnstile,
 }
@@ -86,25 +86,26 @@ impl<S: EventStore> Service<S> {
     /// A service over `store`.
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
-        let room = Arc::new(Room::new(limits.inflight_bytes_max));
-        let places = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
-        let tail_places = Arc::new(Semaphore::new(places));
-        let (decode_pool, topic_lanes, rooms, tails, topic_quota, ids) = Default::default();
+        let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
+        let tails_max = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
+        let tail_permits = Arc::new(Semaphore::new(tails_max));
+        let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
+            Default::default();
         let turnstile = Turnstile::new();
         Self {
             store,
             limits,
             clock,
             started,
-            room,
+            body_budget,
             decode_pool,
             topic_lanes,
             metrics,
-            rooms,
-            tails,
-            tail_places,
+            answer_budget,
+            tail_hub,
+            tail_permits,
             topic_quota,
-            ids,
+            request_ids,
             turnstile,
         }
     }
@@ -115,5 +116,5 @@ pub(super) struct Call<'a> {
     pub(super) head: &'a Parts,
     pub(super) headers: &'a Headers<'a>,
     pub(super) body: Upload,
-    pub(super) reader: &'a Reader<'a>,
+    pub(super) responder: &'a Responder<'a>,
 }

@@ -37,7 +37,7 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn figures(&self, call: Call<'_>) -> Result<Answer, Problem> {
         self.store.observe().await;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
-        let text = self.metrics.render(uptime, self.room.held(), self.rooms.held());
+        let text = self.metrics.render(uptime, self.body_budget.held(), self.answer_budget.held());
         let open = "application/openmetrics-text";
         let is_open = quality(&call.head.headers, &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
         let (kind, text) = match is_open {

@@ -28,11 +28,11 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::sync::Semaphore;
 
-use crate::http::body::eviction::{Guests, Want};
+use crate::http::body::eviction::{WaitingBodies, Want};
 use crate::http::body::pace::Pace;
 use crate::http::wire::problem::Problem;
 use crate::limits::{
-    ADMISSION_SECONDS, DECODED_BYTES_MAX, DECODER_BYTES_MAX, LARGE_BYTES_MIN, ROOM_FIRST_BYTES,
+    ADMISSION_SECONDS, BODY_FIRST_BYTES, DECODED_BYTES_MAX, DECODER_BYTES_MAX, LARGE_BYTES_MIN,
     TICKET_SECONDS,
 };
 
@@ -43,7 +43,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// All the room there is.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct BodyBudget {
     first: Part,
     more: Part,
     large: Part,
@@ -53,7 +53,7 @@ pub(crate) struct Room {
     first_each: usize,
     /// A body with more bytes needs a ticket.
     large_from: usize,
-    pub(crate) guests: Guests,
+    pub(crate) waiting: WaitingBodies,
 }
 
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl Part {
 
     fn take(&self, bytes: usize) -> bool {
         match self.free.try_acquire_many(permits(bytes)) {
-            Ok(permit) => {
-                permit.forget();
+            Ok(acquired) => {
+                acquired.forget();
                 true
             }
             Err(_) => false,
@@ -92,7 +92,7 @@ fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-impl Room {
+impl BodyBudget {
     pub(crate) fn new(bytes: usize) -> Self {
         let (first, large) = (bytes / 8, bytes / 16 * 9);
         let more = bytes - first - large;
@@ -102,9 +102,9 @@ impl Room {
             more: Part::new(more),
             large: Part::new(large),
             parking: Semaphore::new((more / PARKED_PART / large_from.max(1)).max(1)),
-            first_each: ROOM_FIRST_BYTES.min(first / 4),
+            first_each: BODY_FIRST_BYTES.min(first / 4),
             large_from,
-            guests: Guests::default(),
+            waiting: WaitingBodies::default(),
         }
     }
 
@@ -129,45 +129,45 @@ impl Room {
     }
 
     /// The share of a body that never needs more than `most` bytes.
-    pub(crate) fn share_of_body(&self, most: usize) -> Share<'_> {
-        Share::new(self, most.min(self.large.bytes), self.first_each, most <= self.large_from)
+    pub(crate) fn permit_for_body(&self, most: usize) -> BodyPermit<'_> {
+        BodyPermit::new(self, most.min(self.large.bytes), self.first_each, most <= self.large_from)
     }
 
     /// The share of a stream, which gets no ticket and borrows nothing, as it may last.
-    pub(crate) fn share_of_stream(&self) -> Share<'_> {
-        Share::new(self, 0, 0, false)
+    pub(crate) fn permit_for_stream(&self) -> BodyPermit<'_> {
+        BodyPermit::new(self, 0, 0, false)
     }
 }
 
 /// A whole body, and its share of the bytes held.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
+pub(crate) struct WholeBody<'a> {
     pub(crate) bytes: Bytes,
-    pub(crate) share: Share<'a>,
+    pub(crate) permit: BodyPermit<'a>,
 }
 
 /// The room that a share is of.
 #[derive(Debug)]
 enum Of<'a> {
-    Lent(&'a Room),
-    Owned(Arc<Room>),
+    Lent(&'a BodyBudget),
+    Owned(Arc<BodyBudget>),
 }
 
 impl Deref for Of<'_> {
-    type Target = Room;
+    type Target = BodyBudget;
 
-    fn deref(&self) -> &Room {
+    fn deref(&self) -> &BodyBudget {
         match self {
-            Self::Lent(room) => room,
-            Self::Owned(room) => room,
+            Self::Lent(budget) => budget,
+            Self::Owned(budget) => budget,
         }
     }
 }
 
 /// A body's share of the room, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share<'a> {
-    room: Of<'a>,
+pub(crate) struct BodyPermit<'a> {
+    budget: Of<'a>,
     first: usize,
     more: usize,
     large: usize,
@@ -180,10 +180,10 @@ pub(crate) struct Share<'a> {
     has_ticket: bool,
 }
 
-impl<'a> Share<'a> {
-    fn new(room: &'a Room, most: usize, first_max: usize, borrows: bool) -> Self {
+impl<'a> BodyPermit<'a> {
+    fn new(budget: &'a BodyBudget, most: usize, first_max: usize, borrows: bool) -> Self {
         Self {
-            room: Of::Lent(room),
+            budget: Of::Lent(budget),
             first: 0,
             more: 0,
             large: 0,
@@ -212,7 +212,7 @@ impl<'a> Share<'a> {
         if self.has_ticket {
             return Ok(());
         }
-        if self.most > self.room.large_from && bytes > self.room.large_from {
+        if self.most > self.budget.large_from && bytes > self.budget.large_from {
             return Box::pin(self.get_ticket(pace)).await;
         }
         if self.try_grow_to(bytes) {
@@ -223,23 +223,23 @@ impl<'a> Share<'a> {
     }
 
     fn try_grow_to(&mut self, bytes: usize) -> bool {
-        let room = &*self.room;
+        let budget = &*self.budget;
         // More than all there is could never be had.
-        let bytes = bytes.min(self.first_max + room.more.bytes);
+        let bytes = bytes.min(self.first_max + budget.more.bytes);
         let mut missing = bytes.saturating_sub(self.bytes());
         let first = missing.min(self.first_max.saturating_sub(self.first));
-        if first > 0 && room.first.take(first) {
+        if first > 0 && budget.first.take(first) {
             self.first += first;
             missing -= first;
         }
         if missing == 0 {
             return true;
         }
-        if room.more.take(missing) {
+        if budget.more.take(missing) {
             self.more += missing;
             return true;
         }
-        let is_borrowed = self.borrows && room.large.take(missing);
+        let is_borrowed = self.borrows && budget.large.take(missing);
         if is_borrowed {
             self.large += missing;
         }
@@ -251,8 +251,8 @@ impl<'a> Share<'a> {
         while waited < Duration::from_secs(ADMISSION_SECONDS) {
             pace.note_held(self.held());
             let wanted = bytes.saturating_sub(self.bytes());
-            let all = self.room.first.bytes + self.room.more.bytes;
-            pace.make_room(Want::Bytes, wanted, all);
+            let all = self.budget.first.bytes + self.budget.more.bytes;
+            pace.evict(Want::Bytes, wanted, all);
             pace.hold_up(tokio::time::sleep(pause)).await?;
             if self.try_grow_to(bytes) {
                 return Ok(());
@@ -265,17 +265,17 @@ impl<'a> Share<'a> {
 
     /// Exchanges what it has for room for the most that the body can become.
     async fn get_ticket(&mut self, pace: &mut Pace<'_>) -> Result<(), Problem> {
-        let Share { room, most, .. } = self;
+        let BodyPermit { budget, most, .. } = self;
         let most = *most;
-        if !room.large.take(most) {
-            let Ok(_parked) = room.parking.try_acquire() else { return Err(busy()) };
-            let mut ticket = pin!(room.large.free.acquire_many(permits(most)));
+        if !budget.large.take(most) {
+            let Ok(_parked) = budget.parking.try_acquire() else { return Err(busy()) };
+            let mut ticket = pin!(budget.large.free.acquire_many(permits(most)));
             let mut waited = Duration::ZERO;
-            let permit = loop {
-                pace.make_room(Want::Ticket, most, room.large.bytes);
+            let acquired = loop {
+                pace.evict(Want::Ticket, most, budget.large.bytes);
                 let turn = tokio::time::timeout(PAUSE_MAX, ticket.as_mut());
                 match pace.hold_up(turn).await? {
-                    Ok(Ok(permit)) => break permit,
+                    Ok(Ok(acquired)) => break acquired,
                     Ok(Err(_)) => return Err(busy()),
                     Err(_) => waited += PAUSE_MAX,
                 }
@@ -283,7 +283,7 @@ impl<'a> Share<'a> {
                     return Err(busy());
                 }
             };
-            permit.forget();
+            acquired.forget();
         }
         self.give_back();
         (self.large, self.has_ticket) = (most, true);
@@ -295,7 +295,7 @@ impl<'a> Share<'a> {
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         if self.has_ticket {
             let unused = self.large.saturating_sub(bytes);
-            self.room.large.give(unused);
+            self.budget.large.give(unused);
             self.large -= unused;
         }
     }
@@ -306,17 +306,17 @@ impl<'a> Share<'a> {
         let first = (bytes - more).min(self.first);
         self.more -= more;
         self.first -= first;
-        let room = match &self.room {
-            Of::Lent(room) => Of::Lent(room),
-            Of::Owned(room) => Of::Owned(Arc::clone(room)),
+        let budget = match &self.budget {
+            Of::Lent(budget) => Of::Lent(budget),
+            Of::Owned(budget) => Of::Owned(Arc::clone(budget)),
         };
-        Self { room, first, more, large: 0, first_max: 0, most: 0, borrows: false, has_ticket: false }
+        Self { budget, first, more, large: 0, first_max: 0, most: 0, borrows: false, has_ticket: false }
     }
 
     /// The same share, which may outlive the request.
-    pub(crate) fn into_owned(mut self, room: &Arc<Room>) -> Share<'static> {
-        let owned = Share {
-            room: Of::Owned(Arc::clone(room)),
+    pub(crate) fn into_owned(mut self, budget: &Arc<BodyBudget>) -> BodyPermit<'static> {
+        let owned = BodyPermit {
+            budget: Of::Owned(Arc::clone(budget)),
             first: self.first,
             more: self.more,
             large: self.large,
@@ -330,13 +330,13 @@ impl<'a> Share<'a> {
     }
 
     fn give_back(&mut self) {
-        self.room.first.give(std::mem::take(&mut self.first));
-        self.room.more.give(std::mem::take(&mut self.more));
-        self.room.large.give(std::mem::take(&mut self.large));
+        self.budget.first.give(std::mem::take(&mut self.first));
+        self.budget.more.give(std::mem::take(&mut self.more));
+        self.budget.large.give(std::mem::take(&mut self.large));
     }
 }
 
-impl Drop for Share<'_> {
+impl Drop for BodyPermit<'_> {
     fn drop(&mut self) {
         self.give_back();
     }
@@ -357,51 +357,52 @@ mod tests {
 
     #[test]
     fn small_bodies_have_room_whatever_streams_and_large_bodies_hold() {
-        let room = Room::new(INFLIGHT_BYTES_MAX);
-        let mut stream = room.share_of_stream();
+        let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
+        let mut stream = budget.permit_for_stream();
         assert!(stream.try_grow_to(usize::MAX), "more than there is counts as all there is");
-        let mut ticket = room.share_of_body(room.decoded_most());
-        assert!(room.large.take(room.large.bytes));
-        (ticket.large, ticket.has_ticket) = (room.large.bytes, true);
-        let mut shares: Vec<_> = (0..200).map(|_| room.share_of_body(1_000)).collect();
-        assert!(shares.iter_mut().all(|share| share.try_grow_to(1_000)));
-        let mut larger = room.share_of_body(1 << 20);
-        assert!(!larger.try_grow_to(1 << 20), "there is no room for what is larger");
+        let mut ticket = budget.permit_for_body(budget.decoded_most());
+        assert!(budget.large.take(budget.large.bytes));
+        (ticket.large, ticket.has_ticket) = (budget.large.bytes, true);
+        let mut permits_: Vec<_> = (0..200).map(|_| budget.permit_for_body(1_000)).collect();
+        assert!(permits_.iter_mut().all(|permit| permit.try_grow_to(1_000)));
+        let mut larger = budget.permit_for_body(1 << 20);
+        assert!(!larger.try_grow_to(1 << 20), "there is no budget for what is larger");
         drop(ticket);
         assert!(larger.try_grow_to(1 << 20), "what is free of the large part is lent");
-        drop((stream, shares, larger));
-        assert_eq!(room.held(), 0);
-        assert!(room.is_half_free());
+        drop((stream, permits_, larger));
+        assert_eq!(budget.held(), 0);
+        assert!(budget.is_half_free());
     }
 
     #[test]
     fn what_cannot_become_large_never_needs_a_ticket_and_what_can_borrows_nothing() {
-        let room = Room::new(INFLIGHT_BYTES_MAX);
+        let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
         for (most, borrows) in
             [(1, true), (LARGE_BYTES_MIN, true), (LARGE_BYTES_MIN + 1, false), (BODY_BYTES_MAX, false)]
         {
-            let share = room.share_of_body(most);
-            assert_eq!((share.borrows, share.most > room.large_from), (borrows, !borrows), "{most}");
+            let permit = budget.permit_for_body(most);
+            assert_eq!((permit.borrows, permit.most > budget.large_from), (borrows, !borrows), "{most}");
         }
-        assert!(room.decoded_most() <= room.large.bytes && room.decoded_max() == DECODED_BYTES_MAX);
+        assert!(budget.decoded_most() <= budget.large.bytes && budget.decoded_max() == DECODED_BYTES_MAX);
         for bytes in [4 << 10, 1 << 20, 64 << 20, 1 << 30] {
-            let room = Room::new(bytes);
+            let budget = BodyBudget::new(bytes);
             assert!(
-                room.decoded_max() <= room.decoded_most() && room.large_from <= room.more.bytes / PARKED_PART
+                budget.decoded_max() <= budget.decoded_most()
+                    && budget.large_from <= budget.more.bytes / PARKED_PART
             );
-            assert_eq!(room.first.bytes + room.more.bytes + room.large.bytes, bytes);
+            assert_eq!(budget.first.bytes + budget.more.bytes + budget.large.bytes, bytes);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_ticket_waits_for_the_one_before_and_gives_back_what_it_does_not_need() {
-        let room = Room::new(INFLIGHT_BYTES_MAX);
+        let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
         let connection = Connection::within_process();
-        let mut pace = Pace::of_body(&room.guests, &SystemClock, &connection);
-        let mut first = room.share_of_body(room.decoded_most());
+        let mut pace = Pace::of_body(&budget.waiting, &SystemClock, &connection);
+        let mut first = budget.permit_for_body(budget.decoded_most());
         first.grow_to(LARGE_BYTES_MIN + 1, &mut pace).await.unwrap();
         assert!(first.has_ticket());
-        let mut second = room.share_of_body(room.decoded_most());
+        let mut second = budget.permit_for_body(budget.decoded_most());
         {
             let mut waiting = pin!(second.grow_to(LARGE_BYTES_MIN + 1, &mut pace));
             let early = tokio::time::timeout(Duration::from_secs(5), waiting.as_mut()).await;
@@ -410,8 +411,8 @@ mod tests {
             waiting.await.unwrap();
         }
         second.shrink_to(5 << 20);
-        assert_eq!(room.held(), 5 << 20);
-        let mut third = room.share_of_body(room.decoded_most());
+        assert_eq!(budget.held(), 5 << 20);
+        let mut third = budget.permit_for_body(budget.decoded_most());
         let refused = third.grow_to(LARGE_BYTES_MIN + 1, &mut pace).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "it does not wait for ever");
     }

@@ -13,7 +13,7 @@ pub(crate) const PIECE_BYTES: usize = 64 << 10;
 
 /// The rest of a body.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct DecodedBody {
     body: Upload,
     decompressor: Option<Decompressor>,
     /// Received and not given yet.
@@ -24,7 +24,7 @@ pub(crate) struct Source {
     allowed: Option<usize>,
 }
 
-impl Source {
+impl DecodedBody {
     pub(crate) fn new(body: Upload, encoding: Option<Encoding>) -> Self {
         let decompressor = encoding.map(Decompressor::new);
         Self { body, decompressor, pending: Bytes::new(), received: 0, allowed: None }
@@ -95,11 +95,11 @@ impl Source {
             return Ok((!piece.is_empty()).then_some(piece));
         };
         while !self.pending.is_empty() || decompressor.has_more() {
-            let mut room = vec![0; PIECE_BYTES];
-            let made = decompressor.step(&mut self.pending, &mut room).map_err(damaged)?;
+            let mut out = vec![0; PIECE_BYTES];
+            let made = decompressor.step(&mut self.pending, &mut out).map_err(damaged)?;
             if made > 0 {
-                room.truncate(made);
-                return Ok(Some(room.into()));
+                out.truncate(made);
+                return Ok(Some(out.into()));
             }
         }
         Ok(None)

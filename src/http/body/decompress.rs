@@ -86,7 +86,7 @@ impl Decompressor {
     }
 
     /// Takes from `input`, fills `room`, and says how much of it.
-    pub(crate) fn step(&mut self, input: &mut Bytes, room: &mut [u8]) -> Result<usize, Damage> {
+    pub(crate) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Damage> {
         let codec = self.codec.get_or_insert_with(|| match self.encoding {
             Encoding::Gzip => Codec::Gzip(Box::new(Decompress::new_gzip(GZIP_WINDOW_LOG))),
             Encoding::Zstd => Codec::Zstd(Box::new(Zstd::new())),
@@ -107,7 +107,7 @@ impl Decompressor {
                     self.is_whole = false;
                 }
                 let before = (codec.total_in(), codec.total_out());
-                let status = codec.decompress(input, room, FlushDecompress::None);
+                let status = codec.decompress(input, out, FlushDecompress::None);
                 self.is_whole |= status.map_err(|_| Damage::Malformed)? == Status::StreamEnd;
                 let taken = (codec.total_in() - before.0) as usize;
                 input.advance(taken);
@@ -115,7 +115,7 @@ impl Decompressor {
             }
             Codec::Zstd(codec) => {
                 let before = input.len();
-                let made = codec.step(input, room)?;
+                let made = codec.step(input, out)?;
                 let taken = before - input.len();
                 if taken > 0 || made > 0 {
                     self.is_whole = codec.is_whole();
@@ -123,7 +123,7 @@ impl Decompressor {
                 (taken, made)
             }
         };
-        self.was_full = made == room.len();
+        self.was_full = made == out.len();
         if taken == 0 && made == 0 && !input.is_empty() {
             return Err(Damage::Malformed);
         }
@@ -154,14 +154,14 @@ mod tests {
     }
 
     /// Decodes `body`, given in pieces, with so much room a step.
-    fn decode(encoding: Encoding, body: &[u8], piece: usize, room: usize) -> Result<Vec<u8>, Damage> {
+    fn decode(encoding: Encoding, body: &[u8], piece: usize, out: usize) -> Result<Vec<u8>, Damage> {
         let mut decompressor = Decompressor::new(encoding);
-        let (mut decoded, mut room) = (Vec::new(), vec![0; room]);
+        let (mut decoded, mut out) = (Vec::new(), vec![0; out]);
         for piece in body.chunks(piece) {
             let mut piece = Bytes::copy_from_slice(piece);
             while !piece.is_empty() || decompressor.has_more() {
-                let made = decompressor.step(&mut piece, &mut room)?;
-                decoded.extend_from_slice(&room[..made]);
+                let made = decompressor.step(&mut piece, &mut out)?;
+                decoded.extend_from_slice(&out[..made]);
             }
         }
         decompressor.finish().map(|()| decoded)
@@ -172,11 +172,11 @@ mod tests {
         let plain: Vec<u8> = (0..30_000u32).flat_map(|n| (n % 251).to_le_bytes()).collect();
         for (encoding, body) in [(Encoding::Gzip, gzip(&plain)), (Encoding::Zstd, zstd(&plain))] {
             for piece in [1, 7, 1_000, 1 << 20] {
-                for room in [1, 13, 4_096, 1 << 20] {
+                for out in [1, 13, 4_096, 1 << 20] {
                     assert_eq!(
-                        decode(encoding, &body, piece, room),
+                        decode(encoding, &body, piece, out),
                         Ok(plain.clone()),
-                        "{encoding:?} {piece} {room}"
+                        "{encoding:?} {piece} {out}"
                     );
                 }
             }
@@ -187,8 +187,8 @@ mod tests {
     fn several_members_or_frames_are_one_body_and_what_follows_them_is_damage() {
         for (encoding, of) in [(Encoding::Gzip, gzip as fn(&[u8]) -> Vec<u8>), (Encoding::Zstd, zstd)] {
             let two = [of(b"ab"), of(b""), of(b"c")].concat();
-            for room in [1, 2, 64] {
-                assert_eq!(decode(encoding, &two, 3, room), Ok(b"abc".to_vec()), "{encoding:?} {room}");
+            for out in [1, 2, 64] {
+                assert_eq!(decode(encoding, &two, 3, out), Ok(b"abc".to_vec()), "{encoding:?} {out}");
             }
             let trailing = [of(b"ab"), b"garbage, not a member".to_vec()].concat();
             assert_eq!(decode(encoding, &trailing, 64, 64), Err(Damage::Malformed), "{encoding:?}");
@@ -252,14 +252,14 @@ mod tests {
     #[test]
     fn zeros_behind_a_gzip_member_are_padding_and_behind_a_frame_damage() {
         let zeros = vec![0; 1_000];
-        for room in [1, 2, 64] {
+        for out in [1, 2, 64] {
             for piece in [1, 3, 4_096] {
                 let padded = [gzip(b"ab"), zeros.clone()].concat();
-                assert_eq!(decode(Encoding::Gzip, &padded, piece, room), Ok(b"ab".to_vec()));
+                assert_eq!(decode(Encoding::Gzip, &padded, piece, out), Ok(b"ab".to_vec()));
                 let between = [&padded[..], &gzip(b"c")].concat();
-                assert_eq!(decode(Encoding::Gzip, &between, piece, room), Ok(b"abc".to_vec()));
+                assert_eq!(decode(Encoding::Gzip, &between, piece, out), Ok(b"abc".to_vec()));
                 let more = [&padded[..], b"more than zeros"].concat();
-                assert_eq!(decode(Encoding::Gzip, &more, piece, room), Err(Damage::Malformed));
+                assert_eq!(decode(Encoding::Gzip, &more, piece, out), Err(Damage::Malformed));
             }
         }
         assert_eq!(
@@ -278,17 +278,17 @@ mod tests {
         // A window of 8 MiB, twice, with a block of one byte each time.
         let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3, 9, 0, 0, b'x'];
         let mut body = Bytes::from([frame, frame].concat());
-        let (mut decompressor, mut room) = (Decompressor::new(Encoding::Zstd), vec![0; 64]);
+        let (mut decompressor, mut out) = (Decompressor::new(Encoding::Zstd), vec![0; 64]);
         while !body.is_empty() || decompressor.has_more() {
-            decompressor.step(&mut body, &mut room).unwrap();
+            decompressor.step(&mut body, &mut out).unwrap();
             assert!(decompressor.memory() < 1 << 20, "{}", decompressor.memory());
         }
         let mut zeros = Bytes::from(zstd(&vec![0; 16 << 20]));
         let mut most = 0;
         let mut decompressor = Decompressor::new(Encoding::Zstd);
-        let mut room = vec![0; 64 << 10];
+        let mut out = vec![0; 64 << 10];
         while !zeros.is_empty() || decompressor.has_more() {
-            decompressor.step(&mut zeros, &mut room).unwrap();
+            decompressor.step(&mut zeros, &mut out).unwrap();
             most = most.max(decompressor.memory());
         }
         assert!(most > 256 << 10, "{most}");

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::http::wire::connection::Connection;
-use crate::limits::{PRESSED_RATE_MIN, ROOM_MADE_PART};
+use crate::limits::{EVICTED_PART, PRESSED_RATE_MIN};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A body's speed is that of so much time, and a younger one has none yet.
@@ -32,14 +32,14 @@ pub(crate) enum Want {
 
 /// The list of them.
 #[derive(Debug, Default)]
-pub(crate) struct Guests(Mutex<List>);
+pub(crate) struct WaitingBodies(Mutex<List>);
 
 #[derive(Debug, Default)]
 struct List {
     next: u64,
-    guests: BTreeMap<u64, Arc<Mutex<State>>>,
+    bodies: BTreeMap<u64, Arc<Mutex<State>>>,
     /// When room was made last.
-    made: Option<Instant>,
+    evicted: Option<Instant>,
 }
 
 /// Who sends a body.
@@ -95,20 +95,20 @@ fn a_second(bytes: u64, span: Duration) -> u64 {
 
 /// A body in the list; leaves it when dropped.
 #[derive(Debug)]
-pub(crate) struct Guest<'a> {
-    guests: &'a Guests,
+pub(crate) struct WaitingBody<'a> {
+    bodies: &'a WaitingBodies,
     id: u64,
     state: Arc<Mutex<State>>,
 }
 
-impl Guests {
+impl WaitingBodies {
     pub(crate) fn enter(
         &self,
         sender: Sender,
         received: u64,
         held: (usize, usize),
         now: Instant,
-    ) -> Guest<'_> {
+    ) -> WaitingBody<'_> {
         let state = State {
             sender,
             held,
@@ -124,20 +124,20 @@ impl Guests {
         let mut list = lock(&self.0);
         let id = list.next;
         list.next += 1;
-        list.guests.insert(id, Arc::clone(&state));
-        Guest { guests: self, id, state }
+        list.bodies.insert(id, Arc::clone(&state));
+        WaitingBody { bodies: self, id, state }
     }
 
     /// Ends bodies until there should be `wanted` bytes of `all`, if any can be blamed for what
     /// `by` lacks.
-    pub(crate) fn make_room(&self, by: &Guest<'_>, want: Want, wanted: usize, all: usize, now: Instant) {
+    pub(crate) fn evict(&self, by: &WaitingBody<'_>, want: Want, wanted: usize, all: usize, now: Instant) {
         let mut list = lock(&self.0);
-        if list.made.is_some_and(|made| now.saturating_duration_since(made) < INTERVAL) {
+        if list.evicted.is_some_and(|evicted| now.saturating_duration_since(evicted) < INTERVAL) {
             return;
         }
-        list.made = Some(now);
-        let (mut seen, mut ending) = (Vec::with_capacity(list.guests.len()), 0);
-        for (id, state) in &list.guests {
+        list.evicted = Some(now);
+        let (mut seen, mut ending) = (Vec::with_capacity(list.bodies.len()), 0);
+        for (id, state) in &list.bodies {
             let state = lock(state);
             let held = if want == Want::Bytes { state.held.0 } else { state.held.1 };
             if state.is_ended {
@@ -153,7 +153,7 @@ impl Guests {
                 });
             }
         }
-        let wanted = wanted.max(all / ROOM_MADE_PART).saturating_sub(ending);
+        let wanted = wanted.max(all / EVICTED_PART).saturating_sub(ending);
         if wanted == 0 {
             return;
         }
@@ -161,10 +161,10 @@ impl Guests {
         let chosen = match slowest(&seen, wanted) {
             chosen if !chosen.is_empty() => chosen,
             _ if want == Want::Ticket => return,
-            _ => greediest(&seen, sender, all).or_else(|| stuck(&seen, all)).into_iter().collect(),
+            _ => over_its_share(&seen, sender, all).or_else(|| stuck(&seen, all)).into_iter().collect(),
         };
         for id in chosen {
-            if let Some(state) = list.guests.get(&id) {
+            if let Some(state) = list.bodies.get(&id) {
                 let mut state = lock(state);
                 state.is_ended = true;
                 if let Some(waker) = state.waker.take() {
@@ -175,7 +175,7 @@ impl Guests {
     }
 }
 
-impl Guest<'_> {
+impl WaitingBody<'_> {
     /// Notes what came and what is held.
     pub(crate) fn note(&self, received: u64, held: (usize, usize), now: Instant) {
         let mut state = lock(&self.state);
@@ -210,9 +210,9 @@ impl Guest<'_> {
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for WaitingBody<'_> {
     fn drop(&mut self) {
-        lock(&self.guests.0).guests.remove(&self.id);
+        lock(&self.bodies.0).bodies.remove(&self.id);
     }
 }
 
@@ -234,25 +234,24 @@ struct Seen {
 /// Bodies whose senders stall: those first that would take longest to bring again what they hold,
 /// and no more than needed.
 fn slowest(seen: &[Seen], wanted: usize) -> Vec<u64> {
-    let seconds = |guest: &Seen| guest.held as f64 / (guest.speed.unwrap_or(0) + 1) as f64;
-    let stalls =
-        |guest: &&Seen| !guest.is_held_up && guest.speed.is_some_and(|speed| speed < PRESSED_RATE_MIN);
+    let seconds = |body: &Seen| body.held as f64 / (body.speed.unwrap_or(0) + 1) as f64;
+    let stalls = |body: &&Seen| !body.is_held_up && body.speed.is_some_and(|speed| speed < PRESSED_RATE_MIN);
     let mut slow: Vec<_> = seen.iter().filter(stalls).collect();
     slow.sort_by(|a, b| seconds(b).total_cmp(&seconds(a)));
     let mut freed = 0;
-    let needed = slow.iter().take_while(|guest| {
+    let needed = slow.iter().take_while(|body| {
         let is_needed = freed < wanted;
-        freed += guest.held;
+        freed += body.held;
         is_needed
     });
-    needed.map(|guest| guest.id).collect()
+    needed.map(|body| body.id).collect()
 }
 
 /// A body of a peer that holds more than half of all, or of a connection that holds more than a
 /// quarter, unless it is the one that asks: the one that has come least far.
-fn greediest(seen: &[Seen], by: Sender, all: usize) -> Option<u64> {
+fn over_its_share(seen: &[Seen], by: Sender, all: usize) -> Option<u64> {
     let least = |of: &dyn Fn(&Sender) -> bool| {
-        seen.iter().filter(|guest| of(&guest.sender)).min_by_key(|guest| guest.received).map(|guest| guest.id)
+        seen.iter().filter(|body| of(&body.sender)).min_by_key(|body| body.received).map(|body| body.id)
     };
     match most(seen, |sender| sender.peer) {
         Some((peer, held)) if held > all / 2 && peer != by.peer => {
@@ -271,8 +270,8 @@ fn greediest(seen: &[Seen], by: Sender, all: usize) -> Option<u64> {
 /// Who holds most, and how much.
 fn most<K: Copy + Eq + Hash>(seen: &[Seen], key: impl Fn(&Sender) -> K) -> Option<(K, usize)> {
     let mut sums = HashMap::new();
-    for guest in seen {
-        *sums.entry(key(&guest.sender)).or_insert(0) += guest.held;
+    for body in seen {
+        *sums.entry(key(&body.sender)).or_insert(0) += body.held;
     }
     sums.into_iter().max_by_key(|(_, held)| *held)
 }
@@ -280,9 +279,9 @@ fn most<K: Copy + Eq + Hash>(seen: &[Seen], key: impl Fn(&Sender) -> K) -> Optio
 /// If those that wait for room hold nearly all of it themselves, none would ever get on: the one
 /// with least.
 fn stuck(seen: &[Seen], all: usize) -> Option<u64> {
-    let held_up = || seen.iter().filter(|guest| guest.is_held_up);
-    let held: usize = held_up().map(|guest| guest.held).sum();
-    (held > all / 4 * 3).then(|| held_up().min_by_key(|guest| guest.held).map(|guest| guest.id)).flatten()
+    let held_up = || seen.iter().filter(|body| body.is_held_up);
+    let held: usize = held_up().map(|body| body.held).sum();
+    (held > all / 4 * 3).then(|| held_up().min_by_key(|body| body.held).map(|body| body.id)).flatten()
 }
 
 #[cfg(test)]
@@ -333,10 +332,14 @@ mod tests {
             seen(4, 2, 3, 50, None),
         ];
         let asks = |peer, connection| seen(0, peer, connection, 0, None).sender;
-        assert_eq!(greediest(&bodies, asks(2, 3), 1_000), Some(2), "the least of the peer with most");
-        assert_eq!(greediest(&bodies, asks(1, 2), 1_000), Some(2), "the least of the connection with most");
-        assert_eq!(greediest(&bodies, asks(1, 1), 1_000), None, "nobody gives way to who holds most");
-        assert_eq!(greediest(&bodies, asks(2, 3), 1_000_000), None, "nobody holds much");
+        assert_eq!(over_its_share(&bodies, asks(2, 3), 1_000), Some(2), "the least of the peer with most");
+        assert_eq!(
+            over_its_share(&bodies, asks(1, 2), 1_000),
+            Some(2),
+            "the least of the connection with most"
+        );
+        assert_eq!(over_its_share(&bodies, asks(1, 1), 1_000), None, "nobody gives way to who holds most");
+        assert_eq!(over_its_share(&bodies, asks(2, 3), 1_000_000), None, "nobody holds much");
     }
 
     #[test]
@@ -352,24 +355,24 @@ mod tests {
 
     #[test]
     fn speed_is_that_of_the_last_moments() {
-        let guests = Guests::default();
+        let bodies = WaitingBodies::default();
         let begin = SystemClock.monotonic();
         let at = |millis| begin + Duration::from_millis(millis);
         let sender = seen(0, 1, 1, 0, None).sender;
-        let guest = guests.enter(sender, 0, (0, 0), begin);
-        let speed = |millis| lock(&guest.state).speed(at(millis));
-        guest.note(1 << 20, (1 << 20, 0), at(100));
+        let body = bodies.enter(sender, 0, (0, 0), begin);
+        let speed = |millis| lock(&body.state).speed(at(millis));
+        body.note(1 << 20, (1 << 20, 0), at(100));
         assert_eq!(speed(400), None, "it is young");
-        guest.note(2 << 20, (2 << 20, 0), at(1_000));
+        body.note(2 << 20, (2 << 20, 0), at(1_000));
         assert!(speed(1_100) > Some(PRESSED_RATE_MIN));
         assert_eq!(speed(3_000), Some(0), "nothing came for two seconds");
-        guest.note(2 << 20, (0, 2 << 20), at(3_000));
-        guest.note((2 << 20) + 1, (0, 2 << 20), at(4_900));
+        body.note(2 << 20, (0, 2 << 20), at(3_000));
+        body.note((2 << 20) + 1, (0, 2 << 20), at(4_900));
         assert!(speed(5_000) < Some(PRESSED_RATE_MIN), "a byte now and then is no speed");
-        guest.hold_up(true, at(5_000));
-        guest.hold_up(false, at(6_000));
+        body.hold_up(true, at(5_000));
+        body.hold_up(false, at(6_000));
         assert_eq!(speed(6_100), None, "what it waited for was not its sender's fault");
-        drop(guest);
-        assert!(lock(&guests.0).guests.is_empty());
+        drop(body);
+        assert!(lock(&bodies.0).bodies.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use tokio::time::{Sleep, sleep};
 
 use crate::clock::Clock;
-use crate::http::body::eviction::{Guest, Guests, Sender, Want};
+use crate::http::body::eviction::{Sender, WaitingBodies, WaitingBody, Want};
 use crate::http::wire::connection::Connection;
 use crate::http::wire::problem::Problem;
 use crate::limits::{BODY_RATE_MIN, BODY_SECONDS, BODY_WINDOW_SECONDS};
@@ -46,11 +46,11 @@ const STREAM: Rule = Rule {
 /// The pace of one body.
 #[derive(Debug)]
 pub(crate) struct Pace<'a> {
-    guests: &'a Guests,
+    waiting: &'a WaitingBodies,
     clock: &'a dyn Clock,
     sender: Sender,
     rule: Rule,
-    guest: Option<Guest<'a>>,
+    body: Option<WaitingBody<'a>>,
     /// The end of the window.
     timer: Option<Pin<Box<Sleep>>>,
     windows: u64,
@@ -63,22 +63,26 @@ pub(crate) struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     /// That of a body which is to be whole.
-    pub(crate) fn of_body(guests: &'a Guests, clock: &'a dyn Clock, connection: &Connection) -> Self {
-        Self::new(guests, clock, connection, BODY)
+    pub(crate) fn of_body(waiting: &'a WaitingBodies, clock: &'a dyn Clock, connection: &Connection) -> Self {
+        Self::new(waiting, clock, connection, BODY)
     }
 
     /// That of a stream, which may last as long as events come.
-    pub(crate) fn of_stream(guests: &'a Guests, clock: &'a dyn Clock, connection: &Connection) -> Self {
-        Self::new(guests, clock, connection, STREAM)
+    pub(crate) fn of_stream(
+        waiting: &'a WaitingBodies,
+        clock: &'a dyn Clock,
+        connection: &Connection,
+    ) -> Self {
+        Self::new(waiting, clock, connection, STREAM)
     }
 
-    fn new(guests: &'a Guests, clock: &'a dyn Clock, connection: &Connection, rule: Rule) -> Self {
+    fn new(waiting: &'a WaitingBodies, clock: &'a dyn Clock, connection: &Connection, rule: Rule) -> Self {
         Self {
-            guests,
+            waiting,
             clock,
             sender: Sender::of(connection),
             rule,
-            guest: None,
+            body: None,
             timer: None,
             windows: 0,
             received: 0,
@@ -91,17 +95,17 @@ impl<'a> Pace<'a> {
     /// Waits for what the sender brings. `what` may be dropped and asked again.
     pub(crate) async fn wait<F: Future>(&mut self, what: F) -> Result<F::Output, Problem> {
         let mut what = pin!(what);
-        if self.guest.is_none() {
+        if self.body.is_none() {
             if let Some(output) = soon(what.as_mut()).await {
                 return Ok(output);
             }
             self.enter();
         }
-        if let Some(guest) = &self.guest {
-            guest.hold_up(false, self.clock.monotonic());
+        if let Some(body) = &self.body {
+            body.hold_up(false, self.clock.monotonic());
         }
         poll_fn(|cx| {
-            if self.guest.as_ref().is_some_and(|guest| guest.poll_ended(cx).is_ready()) {
+            if self.body.as_ref().is_some_and(|body| body.poll_ended(cx).is_ready()) {
                 return Poll::Ready(Err(unwanted()));
             }
             if let Poll::Ready(output) = what.as_mut().poll(cx) {
@@ -130,24 +134,24 @@ impl<'a> Pace<'a> {
     /// Waits for room, which is not the sender's fault.
     pub(crate) async fn hold_up<F: Future>(&mut self, what: F) -> Result<F::Output, Problem> {
         self.enter();
-        let Some(guest) = &self.guest else { return Err(unwanted()) };
-        guest.hold_up(true, self.clock.monotonic());
+        let Some(body) = &self.body else { return Err(unwanted()) };
+        body.hold_up(true, self.clock.monotonic());
         let mut what = pin!(what);
-        let output = poll_fn(|cx| match guest.poll_ended(cx) {
+        let output = poll_fn(|cx| match body.poll_ended(cx) {
             Poll::Ready(()) => Poll::Ready(Err(unwanted())),
             Poll::Pending => what.as_mut().poll(cx).map(Ok),
         });
         let output = output.await;
-        guest.hold_up(false, self.clock.monotonic());
+        body.hold_up(false, self.clock.monotonic());
         self.restart();
         output
     }
 
     /// Lets others go for what this body lacks.
-    pub(crate) fn make_room(&mut self, want: Want, wanted: usize, all: usize) {
+    pub(crate) fn evict(&mut self, want: Want, wanted: usize, all: usize) {
         self.enter();
-        if let Some(guest) = &self.guest {
-            self.guests.make_room(guest, want, wanted, all, self.clock.monotonic());
+        if let Some(body) = &self.body {
+            self.waiting.evict(body, want, wanted, all, self.clock.monotonic());
         }
     }
 
@@ -159,8 +163,8 @@ impl<'a> Pace<'a> {
 
     pub(crate) fn note_held(&mut self, held: (usize, usize)) {
         self.held = held;
-        if let Some(guest) = &self.guest {
-            guest.note(self.received, self.held, self.clock.monotonic());
+        if let Some(body) = &self.body {
+            body.note(self.received, self.held, self.clock.monotonic());
         }
     }
 
@@ -171,9 +175,9 @@ impl<'a> Pace<'a> {
     }
 
     fn enter(&mut self) {
-        if self.guest.is_none() {
+        if self.body.is_none() {
             let now = self.clock.monotonic();
-            self.guest = Some(self.guests.enter(self.sender, self.received, self.held, now));
+            self.body = Some(self.waiting.enter(self.sender, self.received, self.held, now));
         }
     }
 }

@@ -4,9 +4,9 @@
 use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
 
-use crate::http::body::budget::Held;
+use crate::http::body::budget::WholeBody;
 use crate::http::body::content::Encoding;
-use crate::http::body::decoded::Source;
+use crate::http::body::decoded::DecodedBody;
 use crate::http::body::pace::Pace;
 use crate::http::body::upload::Upload;
 use crate::http::service::Service;
@@ -21,23 +21,23 @@ impl<S> Service<S> {
         body: Upload,
         encoding: Option<Encoding>,
         connection: &Connection,
-    ) -> Result<Held<'_>, Problem> {
+    ) -> Result<WholeBody<'_>, Problem> {
         let max = self.limits.body_bytes_max;
         if body.declared().is_some_and(|length| length > max as u64) {
             return Err(body_too_large(max));
         }
-        let pace = Pace::of_body(&self.room.guests, &*self.clock, connection);
+        let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, connection);
         match encoding {
             None => self.take(body, pace).await,
             Some(encoding) => Box::pin(self.take_decoded(body, encoding, pace)).await,
         }
     }
 
-    async fn take(&self, mut body: Upload, mut pace: Pace<'_>) -> Result<Held<'_>, Problem> {
+    async fn take(&self, mut body: Upload, mut pace: Pace<'_>) -> Result<WholeBody<'_>, Problem> {
         let max = self.limits.body_bytes_max;
         let declared = body.declared().map(|length| length as usize);
         let most = declared.unwrap_or(max);
-        let mut share = self.room.share_of_body(most);
+        let mut permit = self.body_budget.permit_for_body(most);
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         while let Some(frame) = pace.wait(body.frame()).await? {
@@ -46,8 +46,8 @@ impl<S> Service<S> {
             if length > max {
                 return Err(body_too_large(max));
             }
-            share.grow_to(length, &mut pace).await?;
-            pace.note(length as u64, length as u64, share.held());
+            permit.grow_to(length, &mut pace).await?;
+            pace.note(length as u64, length as u64, permit.held());
             if first.is_empty() && rest.is_empty() {
                 first = data;
                 continue;
@@ -55,12 +55,12 @@ impl<S> Service<S> {
             if rest.capacity() < length {
                 // Memory that nothing is written to yet is only an address: the system gives it
                 // when bytes arrive.
-                let room = if share.has_ticket() {
+                let capacity = if permit.has_ticket() {
                     most
                 } else {
                     declared.unwrap_or(2 * length).min(LARGE_BYTES_MIN)
                 };
-                rest.reserve(room.max(length) - rest.len());
+                rest.reserve(capacity.max(length) - rest.len());
             }
             if rest.is_empty() {
                 rest.extend_from_slice(&std::mem::take(&mut first));
@@ -68,8 +68,8 @@ impl<S> Service<S> {
             rest.extend_from_slice(&data);
         }
         let bytes = if rest.is_empty() { first } else { rest.freeze() };
-        share.shrink_to(bytes.len());
-        Ok(Held { bytes, share })
+        permit.shrink_to(bytes.len());
+        Ok(WholeBody { bytes, permit })
     }
 
     /// Takes a compressed body; never holds it as it was sent.
@@ -78,10 +78,10 @@ impl<S> Service<S> {
         body: Upload,
         encoding: Encoding,
         mut pace: Pace<'_>,
-    ) -> Result<Held<'_>, Problem> {
-        let max = self.room.decoded_max();
-        let mut source = Source::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
-        let mut share = self.room.share_of_body(self.room.decoded_most());
+    ) -> Result<WholeBody<'_>, Problem> {
+        let max = self.body_budget.decoded_max();
+        let mut source = DecodedBody::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
+        let mut permit = self.body_budget.permit_for_body(self.body_budget.decoded_most());
         let mut bytes = BytesMut::new();
         while let Some(piece) = pace.wait(source.next()).await?? {
             let length = bytes.len() + piece.len();
@@ -89,15 +89,15 @@ impl<S> Service<S> {
                 let message = format!("the body decodes to more than {max} bytes: send fewer events at once");
                 return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close());
             }
-            share.grow_to(length + source.memory(), &mut pace).await?;
-            pace.note(source.received(), source.received(), share.held());
-            if bytes.capacity() < length && share.has_ticket() {
+            permit.grow_to(length + source.memory(), &mut pace).await?;
+            pace.note(source.received(), source.received(), permit.held());
+            if bytes.capacity() < length && permit.has_ticket() {
                 // Once, so that what is there is not copied time and again.
                 bytes.reserve(max - bytes.len());
             }
             bytes.extend_from_slice(&piece);
         }
-        share.shrink_to(bytes.len());
-        Ok(Held { bytes: bytes.freeze(), share })
+        permit.shrink_to(bytes.len());
+        Ok(WholeBody { bytes: bytes.freeze(), permit })
     }
 }

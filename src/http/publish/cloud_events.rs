@@ -86,7 +86,7 @@ struct Mapper<'o> {
     arrival: String,
     builder: BatchBuilder,
     indexes: Vec<usize>,
-    /// The place of the event looked at.
+    /// The index of the event looked at.
     index: usize,
     faults: Vec<(usize, Fault)>,
     rejected: u64,
@@ -118,9 +118,9 @@ impl<'o> Mapper<'o> {
     }
 
     /// An event in the JSON format.
-    fn event(&mut self, place: &[Loc], text: &str) {
+    fn event(&mut self, loc: &[Loc], text: &str) {
         let before = self.faults.len();
-        let at = |name| [place, &[Loc::Name(name)]].concat();
+        let at = |name| [loc, &[Loc::Name(name)]].concat();
         match serde_json::from_str::<Entries<'_>>(text) {
             Ok(Entries(entries)) => {
                 let attributes = Attributes {
@@ -138,10 +138,10 @@ impl<'o> Mapper<'o> {
                 let data = self.data(&entries, kind.as_deref().map(|kind| Kind::of(kind.as_bytes())), at);
                 self.take(before, &attributes, data.as_deref(), at, at("data"));
             }
-            Err(_) if text.starts_with('{') => self.add(place.to_vec(), "string_unicode", UNICODE),
+            Err(_) if text.starts_with('{') => self.add(loc.to_vec(), "string_unicode", UNICODE),
             Err(_) => {
                 self.add(
-                    place.to_vec(),
+                    loc.to_vec(),
                     "model_attributes_type",
                     "Input should be a CloudEvent: a JSON object",
                 );
@@ -227,11 +227,11 @@ impl<'o> Mapper<'o> {
             ("type", &attributes.kind),
         ];
         for (name, value) in required {
-            let place = at(name);
-            let is_known = self.faults[before..].iter().any(|(_, fault)| fault.loc == place);
+            let loc = at(name);
+            let is_known = self.faults[before..].iter().any(|(_, fault)| fault.loc == loc);
             match value.as_deref() {
-                None if !is_known => self.add(place, "missing", "Field required"),
-                Some("") => self.add(place, "string_too_short", "A CloudEvent's attribute must not be empty"),
+                None if !is_known => self.add(loc, "missing", "Field required"),
+                Some("") => self.add(loc, "string_too_short", "A CloudEvent's attribute must not be empty"),
                 _ => {}
             }
         }
@@ -267,8 +267,8 @@ impl<'o> Mapper<'o> {
         match self.builder.push(&topic, &event_id, &time, &source, data.unwrap_or(PAYLOAD_ABSENT)) {
             Ok(()) => self.indexes.push(self.index),
             Err(found) => {
-                let place = if found.field == Field::Payload { data_at } else { at(found.field.name()) };
-                self.add(place, found.kind, found.message);
+                let loc = if found.field == Field::Payload { data_at } else { at(found.field.name()) };
+                self.add(loc, found.kind, found.message);
             }
         }
     }

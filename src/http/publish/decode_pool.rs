@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{cloud_events, faults};
 use crate::clock::Timestamp;
-use crate::http::body::budget::{Held, Room, Share, busy};
+use crate::http::body::budget::{BodyBudget, BodyPermit, WholeBody, busy};
 use crate::http::body::content::{self, Dialect};
 use crate::http::publish::decode::{Decoded, Refused, decode};
 use crate::http::publish::options::Options;
@@ -63,24 +63,24 @@ impl DecodePool {
         &self,
         decoding: Decoding<'_>,
         headers: &HeaderMap,
-        body: Held<'a>,
-        budget: &Arc<Room>,
-    ) -> Result<(Result<Decoded, Refused>, Share<'a>), Problem> {
-        let Held { bytes, share } = body;
+        body: WholeBody<'a>,
+        budget: &Arc<BodyBudget>,
+    ) -> Result<(Result<Decoded, Refused>, BodyPermit<'a>), Problem> {
+        let WholeBody { bytes, permit } = body;
         if bytes.len() <= DECODED_INLINE_BYTES_MAX {
-            return Ok((decoding.decode(headers, &bytes), share));
+            return Ok((decoding.decode(headers, &bytes), permit));
         }
         Box::pin(async move {
-            let permit = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
+            let slot = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
             // All of it outlives a request that is given up, as the work does.
             let Decoding { dialect, arrival, events_max, .. } = decoding;
-            let (share, options) = (share.into_owned(budget), decoding.options.clone());
+            let (permit, options) = (permit.into_owned(budget), decoding.options.clone());
             let headers = headers.clone();
             let decoded = tokio::task::spawn_blocking(move || {
                 let decoding = Decoding { dialect, options: &options, arrival, events_max };
                 let decoded = decoding.decode(&headers, &bytes);
-                drop(permit);
-                (decoded, share)
+                drop(slot);
+                (decoded, permit)
             });
             decoded
                 .await

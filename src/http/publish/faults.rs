@@ -49,23 +49,23 @@ pub(crate) fn json_text(body: &[u8]) -> Result<&str, Vec<Fault>> {
 
 /// The faults of one line of a stream, at least one.
 pub(crate) fn find_in_line(line: &[u8], number: usize) -> Vec<Fault> {
-    let place = [Loc::Name("body"), Loc::Index(number)];
+    let loc = [Loc::Name("body"), Loc::Index(number)];
     let mut finder = Finder::default();
     if line.len() > LINE_BYTES_MAX {
         let msg = format!("The line must have at most {LINE_BYTES_MAX} bytes");
-        finder.add(place.to_vec(), "line_too_long", msg);
-    } else if let Some(text) = finder.json(&place, line) {
-        finder.event(&place, text.trim_ascii());
+        finder.add(loc.to_vec(), "line_too_long", msg);
+    } else if let Some(text) = finder.json(&loc, line) {
+        finder.event(&loc, text.trim_ascii());
     }
     if finder.faults.is_empty() {
-        finder.add(place.to_vec(), "value_error", INVALID);
+        finder.add(loc.to_vec(), "value_error", INVALID);
     }
     finder.into_faults()
 }
 
 #[derive(Default)]
 struct Finder {
-    /// With the event's place in the list.
+    /// With the event's index in the list.
     faults: Vec<(usize, Fault)>,
     /// Events with a fault.
     rejected: u64,
@@ -74,9 +74,9 @@ struct Finder {
     /// Events that it may have.
     events_max: usize,
     has_too_many: bool,
-    /// The place of the event looked at.
+    /// The index of the event looked at.
     index: usize,
-    /// Valid events and their places, if they are asked for.
+    /// Valid events and their indexes, if they are asked for.
     collected: Option<(Collector, Vec<usize>)>,
     scratch: Vec<u8>,
 }
@@ -108,7 +108,7 @@ impl Finder {
     }
 
     /// The text of a JSON document; a fault if it is none.
-    fn json<'a>(&mut self, place: &[Loc], bytes: &'a [u8]) -> Option<&'a str> {
+    fn json<'a>(&mut self, loc: &[Loc], bytes: &'a [u8]) -> Option<&'a str> {
         let (at, why) = match std::str::from_utf8(bytes) {
             Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => return Some(text),
@@ -121,7 +121,7 @@ impl Finder {
             },
             Err(e) => (e.valid_up_to(), "not UTF-8".to_owned()),
         };
-        self.add([place, &[Loc::Index(at)]].concat(), "json_invalid", format!("JSON decode error: {why}"));
+        self.add([loc, &[Loc::Index(at)]].concat(), "json_invalid", format!("JSON decode error: {why}"));
         None
     }
 
@@ -161,22 +161,22 @@ impl Finder {
         let mut envelopes = entries.iter().filter(|(key, _)| key == "events");
         match envelopes.next() {
             Some((_, events)) if !has("topic") && !has("event_id") => {
-                let place = [root, Loc::Name("events")];
+                let loc = [root, Loc::Name("events")];
                 if envelopes.next().is_some() {
-                    return self.add(place.to_vec(), "duplicate_field", "The field is there more than once");
+                    return self.add(loc.to_vec(), "duplicate_field", "The field is there more than once");
                 }
                 match events.get().as_bytes().first() {
-                    Some(b'[') => self.list(&place, events.get()),
-                    _ => self.event(&place, events.get()),
+                    Some(b'[') => self.list(&loc, events.get()),
+                    _ => self.event(&loc, events.get()),
                 }
             }
             _ => self.event(&[root], text),
         }
     }
 
-    fn list(&mut self, place: &[Loc], text: &str) {
+    fn list(&mut self, loc: &[Loc], text: &str) {
         let Ok(items) = elements(text, self.events_max) else {
-            return self.add(place.to_vec(), "json_invalid", "JSON decode error");
+            return self.add(loc.to_vec(), "json_invalid", "JSON decode error");
         };
         self.is_list = true;
         self.has_too_many = items.len() > self.events_max;
@@ -185,20 +185,20 @@ impl Finder {
         }
         for (index, item) in items.iter().enumerate() {
             self.index = index;
-            let place = [place, &[Loc::Index(index)]].concat();
-            self.event(&place, item.get());
+            let loc = [loc, &[Loc::Index(index)]].concat();
+            self.event(&loc, item.get());
         }
     }
 
-    fn event(&mut self, place: &[Loc], text: &str) {
+    fn event(&mut self, loc: &[Loc], text: &str) {
         let before = self.faults.len();
         if text.starts_with('{') {
             match serde_json::from_str::<Entries<'_>>(text) {
-                Ok(Entries(entries)) => self.fields(place, &entries),
-                Err(_) => self.add(place.to_vec(), "string_unicode", UNICODE),
+                Ok(Entries(entries)) => self.fields(loc, &entries),
+                Err(_) => self.add(loc.to_vec(), "string_unicode", UNICODE),
             }
         } else {
-            self.add(place.to_vec(), "model_attributes_type", OBJECT);
+            self.add(loc.to_vec(), "model_attributes_type", OBJECT);
         }
         if self.faults.len() == before
             && let Some((events, indexes)) = &mut self.collected
@@ -206,15 +206,15 @@ impl Finder {
             if events.take(text.as_bytes()) {
                 indexes.push(self.index);
             } else {
-                self.add(place.to_vec(), "value_error", INVALID);
+                self.add(loc.to_vec(), "value_error", INVALID);
             }
         }
         self.rejected += u64::from(self.faults.len() > before);
     }
 
-    fn fields(&mut self, place: &[Loc], entries: &[(String, &RawValue)]) {
+    fn fields(&mut self, loc: &[Loc], entries: &[(String, &RawValue)]) {
         for field in [Field::Topic, Field::EventId, Field::Timestamp, Field::Source, Field::Payload] {
-            let loc = [place, &[Loc::Name(field.name())]].concat();
+            let loc = [loc, &[Loc::Name(field.name())]].concat();
             let mut values = entries.iter().filter(|(key, _)| key == field.name()).map(|(_, value)| *value);
             let Some(value) = values.next() else {
                 if field != Field::Payload {

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use crate::http::body::budget::Share;
+use crate::http::body::budget::BodyPermit;
 use crate::http::body::content::Encoding;
-use crate::http::body::decoded::{PIECE_BYTES, Source};
+use crate::http::body::decoded::{DecodedBody, PIECE_BYTES};
 use crate::http::body::pace::Pace;
 use crate::http::body::upload::Upload;
 use crate::http::publish::chunk::{Chunk, Lines};
@@ -76,10 +76,10 @@ impl Progress {
 
 /// The end of a stream that has not been read yet.
 #[derive(Debug)]
-struct Reader<'a> {
-    source: Source,
+struct LineReader<'a> {
+    source: DecodedBody,
     lines: Lines,
-    share: Share<'a>,
+    permit: BodyPermit<'a>,
     pace: Pace<'a>,
     encoding: Option<Encoding>,
     /// Bytes that had come when the last line that was not blank was whole.
@@ -101,11 +101,11 @@ impl<S: EventStore> Service<S> {
         options: &Options,
         connection: &Connection,
     ) -> Result<Answer, Problem> {
-        let mut reader = Reader {
-            source: Source::new(body, encoding),
+        let mut reader = LineReader {
+            source: DecodedBody::new(body, encoding),
             lines: Lines::default(),
-            share: self.room.share_of_stream(),
-            pace: Pace::of_stream(&self.room.guests, &*self.clock, connection),
+            permit: self.body_budget.permit_for_stream(),
+            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, connection),
             encoding,
             received_before: 0,
             fruitful: (0, 0),
@@ -122,14 +122,14 @@ impl<S: EventStore> Service<S> {
 
     async fn store_lines(
         &self,
-        reader: &mut Reader<'_>,
+        reader: &mut LineReader<'_>,
         progress: &mut Progress,
         options: &Options,
         peer: IpAddr,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
         // Decoded while the chunk before it is committed.
-        let mut next: Option<(Chunk, Share<'_>)> = None;
+        let mut next: Option<(Chunk, BodyPermit<'_>)> = None;
         loop {
             if next.is_none()
                 && (reader.lines.is_full() || (committing.is_none() && reader.lines.count() > 0))
@@ -137,10 +137,10 @@ impl<S: EventStore> Service<S> {
                 next = Some(reader.chunk(options.partial));
             }
             if committing.is_none()
-                && let Some((chunk, share)) = next.take()
+                && let Some((chunk, permit)) = next.take()
             {
                 self.reject_lines(&chunk);
-                committing = Some(Box::pin(self.commit(chunk, share, options.reject_conflicts, peer)));
+                committing = Some(Box::pin(self.commit(chunk, permit, options.reject_conflicts, peer)));
                 continue;
             }
             if committing.is_none() && reader.is_ended {
@@ -166,7 +166,7 @@ impl<S: EventStore> Service<S> {
     async fn commit(
         &self,
         chunk: Chunk,
-        share: Share<'_>,
+        permit: BodyPermit<'_>,
         reject_conflicts: bool,
         peer: IpAddr,
     ) -> Result<Progress, Problem> {
@@ -175,7 +175,7 @@ impl<S: EventStore> Service<S> {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
         }
         let (outcomes, counts) = self.append(Arc::new(batch), peer).await?;
-        drop(share);
+        drop(permit);
         if reject_conflicts && counts.conflicts > 0 {
             let lines =
                 numbers.iter().zip(&outcomes).filter(|(_, outcome)| outcome.status == Status::Conflict);
@@ -187,7 +187,7 @@ impl<S: EventStore> Service<S> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> LineReader<'a> {
     /// Reads until it got on, or the stream is over. May be dropped and called again.
     async fn fill(&mut self) {
         if let Err(problem) = self.read().await {
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
     async fn read(&mut self) -> Result<(), Problem> {
         let (before, enough) = (self.lines.count(), self.source.received() + PIECE_BYTES as u64);
         while self.lines.count() == before && self.source.received() < enough {
-            self.share.grow_to(self.lines.bytes() + self.source.memory(), &mut self.pace).await?;
+            self.permit.grow_to(self.lines.bytes() + self.source.memory(), &mut self.pace).await?;
             let Some(piece) = self.pace.wait(self.source.next()).await?? else {
                 self.lines.end();
                 self.is_ended = true;
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
             if is_filled {
                 self.received_before = self.source.received();
             }
-            self.pace.note(self.source.received(), self.progress(), self.share.held());
+            self.pace.note(self.source.received(), self.progress(), self.permit.held());
             if is_filled {
                 self.pace.restart();
             }
@@ -245,9 +245,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
-    fn chunk(&mut self, goes_on: bool) -> (Chunk, Share<'a>) {
+    fn chunk(&mut self, goes_on: bool) -> (Chunk, BodyPermit<'a>) {
         let (text, count) = self.lines.cut();
-        let share = self.share.split(text.len());
+        let permit = self.permit.split(text.len());
         let mut chunk = Chunk::decode(&text, self.cut, goes_on);
         self.cut += count;
         if !chunk.batch.is_empty() {
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
             self.lines = Lines::default();
             self.fail(problem.saying(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
-        (chunk, share)
+        (chunk, permit)
     }
 }
 

@@ -101,19 +101,19 @@ fn push_field(body: &mut Vec<u8>, field: &[u8]) {
     body.push(b'"');
 }
 
-/// Appends `rejected` and the list of errors, without braces. `place` names the number beside each: its index or line.
-pub(crate) fn push_errors(body: &mut Vec<u8>, place: &str, rejected: u64, errors: &[(usize, Fault)]) {
+/// Appends `rejected` and the list of errors, without braces. `name` is that of the number beside each: its index or line.
+pub(crate) fn push_errors(body: &mut Vec<u8>, name: &str, rejected: u64, errors: &[(usize, Fault)]) {
     // A Vec takes all that is written.
     let _ = write!(body, r#","rejected":{rejected},"errors":["#);
     for (at, (number, fault)) in errors.iter().take(FAULTS_LISTED_MAX).enumerate() {
-        let _ = write!(body, r#"{}{{"{place}":{number},"#, if at > 0 { "," } else { "" });
+        let _ = write!(body, r#"{}{{"{name}":{number},"#, if at > 0 { "," } else { "" });
         push_fault(body, fault);
     }
     body.push(b']');
 }
 
-/// The fault that a conflict is where a sender asks for that; `place` is that of its event.
-pub(crate) fn conflict(place: Vec<Loc>) -> Fault {
+/// The fault that a conflict is where a sender asks for that; `loc` is that of its event.
+pub(crate) fn conflict(loc: Vec<Loc>) -> Fault {
     let msg = "Another payload is stored under this id; the first one stays".to_owned();
-    Fault { loc: place, msg, kind: "conflict" }
+    Fault { loc, msg, kind: "conflict" }
 }

@@ -6,7 +6,7 @@ use crate::http::service::Service;
 use crate::http::wire::answer::Answer;
 use crate::http::wire::json::push_event;
 use crate::http::wire::problem::Problem;
-use crate::http::wire::streaming::{Made, Maker, Portion, Reader};
+use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::store::{EventStore, Order, Page, Query, StoredEvent};
 
 impl<S: EventStore> Service<S> {
@@ -15,15 +15,15 @@ impl<S: EventStore> Service<S> {
         &self,
         query: Query,
         limit: usize,
-        reader: &Reader<'_>,
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
         let stop = match query.order {
             Order::Ascending => Some(self.store.end(query.topic.as_deref()).await?),
             Order::Descending => None,
         };
-        let pages = Pages::new(&self.store, Query { stop, ..query }, reader.holder());
+        let pages = Pages::new(&self.store, Query { stop, ..query }, responder.account());
         let kind = "application/x-ndjson";
-        Ok(reader.send(Export { pages, left: limit }, kind, false).await?)
+        Ok(responder.send(Export { pages, left: limit }, kind, false).await?)
     }
 }
 

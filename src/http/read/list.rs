@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::http::read::pages::Pages;
-use crate::http::wire::answer_budget::Holder;
+use crate::http::wire::answer_budget::Account;
 use crate::http::wire::json::{push_event, push_number, push_optional, push_string};
 use crate::http::wire::streaming::{Made, Maker, Portion};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX};
@@ -150,7 +150,7 @@ impl<S: EventStore> Maker for PageOfEvents<S> {
 #[derive(Debug)]
 pub(crate) struct ListOfTopics<S> {
     store: Arc<S>,
-    holder: Holder,
+    account: Account,
     object: Object,
     /// Appends a topic, which takes at most so many bytes.
     write: fn(&mut Vec<u8>, &TopicStats),
@@ -170,12 +170,12 @@ const WORTH_ASKING: usize = 8;
 
 impl<S: EventStore> ListOfTopics<S> {
     /// All topics' names, with these members before and after them.
-    pub(crate) fn names(store: &Arc<S>, holder: Holder, before: Vec<u8>, after: Vec<u8>) -> Self {
+    pub(crate) fn names(store: &Arc<S>, account: Account, before: Vec<u8>, after: Vec<u8>) -> Self {
         let write = |out: &mut Vec<u8>, topic: &TopicStats| push_string(out, &topic.topic);
         let object = Object::new(before, "topics", false);
         Self {
             store: Arc::clone(store),
-            holder,
+            account,
             object,
             write,
             entry_bytes_max: NAME_BYTES_MAX,
@@ -186,11 +186,11 @@ impl<S: EventStore> ListOfTopics<S> {
     }
 
     /// A page of topics' figures.
-    pub(crate) fn page(store: &Arc<S>, holder: Holder, cursor: Option<String>, limit: usize) -> Self {
+    pub(crate) fn page(store: &Arc<S>, account: Account, cursor: Option<String>, limit: usize) -> Self {
         let object = Object::new(Vec::new(), "topics", true);
         Self {
             store: Arc::clone(store),
-            holder,
+            account,
             object,
             write: push_topic,
             entry_bytes_max: NAME_BYTES_MAX + FIGURES_BYTES_MAX,
@@ -207,11 +207,11 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
             // Nothing here waits, and a reader that is fast enough would keep the thread for as long as the list is.
             tokio::task::yield_now().await;
         }
-        let mut room = self.holder.piece(0, PIECE_BYTES, !self.object.has_begun).await?;
+        let mut permit = self.account.piece(0, PIECE_BYTES, !self.object.has_begun).await?;
         let (mut topics, mut entries) = (Vec::new(), 0);
         let next_cursor = loop {
             // As many as surely fit; most names are short, so this is asked several times.
-            let fit = room.bytes().saturating_sub(topics.len() + 512) / self.entry_bytes_max;
+            let fit = permit.bytes().saturating_sub(topics.len() + 512) / self.entry_bytes_max;
             if entries > 0 && fit < WORTH_ASKING {
                 break self.cursor.clone();
             }
@@ -236,8 +236,8 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
         self.object.end(&mut out, entries, is_last);
         self.object.stepped(entries);
         if !is_last {
-            room.resize(out.len());
-            return Ok(Made::Part(Portion::new(out, room)));
+            permit.resize(out.len());
+            return Ok(Made::Part(Portion::new(out, permit)));
         }
         match &self.after {
             Some(after) => out.extend_from_slice(after),
@@ -247,8 +247,8 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
             }
         }
         out.push(b'}');
-        room.resize(out.len());
-        Ok(Made::End(Portion::new(out, room)))
+        permit.resize(out.len());
+        Ok(Made::End(Portion::new(out, permit)))
     }
 }
 

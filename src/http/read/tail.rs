@@ -12,11 +12,11 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::http::read::export::push_line;
 use crate::http::read::pages::Pages;
-use crate::http::read::tail_hub::{End, Place, TailPage, Tails};
+use crate::http::read::tail_hub::{End, Position, TailHub, TailPage};
 use crate::http::service::Service;
 use crate::http::wire::answer::Answer;
 use crate::http::wire::problem::Problem;
-use crate::http::wire::streaming::{Made, Maker, Portion, Reader};
+use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::{HEARTBEAT_SECONDS, PIECE_BYTES, READ_EVENTS_MAX};
 use crate::store::{EventStore, Page, Query};
 
@@ -37,31 +37,31 @@ pub struct IsTail;
 impl<S: EventStore> Service<S> {
     /// Tells tails that there is more to read, as long as it is polled.
     pub async fn lead_tails(&self) {
-        self.tails.lead(|| self.store.end(None)).await;
+        self.tail_hub.lead(|| self.store.end(None)).await;
     }
 
     /// Ends all tails, those to come too.
     pub fn end_tails(&self) {
-        self.tails.end();
+        self.tail_hub.end();
     }
 
     /// The range, and what is stored from now on.
-    pub(crate) async fn tail(&self, query: Query, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let place = Arc::clone(&self.tail_places).try_acquire_owned().map_err(|_| {
-            let message = "as many tails are open as there may be; come back later, or read in pages";
+    pub(crate) async fn tail(&self, query: Query, responder: &Responder<'_>) -> Result<Answer, Problem> {
+        let position = Arc::clone(&self.tail_permits).try_acquire_owned().map_err(|_| {
+            let message = "as many hub are open as there may be; come back later, or read in pages";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later()
         })?;
-        let end = self.tails.subscribe();
+        let end = self.tail_hub.subscribe();
         let query = Query { cursors: true, ..query };
-        let pages = Pages::new(&self.store, query, reader.holder());
-        let (clock, tails) = (Arc::clone(&self.clock), Arc::clone(&self.tails));
+        let pages = Pages::new(&self.store, query, responder.account());
+        let (clock, hub) = (Arc::clone(&self.clock), Arc::clone(&self.tail_hub));
         let beaten = clock.monotonic();
-        let mut tail = Tail { pages, tails, end, clock, beaten, first: None, _place: place };
+        let mut tail = Tail { pages, hub, end, clock, beaten, first: None, _permit: position };
         // What is wrong with the query is found here, where it can still be answered with a status.
         tail.first = Some(tail.read().await?);
         // Packed, what it gives would wait for more to pack.
-        let reader = Reader { is_gzip: false, ..*reader };
-        let mut answer = reader.send(Begun { tail, has_begun: false }, "text/event-stream", false).await?;
+        let responder = Responder { is_gzip: false, ..*responder };
+        let mut answer = responder.send(Begun { tail, has_begun: false }, "text/event-stream", false).await?;
         answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
         answer.extensions_mut().insert(IsTail);
         Ok(answer)
@@ -71,7 +71,7 @@ impl<S: EventStore> Service<S> {
 /// A tail, as server-sent events: each with its cursor as id.
 struct Tail<S> {
     pages: Pages<S>,
-    tails: Arc<Tails>,
+    hub: Arc<TailHub>,
     end: watch::Receiver<End>,
     clock: Arc<dyn Clock>,
     /// When the reader heard something last.
@@ -79,7 +79,7 @@ struct Tail<S> {
     /// What was read before the answer began.
     first: Option<(Arc<TailPage>, Portion)>,
     /// Among the tails that may be open at once.
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// A tail, behind what it begins with.
@@ -91,7 +91,7 @@ struct Begun<S> {
 impl<S: EventStore> Maker for Begun<S> {
     async fn step(&mut self) -> Result<Made> {
         if !std::mem::replace(&mut self.has_begun, true) {
-            return Ok(Made::Part(Portion { bytes: Bytes::from_static(RETRY), room: None }));
+            return Ok(Made::Part(Portion { bytes: Bytes::from_static(RETRY), permit: None }));
         }
         self.tail.step().await
     }
@@ -125,29 +125,29 @@ impl<S: EventStore> Maker for Tail<S> {
             return Ok(Made::Part(Portion::default()));
         }
         self.beaten = self.clock.monotonic();
-        Ok(Made::Part(Portion { bytes: Bytes::from_static(BEAT), room: None }))
+        Ok(Made::Part(Portion { bytes: Bytes::from_static(BEAT), permit: None }))
     }
 }
 
 impl<S: EventStore> Tail<S> {
     /// The next page, as another tail has read it, or read for all that are at this place.
     async fn read(&mut self) -> Result<(Arc<TailPage>, Portion)> {
-        let mut room = self.pages.room(0, PIECE_BYTES).await?;
-        let place = Place::of(&self.pages.query, &self.end.borrow());
+        let mut permit = self.pages.permit(0, PIECE_BYTES).await?;
+        let position = Position::of(&self.pages.query, &self.end.borrow());
         let (store, query) = (&self.pages.store, &self.pages.query);
-        let shared = self.tails.page(place, async || {
+        let shared = self.hub.page(position, async || {
             let (limit, bytes_max) = (READ_EVENTS_MAX, Some(PIECE_BYTES));
             let page = store.read(Query { limit, bytes_max, ..query.clone() }).await?;
             Ok(TailPage::new(&page, messages(&page)))
         });
         let shared = shared.await?;
-        if room.resize(shared.messages.len()) {
+        if permit.resize(shared.messages.len()) {
             self.pages.go_on(shared.reached.clone(), shared.is_scan);
-            let portion = Portion::new(shared.messages.clone(), room);
+            let portion = Portion::new(shared.messages.clone(), permit);
             return Ok((shared, portion));
         }
         // There is room for less of it.
-        drop(room);
+        drop(permit);
         let (page, portion, ()) = self.pages.next(READ_EVENTS_MAX, |page| (messages(page), ())).await?;
         Ok((Arc::new(TailPage::new(&page, Bytes::new())), portion))
     }

@@ -27,11 +27,11 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// What all tails of a service share.
 #[derive(Debug)]
-pub(crate) struct Tails {
+pub(crate) struct TailHub {
     /// Those who wait, as they are woken together.
     groups: Mutex<Groups>,
     /// The newest first.
-    pages: Mutex<VecDeque<(Place, SharedPage)>>,
+    pages: Mutex<VecDeque<(Position, SharedPage)>>,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ type SharedPage = Arc<OnceCell<Arc<TailPage>>>;
 
 /// What decides what a tail reads next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     topic: Option<String>,
     source: Option<String>,
     since: Option<Timestamp>,
@@ -80,21 +80,21 @@ impl TailPage {
     }
 }
 
-impl Place {
+impl Position {
     pub(crate) fn of(query: &Query, end: &End) -> Self {
         let Query { topic, source, since, cursor, .. } = query.clone();
         Self { topic, source, since, cursor, end: end.clone() }
     }
 }
 
-impl Default for Tails {
+impl Default for TailHub {
     fn default() -> Self {
         let groups = Groups { end: Some(String::new()), groups: Vec::new() };
         Self { groups: Mutex::new(groups), pages: Mutex::default() }
     }
 }
 
-impl Tails {
+impl TailHub {
     /// Hears of what tails are told from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<End> {
         let mut groups = self.groups.lock();
@@ -165,25 +165,25 @@ impl Tails {
     /// Those of `read`.
     pub(crate) async fn page(
         &self,
-        place: Place,
+        position: Position,
         read: impl AsyncFnOnce() -> Result<TailPage>,
     ) -> Result<Arc<TailPage>> {
-        let shared = self.shared(&place);
+        let shared = self.shared(&position);
         let page = shared.get_or_try_init(async || read().await.map(Arc::new)).await?;
         if page.messages.len() > 2 * PIECE_BYTES {
             // It would keep too much memory.
-            self.pages.lock().retain(|(kept, _)| *kept != place);
+            self.pages.lock().retain(|(kept, _)| *kept != position);
         }
         Ok(Arc::clone(page))
     }
 
-    fn shared(&self, place: &Place) -> SharedPage {
+    fn shared(&self, position: &Position) -> SharedPage {
         let mut pages = self.pages.lock();
-        if let Some((_, page)) = pages.iter().find(|(kept, _)| kept == place) {
+        if let Some((_, page)) = pages.iter().find(|(kept, _)| kept == position) {
             return Arc::clone(page);
         }
         let page = SharedPage::default();
-        pages.push_front((place.clone(), Arc::clone(&page)));
+        pages.push_front((position.clone(), Arc::clone(&page)));
         pages.truncate(TAIL_PAGES_KEPT);
         page
     }

@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue}
 use hyper::{Response, StatusCode};
 
 use crate::error::{Error, Result};
-use crate::http::wire::answer_budget::{Holder, Kind, Room, no_room};
+use crate::http::wire::answer_budget::{Account, AnswerPermit, Kind, budget_spent};
 use crate::limits::{ANSWER_BYTES_UNCOUNTED, GZIP_BYTES_MIN};
 
 /// An answer.
@@ -67,11 +67,11 @@ pub(crate) fn fixed(kind: HeaderValue, bytes: &'static [u8]) -> Answer {
 }
 
 /// Has the bytes of an answer in the room that was taken for them.
-pub(crate) fn held(status: StatusCode, body: Vec<u8>, mut room: Room) -> Answer {
+pub(crate) fn held(status: StatusCode, body: Vec<u8>, mut permit: AnswerPermit) -> Answer {
     // What it is beyond what was thought waits for nobody: the events are stored.
-    room.resize(body.len());
+    permit.resize(body.len());
     let mut answer = json(status, Vec::new());
-    *answer.body_mut() = Either::Left(Full::new(room.hold(body)));
+    *answer.body_mut() = Either::Left(Full::new(permit.hold(body)));
     answer.extensions_mut().insert(IsHeld);
     answer
 }
@@ -95,7 +95,7 @@ struct IsHeld;
 ///
 /// # Errors
 /// There is no room.
-pub(crate) async fn hold(mut answer: Answer, holder: &Holder, is_gzip: bool) -> Result<Answer> {
+pub(crate) async fn hold(mut answer: Answer, account: &Account, is_gzip: bool) -> Result<Answer> {
     if answer.extensions_mut().remove::<IsHeld>().is_some() {
         return Ok(answer);
     }
@@ -106,16 +106,16 @@ pub(crate) async fn hold(mut answer: Answer, holder: &Holder, is_gzip: bool) -> 
         Err(never) => match never {},
     };
     // It does not wait: what waits takes memory as well.
-    let mut room = match holder.take(Kind::Whole, bytes.len(), bytes.len()) {
-        Some(room) => room,
-        None if head.status.is_success() => return Err(no_room()),
+    let mut permit = match account.take(Kind::Whole, bytes.len(), bytes.len()) {
+        Some(permit) => permit,
+        None if head.status.is_success() => return Err(budget_spent()),
         None => {
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             return Ok(Response::from_parts(head, Either::Left(Full::new(Bytes::from_static(UNTOLD)))));
         }
     };
     if !is_gzip || bytes.len() < GZIP_BYTES_MIN {
-        return Ok(Response::from_parts(head, Either::Left(Full::new(room.hold(bytes)))));
+        return Ok(Response::from_parts(head, Either::Left(Full::new(permit.hold(bytes)))));
     }
     let original = bytes.clone();
     // Not on a thread that serves others.
@@ -126,8 +126,8 @@ pub(crate) async fn hold(mut answer: Answer, holder: &Holder, is_gzip: bool) -> 
         }
         Ok(Err(_)) | Err(_) => original,
     };
-    room.resize(bytes.len());
-    Ok(Response::from_parts(head, Either::Left(Full::new(room.hold(bytes)))))
+    permit.resize(bytes.len());
+    Ok(Response::from_parts(head, Either::Left(Full::new(permit.hold(bytes)))))
 }
 
 /// What a HEAD is answered: the head that a GET would have, with the length of a whole body.

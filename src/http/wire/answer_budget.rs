@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 
 /// All room that there is.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms {
+pub(crate) struct AnswerBudget {
     held: Mutex<HeldBytes>,
 }
 
@@ -69,7 +69,7 @@ impl HeldBytes {
     }
 }
 
-impl Rooms {
+impl AnswerBudget {
     /// Bytes held.
     pub(crate) fn held(&self) -> usize {
         let held = self.held.lock();
@@ -79,14 +79,14 @@ impl Rooms {
 
 /// Whoever holds answers: a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Holder {
-    rooms: Arc<Rooms>,
+pub(crate) struct Account {
+    budget: Arc<AnswerBudget>,
     connection: Arc<Connection>,
 }
 
-impl Holder {
-    pub(crate) fn new(rooms: &Arc<Rooms>, connection: &Arc<Connection>) -> Self {
-        Self { rooms: Arc::clone(rooms), connection: Arc::clone(connection) }
+impl Account {
+    pub(crate) fn new(budget: &Arc<AnswerBudget>, connection: &Arc<Connection>) -> Self {
+        Self { budget: Arc::clone(budget), connection: Arc::clone(connection) }
     }
 
     /// The number of its connection.
@@ -95,9 +95,9 @@ impl Holder {
     }
 
     /// As much room as it may have, from `least` to `most` bytes.
-    pub(crate) fn take(&self, kind: Kind, least: usize, most: usize) -> Option<Room> {
-        let mut room = Room { holder: self.clone(), kind, bytes: 0 };
-        room.add(least, most).then_some(room)
+    pub(crate) fn take(&self, kind: Kind, least: usize, most: usize) -> Option<AnswerPermit> {
+        let mut permit = AnswerPermit { account: self.clone(), kind, bytes: 0 };
+        permit.add(least, most).then_some(permit)
     }
 
     /// The same; waits for it no longer than `patience`.
@@ -110,16 +110,16 @@ impl Holder {
         least: usize,
         most: usize,
         patience: Duration,
-    ) -> Result<Room> {
+    ) -> Result<AnswerPermit> {
         let looks = async {
             loop {
                 match self.take(kind, least, most) {
-                    Some(room) => return room,
+                    Some(permit) => return permit,
                     None => tokio::time::sleep(LOOK).await,
                 }
             }
         };
-        tokio::time::timeout(patience, looks).await.map_err(|_| no_room())
+        tokio::time::timeout(patience, looks).await.map_err(|_| budget_spent())
     }
 
     /// Room for a piece of at most `most` bytes, or for less of it. The first of an answer may be a small one of the reserve
@@ -127,14 +127,14 @@ impl Holder {
     ///
     /// # Errors
     /// `Overloaded`: there was none.
-    pub(crate) async fn piece(&self, least: usize, most: usize, is_first: bool) -> Result<Room> {
+    pub(crate) async fn piece(&self, least: usize, most: usize, is_first: bool) -> Result<AnswerPermit> {
         let least = least.max(LEAST_BYTES);
         let most = most.max(least);
-        if let Some(room) = self.take(Kind::Stream, least, most) {
-            return Ok(room);
+        if let Some(permit) = self.take(Kind::Stream, least, most) {
+            return Ok(permit);
         }
-        if is_first && let Some(room) = self.take(Kind::Whole, least, least) {
-            return Ok(room);
+        if is_first && let Some(permit) = self.take(Kind::Whole, least, least) {
+            return Ok(permit);
         }
         let seconds = if is_first { ADMISSION_SECONDS } else { ANSWER_WAIT_SECONDS };
         self.wait(Kind::Stream, least, most, Duration::from_secs(seconds)).await
@@ -142,28 +142,28 @@ impl Holder {
 }
 
 /// What is answered where there is no room.
-pub(crate) fn no_room() -> Error {
+pub(crate) fn budget_spent() -> Error {
     let message = "too many answers wait for their readers; send the request again later";
     Error::new(ErrorKind::Overloaded, message)
 }
 
 /// Room for so many bytes, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Room {
-    holder: Holder,
+pub(crate) struct AnswerPermit {
+    account: Account,
     kind: Kind,
     bytes: usize,
 }
 
-impl Room {
+impl AnswerPermit {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Takes more, if there is as much as `least`.
     fn add(&mut self, least: usize, most: usize) -> bool {
-        let mut held = self.holder.rooms.held.lock();
-        let own = &self.holder.connection.answer_bytes;
+        let mut held = self.account.budget.held.lock();
+        let own = &self.account.connection.answer_bytes;
         let share = held.free(self.kind) / ANSWER_BYTES_FREE_SHARE;
         let bytes = most.min(share.saturating_sub(own.load(Ordering::Relaxed)));
         if bytes < least {
@@ -189,8 +189,8 @@ impl Room {
     }
 
     fn give_back(&mut self, bytes: usize) {
-        let mut held = self.holder.rooms.held.lock();
-        self.holder.connection.answer_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut held = self.account.budget.held.lock();
+        self.account.connection.answer_bytes.fetch_sub(bytes, Ordering::Relaxed);
         *held.of(self.kind) -= bytes;
         self.bytes -= bytes;
     }
@@ -201,7 +201,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for AnswerPermit {
     fn drop(&mut self) {
         self.give_back(self.bytes);
     }
@@ -209,7 +209,7 @@ impl Drop for Room {
 
 struct Held {
     bytes: Bytes,
-    _room: Room,
+    _room: AnswerPermit,
 }
 
 impl AsRef<[u8]> for Held {
@@ -222,45 +222,45 @@ impl AsRef<[u8]> for Held {
 mod tests {
     use super::*;
 
-    fn holder(rooms: &Arc<Rooms>) -> Holder {
-        Holder::new(rooms, &Arc::new(Connection::within_process()))
+    fn account(budget: &Arc<AnswerBudget>) -> Account {
+        Account::new(budget, &Arc::new(Connection::within_process()))
     }
 
     #[test]
     fn twenty_that_hold_all_they_may_leave_room_for_one_that_holds_nothing() {
         const PIECE: usize = 64 << 10;
-        let rooms = Arc::new(Rooms::default());
+        let budget = Arc::new(AnswerBudget::default());
         let mut held = Vec::new();
         for _ in 0..20 {
-            let greedy = holder(&rooms);
+            let greedy = account(&budget);
             let mut own = 0;
-            while let Some(room) = greedy.take(Kind::Stream, 1, PIECE) {
-                own += room.bytes();
-                held.push(room);
+            while let Some(permit) = greedy.take(Kind::Stream, 1, PIECE) {
+                own += permit.bytes();
+                held.push(permit);
             }
-            assert!(own > 0, "all is gone after {}", rooms.held());
+            assert!(own > 0, "all is gone after {}", budget.held());
         }
-        assert!(rooms.held() < ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED);
-        assert!(holder(&rooms).take(Kind::Stream, 8 << 10, PIECE).is_some());
-        let whole = holder(&rooms).take(Kind::Whole, 1 << 20, 1 << 20);
+        assert!(budget.held() < ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED);
+        assert!(account(&budget).take(Kind::Stream, 8 << 10, PIECE).is_some());
+        let whole = account(&budget).take(Kind::Whole, 1 << 20, 1 << 20);
         assert!(whole.is_some(), "streams take what is kept for whole answers");
         drop(held);
-        assert_eq!(rooms.held(), 1 << 20);
-        let kept = whole.map(|room| room.hold(vec![0; 10]));
-        assert_eq!(rooms.held(), 1 << 20);
+        assert_eq!(budget.held(), 1 << 20);
+        let kept = whole.map(|permit| permit.hold(vec![0; 10]));
+        assert_eq!(budget.held(), 1 << 20);
         drop(kept);
-        assert_eq!(rooms.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]
     fn room_grows_and_shrinks_with_what_it_is_for() {
-        let rooms = Arc::new(Rooms::default());
-        let holder = holder(&rooms);
-        let mut room = holder.take(Kind::Stream, 1, 100).unwrap();
-        assert!(room.resize(10) && rooms.held() == 10);
-        assert!(room.resize(1_000) && rooms.held() == 1_000);
-        assert!(!room.resize(ANSWER_BYTES_INFLIGHT_MAX) && rooms.held() == 1_000);
-        drop(room);
-        assert_eq!((rooms.held(), holder.connection.answer_bytes.load(Ordering::Relaxed)), (0, 0));
+        let budget = Arc::new(AnswerBudget::default());
+        let account = account(&budget);
+        let mut permit = account.take(Kind::Stream, 1, 100).unwrap();
+        assert!(permit.resize(10) && budget.held() == 10);
+        assert!(permit.resize(1_000) && budget.held() == 1_000);
+        assert!(!permit.resize(ANSWER_BYTES_INFLIGHT_MAX) && budget.held() == 1_000);
+        drop(permit);
+        assert_eq!((budget.held(), account.connection.answer_bytes.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -11,9 +11,9 @@ const ID_BYTES_MAX: usize = 128;
 
 /// Makes ids: a number that begins anywhere, so that two processes hardly ever make the same.
 #[derive(Debug)]
-pub(crate) struct Ids(AtomicU64);
+pub(crate) struct RequestIds(AtomicU64);
 
-impl Default for Ids {
+impl Default for RequestIds {
     fn default() -> Self {
         let mut start = [0; 8];
         // Without randomness ids begin at 0, which is no fault of a request.
@@ -22,12 +22,12 @@ impl Default for Ids {
     }
 }
 
-impl Ids {
+impl RequestIds {
     /// The names of a request: those that it came with, or an id of its own.
-    pub(crate) fn identify(&self, headers: &Headers<'_>) -> Identity {
+    pub(crate) fn identify(&self, headers: &Headers<'_>) -> RequestId {
         let given = headers.request_id.first.filter(|id| is_id(id.as_bytes()));
         let trace = headers.traceparent.first.filter(|trace| is_traceparent(trace.as_bytes())).cloned();
-        Identity { id: given.cloned().unwrap_or_else(|| self.next()), trace }
+        RequestId { id: given.cloned().unwrap_or_else(|| self.next()), trace }
     }
 
     fn next(&self) -> HeaderValue {
@@ -65,12 +65,12 @@ fn is_traceparent(text: &[u8]) -> bool {
 
 /// A request's names.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct RequestId {
     id: HeaderValue,
     trace: Option<HeaderValue>,
 }
 
-impl Identity {
+impl RequestId {
     /// Names an answer as its request.
     pub(crate) fn name(self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.id);
@@ -104,7 +104,7 @@ mod tests {
                 && !is_id("\u{e4}".as_bytes())
                 && !is_id(&[b'x'; 129])
         );
-        let ids = Ids::default();
+        let ids = RequestIds::default();
         let made: std::collections::HashSet<_> = (0..1_000).map(|_| ids.next()).collect();
         assert!(made.len() == 1_000 && made.iter().all(|id| id.len() == 16));
     }

@@ -17,9 +17,9 @@ use hyper::header::{CONTENT_ENCODING, HeaderValue};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::wire::answer::{Answer, LEVEL, Pieces, streamed, with_type};
-use crate::http::wire::answer_budget::{Holder, Kind, Room, Rooms};
+use crate::http::wire::answer_budget::{Account, AnswerBudget, AnswerPermit, Kind};
 use crate::http::wire::connection::Connection;
-use crate::http::wire::request_id::Identity;
+use crate::http::wire::request_id::RequestId;
 use crate::limits::{GZIP_ENCODER_BYTES, PIECE_BYTES};
 use crate::turnstile::Turnstile;
 
@@ -30,18 +30,18 @@ static CUT_SHORT: Turnstile = Turnstile::new();
 #[derive(Debug, Default)]
 pub(crate) struct Portion {
     pub(crate) bytes: Bytes,
-    pub(crate) room: Option<Room>,
+    pub(crate) permit: Option<AnswerPermit>,
 }
 
 impl Portion {
     /// Bytes with their room.
-    pub(crate) fn new(bytes: impl Into<Bytes>, room: Room) -> Self {
-        Self { bytes: bytes.into(), room: Some(room) }
+    pub(crate) fn new(bytes: impl Into<Bytes>, permit: AnswerPermit) -> Self {
+        Self { bytes: bytes.into(), permit: Some(permit) }
     }
 
     fn held(self) -> Bytes {
-        match self.room {
-            Some(room) if !self.bytes.is_empty() => room.hold(self.bytes),
+        match self.permit {
+            Some(permit) if !self.bytes.is_empty() => permit.hold(self.bytes),
             _ => self.bytes,
         }
     }
@@ -64,17 +64,17 @@ pub(crate) trait Maker: Send + 'static {
 
 /// How an answer goes out.
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
-    pub(crate) rooms: &'a Arc<Rooms>,
+pub(crate) struct Responder<'a> {
+    pub(crate) budget: &'a Arc<AnswerBudget>,
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) is_gzip: bool,
-    pub(crate) identity: &'a Identity,
+    pub(crate) request_id: &'a RequestId,
 }
 
-impl Reader<'_> {
+impl Responder<'_> {
     /// It, as long as the answer lasts. Short answers do without: all requests would change one count of references.
-    pub(crate) fn holder(&self) -> Holder {
-        Holder::new(self.rooms, self.connection)
+    pub(crate) fn account(&self) -> Account {
+        Account::new(self.budget, self.connection)
     }
 
     /// Sends what a maker makes; whole, if its first step is the last one and it may be. What fails in the first step can
@@ -92,14 +92,14 @@ impl Reader<'_> {
             }
             first => first,
         };
-        let making = Making { first: Some(first), maker: Some(maker), identity: self.identity.clone() };
+        let making = Making { first: Some(first), maker: Some(maker), request_id: self.request_id.clone() };
         // Where there is no room for an encoder, it goes out as it is.
         let encoder = match self.is_gzip {
-            true => self.holder().take(Kind::Stream, GZIP_ENCODER_BYTES, GZIP_ENCODER_BYTES),
+            true => self.account().take(Kind::Stream, GZIP_ENCODER_BYTES, GZIP_ENCODER_BYTES),
             false => None,
         };
-        let Some(room) = encoder else { return Ok(streamed(kind, pieces(making))) };
-        let mut answer = streamed(kind, pieces(Packing { making, room: Some(room), encoder: None }));
+        let Some(permit) = encoder else { return Ok(streamed(kind, pieces(making))) };
+        let mut answer = streamed(kind, pieces(Packing { making, permit: Some(permit), encoder: None }));
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         Ok(answer)
     }
@@ -130,7 +130,7 @@ struct Making<M> {
     first: Option<Made>,
     /// `None` at the end.
     maker: Option<M>,
-    identity: Identity,
+    request_id: RequestId,
 }
 
 impl<M: Maker> Portions for Making<M> {
@@ -147,7 +147,7 @@ impl<M: Maker> Portions for Making<M> {
                     portion
                 }
                 Err(e) => {
-                    let (id, trace) = (self.identity.id(), self.identity.trace());
+                    let (id, trace) = (self.request_id.id(), self.request_id.trace());
                     if let Some(left_out) = CUT_SHORT.pass(("cut short", 0), SystemClock.monotonic()) {
                         tracing::warn!(request_id = id, trace_id = trace, error = %e, left_out, "an answer is cut short");
                     }
@@ -166,20 +166,20 @@ impl<M: Maker> Portions for Making<M> {
 struct Packing<M> {
     making: Making<M>,
     /// The encoder's; `None` at the end.
-    room: Option<Room>,
+    permit: Option<AnswerPermit>,
     /// Made when there is something to pack: an answer that nobody begins to read has none.
     encoder: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl<M: Maker> Portions for Packing<M> {
     async fn next(&mut self) -> Result<Option<Portion>> {
-        while self.room.is_some() {
+        while self.permit.is_some() {
             let portion = self.making.next().await?;
             let mut encoder = self.encoder.take().unwrap_or_else(|| GzEncoder::new(Vec::new(), LEVEL));
-            let (bytes, room) = match portion {
-                Some(Portion { bytes, room }) => (Some(bytes), room),
+            let (bytes, permit) = match portion {
+                Some(Portion { bytes, permit }) => (Some(bytes), permit),
                 // The encoder's room is that of what it gives last.
-                None => (None, self.room.take()),
+                None => (None, self.permit.take()),
             };
             let packing = tokio::task::spawn_blocking(move || {
                 match bytes {
@@ -191,16 +191,16 @@ impl<M: Maker> Portions for Packing<M> {
             let packed: io::Result<_> = packing.await.unwrap_or_else(|e| Err(io::Error::other(e)));
             let (packed, encoder) =
                 packed.map_err(|e| Error::new(ErrorKind::Io, format!("cannot compress: {e}")))?;
-            self.encoder = self.room.is_some().then_some(encoder);
+            self.encoder = self.permit.is_some().then_some(encoder);
             if packed.is_empty() {
                 continue;
             }
-            let room = room.map(|mut room| {
+            let permit = permit.map(|mut permit| {
                 // What is a little more than it was given had been in the encoder, which has room of its own.
-                room.resize(packed.len().min(room.bytes()));
-                room
+                permit.resize(packed.len().min(permit.bytes()));
+                permit
             });
-            return Ok(Some(Portion { bytes: packed.into(), room }));
+            return Ok(Some(Portion { bytes: packed.into(), permit }));
         }
         Ok(None)
     }

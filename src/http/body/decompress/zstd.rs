@@ -80,10 +80,10 @@ impl Zstd {
     }
 
     /// Takes from `input` until some of `room` is filled, or the input is used up.
-    pub(crate) fn step(&mut self, input: &mut Bytes, room: &mut [u8]) -> Result<usize, Damage> {
+    pub(crate) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Damage> {
         loop {
             if matches!(self.part, Part::Block | Part::Rest) && self.decoder.can_collect() > 0 {
-                let made = self.decoder.read(room).map_err(|_| Damage::Malformed)?;
+                let made = self.decoder.read(out).map_err(|_| Damage::Malformed)?;
                 self.settle()?;
                 return Ok(made);
             }

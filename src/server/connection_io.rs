@@ -1,8 +1,8 @@
-//! The stream of a connection, between the network and hyper.
+//! The bytes of a connection, between what carries them and hyper.
 //!
-//! It gives hyper one HTTP/1 message at a time ([`Framing`]), answers the heads that hyper must not see, notices that
-//! nobody takes what is written or that the reader of a tail has gone, and writes all of that into the connection's notes
-//! ([`Seat`]). HTTP/2 passes through it as it is.
+//! [`ConnectionIo`] gives hyper one HTTP/1 message at a time ([`Framing`]) and answers the heads that
+//! hyper must not see. It notices that nobody takes what is written, or that the reader of a tail has
+//! gone, and keeps the connection's [`Activity`] up to date. HTTP/2 passes through it as it is.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,41 +14,21 @@ use bytes::{Buf, BytesMut};
 use hyper::StatusCode;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::activity::{Activity, Command, Phase};
 use super::framing::{Broken, Framing, Refusal, Start};
-use super::seat::{Order, Phase, Seat};
+use super::transport::Transport;
 use crate::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX};
 use crate::metrics::{Metrics, RouteLabel};
 
 /// Head and body of an answer up to so many bytes are copied together: `send` is cheaper than `writev`.
 const TOGETHER_BYTES: usize = 1 << 10;
 
-/// What carries a connection: the network, or what encrypts it.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Has the end of the connection drop what the other side has not taken.
-    fn reset_at_end(&self);
-
-    /// An error that the network has told of since it was asked last: a reset, above all.
-    fn failure(&self) -> Option<io::Error>;
-}
-
-impl Transport for TcpStream {
-    fn reset_at_end(&self) {
-        // If that fails, the kernel gives up by itself some minutes later.
-        let _ = self.set_zero_linger();
-    }
-
-    fn failure(&self) -> Option<io::Error> {
-        self.take_error().ok().flatten()
-    }
-}
-
 /// The stream of a connection.
 #[derive(Debug)]
-pub(super) struct Wire<T: Transport> {
+pub(super) struct ConnectionIo<T: Transport> {
     stream: T,
-    seat: Arc<Seat>,
+    activity: Arc<Activity>,
     metrics: Metrics,
     framing: Framing,
     /// Received, and not given to hyper yet.
@@ -72,11 +52,17 @@ enum Mode {
     Broken,
 }
 
-impl<T: Transport> Wire<T> {
+impl<T: Transport> ConnectionIo<T> {
     /// The stream of a connection that began with `early`.
-    pub(super) fn new(stream: T, early: BytesMut, is_http2: bool, seat: Arc<Seat>, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        stream: T,
+        early: BytesMut,
+        is_http2: bool,
+        activity: Arc<Activity>,
+        metrics: Metrics,
+    ) -> Self {
         let mode = if is_http2 { Mode::Through } else { Mode::Messages };
-        Self { stream, seat, metrics, framing: Framing::default(), early, cleared: 0, mode }
+        Self { stream, activity, metrics, framing: Framing::default(), early, cleared: 0, mode }
     }
 
     /// Reads what has arrived into `buf`; how much that was, and nothing at the end.
@@ -109,8 +95,8 @@ impl<T: Transport> Wire<T> {
         let begin = buf.filled().len();
         if self.early.is_empty() {
             let Poll::Ready(received) = self.receive(cx, buf) else {
-                if self.seat.phase() == Phase::Busy {
-                    self.seat.enter(Phase::Idle);
+                if self.activity.phase() == Phase::Busy {
+                    self.activity.enter(Phase::Idle);
                 }
                 return Poll::Pending;
             };
@@ -120,7 +106,7 @@ impl<T: Transport> Wire<T> {
             match self.framing.head(&buf.filled()[begin..]) {
                 // Nothing is copied of a head that comes whole.
                 Ok(Start::Head(length)) => {
-                    self.seat.enter(Phase::Busy);
+                    self.activity.enter(Phase::Busy);
                     let (taken, body) = self.framing.body(&buf.filled()[begin + length..]);
                     self.keep(buf, begin + length + taken);
                     return self.go_on(body);
@@ -139,16 +125,16 @@ impl<T: Transport> Wire<T> {
         loop {
             match self.framing.head(&self.early) {
                 Ok(Start::Head(length)) => {
-                    self.seat.enter(Phase::Busy);
+                    self.activity.enter(Phase::Busy);
                     self.cleared = length - self.give(buf, length);
                     return Poll::Ready(Ok(()));
                 }
                 Ok(Start::Blank(length)) => self.early.advance(length),
                 Ok(Start::Partial) => {
                     if !self.early.is_empty() {
-                        self.seat.enter(Phase::Head);
-                    } else if self.seat.phase() == Phase::Busy {
-                        self.seat.enter(Phase::Idle);
+                        self.activity.enter(Phase::Head);
+                    } else if self.activity.phase() == Phase::Busy {
+                        self.activity.enter(Phase::Idle);
                     }
                     let received = ready!(self.receive(cx, buf))?;
                     self.keep(buf, begin);
@@ -202,7 +188,7 @@ impl<T: Transport> Wire<T> {
         );
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         self.metrics.answered(RouteLabel::NONE, status, Duration::ZERO);
-        self.seat.enter(Phase::Leaving);
+        self.activity.enter(Phase::Leaving);
         self.mode = Mode::Refusing(BytesMut::from((head + &body).as_bytes()));
         // hyper may just have flushed: the answer is written when it does so again.
         cx.waker().wake_by_ref();
@@ -212,7 +198,7 @@ impl<T: Transport> Wire<T> {
     /// Writes what an answer of its own still lacks, and then nothing more.
     fn write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Mode::Refusing(rest) = &mut self.mode {
-            let written = ready!(taken(Pin::new(&mut self.stream).poll_write(cx, rest), &self.seat))?;
+            let written = ready!(taken(Pin::new(&mut self.stream).poll_write(cx, rest), &self.activity))?;
             rest.advance(written);
             if rest.is_empty() {
                 self.mode = Mode::Dropping(LINGER_BYTES_MAX);
@@ -256,7 +242,7 @@ impl<T: Transport> Wire<T> {
     }
 }
 
-impl<T: Transport> AsyncRead for Wire<T> {
+impl<T: Transport> AsyncRead for ConnectionIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -282,10 +268,10 @@ impl<T: Transport> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: Transport> AsyncWrite for Wire<T> {
+impl<T: Transport> AsyncWrite for ConnectionIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        taken(written, &self.seat)
+        taken(written, &self.activity)
     }
 
     fn poll_write_vectored(
@@ -296,7 +282,7 @@ impl<T: Transport> AsyncWrite for Wire<T> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if length > TOGETHER_BYTES {
             let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-            return taken(written, &self.seat);
+            return taken(written, &self.activity);
         }
         let mut together = SmallVec::<[u8; TOGETHER_BYTES]>::new();
         for buf in bufs {
@@ -313,9 +299,9 @@ impl<T: Transport> AsyncWrite for Wire<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.mode {
             Mode::Refusing(_) => ready!(self.write_refusal(cx))?,
-            Mode::Messages if self.seat.is_tail() => self.watch_reader(cx)?,
+            Mode::Messages if self.activity.is_tail() => self.watch_reader(cx)?,
             // An export that finds nothing is silent too. Once its head is refused by whoever has gone, the system knows.
-            Mode::Messages if self.seat.is_stream() => {
+            Mode::Messages if self.activity.is_stream() => {
                 if let Some(e) = self.stream.failure() {
                     return Poll::Ready(Err(e));
                 }
@@ -330,19 +316,19 @@ impl<T: Transport> AsyncWrite for Wire<T> {
     }
 }
 
-impl<T: Transport> Drop for Wire<T> {
+impl<T: Transport> Drop for ConnectionIo<T> {
     fn drop(&mut self) {
-        if self.seat.order() == Order::Reset {
+        if self.activity.command() == Command::Reset {
             self.stream.reset_at_end();
         }
     }
 }
 
 /// Notes whether anything was taken of what was to be written.
-fn taken(written: Poll<io::Result<usize>>, seat: &Seat) -> Poll<io::Result<usize>> {
+fn taken(written: Poll<io::Result<usize>>, activity: &Activity) -> Poll<io::Result<usize>> {
     match &written {
-        Poll::Pending => seat.gets_stuck(),
-        Poll::Ready(_) => seat.gets_on(),
+        Poll::Pending => activity.gets_stuck(),
+        Poll::Ready(_) => activity.gets_on(),
     }
     written
 }

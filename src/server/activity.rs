@@ -1,7 +1,8 @@
-//! What is known of one connection: what it waits for and since when, and what it was told to do.
+//! What one connection is doing: what it waits for and since when, and what it was told to do.
 //!
-//! The connection's own task writes down what it waits for; one task for all connections looks at the notes now and then
-//! and ends those that wait for too long. So no connection needs a timer, and a request costs a few plain writes.
+//! The connection's own task writes down what it waits for. One task for all connections looks at
+//! that now and then, and ends those that wait for too long. So no connection needs a timer, and a
+//! request costs a few plain writes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub(super) enum Phase {
 /// What a connection is told. A later one is the stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(super) enum Order {
+pub(super) enum Command {
     /// Go on.
     Stay,
     /// Take no more requests, and end when there are none under way.
@@ -64,13 +65,14 @@ pub(super) enum Order {
     Reset,
 }
 
-/// One connection's notes.
+/// What is known of one connection.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Activity {
     ticks: Ticks,
-    /// Who is on the other side: an address, or an IPv6 network, as one host has as many of those as it likes.
+    /// The other side: an address, or an IPv6 network, as one host has as many addresses of it as it
+    /// likes.
     pub(super) peer: IpAddr,
-    /// Whether it has one of the places for which there is always room.
+    /// Whether it has a reserved slot, where only the state of the service is told.
     pub(super) is_reserved: bool,
     /// The phase, above the tick at which it began.
     phase: AtomicU64,
@@ -80,7 +82,7 @@ pub(super) struct Seat {
     drains: AtomicU32,
     /// Requests under way over HTTP/2.
     streams: AtomicU32,
-    order: AtomicU8,
+    command: AtomicU8,
     told: AtomicWaker,
     /// What is being answered over HTTP/1 is a tail.
     is_tail: AtomicBool,
@@ -88,9 +90,9 @@ pub(super) struct Seat {
     is_stream: AtomicBool,
 }
 
-impl Seat {
+impl Activity {
     pub(super) fn new(ticks: Ticks, peer: IpAddr, is_reserved: bool) -> Self {
-        let seat = Self {
+        let activity = Self {
             ticks,
             peer,
             is_reserved,
@@ -98,13 +100,13 @@ impl Seat {
             stuck: AtomicU32::new(0),
             drains: AtomicU32::new(0),
             streams: AtomicU32::new(0),
-            order: AtomicU8::new(0),
+            command: AtomicU8::new(0),
             told: AtomicWaker::new(),
             is_tail: AtomicBool::new(false),
             is_stream: AtomicBool::new(false),
         };
-        seat.begin(Phase::First);
-        seat
+        activity.begin(Phase::First);
+        activity
     }
 
     pub(super) fn ticks(&self) -> &Ticks {
@@ -205,35 +207,35 @@ impl Seat {
         self.is_tail.load(Ordering::Relaxed)
     }
 
-    /// Tells the connection what to do; a weaker order than it has changes nothing.
-    pub(super) fn tell(&self, order: Order) {
-        if order == Order::Drain && self.drains.load(Ordering::Relaxed) == 0 {
+    /// Tells the connection what to do; a weaker command than it has changes nothing.
+    pub(super) fn tell(&self, command: Command) {
+        if command == Command::Drain && self.drains.load(Ordering::Relaxed) == 0 {
             self.drains.store(self.ticks.now().wrapping_add(1).max(1), Ordering::Relaxed);
         }
-        self.order.fetch_max(order as u8, Ordering::Release);
+        self.command.fetch_max(command as u8, Ordering::Release);
         self.told.wake();
     }
 
     /// What it was told.
-    pub(super) fn order(&self) -> Order {
-        match self.order.load(Ordering::Acquire) {
-            0 => Order::Stay,
-            1 => Order::Drain,
-            2 => Order::End,
-            _ => Order::Reset,
+    pub(super) fn command(&self) -> Command {
+        match self.command.load(Ordering::Acquire) {
+            0 => Command::Stay,
+            1 => Command::Drain,
+            2 => Command::End,
+            _ => Command::Reset,
         }
     }
 
     /// What it was told; the task is woken when that changes.
-    pub(super) fn poll_order(&self, cx: &Context<'_>) -> Order {
+    pub(super) fn poll_command(&self, cx: &Context<'_>) -> Command {
         self.told.register(cx.waker());
-        self.order()
+        self.command()
     }
 }
 
 /// A request under way over HTTP/2.
 #[derive(Debug)]
-pub(super) struct Stream(Arc<Seat>);
+pub(super) struct Stream(Arc<Activity>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
