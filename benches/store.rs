@@ -114,7 +114,7 @@ fn commit(criterion: &mut Criterion) {
                 (0..rounds).map(|_| encode(std::iter::once((1, fastrand::u128(..))))).collect();
             let begin = now();
             for batch in batches {
-                let _ = runtime.block_on(store.append(batch));
+                let _ = runtime.block_on(store.append(batch.into()));
             }
             begin.elapsed()
         });
@@ -158,7 +158,7 @@ fn append(criterion: &mut Criterion) {
                         let (store, batches) = (Arc::clone(&store), Arc::clone(&batches));
                         tokio::spawn(async move {
                             while let Some(batch) = batches.lock().ok().and_then(|mut left| left.pop()) {
-                                if store.append(batch).await.is_err() {
+                                if store.append(batch.into()).await.is_err() {
                                     return;
                                 }
                             }

@@ -9,6 +9,7 @@
 //! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
 //! `store/local/generation/index/sled_index.rs` names it. ARCHITECTURE.md has the table of rooms, and says which may import from which.
 
+pub mod auth;
 pub mod authority;
 pub mod clock;
 pub mod config;

@@ -145,7 +145,7 @@ pub const BODY_WINDOW_SECONDS: u64 = 10;
 /// Bytes a second that a body brings in each window until it is whole: a modem's pace will do.
 pub const BODY_RATE_MIN: u64 = 1 << 10;
 /// Bytes of each body that have room of their own, so that small ones wait for no large ones.
-pub const ROOM_FIRST_BYTES: usize = 64 << 10;
+pub const BODY_FIRST_BYTES: usize = 64 << 10;
 /// A body with more bytes takes a ticket: room for the largest that it can become.
 pub const LARGE_BYTES_MIN: usize = 4 << 20;
 /// Seconds that a body waits for a ticket before it is refused with 503.
@@ -153,7 +153,7 @@ pub const TICKET_SECONDS: u64 = 10;
 /// Bytes a second below which a body may be ended when others lack the room that it holds.
 pub const PRESSED_RATE_MIN: u64 = 64 << 10;
 /// When room is made it is this part of all, so that it need not be made anew for each body.
-pub const ROOM_MADE_PART: usize = 16;
+pub const EVICTED_PART: usize = 16;
 /// Most that a decoder holds: a window, what is decoded ahead of it, and a block as it was sent.
 pub const DECODER_BYTES_MAX: usize = ZSTD_WINDOW_BYTES_MAX + (1 << 20);
 /// Largest body that is decoded where it is received; a larger one is decoded by a thread beside the runtime's.
@@ -168,7 +168,7 @@ const _: () = assert!(PRESSED_RATE_MIN < BODY_BYTES_MAX as u64 / BODY_SECONDS);
 // The largest part of the room has a ticket for the largest body, and for two that are not compressed.
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= DECODED_BYTES_MAX);
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= 2 * BODY_BYTES_MAX);
-const _: () = assert!(ROOM_FIRST_BYTES <= INFLIGHT_BYTES_MAX / 8 / 100);
+const _: () = assert!(BODY_FIRST_BYTES <= INFLIGHT_BYTES_MAX / 8 / 100);
 const _: () = assert!(DECODED_INLINE_BYTES_MAX <= LARGE_BYTES_MIN);
 // A line is seen whole before the stream counts as barren.
 const _: () = assert!(BARREN_BYTES_MAX as usize > 2 * LINE_BYTES_MAX + CHUNK_BYTES);
@@ -192,9 +192,9 @@ pub const STALL_SECONDS: u64 = 30;
 /// Seconds that a connection which is told to end, and has no request under way, gets to do so.
 pub const GRACE_SECONDS: u64 = 2;
 /// Most places beyond those of `connections_max`, where only the state of the service is told.
-pub const PLACES_RESERVED_MAX: usize = 32;
+pub const SLOTS_RESERVED_MAX: usize = 32;
 /// One such place for so many others, and at least one.
-pub const PLACES_RESERVED_SHARE: usize = 8;
+pub const SLOTS_RESERVED_SHARE: usize = 8;
 /// Seconds that a reserved place is kept without a request.
 pub const RESERVED_SECONDS: u64 = 2;
 /// A tail holds its place for as long as its reader likes: one of so many places at most is for tails.
@@ -219,7 +219,7 @@ const _: () = assert!(HEAD_SECONDS < STALL_SECONDS && STALL_SECONDS < KEEP_ALIVE
 const _: () = assert!(GRACE_SECONDS < HEAD_SECONDS && RESERVED_SECONDS < HEAD_SECONDS);
 const _: () = assert!(GRACE_SECONDS >= LINGER_SECONDS && GRACE_SECONDS < DRAIN_SECONDS);
 const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
-const _: () = assert!(PLACES_RESERVED_MAX < CONNECTIONS_MAX && PLACES_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
+const _: () = assert!(SLOTS_RESERVED_MAX < CONNECTIONS_MAX && SLOTS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);
 

@@ -108,59 +108,21 @@ pub const FIGURES: [Figure; 25] = [
     (LINES_DROPPED, Kind::Counter, "Lines of the log that were dropped, as stderr did not take them."),
 ];
 
-/// What a path leads to.
+/// Most kinds of requests that are counted apart.
+pub const ROUTES_MAX: usize = 16;
+
+/// What a request is counted as: the route that it took, with a number below [`ROUTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as the paths are")]
-pub enum Route {
-    Root,
-    Publish,
-    Events,
-    Event,
-    Stats,
-    Topics,
-    Healthz,
-    Readyz,
-    Metrics,
-    OpenApi,
-    None,
+pub struct RouteLabel {
+    /// The value of the label.
+    pub name: &'static str,
+    /// Tells routes apart.
+    pub number: usize,
 }
 
-const ROUTES: [Route; 11] = [
-    Route::Root,
-    Route::Publish,
-    Route::Events,
-    Route::Event,
-    Route::Stats,
-    Route::Topics,
-    Route::Healthz,
-    Route::Readyz,
-    Route::Metrics,
-    Route::OpenApi,
-    Route::None,
-];
-
-impl Route {
-    /// Whether it tells the state of the service, which must be known also when nothing else can be had.
-    pub fn tells_state(self) -> bool {
-        matches!(self, Self::Healthz | Self::Readyz | Self::Metrics)
-    }
-
-    /// The route as a label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "/",
-            Self::Publish => "/publish",
-            Self::Events => "/events",
-            Self::Event => "/events/{topic}/{event_id}",
-            Self::Stats => "/stats",
-            Self::Topics => "/topics",
-            Self::Healthz => "/healthz",
-            Self::Readyz => "/readyz",
-            Self::Metrics => "/metrics",
-            Self::OpenApi => "/openapi.json",
-            Self::None => "none",
-        }
-    }
+impl RouteLabel {
+    /// The label of requests for which there is no route.
+    pub const NONE: Self = Self { name: "none", number: 0 };
 }
 
 const STATUSES: [u16; 24] = [
@@ -177,7 +139,7 @@ struct Inner {
     handle: PrometheusHandle,
     process: Collector,
     /// How many, and how long they took; made when the first is answered.
-    requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES.len()],
+    requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES_MAX],
     stored: Counter,
     duplicates: Counter,
     conflicts: Counter,
@@ -265,11 +227,11 @@ fn recorder() -> PrometheusRecorder {
 
 impl Metrics {
     /// A request was answered.
-    pub fn answered(&self, route: Route, status: StatusCode, took: Duration) {
+    pub fn answered(&self, route: RouteLabel, status: StatusCode, took: Duration) {
         let at = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        let (count, duration) = self.0.requests[route as usize][at].get_or_init(|| {
+        let (count, duration) = self.0.requests[route.number][at].get_or_init(|| {
             let status = if STATUSES[at] == 0 { "other".to_owned() } else { STATUSES[at].to_string() };
-            let labels = vec![Label::from_static_parts("route", route.name()), Label::new("status", status)];
+            let labels = vec![Label::from_static_parts("route", route.name), Label::new("status", status)];
             let count = Key::from_parts(REQUESTS, labels.clone());
             let duration = Key::from_parts(REQUEST_DURATION, labels);
             (

@@ -2,42 +2,42 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `places.rs` | which connections there may be, and when each is ended |
-//! | `seat.rs` | what is known of one connection |
-//! | `wire.rs` | its stream, which notes that |
+//! | `listener.rs` | where connections come from: TCP |
+//! | `slots.rs` | how many connections there may be, and when each is ended |
+//! | `activity.rs` | what one connection is doing, and since when |
+//! | `serve.rs` | one connection, from its first byte on |
+//! | `transport.rs` | what carries its bytes |
+//! | `connection_io.rs` | its bytes on their way to hyper, which keep its activity up to date |
 //! | `framing.rs` | where HTTP/1's messages end, and which are refused before hyper reads them |
 //! | `streams.rs` | HTTP/2's streams, each of which may stand still by itself |
 
+mod activity;
+mod connection_io;
 mod framing;
-mod places;
-mod seat;
+mod listener;
+mod serve;
+mod slots;
 mod streams;
-mod wire;
+mod transport;
 
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-pub use self::places::reserved;
+pub use self::slots::reserved;
 
-use self::places::Places;
-use self::seat::{Order, Phase, Seat, TICK};
-use self::streams::{Paced, Streams};
-use self::wire::{Transport, Wire};
+use self::activity::TICK;
+use self::listener::{accept, is_of_one_connection};
+use self::serve::{Host, serve};
+use self::slots::Slots;
 use crate::clock::Clock;
-use crate::http::{Connection, IsStream, IsTail, Limits, Service};
-use crate::limits::{DRAIN_SECONDS, HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
+use crate::http::{Connection, Limits, Service};
+use crate::limits::DRAIN_SECONDS;
 use crate::metrics::Metrics;
 use crate::store::EventStore;
 use crate::turnstile::Turnstile;
@@ -47,19 +47,11 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Ticks between two times that the metrics are tidied up.
 const UPKEEP_TICKS: u32 = 20;
 
-/// What all connections share.
-#[derive(Debug)]
-struct Host<S> {
-    service: Service<S>,
-    metrics: Metrics,
-    limits: Limits,
-}
-
-/// Serves `store` on `listener` until `shutdown`; then takes no more connections, finishes the requests under way
-/// within a bounded time, and returns.
+/// Serves `store` on `listener` until `shutdown`; then takes no more connections, finishes the
+/// requests under way within a bounded time, and returns.
 ///
 /// # Errors
-/// None that is not passing: a listener that fails is tried again.
+/// Never today: a listener that fails is tried again.
 pub async fn run<S: EventStore>(
     store: Arc<S>,
     limits: Limits,
@@ -74,21 +66,21 @@ pub async fn run<S: EventStore>(
         let host = Arc::clone(&host);
         async move { host.service.lead_tails().await }
     });
-    let (mut places, turnstile) = (Places::new(host.limits.clone()), Turnstile::new());
+    let (mut slots, turnstile) = (Slots::new(host.limits.clone()), Turnstile::new());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let mut ticks = tokio::time::interval(TICK);
     // A process that stood still has not given its clients less time.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut until_upkeep = 0;
-    // Who was accepted, and has no place yet.
-    let mut newcomer: Option<(TcpStream, Connection)> = None;
+    // A connection that was accepted, and has no slot yet.
+    let mut unserved: Option<(TcpStream, Connection)> = None;
     loop {
-        if let Some((stream, connection)) = newcomer.take() {
-            match places.take(connection.peer()) {
-                Some(seat) => {
-                    if seat.is_reserved
-                        && let Some(left_out) = turnstile.pass(("places", 0), clock.monotonic())
+        if let Some((stream, connection)) = unserved.take() {
+            match slots.assign(connection.peer()) {
+                Some(activity) => {
+                    if activity.is_reserved
+                        && let Some(left_out) = turnstile.pass(("slots", 0), clock.monotonic())
                     {
                         let connections_max = host.limits.connections_max;
                         tracing::warn!(
@@ -97,32 +89,27 @@ pub async fn run<S: EventStore>(
                             "all places of connections are taken and busy; a new one is only told the service's state"
                         );
                     }
-                    let connection = Arc::new(connection.reserved(seat.is_reserved));
-                    let serving = serve(stream, connection, Arc::clone(&host), Arc::clone(&seat));
-                    places.sit(connections.spawn(serving).id(), seat);
+                    let connection = Arc::new(connection.reserved(activity.is_reserved));
+                    let serving = serve(stream, connection, Arc::clone(&host), Arc::clone(&activity));
+                    slots.occupy(connections.spawn(serving).id(), activity);
                 }
                 // Until a connection ends, or the next tick shows one that may go.
-                None => newcomer = Some((stream, connection)),
+                None => unserved = Some((stream, connection)),
             }
         }
-        host.metrics.connections(places.len());
-        let accepted = async {
-            let (stream, peer) = listener.accept().await?;
-            let local = stream.local_addr()?;
-            Ok((stream, Connection::new(peer, local)))
-        };
+        host.metrics.connections(slots.len());
         tokio::select! {
             () = &mut shutdown => break,
             _ = ticks.tick() => {
-                places.tick();
+                slots.tick();
                 until_upkeep = (until_upkeep + 1) % UPKEEP_TICKS;
                 if until_upkeep == 0 {
                     host.metrics.upkeep();
                 }
             }
-            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => places.leave(task(&ended)),
-            accepted = accepted, if newcomer.is_none() => match accepted {
-                Ok(accepted) => newcomer = Some(accepted),
+            Some(ended) = connections.join_next_with_id(), if !connections.is_empty() => slots.release(task(&ended)),
+            accepted = accept(&listener), if unserved.is_none() => match accepted {
+                Ok(accepted) => unserved = Some(accepted),
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(e) => {
                     if let Some(left_out) = turnstile.pass(("accept", 0), clock.monotonic()) {
@@ -134,14 +121,14 @@ pub async fn run<S: EventStore>(
         }
     }
     drop(listener);
-    places.drain();
+    slots.drain();
     tails.abort();
     host.service.end_tails();
     let drained = async {
         while !connections.is_empty() {
             tokio::select! {
-                _ = ticks.tick() => places.tick(),
-                Some(ended) = connections.join_next_with_id() => places.leave(task(&ended)),
+                _ = ticks.tick() => slots.tick(),
+                Some(ended) = connections.join_next_with_id() => slots.release(task(&ended)),
             }
         }
     };
@@ -158,124 +145,4 @@ fn task(ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>) -> tokio:
         Ok((task, ())) => *task,
         Err(e) => e.id(),
     }
-}
-
-/// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-
-async fn serve<S: EventStore>(
-    mut stream: TcpStream,
-    client: Arc<Connection>,
-    host: Arc<Host<S>>,
-    seat: Arc<Seat>,
-) {
-    // Without it, answers wait for the client's acknowledgements; a refusal only makes it slower.
-    let _ = stream.set_nodelay(true);
-    let Some(early) = first_bytes(&mut stream, &seat).await else { return };
-    let is_http2 = early.starts_with(PREFACE);
-    let wire = Wire::new(stream, early, is_http2, Arc::clone(&seat), host.metrics.clone());
-    let ended = if is_http2 {
-        serve_http2(wire, client, host, seat).await
-    } else {
-        serve_http1(wire, client, host, seat).await
-    };
-    if let Err(e) = ended {
-        tracing::debug!(error = %e, "a connection ended early");
-    }
-}
-
-/// As many bytes as tell which protocol the client speaks; `None` if the connection is over before.
-async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), seat: &Seat) -> Option<BytesMut> {
-    let mut early = BytesMut::new();
-    while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
-        let mut bytes = [0; PREFACE.len()];
-        let mut buf = ReadBuf::new(&mut bytes[early.len()..]);
-        let read = std::future::poll_fn(|cx| match seat.poll_order(cx) {
-            Order::Stay => std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buf),
-            _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-        });
-        read.await.ok()?;
-        if buf.filled().is_empty() {
-            return None;
-        }
-        early.extend_from_slice(buf.filled());
-        seat.enter(Phase::Head);
-    }
-    Some(early)
-}
-
-/// Drives a connection until it ends, or is told to. Two types of connection have no trait in common.
-macro_rules! drive {
-    ($connection:expr, $seat:expr) => {{
-        let (mut connection, mut drains) = (pin!($connection), false);
-        std::future::poll_fn(|cx| {
-            match $seat.poll_order(cx) {
-                Order::Stay => {}
-                Order::Drain if drains => {}
-                Order::Drain => {
-                    drains = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                Order::End | Order::Reset => return Poll::Ready(Ok(())),
-            }
-            connection.as_mut().poll(cx)
-        })
-        .await
-    }};
-}
-
-async fn serve_http1<S: EventStore>(
-    wire: Wire<impl Transport>,
-    client: Arc<Connection>,
-    host: Arc<Host<S>>,
-    seat: Arc<Seat>,
-) -> hyper::Result<()> {
-    let answer = service_fn(|request| {
-        let (host, client, seat) = (Arc::clone(&host), Arc::clone(&client), Arc::clone(&seat));
-        async move {
-            let answer = host.service.answer(request, &client).await;
-            let has_made = answer.as_ref().ok().map(hyper::Response::extensions);
-            seat.set_tail(has_made.is_some_and(|made| made.get::<IsTail>().is_some()));
-            seat.set_stream(has_made.is_some_and(|made| made.get::<IsStream>().is_some()));
-            answer
-        }
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        // A client that has sent all it has may close its side, and still wants its answers.
-        .half_close(true)
-        // The connection's place knows how long it waits for what.
-        .header_read_timeout(None)
-        .max_buf_size(HEAD_BYTES_MAX);
-    drive!(builder.serve_connection(TokioIo::new(wire), answer), seat)
-}
-
-async fn serve_http2<S: EventStore>(
-    wire: Wire<impl Transport>,
-    client: Arc<Connection>,
-    host: Arc<Host<S>>,
-    seat: Arc<Seat>,
-) -> hyper::Result<()> {
-    let streams = Streams::new(Arc::clone(&seat), host.limits.stall_seconds);
-    let answer = service_fn(|request| {
-        let (host, client, flow) = (Arc::clone(&host), Arc::clone(&client), streams.begin());
-        async move {
-            let answer = host.service.answer(request, &client).await;
-            answer.map(|answer| answer.map(|body| Paced::new(body, flow)))
-        }
-    });
-    let mut builder = http2::Builder::new(streams.clone());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_pending_accept_reset_streams(STREAMS_RESET_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .keep_alive_interval(Duration::from_secs(PING_SECONDS));
-    drive!(builder.serve_connection(TokioIo::new(wire), answer), seat)
-}
-
-/// Whether only the connection to be accepted has failed.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -7,10 +7,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::limits::SCAN_PASSED_MIN;
 
+pub mod backend;
 pub mod local;
 
 /// What became of one event.
@@ -195,17 +196,15 @@ pub enum Health {
     NotReady(String),
 }
 
-/// A backend. All methods may be called at once from many tasks.
+/// A backend. All methods may be called at once from many tasks. [`Backend`](backend::Backend) is the one that a
+/// process was started with.
 pub trait EventStore: Send + Sync + 'static {
     /// Stores what is new of `batch` and answers for each event, in the order of the batch, once every answer rests on
     /// what is durable. Not a transaction: if it fails, part of the batch may be stored, and sending it again is safe.
     ///
     /// # Errors
     /// `Overloaded` and `Stopping`: nothing was decided. `NoSpace`, `Rebuilding`, `Unsure`: send it all again later.
-    fn append(
-        &self,
-        batch: impl Into<Arc<Batch>> + Send,
-    ) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
+    fn append(&self, batch: Arc<Batch>) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
 
     /// Counts `events` that were refused as invalid before they got here.
     fn count_rejected(&self, events: u64);
@@ -243,15 +242,31 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure` if pending counts could not be made durable.
     fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
 
-    /// How many topics there may still be. Cheap.
+    /// How many topics there may still be. Asked for each publish, so it answers from memory; it may
+    /// lag behind topics that are being made.
     fn topic_room(&self) -> TopicRoom;
 
-    /// Whether there is a topic with this name.
-    fn has_topic(&self, topic: &[u8]) -> bool;
+    /// How many of `topics`, which are all different, the store does not have yet.
+    ///
+    /// # Errors
+    /// `Unsure`.
+    fn count_new_topics(&self, topics: &[&[u8]]) -> impl Future<Output = Result<usize>> + Send;
 
-    /// Whether it takes events.
+    /// Whether it takes events, as far as it knows without asking the disk or another machine.
     fn health(&self) -> Health;
 
-    /// Brings the figures up to date that are read when somebody asks for all figures. Cheap; reads no events.
-    fn observe(&self);
+    /// Brings the figures up to date that are read when somebody asks for all figures. It reads no
+    /// events. Figures that a backend does not have are not shown.
+    fn observe(&self) -> impl Future<Output = ()> + Send;
+
+    /// Waits until the store fails for good: it then answers nothing more, and only a restart helps.
+    fn failed(&self) -> impl Future<Output = Error> + Send;
+
+    /// Stops the store cleanly; what comes afterwards is refused with `Stopping`. It blocks, so it
+    /// must not be called from within an async task.
+    ///
+    /// # Errors
+    /// `Unsure` if the store had failed; `NoSpace`, `Io` if the end could not be recorded. What was
+    /// answered is safe in any case.
+    fn close(&self) -> Result<()>;
 }

@@ -49,7 +49,7 @@ fn fill(disk: &MemDisk, indexes: &MemoryIndexes, id: u64, bytes: usize) -> u64 {
             let payload: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
             batch.push("t", &id, "2026-11-22T10:00:00Z", "test", &format!("\"{payload}\"")).unwrap();
         }
-        runtime.block_on(store.append(batch.finish())).unwrap();
+        runtime.block_on(store.append(batch.finish().into())).unwrap();
     }
     store.close().unwrap();
     (id..).take_while(|id| has(id + 1)).last().unwrap()

@@ -59,7 +59,7 @@ async fn examine(store: &Local) -> Result<(), Error> {
     events.iter().for_each(check);
     assert_eq!(store.stats().await?.totals.unique_processed, EVENTS);
     for first in (0..EVENTS).step_by(90) {
-        let outcomes = patiently(|| store.append(batch(first..first + 90))).await?;
+        let outcomes = patiently(|| store.append(batch(first..first + 90).into())).await?;
         for (number, outcome) in (first..).zip(outcomes) {
             assert_eq!(
                 (outcome.status, outcome.offset),

@@ -132,7 +132,7 @@ async fn examine(
 async fn send_again(store: &Local, there: &BTreeSet<u64>) -> Result<(), Error> {
     for round in 0..2 {
         for first in (0..EVENTS).step_by(90) {
-            let outcomes = patiently(|| store.append(batch(first..first + 90))).await?;
+            let outcomes = patiently(|| store.append(batch(first..first + 90).into())).await?;
             for (number, outcome) in (first..).zip(outcomes) {
                 match (there.contains(&number), round) {
                     (true, _) => {

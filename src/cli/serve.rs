@@ -13,6 +13,8 @@ use sekali::http::{Access, Limits};
 use sekali::limits::READS_MAX;
 use sekali::metrics::Metrics;
 use sekali::server;
+use sekali::store::EventStore;
+use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::local::open_files::OPEN_FILES_MAX;
 use tokio::net::TcpListener;
@@ -89,7 +91,10 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     metrics.show_lines_dropped(lines_dropped);
     let opening = tokio::task::spawn_blocking({
         let (config, metrics) = (config.clone(), metrics.clone());
-        move || Local::open(&store_options(&config), store_seams(metrics)).map_err(unopened)
+        move || {
+            let local = Local::open(&store_options(&config), store_seams(metrics));
+            local.map(Backend::Local).map_err(unopened)
+        }
     });
     let store = tokio::select! {
         opened = opening => match opened {
@@ -106,7 +111,7 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
 
 /// Serves until told to stop or the store fails; then closes the store.
 async fn serve_store(
-    store: Local,
+    store: Backend,
     config: &Config,
     metrics: Metrics,
     listener: TcpListener,

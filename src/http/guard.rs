@@ -20,11 +20,11 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
-use super::answer::{Answer, empty};
-use super::connection::Connection;
-use super::headers::Headers;
-use super::problem::Problem;
 use crate::authority::{AllowedHost, AllowedOrigin, Authority, Host, split_origin};
+use crate::http::wire::answer::{Answer, empty};
+use crate::http::wire::connection::Connection;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::problem::Problem;
 use crate::limits::PREFLIGHT_SECONDS;
 
 /// How the request came to be, and what for: browsers say it, and no page can.

@@ -1,55 +1,63 @@
 //! `POST /publish`.
 
+mod chunk;
+mod cloud_events;
+mod decode;
+pub(super) mod decode_pool;
+mod faults;
+mod lines;
+mod options;
+mod receipt;
+pub(super) mod topic_lanes;
+pub(super) mod topic_quota;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::http::request::Parts;
 
-use super::Service;
-use super::answer::{Answer, held, json};
-use super::answer_room::{Holder, Kind, Room};
-use super::content::{self, Dialect};
-use super::decode::{Decoded, Refused};
-use super::headers::Headers;
-use super::options::Options;
-use super::pieces::Reader;
-use super::problem::{Fault, Loc, Problem};
-use super::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
-use super::upload::Upload;
+use crate::clock::Timestamp;
 use crate::event::Batch;
+use crate::http::body::content::{self, Dialect};
+use crate::http::publish::decode::{Decoded, Refused};
+use crate::http::publish::decode_pool::Decoding;
+use crate::http::publish::options::Options;
+use crate::http::publish::receipt::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, held, json};
+use crate::http::wire::answer_budget::{Account, AnswerPermit, Kind};
+use crate::http::wire::problem::{Fault, Loc, Problem};
+use crate::http::wire::streaming::Responder;
 use crate::limits::ADMISSION_SECONDS;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn publish(
-        &self,
-        head: &Parts,
-        headers: &Headers<'_>,
-        body: Upload,
-        reader: &Reader<'_>,
-    ) -> Result<Answer, Problem> {
+    pub(super) async fn publish(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, headers, body, responder } = call;
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options, reader.connection)).await;
+            return Box::pin(self.publish_lines(body, encoding, &options, responder.connection)).await;
         }
-        let held = self.body(body, encoding, reader.connection).await?;
-        let (decoded, share) = self.decode(head, dialect, &options, held).await?;
+        let held = self.body(body, encoding, responder.connection).await?;
+        let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
+        let events_max = self.limits.batch_events_max;
+        let decoding = Decoding { dialect, options: &options, arrival, events_max };
+        let (decoded, permit) =
+            self.decode_pool.decode(decoding, &head.headers, held, &self.body_budget).await?;
         let decoded = decoded.map_err(|refused| match refused {
             Refused::TooMany => {
-                let events_max = self.limits.batch_events_max;
                 let message =
                     format!("at most {events_max} events go into one request; send them in several");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;
-        let answer = self.store_and_answer(decoded, &options, reader).await;
-        drop(share);
+        let answer = self.store_and_answer(decoded, &options, responder).await;
+        drop(permit);
         answer
     }
 
@@ -70,8 +78,11 @@ impl<S: EventStore> Service<S> {
         batch: Arc<Batch>,
         peer: IpAddr,
     ) -> Result<(Vec<Outcome>, Counts), Problem> {
-        let _topics = self.admit_topics(&batch, peer)?;
-        let _place = self.place(&batch).await?;
+        let _topics = self.topic_quota.admit(&*self.store, &batch, peer, &*self.clock).await?;
+        // Where bodies hold half of what they may, the rest is for other topics.
+        let patience =
+            || Duration::from_secs(if self.body_budget.is_half_free() { ADMISSION_SECONDS } else { 0 });
+        let _permit = self.topic_lanes.admit(&batch, patience).await?;
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
         self.metrics.stored(counts.stored, counts.duplicates - counts.conflicts, counts.conflicts);
@@ -82,7 +93,7 @@ impl<S: EventStore> Service<S> {
         &self,
         decoded: Decoded,
         options: &Options,
-        reader: &Reader<'_>,
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
         let Decoded { batch, is_single, indexes, faults: mut errors, rejected } = decoded;
         if rejected > 0 {
@@ -93,13 +104,13 @@ impl<S: EventStore> Service<S> {
         // Its names are needed once the outcomes are there.
         let shown = is_shown.then(|| Arc::clone(&batch));
         // Before anything is stored: a refusal afterwards would not be one.
-        let room = match &shown {
+        let permit = match &shown {
             Some(batch) if batch.len() > 1 => {
-                Some(Box::pin(room_for_results(batch, &reader.holder())).await?)
+                Some(Box::pin(permit_for_results(batch, &responder.account())).await?)
             }
             _ => None,
         };
-        let (outcomes, counts) = self.append(batch, reader.connection.peer()).await?;
+        let (outcomes, counts) = self.append(batch, responder.connection.peer()).await?;
         if options.reject_conflicts && counts.conflicts > 0 {
             if is_single {
                 return Err(refuse_conflict(shown.as_deref(), &outcomes));
@@ -120,18 +131,18 @@ impl<S: EventStore> Service<S> {
         }
         body.push(b'}');
         let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK };
-        Ok(match room {
-            Some(room) => held(status, body, room),
+        Ok(match permit {
+            Some(permit) => held(status, body, permit),
             None => json(status, body),
         })
     }
 }
 
 /// Room for the answer to a batch, event by event.
-async fn room_for_results(batch: &Batch, holder: &Holder) -> crate::error::Result<Room> {
+async fn permit_for_results(batch: &Batch, account: &Account) -> crate::error::Result<AnswerPermit> {
     let names: usize = batch.iter().map(|event| event.topic.len() + event.event_id.len()).sum();
     let bytes = names + RESULT_BYTES * batch.len();
-    holder.wait(Kind::Whole, bytes, bytes, Duration::from_secs(ADMISSION_SECONDS)).await
+    account.wait(Kind::Whole, bytes, bytes, Duration::from_secs(ADMISSION_SECONDS)).await
 }
 
 /// The conflicts in a list, as errors.

@@ -1,29 +1,40 @@
 //! What is read: `GET /events`, `/events/{topic}/{event_id}`, `/stats`, `/topics`.
 
+mod export;
+mod list;
+mod pages;
+pub(super) mod tail;
+pub(super) mod tail_hub;
+
 use std::io::Write;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
-use hyper::http::request::Parts;
 
-use super::accept::{Form, form};
-use super::answer::{Answer, json};
-use super::list::{ListOfTopics, PageOfEvents};
-use super::pages::Pages;
-use super::pieces::Reader;
-use super::problem::Problem;
-use super::query::{Parameters, bad, decode};
-use super::{Service, header, push_number, push_string};
-use crate::event::timestamp;
+use crate::http::read::list::{ListOfTopics, PageOfEvents};
+use crate::http::read::pages::Pages;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::headers::header;
+use crate::http::wire::json::{push_event, push_string};
+use crate::http::wire::negotiation::{Form, form};
+use crate::http::wire::problem::Problem;
+use crate::http::wire::query::{Parameters, bad, decode};
+use crate::http::wire::streaming::Responder;
 use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
-use crate::store::{EventStore, Order, Query, StoredEvent};
+use crate::store::{EventStore, Order, Query};
 
 /// Where a reader of server-sent events goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
-    pub(super) async fn events(&self, head: &Parts, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let form = form(&head.headers)?;
+    pub(super) async fn events(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, responder, .. } = call;
+        let form = form(&head.headers).ok_or_else(|| {
+            let message = "events come as application/json, application/x-ndjson or text/event-stream: \
+                           name one of them in Accept, or leave it out";
+            Problem::new(StatusCode::NOT_ACCEPTABLE, message)
+        })?;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let order = match parameters.get("order") {
             None | Some("asc") => Order::Ascending,
@@ -45,11 +56,11 @@ impl<S: EventStore> Service<S> {
         match form {
             Form::Page => {
                 let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-                self.page(query, limit, reader).await
+                self.page(query, limit, responder).await
             }
             Form::Lines => {
                 let limit = parameters.limit(usize::MAX, usize::MAX)?;
-                self.lines(query, limit, reader).await
+                self.export(query, limit, responder).await
             }
             Form::Tail => {
                 for name in ["order", "until", "limit"] {
@@ -61,14 +72,14 @@ impl<S: EventStore> Service<S> {
                 let last = header(&head.headers, &LAST_EVENT_ID).filter(|id| !id.is_empty());
                 let last = last.or_else(|| parameters.last_event_id());
                 let cursor = last.map(str::to_owned).or(query.cursor);
-                self.tail(Query { cursor, ..query }, reader).await
+                self.tail(Query { cursor, ..query }, responder).await
             }
         }
     }
 
-    async fn page(&self, query: Query, limit: usize, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let pages = Pages::new(&self.store, query, reader.holder());
-        Ok(reader.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
+    async fn page(&self, query: Query, limit: usize, responder: &Responder<'_>) -> Result<Answer, Problem> {
+        let pages = Pages::new(&self.store, query, responder.account());
+        Ok(responder.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
     }
 
     /// A page of the one event that is known by these names, or of none. Unlike a path, a query can name `.` and `..`, which
@@ -95,10 +106,10 @@ impl<S: EventStore> Service<S> {
         Ok(json(StatusCode::OK, body))
     }
 
-    /// `path` is `/events/{topic}/{event_id}`, still escaped.
-    pub(super) async fn event(&self, path: &str) -> Result<Answer, Problem> {
-        let (topic, event_id) =
-            path.strip_prefix("/events/").and_then(|rest| rest.split_once('/')).unwrap_or_default();
+    pub(super) async fn event(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let path = call.head.uri.path();
+        let names = path.strip_suffix('/').unwrap_or(path).strip_prefix("/events/");
+        let (topic, event_id) = names.and_then(|names| names.split_once('/')).unwrap_or_default();
         let found = match (decode(topic, false), decode(event_id, false)) {
             (Some(topic), Some(event_id)) => self.store.find(&topic, &event_id).await?,
             // No event has such a name.
@@ -114,7 +125,7 @@ impl<S: EventStore> Service<S> {
         }
     }
 
-    pub(super) async fn stats(&self, reader: &Reader<'_>) -> Result<Answer, Problem> {
+    pub(super) async fn stats(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let totals = self.store.stats().await?.totals;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started).as_secs_f64();
         let (mut before, mut after) = (Vec::new(), Vec::new());
@@ -129,42 +140,18 @@ impl<S: EventStore> Service<S> {
             totals.rejected
         );
         let _ = write!(after, r#","uptime_seconds":{uptime:.3},"uptime":{uptime:.3}"#);
-        let names = ListOfTopics::names(&self.store, reader.holder(), before, after);
-        Ok(reader.send(names, "application/json", true).await?)
+        let names = ListOfTopics::names(&self.store, call.responder.account(), before, after);
+        Ok(call.responder.send(names, "application/json", true).await?)
     }
 
-    pub(super) async fn topics(&self, query: &str, reader: &Reader<'_>) -> Result<Answer, Problem> {
-        let parameters = Parameters::parse(query)?;
+    pub(super) async fn topics(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { head, responder, .. } = call;
+        let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
         let cursor = parameters.cursor().map(str::to_owned);
         // So that the page has all that was answered before.
         self.store.stats().await?;
-        let topics = ListOfTopics::page(&self.store, reader.holder(), cursor, limit);
-        Ok(reader.send(topics, "application/json", true).await?)
+        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit);
+        Ok(responder.send(topics, "application/json", true).await?)
     }
-}
-
-pub(super) fn push_optional(body: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => push_string(body, text),
-        None => body.extend_from_slice(b"null"),
-    }
-}
-
-pub(super) fn push_event(body: &mut Vec<u8>, event: &StoredEvent) {
-    body.extend_from_slice(b"{\"topic\":");
-    push_string(body, &event.topic);
-    body.extend_from_slice(b",\"event_id\":");
-    push_string(body, &event.event_id);
-    body.extend_from_slice(b",\"timestamp\":");
-    timestamp::push_json(&event.timestamp, body);
-    body.extend_from_slice(b",\"source\":");
-    push_string(body, &event.source);
-    body.extend_from_slice(b",\"payload\":");
-    body.extend_from_slice(event.payload.as_bytes());
-    body.extend_from_slice(b",\"offset\":");
-    push_number(body, event.offset);
-    body.extend_from_slice(b",\"received_at\":\"");
-    event.received_at.write_to(body);
-    body.extend_from_slice(b"\"}");
 }

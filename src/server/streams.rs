@@ -15,14 +15,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Sleep;
 
-use super::seat::{Seat, TICK, Ticks};
+use super::activity::{Activity, TICK, Ticks};
 use crate::limits::{STREAM_LAST_BYTES_MIN, STREAM_PIECE_BYTES};
 use crate::sync::Mutex;
 
 /// Drives the streams of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
-    seat: Arc<Seat>,
+    activity: Arc<Activity>,
     /// Seconds without room for a piece after which a stream is reset.
     stall_seconds: u64,
     /// The flow of the request that was just taken: hyper has it answered and driven one after the other.
@@ -30,13 +30,13 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(seat: Arc<Seat>, stall_seconds: u64) -> Self {
-        Self { seat, stall_seconds, next: Arc::default() }
+    pub(super) fn new(activity: Arc<Activity>, stall_seconds: u64) -> Self {
+        Self { activity, stall_seconds, next: Arc::default() }
     }
 
     /// A request was taken; the future of its answer is driven next.
     pub(super) fn begin(&self) -> Arc<Flow> {
-        let flow = Arc::new(Flow { ticks: self.seat.ticks().clone(), waits: AtomicU32::new(0) });
+        let flow = Arc::new(Flow { ticks: self.activity.ticks().clone(), waits: AtomicU32::new(0) });
         *self.next.lock() = Some(Arc::clone(&flow));
         flow
     }
@@ -45,7 +45,7 @@ impl Streams {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let flow = self.next.lock().take();
-        let (stall_seconds, under_way) = (self.stall_seconds, self.seat.begin_stream());
+        let (stall_seconds, under_way) = (self.stall_seconds, self.activity.begin_stream());
         tokio::spawn(async move {
             let _under_way = under_way;
             let mut stream = std::pin::pin!(stream);

@@ -234,11 +234,10 @@ impl Drop for Local {
 }
 
 impl EventStore for Local {
-    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
+    async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
         if self.core.failure.get().is_some() {
             return Err(self.core.failure.unsure());
         }
-        let batch = batch.into();
         let parts = split(&self.core.secret, self.core.queues.len(), &batch);
         let places = self.places(parts.iter().map(|part| part.worker)).await?;
         let (mut replies, mut wakes) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 1]>::new());
@@ -356,8 +355,10 @@ impl EventStore for Local {
         TopicRoom { made: self.core.topics.made(), max: self.core.topics.max() }
     }
 
-    fn has_topic(&self, topic: &[u8]) -> bool {
-        std::str::from_utf8(topic).is_ok_and(|topic| self.core.topics.get(topic).is_some())
+    async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
+        let is_known =
+            |topic| std::str::from_utf8(topic).is_ok_and(|topic| self.core.topics.get(topic).is_some());
+        Ok(topics.iter().filter(|topic| !is_known(topic)).count())
     }
 
     fn health(&self) -> Health {
@@ -370,8 +371,16 @@ impl EventStore for Local {
         }
     }
 
-    fn observe(&self) {
+    async fn observe(&self) {
         read::observe(&self.core, self.health() == Health::Ready);
+    }
+
+    async fn failed(&self) -> Error {
+        self.failed().await
+    }
+
+    fn close(&self) -> Result<()> {
+        self.close()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sekali::clock::SystemClock;
 use sekali::disk::SystemDisk;
-use sekali::error::Result;
+use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::http::Limits;
 use sekali::metrics::Metrics;
@@ -25,7 +25,7 @@ struct Counting {
 }
 
 impl EventStore for Counting {
-    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
+    async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
         self.store.append(batch).await
     }
 
@@ -58,16 +58,24 @@ impl EventStore for Counting {
         self.store.topic_room()
     }
 
-    fn has_topic(&self, topic: &[u8]) -> bool {
-        self.store.has_topic(topic)
+    async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
+        self.store.count_new_topics(topics).await
     }
 
     fn health(&self) -> Health {
         self.store.health()
     }
 
-    fn observe(&self) {
-        self.store.observe();
+    async fn observe(&self) {
+        self.store.observe().await;
+    }
+
+    async fn failed(&self) -> Error {
+        self.store.failed().await
+    }
+
+    fn close(&self) -> Result<()> {
+        self.store.close()
     }
 }
 

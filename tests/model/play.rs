@@ -167,7 +167,7 @@ impl Burst {
         let (mut answers, mut glimpses) = (Vec::new(), Vec::new());
         for batch in packed {
             let store = world.store();
-            answers.push(world.spawn(async move { store.append(batch).await }));
+            answers.push(world.spawn(async move { store.append(batch.into()).await }));
             if rng.u8(..3) == 0 {
                 let store = world.store();
                 glimpses.push(world.spawn(async move { (store.stats().await, listing(store).await) }));
@@ -314,7 +314,7 @@ fn stall(world: &mut World, rng: &mut Rng) -> Verdict {
         world.expected.attempt(&batch);
         let (store, packed) = (world.store(), packed(&batch)?);
         let answer = wait("an append under a stall", async move {
-            let (append, failed) = (pin!(store.append(packed)), pin!(store.failed()));
+            let (append, failed) = (pin!(store.append(packed.into())), pin!(store.failed()));
             match select(append, failed).await {
                 Either::Left((answer, _)) => answer,
                 Either::Right((_, append)) => append.await,

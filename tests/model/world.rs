@@ -188,7 +188,7 @@ impl World {
         loop {
             self.expected.attempt(batch);
             let (store, packed) = (self.store(), packed(batch)?);
-            let answer = wait("append", async move { store.append(packed).await })?;
+            let answer = wait("append", async move { store.append(packed.into()).await })?;
             match self.answer(batch, answer)? {
                 Err(ErrorKind::Rebuilding) if now() < deadline => sekali::sync::yield_now(),
                 answer => return Ok(answer),

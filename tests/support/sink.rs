@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sekali::clock::Timestamp;
-use sekali::error::Result;
+use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::store::{
     EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage, TopicRoom,
@@ -14,8 +14,7 @@ use sekali::store::{
 pub struct Sink(pub fn(&Batch));
 
 impl EventStore for Sink {
-    async fn append(&self, batch: impl Into<Arc<Batch>> + Send) -> Result<Vec<Outcome>> {
-        let batch = batch.into();
+    async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
         (self.0)(&batch);
         Ok(vec![Outcome { status: Status::Stored, offset: 0, first_seen: Timestamp(0) }; batch.len()])
     }
@@ -46,13 +45,21 @@ impl EventStore for Sink {
         TopicRoom { made: 0, max: usize::MAX }
     }
 
-    fn has_topic(&self, _: &[u8]) -> bool {
-        false
+    async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
+        Ok(topics.len())
     }
 
     fn health(&self) -> Health {
         Health::Ready
     }
 
-    fn observe(&self) {}
+    async fn observe(&self) {}
+
+    async fn failed(&self) -> Error {
+        std::future::pending().await
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
 }

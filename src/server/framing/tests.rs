@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 use crate::metrics::Metrics;
-use crate::server::seat::{Seat, Ticks};
-use crate::server::wire::{Transport, Wire};
+use crate::server::activity::{Activity, Ticks};
+use crate::server::connection_io::ConnectionIo;
+use crate::server::transport::Transport;
 use crate::sync::Mutex;
 
 impl Transport for DuplexStream {
@@ -32,8 +33,8 @@ async fn play(bytes: &[u8], cuts: &[usize], is_guarded: bool) -> (Vec<Seen>, Str
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let mut seen = Vec::new();
     if is_guarded {
-        let seat = Arc::new(Seat::new(Ticks::default(), [127, 0, 0, 1].into(), false));
-        let wire = Wire::new(server, BytesMut::new(), false, seat, Metrics::default());
+        let activity = Arc::new(Activity::new(Ticks::default(), [127, 0, 0, 1].into(), false));
+        let wire = ConnectionIo::new(server, BytesMut::new(), false, activity, Metrics::default());
         let serving = serve(wire);
         let (answers, ended) = tokio::join!(send(&mut client, bytes, cuts), serving);
         seen.extend(ended);

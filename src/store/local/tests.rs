@@ -71,7 +71,7 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
         runtime.block_on(async {
             for number in 0..sent {
                 let topic = topics[number % 3];
-                let again = store.append(batch(&[(topic, format!("e{number}"), "{}")])).await.unwrap();
+                let again = store.append(batch(&[(topic, format!("e{number}"), "{}")]).into()).await.unwrap();
                 assert_eq!(again[0].status, Status::Duplicate, "e{number} in round {round}");
                 assert_eq!(again[0].offset, number as u64 / 3);
             }
@@ -79,13 +79,13 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
                 let events: Vec<_> = (sent..sent + 15)
                     .map(|number| (topics[number % 3], format!("e{number}"), "{}"))
                     .collect();
-                let outcomes = store.append(batch(&events)).await.unwrap();
+                let outcomes = store.append(batch(&events).into()).await.unwrap();
                 for (outcome, number) in outcomes.iter().zip(sent..) {
                     assert_eq!((outcome.status, outcome.offset), (Status::Stored, number as u64 / 3));
                 }
                 sent += 15;
             }
-            let conflict = store.append(batch(&[("a", "e0".into(), "{\"other\":1}")])).await.unwrap();
+            let conflict = store.append(batch(&[("a", "e0".into(), "{\"other\":1}")]).into()).await.unwrap();
             assert_eq!(conflict[0].status, Status::Conflict);
 
             let all = everything(&store, None, Order::Ascending, 100).await;
@@ -147,7 +147,7 @@ fn stopped_store(dir: &std::path::Path, cleanly: bool) -> (PathBuf, Vec<u8>) {
     runtime().block_on(async {
         for round in 0..10 {
             let events: Vec<_> = (0..10).map(|number| ("t", format!("{round}-{number}"), "{}")).collect();
-            store.append(batch(&events)).await.unwrap();
+            store.append(batch(&events).into()).await.unwrap();
         }
     });
     if cleanly {
@@ -197,13 +197,13 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
     let runtime = runtime();
     let event = |id: &str| batch(&[("t", id.to_owned(), "{}")]);
-    runtime.block_on(store.append(event("durable"))).unwrap();
+    runtime.block_on(store.append(event("durable").into())).unwrap();
     let commits = store.commits.lock().clone().unwrap();
     let core = Arc::clone(&store.core);
     let store = Arc::new(store);
     let append = |id| {
         let (store, batch) = (Arc::clone(&store), event(id));
-        runtime.spawn(async move { store.append(batch).await.unwrap()[0].status })
+        runtime.spawn(async move { store.append(batch.into()).await.unwrap()[0].status })
     };
     // While this lasts, nothing is committed, and what comes gathers into one group.
     let writer = commits.writer.lock();
@@ -236,7 +236,7 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     let runtime = runtime();
     for part in 0..10 {
         let events: Vec<_> = (0..50).map(|number| ("t", format!("e{part}-{number}"), "{}")).collect();
-        runtime.block_on(store.append(batch(&events))).unwrap();
+        runtime.block_on(store.append(batch(&events).into())).unwrap();
     }
     store.close().unwrap();
     let generations = store.core.generations();

@@ -1,0 +1,165 @@
+//! The way of a request: it is checked, leads to a handler, and its answer is made ready to leave.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, StatusCode};
+
+use super::{guard, openapi};
+use crate::auth::{Caller, Permission};
+use crate::http::body::upload::Upload;
+use crate::http::read::tail::IsTail;
+use crate::http::routes::Route;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, IsStream, hold, is_short, without_body};
+use crate::http::wire::connection::Connection;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::negotiation::takes_gzip;
+use crate::http::wire::problem::{self, Problem};
+use crate::http::wire::request_id::RequestId;
+use crate::http::wire::streaming::Responder;
+use crate::metrics::RouteLabel;
+use crate::store::EventStore;
+
+impl<S: EventStore> Service<S> {
+    /// Answers one request that came by `connection`.
+    ///
+    /// # Errors
+    /// Never: every fault is an answer.
+    pub async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Result<Answer, Infallible> {
+        let begin = self.clock.monotonic();
+        // From here on the head stays where it is: to hand it on as a value would copy it time and again.
+        let (head, body) = request.into_parts();
+        let headers = Headers::of(&head.headers);
+        let body = Upload::new(body, &headers);
+        let request_id = self.request_ids.identify(&headers);
+        let is_head = head.method == Method::HEAD;
+        let is_read = is_head || head.method == Method::GET;
+        let is_gzip = is_read && takes_gzip(&head.headers);
+        let responder =
+            Responder { budget: &self.answer_budget, connection, is_gzip, request_id: &request_id };
+        let access = &self.limits.access;
+        let (page, route, answered) = match access.check(&head, &headers, connection) {
+            Ok(page) => {
+                let route = Route::find(head.uri.path());
+                let call = Call { head: &head, headers: &headers, body, responder: &responder };
+                (page, route, self.respond(route, page.is_some(), Caller::anyone(), call).await)
+            }
+            Err(problem) => (None, None, Err(problem)),
+        };
+        let label = route.map_or(RouteLabel::NONE, Route::label);
+        let refuse = |problem: Problem| {
+            if let Some(cause) = problem.cause() {
+                self.log_cause(&request_id, cause);
+            }
+            problem.into_answer(problem::is_wanted(&head.headers), request_id.id())
+        };
+        let answer = answered.unwrap_or_else(refuse);
+        // Boxed: most answers are short, and wait for nothing.
+        let held = match is_short(&answer) {
+            true => Ok(answer),
+            false => Box::pin(hold(answer, &responder.account(), is_gzip)).await,
+        };
+        let mut answer = held.unwrap_or_else(|e| refuse(e.into()));
+        if is_read {
+            answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        }
+        if is_head {
+            answer = without_body(answer);
+            answer.extensions_mut().remove::<IsTail>();
+            answer.extensions_mut().remove::<IsStream>();
+        }
+        protect(label, answer.headers_mut());
+        access.share(page, answer.headers_mut());
+        let took = self.clock.monotonic().saturating_duration_since(begin);
+        self.metrics.answered(label, answer.status(), took);
+        self.log(&request_id, label, answer.status(), took);
+        request_id.name(answer.headers_mut());
+        if connection.is_reserved() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
+    /// Has the route's handler answer, if the caller may ask for that. `is_shared` says that the
+    /// request comes from a page of an allowed origin.
+    async fn respond(
+        &self,
+        route: Option<&Route>,
+        is_shared: bool,
+        caller: Caller,
+        call: Call<'_>,
+    ) -> Result<Answer, Problem> {
+        let head = call.head;
+        if call.responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
+            let message = "all connections that are served at once are taken; connect again later";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
+        }
+        let Some(route) = route else {
+            let message = "there is nothing here; /openapi.json says what is where";
+            return Err(Problem::new(StatusCode::NOT_FOUND, message));
+        };
+        if !route.answers(&head.method) {
+            let (takes_events, allow) = (route.permission == Some(Permission::Publish), route.allow());
+            if head.method == Method::OPTIONS
+                && let Some(answer) = guard::options(head, is_shared, takes_events, allow)
+            {
+                return Ok(answer);
+            }
+            let message = format!("this path answers {allow} only");
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, message);
+            return Err(problem.with(ALLOW, HeaderValue::from_static(allow)));
+        }
+        route.admit(caller)?;
+        self.handle(route, call).await
+    }
+
+    /// A line about a request: at level `warn` if the service failed, else at `debug`.
+    fn log(&self, request_id: &RequestId, route: RouteLabel, status: StatusCode, took: Duration) {
+        let (id, trace, route) = (request_id.id(), request_id.trace(), route.name);
+        let (status, seconds) = (status.as_u16(), took.as_secs_f64());
+        if status < 500 {
+            tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
+        } else if let Some(left_out) = self.turnstile.pass((route, status), self.clock.monotonic()) {
+            let request_id = id;
+            tracing::warn!(
+                request_id,
+                trace_id = trace,
+                route,
+                status,
+                seconds,
+                left_out,
+                "a request failed"
+            );
+        }
+    }
+
+    /// A line for the operator about a request that the store could not answer.
+    fn log_cause(&self, request_id: &RequestId, cause: &str) {
+        let (id, trace) = (request_id.id(), request_id.trace());
+        if let Some(left_out) = self.turnstile.pass(("the store could not answer", 0), self.clock.monotonic())
+        {
+            tracing::error!(request_id = id, trace_id = trace, error = %cause, left_out, "the store could not answer");
+        }
+    }
+}
+
+/// What every answer says to browsers: it is what its type says, it is for this origin's pages, and it is kept nowhere. The
+/// description of the service alone is always the same.
+fn protect(route: RouteLabel, headers: &mut HeaderMap) {
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    if route.name != openapi::PATH {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

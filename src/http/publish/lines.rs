@@ -1,0 +1,277 @@
+//! `POST /publish` of a stream of lines: committed in chunks while it arrives, in flat memory, of any length.
+//!
+//! ```text
+//! body → pieces → lines ┬ gathers while the chunk before it is committed
+//!                       └→ chunk, decoded → commit, one at a time → progress
+//! ```
+//! Chunks are committed in order and one at a time, so that of two lines with one id the first wins, and "so many lines
+//! are stored" is exact. A chunk need not be full: when nothing is being committed, what is there goes.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+use crate::http::body::budget::BodyPermit;
+use crate::http::body::content::Encoding;
+use crate::http::body::decoded::{DecodedBody, PIECE_BYTES};
+use crate::http::body::pace::Pace;
+use crate::http::body::upload::Upload;
+use crate::http::publish::chunk::{Chunk, Lines};
+use crate::http::publish::options::Options;
+use crate::http::publish::receipt::{Counts, conflict, push_errors};
+use crate::http::service::Service;
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::connection::Connection;
+use crate::http::wire::problem::{Fault, Loc, Problem};
+use crate::limits::{BARREN_BYTES_MAX, FAULTS_LISTED_MAX, LINE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX};
+use crate::store::{EventStore, Status};
+
+/// A chunk under way to the store.
+type Commit<'a> = Pin<Box<dyn Future<Output = Result<Progress, Problem>> + Send + 'a>>;
+
+/// How far a stream got, or a chunk of it.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Lines up to here are settled: stored, blank, or refused under `partial`.
+    lines: usize,
+    counts: Counts,
+    rejected: u64,
+    /// By line; no more than are listed.
+    errors: Vec<(usize, Fault)>,
+}
+
+impl Progress {
+    fn add(&mut self, chunk: Self) {
+        self.lines = chunk.lines;
+        self.counts.add(chunk.counts);
+        self.rejected += chunk.rejected;
+        self.errors.extend(chunk.errors);
+        self.errors.truncate(FAULTS_LISTED_MAX);
+    }
+
+    fn into_answer(self) -> Answer {
+        let is_partial = !self.errors.is_empty();
+        let mut body = vec![b'{'];
+        self.counts.write_to(&mut body);
+        if is_partial {
+            push_errors(&mut body, "line", self.rejected, &self.errors);
+        }
+        body.push(b'}');
+        json(if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK }, body)
+    }
+
+    /// A refusal that says how far the stream got.
+    fn refuse(&self, problem: Problem) -> Problem {
+        let mut progress = format!("{{\"lines\":{},", self.lines).into_bytes();
+        self.counts.write_to(&mut progress);
+        progress.extend_from_slice(format!(",\"rejected\":{}}}", self.rejected).as_bytes());
+        let (status, lines) = (problem.status(), self.lines);
+        let message =
+            format!("{}; lines up to {lines} are settled: go on with line {}", problem.message(), lines + 1);
+        problem.saying(status, message).with_member("progress", progress).close()
+    }
+}
+
+/// The end of a stream that has not been read yet.
+#[derive(Debug)]
+struct LineReader<'a> {
+    source: DecodedBody,
+    lines: Lines,
+    permit: BodyPermit<'a>,
+    pace: Pace<'a>,
+    encoding: Option<Encoding>,
+    /// Bytes that had come when the last line that was not blank was whole.
+    received_before: u64,
+    /// Bytes that had come, and what they had decoded to, when the last event was found.
+    fruitful: (u64, u64),
+    /// Lines cut so far.
+    cut: usize,
+    is_ended: bool,
+    /// Why it ended, if not because it was over.
+    failure: Option<Problem>,
+}
+
+impl<S: EventStore> Service<S> {
+    pub(crate) async fn publish_lines(
+        &self,
+        body: Upload,
+        encoding: Option<Encoding>,
+        options: &Options,
+        connection: &Connection,
+    ) -> Result<Answer, Problem> {
+        let mut reader = LineReader {
+            source: DecodedBody::new(body, encoding),
+            lines: Lines::default(),
+            permit: self.body_budget.permit_for_stream(),
+            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, connection),
+            encoding,
+            received_before: 0,
+            fruitful: (0, 0),
+            cut: 0,
+            is_ended: false,
+            failure: None,
+        };
+        let mut progress = Progress::default();
+        match self.store_lines(&mut reader, &mut progress, options, connection.peer()).await {
+            Ok(()) => Ok(progress.into_answer()),
+            Err(problem) => Err(progress.refuse(problem)),
+        }
+    }
+
+    async fn store_lines(
+        &self,
+        reader: &mut LineReader<'_>,
+        progress: &mut Progress,
+        options: &Options,
+        peer: IpAddr,
+    ) -> Result<(), Problem> {
+        let mut committing: Option<Commit<'_>> = None;
+        // Decoded while the chunk before it is committed.
+        let mut next: Option<(Chunk, BodyPermit<'_>)> = None;
+        loop {
+            if next.is_none()
+                && (reader.lines.is_full() || (committing.is_none() && reader.lines.count() > 0))
+            {
+                next = Some(reader.chunk(options.partial));
+            }
+            if committing.is_none()
+                && let Some((chunk, permit)) = next.take()
+            {
+                self.reject_lines(&chunk);
+                committing = Some(Box::pin(self.commit(chunk, permit, options.reject_conflicts, peer)));
+                continue;
+            }
+            if committing.is_none() && reader.is_ended {
+                return reader.failure.take().map_or(Ok(()), Err);
+            }
+            let reads = !reader.is_ended && !reader.lines.is_full();
+            tokio::select! {
+                done = wait(&mut committing), if committing.is_some() => {
+                    committing = None;
+                    progress.add(done?);
+                }
+                () = reader.fill(), if reads => {}
+            }
+        }
+    }
+
+    fn reject_lines(&self, chunk: &Chunk) {
+        if chunk.rejected > 0 {
+            self.reject(chunk.rejected);
+        }
+    }
+
+    async fn commit(
+        &self,
+        chunk: Chunk,
+        permit: BodyPermit<'_>,
+        reject_conflicts: bool,
+        peer: IpAddr,
+    ) -> Result<Progress, Problem> {
+        let Chunk { batch, numbers, through: lines, faults: mut errors, rejected } = chunk;
+        if batch.is_empty() {
+            return Ok(Progress { lines, rejected, errors, ..Progress::default() });
+        }
+        let (outcomes, counts) = self.append(Arc::new(batch), peer).await?;
+        drop(permit);
+        if reject_conflicts && counts.conflicts > 0 {
+            let lines =
+                numbers.iter().zip(&outcomes).filter(|(_, outcome)| outcome.status == Status::Conflict);
+            errors
+                .extend(lines.map(|(line, _)| (*line, conflict(vec![Loc::Name("body"), Loc::Index(*line)]))));
+            errors.sort_by_key(|(line, _)| *line);
+        }
+        Ok(Progress { lines, counts, rejected, errors })
+    }
+}
+
+impl<'a> LineReader<'a> {
+    /// Reads until it got on, or the stream is over. May be dropped and called again.
+    async fn fill(&mut self) {
+        if let Err(problem) = self.read().await {
+            self.fail(problem);
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Problem> {
+        let (before, enough) = (self.lines.count(), self.source.received() + PIECE_BYTES as u64);
+        while self.lines.count() == before && self.source.received() < enough {
+            self.permit.grow_to(self.lines.bytes() + self.source.memory(), &mut self.pace).await?;
+            let Some(piece) = self.pace.wait(self.source.next()).await?? else {
+                self.lines.end();
+                self.is_ended = true;
+                return Ok(());
+            };
+            let filled = self.lines.filled();
+            self.lines.push(&piece);
+            let is_filled = self.lines.filled() > filled;
+            if is_filled {
+                self.received_before = self.source.received();
+            }
+            self.pace.note(self.source.received(), self.progress(), self.permit.held());
+            if is_filled {
+                self.pace.restart();
+            }
+            if self.barren() > BARREN_BYTES_MAX {
+                let message = format!(
+                    "the body decodes to more than {BARREN_BYTES_MAX} bytes without an event: leave out what is none"
+                );
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close());
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the next line is, in bytes. Of zstd a whole window may come before any of it is decoded.
+    fn progress(&self) -> u64 {
+        let packed = match self.encoding {
+            Some(Encoding::Zstd) => self.source.received() - self.received_before,
+            _ => 0,
+        };
+        packed.min((ZSTD_WINDOW_BYTES_MAX + LINE_BYTES_MAX) as u64) + self.lines.begun() as u64
+    }
+
+    /// Bytes that decompressing added to what was sent since the last event.
+    fn barren(&self) -> u64 {
+        let (received, made) = self.fruitful;
+        (self.source.made() - made).saturating_sub(self.source.received() - received)
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        self.is_ended = true;
+        self.failure = Some(problem);
+    }
+
+    /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
+    fn chunk(&mut self, goes_on: bool) -> (Chunk, BodyPermit<'a>) {
+        let (text, count) = self.lines.cut();
+        let permit = self.permit.split(text.len());
+        let mut chunk = Chunk::decode(&text, self.cut, goes_on);
+        self.cut += count;
+        if !chunk.batch.is_empty() {
+            self.fruitful = (self.source.received(), self.source.made());
+        }
+        if !goes_on && !chunk.faults.is_empty() {
+            let before = chunk.through;
+            let faults = chunk.faults.drain(..).map(|(line, mut fault)| {
+                fault.msg = format!("line {line}: {}; the {before} lines before it are stored", fault.msg);
+                fault
+            });
+            let problem = Problem::invalid(faults.collect());
+            let message = format!("line {} is no valid event", before + 1);
+            self.lines = Lines::default();
+            self.fail(problem.saying(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+        (chunk, permit)
+    }
+}
+
+/// The outcome of what is under way; never, if nothing is.
+async fn wait(commit: &mut Option<Commit<'_>>) -> Result<Progress, Problem> {
+    match commit {
+        Some(commit) => commit.await,
+        None => std::future::pending().await,
+    }
+}

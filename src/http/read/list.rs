@@ -1,0 +1,271 @@
+//! JSON objects with one long list: pages of events, of topics, and the topics' names of `/stats`.
+//!
+//! One that is made in several steps has its count behind the list: it is not known before.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::http::read::pages::Pages;
+use crate::http::wire::answer_budget::Account;
+use crate::http::wire::json::{push_event, push_number, push_optional, push_string};
+use crate::http::wire::streaming::{Made, Maker, Portion};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX};
+use crate::store::{EventStore, Page, TopicStats};
+
+/// The object, and how far it is.
+#[derive(Debug)]
+struct Object {
+    /// Its members before the list, without the brace.
+    before: Vec<u8>,
+    name: &'static str,
+    /// Whether it says how many entries the list has.
+    is_counted: bool,
+    has_begun: bool,
+    count: usize,
+}
+
+impl Object {
+    fn new(before: Vec<u8>, name: &'static str, is_counted: bool) -> Self {
+        Self { before, name, is_counted, has_begun: false, count: 0 }
+    }
+
+    /// Appends what comes before the entries of a step, which has `entries` and may be the last one.
+    fn begin(&self, out: &mut Vec<u8>, entries: usize, is_last: bool) {
+        if self.has_begun {
+            return;
+        }
+        out.push(b'{');
+        out.extend_from_slice(&self.before);
+        if self.is_counted && is_last {
+            out.extend_from_slice(b"\"count\":");
+            push_number(out, entries as u64);
+            out.push(b',');
+        }
+        // A Vec takes all that is written.
+        let _ = write!(out, "\"{}\":[", self.name);
+    }
+
+    /// Appends what stands before the entry of this number in its step.
+    fn comma(&self, out: &mut Vec<u8>, number: usize) {
+        if self.count + number > 0 {
+            out.push(b',');
+        }
+    }
+
+    /// Appends the end of the list, if that is in the last step, which has `entries`.
+    fn end(&self, out: &mut Vec<u8>, entries: usize, is_last: bool) {
+        if !is_last {
+            return;
+        }
+        out.push(b']');
+        if self.is_counted && self.has_begun {
+            out.extend_from_slice(b",\"count\":");
+            push_number(out, (self.count + entries) as u64);
+        }
+    }
+
+    fn stepped(&mut self, entries: usize) {
+        self.has_begun = true;
+        self.count += entries;
+    }
+}
+
+/// A page of events, made of as many of the store's as it takes.
+#[derive(Debug)]
+pub(crate) struct PageOfEvents<S> {
+    pages: Pages<S>,
+    object: Object,
+    /// Events, bytes of them, and bytes scanned in vain that it may still have.
+    left: Left,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    events: usize,
+    bytes: usize,
+    scan: usize,
+}
+
+impl Left {
+    /// What is left after a page whose events take this many bytes; `None` if that is the last one.
+    fn after(self, page: &Page, bytes: usize) -> Option<Self> {
+        let scanned = if page.is_scan() { page.read_bytes } else { 0 };
+        let left = Self {
+            events: self.events.saturating_sub(page.events.len()),
+            bytes: self.bytes.saturating_sub(bytes),
+            scan: self.scan.saturating_sub(scanned),
+        };
+        let is_over = left.events == 0 || left.bytes == 0 || left.scan == 0;
+        (page.next_cursor.is_some() && !is_over).then_some(left)
+    }
+}
+
+impl<S: EventStore> PageOfEvents<S> {
+    /// A page of at most `limit` events.
+    pub(crate) fn new(pages: Pages<S>, limit: usize) -> Self {
+        let mut before = b"\"topic\":".to_vec();
+        push_optional(&mut before, pages.query.topic.as_deref());
+        before.push(b',');
+        let left = Left { events: limit, bytes: PAGE_BYTES_MAX, scan: PAGE_SCAN_BYTES_MAX };
+        Self { pages, object: Object::new(before, "events", true), left }
+    }
+}
+
+impl<S: EventStore> Maker for PageOfEvents<S> {
+    async fn step(&mut self) -> Result<Made> {
+        let (object, left) = (&self.object, self.left);
+        let write = |page: &Page| {
+            let mut events = Vec::new();
+            for (number, event) in page.events.iter().enumerate() {
+                object.comma(&mut events, number);
+                push_event(&mut events, event);
+            }
+            let after = left.after(page, events.len());
+            let is_last = after.is_none();
+            let mut out = Vec::with_capacity(events.len() + 192);
+            object.begin(&mut out, page.events.len(), is_last);
+            out.append(&mut events);
+            object.end(&mut out, page.events.len(), is_last);
+            if is_last {
+                out.extend_from_slice(b",\"next_cursor\":");
+                push_optional(&mut out, page.next_cursor.as_deref());
+                out.push(b'}');
+            }
+            (out, after)
+        };
+        let (page, portion, after) = self.pages.next(left.events, write).await?;
+        self.object.stepped(page.events.len());
+        match after {
+            Some(left) => {
+                self.left = left;
+                Ok(Made::Part(portion))
+            }
+            None => Ok(Made::End(portion)),
+        }
+    }
+}
+
+/// Topics, written one by one.
+#[derive(Debug)]
+pub(crate) struct ListOfTopics<S> {
+    store: Arc<S>,
+    account: Account,
+    object: Object,
+    /// Appends a topic, which takes at most so many bytes.
+    write: fn(&mut Vec<u8>, &TopicStats),
+    entry_bytes_max: usize,
+    /// What follows the list; a cursor if there is none.
+    after: Option<Vec<u8>>,
+    cursor: Option<String>,
+    left: usize,
+}
+
+/// Most bytes that a topic's name takes, with each of its bytes escaped.
+const NAME_BYTES_MAX: usize = 2 * TOPIC_BYTES_MAX + 8;
+/// And its figures.
+const FIGURES_BYTES_MAX: usize = 400;
+/// For fewer topics, the store is not asked once more for the same piece.
+const WORTH_ASKING: usize = 8;
+
+impl<S: EventStore> ListOfTopics<S> {
+    /// All topics' names, with these members before and after them.
+    pub(crate) fn names(store: &Arc<S>, account: Account, before: Vec<u8>, after: Vec<u8>) -> Self {
+        let write = |out: &mut Vec<u8>, topic: &TopicStats| push_string(out, &topic.topic);
+        let object = Object::new(before, "topics", false);
+        Self {
+            store: Arc::clone(store),
+            account,
+            object,
+            write,
+            entry_bytes_max: NAME_BYTES_MAX,
+            after: Some(after),
+            cursor: None,
+            left: usize::MAX,
+        }
+    }
+
+    /// A page of topics' figures.
+    pub(crate) fn page(store: &Arc<S>, account: Account, cursor: Option<String>, limit: usize) -> Self {
+        let object = Object::new(Vec::new(), "topics", true);
+        Self {
+            store: Arc::clone(store),
+            account,
+            object,
+            write: push_topic,
+            entry_bytes_max: NAME_BYTES_MAX + FIGURES_BYTES_MAX,
+            after: None,
+            cursor,
+            left: limit,
+        }
+    }
+}
+
+impl<S: EventStore> Maker for ListOfTopics<S> {
+    async fn step(&mut self) -> Result<Made> {
+        if self.object.has_begun {
+            // Nothing here waits, and a reader that is fast enough would keep the thread for as long as the list is.
+            tokio::task::yield_now().await;
+        }
+        let mut permit = self.account.piece(0, PIECE_BYTES, !self.object.has_begun).await?;
+        let (mut topics, mut entries) = (Vec::new(), 0);
+        let next_cursor = loop {
+            // As many as surely fit; most names are short, so this is asked several times.
+            let fit = permit.bytes().saturating_sub(topics.len() + 512) / self.entry_bytes_max;
+            if entries > 0 && fit < WORTH_ASKING {
+                break self.cursor.clone();
+            }
+            let limit = fit.max(1).min(self.left);
+            let page = self.store.topics(self.cursor.as_deref(), limit).await?;
+            for topic in &page.topics {
+                self.object.comma(&mut topics, entries);
+                (self.write)(&mut topics, topic);
+                entries += 1;
+            }
+            self.left -= page.topics.len().min(self.left);
+            if page.next_cursor.is_none() || self.left == 0 {
+                self.left = 0;
+                break page.next_cursor;
+            }
+            self.cursor = page.next_cursor;
+        };
+        let is_last = self.left == 0;
+        let mut out = Vec::with_capacity(topics.len() + 512);
+        self.object.begin(&mut out, entries, is_last);
+        out.append(&mut topics);
+        self.object.end(&mut out, entries, is_last);
+        self.object.stepped(entries);
+        if !is_last {
+            permit.resize(out.len());
+            return Ok(Made::Part(Portion::new(out, permit)));
+        }
+        match &self.after {
+            Some(after) => out.extend_from_slice(after),
+            None => {
+                out.extend_from_slice(b",\"next_cursor\":");
+                push_optional(&mut out, next_cursor.as_deref());
+            }
+        }
+        out.push(b'}');
+        permit.resize(out.len());
+        Ok(Made::End(Portion::new(out, permit)))
+    }
+}
+
+fn push_topic(out: &mut Vec<u8>, topic: &TopicStats) {
+    out.extend_from_slice(b"{\"topic\":");
+    push_string(out, &topic.topic);
+    // A Vec takes all that is written.
+    let _ = write!(
+        out,
+        r#","received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"first_offset":{},"last_offset":{},"first_received_at":"{}","last_received_at":"{}"}}"#,
+        topic.unique_processed + topic.duplicate_dropped,
+        topic.unique_processed,
+        topic.duplicate_dropped,
+        topic.conflicts,
+        topic.first_offset,
+        topic.last_offset,
+        topic.first_received_at,
+        topic.last_received_at
+    );
+}

@@ -1,0 +1,64 @@
+//! Events read for an answer, a page of the store at a time, each as large as there is room for.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::http::wire::answer_budget::{Account, AnswerPermit};
+use crate::http::wire::streaming::Portion;
+use crate::limits::{PIECE_BYTES, READ_BYTES, READ_EVENTS_MAX};
+use crate::store::{EventStore, Page, Query};
+
+/// Pages in a row.
+#[derive(Debug)]
+pub(crate) struct Pages<S> {
+    pub(crate) store: Arc<S>,
+    /// With the cursor of the next page.
+    pub(crate) query: Query,
+    pub(crate) account: Account,
+    /// A page was read: its reader has a status, and this one is asked for when that has left.
+    has_begun: bool,
+}
+
+impl<S: EventStore> Pages<S> {
+    /// From the query's cursor on.
+    pub(crate) fn new(store: &Arc<S>, query: Query, account: Account) -> Self {
+        let query = Query { reader: account.number(), ..query };
+        Self { store: Arc::clone(store), query, account, has_begun: false }
+    }
+
+    /// The next page, of at most `left` events, and what `write` makes of it: bytes, and what else it wants to tell. It is
+    /// called again if the page takes more room than was thought.
+    pub(crate) async fn next<T>(
+        &mut self,
+        left: usize,
+        write: impl Fn(&Page) -> (Vec<u8>, T) + Send,
+    ) -> Result<(Page, Portion, T)> {
+        let mut least = 0;
+        // Whoever has begun to read gets more at once, if there is room.
+        let most = if self.has_begun { READ_BYTES } else { PIECE_BYTES };
+        loop {
+            let mut permit = self.permit(least, most).await?;
+            let (limit, bytes_max) = (READ_EVENTS_MAX.min(left), Some(permit.bytes()));
+            let page = self.store.read(Query { limit, bytes_max, ..self.query.clone() }).await?;
+            let (bytes, told) = write(&page);
+            if permit.resize(bytes.len()) {
+                self.go_on(page.reached.clone(), page.is_scan());
+                return Ok((page, Portion::new(bytes, permit), told));
+            }
+            // A large event: read again once there is room for it.
+            least = bytes.len();
+        }
+    }
+
+    /// Goes on behind a page.
+    pub(crate) fn go_on(&mut self, reached: String, is_scan: bool) {
+        self.query.cursor = Some(reached);
+        self.query.is_scan = is_scan;
+        self.has_begun = true;
+    }
+
+    /// Room for a page.
+    pub(crate) async fn permit(&self, least: usize, most: usize) -> Result<AnswerPermit> {
+        self.account.piece(least, most, !self.has_begun).await
+    }
+}

@@ -1,0 +1,184 @@
+//! The table of routes: what is where, who may ask for it, and who answers.
+//!
+//! A new route is a row here, its handler, and an entry in `openapi.json`.
+
+use std::future::ready;
+
+use hyper::{Method, StatusCode};
+
+use crate::auth::{Caller, Permission};
+use crate::http::openapi;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::problem::Problem;
+use crate::metrics::{ROUTES_MAX, RouteLabel};
+use crate::store::EventStore;
+
+/// One row of the table.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The method; a route for GET answers HEAD too.
+    pub(super) method: Method,
+    /// The path. A segment in braces stands for any other.
+    pub(super) path: &'static str,
+    /// What metrics and the log call the route.
+    pub(super) name: &'static str,
+    /// What a caller needs to be allowed to do.
+    pub(super) permission: Option<Permission>,
+    /// Whether the route is served when all other connections are taken: it tells how the service is.
+    pub(super) is_vital: bool,
+    handler: Handler,
+}
+
+/// Defines the rows, and the method of the service that calls their handlers.
+macro_rules! routes {
+    (|$service:ident, $call:ident| $($handler:ident:
+        $method:ident $path:literal as $name:literal, $permission:expr, $is_vital:expr => $answer:expr;)+) => {
+        #[derive(Clone, Copy, Debug)]
+        enum Handler {
+            $($handler),+
+        }
+
+        /// All routes.
+        pub(super) static ROUTES: [Route; [$(Handler::$handler),+].len()] = [$(Route {
+            method: Method::$method,
+            path: $path,
+            name: $name,
+            permission: $permission,
+            is_vital: $is_vital,
+            handler: Handler::$handler,
+        }),+];
+
+        impl<S: EventStore> Service<S> {
+            /// Has the handler of a route answer.
+            pub(super) async fn handle(&self, route: &Route, call: Call<'_>) -> Result<Answer, Problem> {
+                let ($service, $call) = (self, call);
+                match route.handler {
+                    $(Handler::$handler => $answer.await),+
+                }
+            }
+        }
+    };
+}
+
+const ANYONE: Option<Permission> = None;
+const PUBLISH: Option<Permission> = Some(Permission::Publish);
+const READ: Option<Permission> = Some(Permission::Read);
+const METRICS: Option<Permission> = Some(Permission::Metrics);
+const VITAL: bool = true;
+const ORDINARY: bool = false;
+
+// Boxed is what is larger than a publish: every request has the size of the largest handler.
+routes! { |service, call|
+    Root: GET "/" as "/", ANYONE, ORDINARY => ready(Ok(service.root()));
+    Publish: POST "/publish" as "/publish", PUBLISH, ORDINARY => service.publish(call);
+    Events: GET "/events" as "/events", READ, ORDINARY => Box::pin(service.events(call));
+    Event: GET "/events/{topic}/{event_id}" as "/events/{topic}/{event_id}", READ, ORDINARY => service.event(call);
+    Stats: GET "/stats" as "/stats", READ, ORDINARY => Box::pin(service.stats(call));
+    Topics: GET "/topics" as "/topics", READ, ORDINARY => Box::pin(service.topics(call));
+    Healthz: GET "/healthz" as "/healthz", ANYONE, VITAL
+        => ready(Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())));
+    Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());
+    Health: GET "/health" as "/readyz", ANYONE, VITAL => ready(service.ready());
+    Metrics: GET "/metrics" as "/metrics", METRICS, VITAL => service.figures(call);
+    OpenApi: GET "/openapi.json" as "/openapi.json", ANYONE, ORDINARY => ready(Ok(openapi::answer(call.responder.is_gzip)));
+}
+
+// The first label is that of requests for which there is no route.
+const _: () = assert!(ROUTES.len() < ROUTES_MAX);
+
+impl Route {
+    /// The route that answers at a path.
+    pub(super) fn find(path: &str) -> Option<&'static Self> {
+        // Clients that were given an address with a slash at its end add no other one.
+        let bare = |path: &'static str| path.strip_suffix('/').unwrap_or(path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let same = ROUTES.iter().find(|route| bare(route.path) == path);
+        same.or_else(|| ROUTES.iter().find(|route| fits(bare(route.path), path)))
+    }
+
+    /// What a request that took this route is counted as.
+    pub(super) fn label(&self) -> RouteLabel {
+        RouteLabel { name: self.name, number: 1 + self.handler as usize }
+    }
+
+    /// The methods that it answers, as `Allow` lists them.
+    pub(super) fn allow(&self) -> &'static str {
+        if self.method == Method::GET { "GET, HEAD" } else { "POST" }
+    }
+
+    pub(super) fn answers(&self, method: &Method) -> bool {
+        *method == self.method || (*method == Method::HEAD && self.method == Method::GET)
+    }
+
+    /// Lets the caller have what is asked for.
+    ///
+    /// # Errors
+    /// 403: the caller lacks the permission.
+    pub(super) fn admit(&self, caller: Caller) -> Result<(), Problem> {
+        if self.permission.is_none_or(|needed| caller.may(needed)) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::FORBIDDEN, "the caller is not allowed to do this"))
+    }
+}
+
+/// Whether a path has the form of one with segments in braces.
+fn fits(form: &str, path: &str) -> bool {
+    let mut segments = path.split('/');
+    let is_fit = form.split('/').all(|wanted| {
+        let segment = segments.next();
+        if wanted.starts_with('{') { segment.is_some() } else { segment == Some(wanted) }
+    });
+    is_fit && segments.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_openapi_document_have_the_same_routes() {
+        let document: serde_json::Value = serde_json::from_str(&openapi::DOCUMENT).unwrap();
+        let described: BTreeSet<_> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(move |method| (path.clone(), method.to_uppercase()))
+            })
+            .collect();
+        let listed = ROUTES.iter().map(|route| (route.path.to_owned(), route.method.to_string())).collect();
+        assert_eq!(described, listed);
+    }
+
+    #[test]
+    fn a_path_leads_to_one_route_with_or_without_a_slash_at_its_end() {
+        for (path, expected) in [
+            ("", Some("/")),
+            ("/", Some("/")),
+            ("/publish/", Some("/publish")),
+            ("/events", Some("/events")),
+            ("/events/t/e", Some("/events/{topic}/{event_id}")),
+            ("/events//e/", Some("/events/{topic}/{event_id}")),
+            ("/events/t", None),
+            ("/events/t/e/more", None),
+            ("//", None),
+            ("/publish//", None),
+            ("/elsewhere", None),
+        ] {
+            assert_eq!(Route::find(path).map(|route| route.path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_route_admits_anyone_and_some_refuse_who_may_do_nothing() {
+        assert!(ROUTES.iter().all(|route| route.admit(Caller::anyone()).is_ok()));
+        let refused = ROUTES.iter().filter(|route| route.admit(Caller::nobody()).is_err());
+        let refused: Vec<_> = refused.map(|route| route.path).collect();
+        let expected = ["/publish", "/events", "/events/{topic}/{event_id}", "/stats", "/topics", "/metrics"];
+        assert_eq!(refused, expected);
+    }
+}

@@ -1,0 +1,120 @@
+//! What all requests share: the store, the limits, and the budgets that requests take from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::http::request::Parts;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::http::body::budget::BodyBudget;
+use crate::http::body::upload::Upload;
+use crate::http::guard::Access;
+use crate::http::publish::decode_pool::DecodePool;
+use crate::http::publish::topic_lanes::TopicLanes;
+use crate::http::publish::topic_quota::TopicQuota;
+use crate::http::read::tail_hub::TailHub;
+use crate::http::wire::answer_budget::AnswerBudget;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::request_id::RequestIds;
+use crate::http::wire::streaming::Responder;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store::EventStore;
+use crate::turnstile::Turnstile;
+
+/// What a user may set.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest body of a request.
+    pub body_bytes_max: usize,
+    /// Most events in one request.
+    pub batch_events_max: usize,
+    /// Bytes of bodies held at once.
+    pub inflight_bytes_max: usize,
+    /// Connections served at once.
+    pub connections_max: usize,
+    /// Seconds that a head may take.
+    pub head_seconds: u64,
+    /// Seconds that a connection is kept without a request.
+    pub keep_alive_seconds: u64,
+    /// Seconds in which a client must take some of what waits for it.
+    pub stall_seconds: u64,
+    /// Who may ask, beside the programs of this machine.
+    pub access: Access,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            batch_events_max: limits::BATCH_EVENTS_MAX,
+            inflight_bytes_max: limits::INFLIGHT_BYTES_MAX,
+            connections_max: limits::CONNECTIONS_MAX,
+            head_seconds: limits::HEAD_SECONDS,
+            keep_alive_seconds: limits::KEEP_ALIVE_SECONDS,
+            stall_seconds: limits::STALL_SECONDS,
+            access: Access::default(),
+        }
+    }
+}
+
+/// Answers requests; one for all connections.
+#[derive(Debug)]
+pub struct Service<S> {
+    pub(super) store: Arc<S>,
+    pub(super) limits: Limits,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) started: Instant,
+    /// Room for bodies.
+    pub(super) body_budget: Arc<BodyBudget>,
+    pub(super) decode_pool: DecodePool,
+    pub(super) topic_lanes: TopicLanes,
+    pub(super) metrics: Metrics,
+    /// Room for answers that wait for their readers.
+    pub(super) answer_budget: Arc<AnswerBudget>,
+    pub(super) tail_hub: Arc<TailHub>,
+    /// Tails that may still begin.
+    pub(super) tail_permits: Arc<Semaphore>,
+    pub(super) topic_quota: TopicQuota,
+    pub(super) request_ids: RequestIds,
+    /// Of lines about requests that failed.
+    pub(super) turnstile: Turnstile,
+}
+
+impl<S: EventStore> Service<S> {
+    /// A service over `store`.
+    pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        let started = clock.monotonic();
+        let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
+        let tails_max = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
+        let tail_permits = Arc::new(Semaphore::new(tails_max));
+        let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
+            Default::default();
+        let turnstile = Turnstile::new();
+        Self {
+            store,
+            limits,
+            clock,
+            started,
+            body_budget,
+            decode_pool,
+            topic_lanes,
+            metrics,
+            answer_budget,
+            tail_hub,
+            tail_permits,
+            topic_quota,
+            request_ids,
+            turnstile,
+        }
+    }
+}
+
+/// A request on its way to a handler.
+pub(super) struct Call<'a> {
+    pub(super) head: &'a Parts,
+    pub(super) headers: &'a Headers<'a>,
+    pub(super) body: Upload,
+    pub(super) responder: &'a Responder<'a>,
+}

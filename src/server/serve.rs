@@ -1,0 +1,142 @@
+//! Serves one connection: tells which protocol its client speaks, and has hyper drive it.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::activity::{Activity, Command, Phase};
+use super::connection_io::ConnectionIo;
+use super::streams::{Paced, Streams};
+use super::transport::Transport;
+use crate::http::{Connection, IsStream, IsTail, Limits, Service};
+use crate::limits::{HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
+use crate::metrics::Metrics;
+use crate::store::EventStore;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Host<S> {
+    pub(super) service: Service<S>,
+    pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
+}
+
+/// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+pub(super) async fn serve<S: EventStore>(
+    mut stream: impl Transport,
+    client: Arc<Connection>,
+    host: Arc<Host<S>>,
+    activity: Arc<Activity>,
+) {
+    let Some(early) = first_bytes(&mut stream, &activity).await else { return };
+    let is_http2 = early.starts_with(PREFACE);
+    let wire = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
+    let ended = if is_http2 {
+        serve_http2(wire, client, host, activity).await
+    } else {
+        serve_http1(wire, client, host, activity).await
+    };
+    if let Err(e) = ended {
+        tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// As many bytes as tell which protocol the client speaks; `None` if the connection is over before.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity) -> Option<BytesMut> {
+    let mut early = BytesMut::new();
+    while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
+        let mut bytes = [0; PREFACE.len()];
+        let mut buf = ReadBuf::new(&mut bytes[early.len()..]);
+        let read = std::future::poll_fn(|cx| match activity.poll_command(cx) {
+            Command::Stay => std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buf),
+            _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        });
+        read.await.ok()?;
+        if buf.filled().is_empty() {
+            return None;
+        }
+        early.extend_from_slice(buf.filled());
+        activity.enter(Phase::Head);
+    }
+    Some(early)
+}
+
+/// Drives a connection until it ends, or is told to. Two types of connection have no trait in common.
+macro_rules! drive {
+    ($connection:expr, $activity:expr) => {{
+        let (mut connection, mut drains) = (pin!($connection), false);
+        std::future::poll_fn(|cx| {
+            match $activity.poll_command(cx) {
+                Command::Stay => {}
+                Command::Drain if drains => {}
+                Command::Drain => {
+                    drains = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Command::End | Command::Reset => return Poll::Ready(Ok(())),
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+    }};
+}
+
+async fn serve_http1<S: EventStore>(
+    wire: ConnectionIo<impl Transport>,
+    client: Arc<Connection>,
+    host: Arc<Host<S>>,
+    activity: Arc<Activity>,
+) -> hyper::Result<()> {
+    let answer = service_fn(|request| {
+        let (host, client, activity) = (Arc::clone(&host), Arc::clone(&client), Arc::clone(&activity));
+        async move {
+            let answer = host.service.answer(request, &client).await;
+            let has_made = answer.as_ref().ok().map(hyper::Response::extensions);
+            activity.set_tail(has_made.is_some_and(|made| made.get::<IsTail>().is_some()));
+            activity.set_stream(has_made.is_some_and(|made| made.get::<IsStream>().is_some()));
+            answer
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        // A client that has sent all it has may close its side, and still wants its answers.
+        .half_close(true)
+        // The connection's place knows how long it waits for what.
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX);
+    drive!(builder.serve_connection(TokioIo::new(wire), answer), activity)
+}
+
+async fn serve_http2<S: EventStore>(
+    wire: ConnectionIo<impl Transport>,
+    client: Arc<Connection>,
+    host: Arc<Host<S>>,
+    activity: Arc<Activity>,
+) -> hyper::Result<()> {
+    let streams = Streams::new(Arc::clone(&activity), host.limits.stall_seconds);
+    let answer = service_fn(|request| {
+        let (host, client, flow) = (Arc::clone(&host), Arc::clone(&client), streams.begin());
+        async move {
+            let answer = host.service.answer(request, &client).await;
+            answer.map(|answer| answer.map(|body| Paced::new(body, flow)))
+        }
+    });
+    let mut builder = http2::Builder::new(streams.clone());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(STREAMS_RESET_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(Duration::from_secs(PING_SECONDS));
+    drive!(builder.serve_connection(TokioIo::new(wire), answer), activity)
+}

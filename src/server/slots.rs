@@ -1,0 +1,217 @@
+//! The slots of connections: which connection gets one, which loses it, and the timeouts that end a
+//! connection.
+//!
+//! | all slots are taken, and | a new connection gets |
+//! |---|---|
+//! | a connection has no request under way | its slot: that of the peer with the most connections, the longest idle first |
+//! | all are busy | a reserved slot, where only the state of the service is told |
+//! | those are taken too | the reserved slot that has been idle longest |
+//! | those are all busy | nothing: it waits in the kernel's queue |
+//!
+//! A peer that leaves others their share, such as a balancer in front, loses nothing while slots are
+//! free.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use tokio::task::Id;
+
+use super::activity::{Activity, Command, Phase, Ticks};
+use crate::http::Limits;
+use crate::limits::{
+    CANDIDATES_MAX, GRACE_SECONDS, RESERVED_SECONDS, SLOTS_RESERVED_MAX, SLOTS_RESERVED_SHARE,
+};
+
+/// Ticks that a connection gets to send something before its slot may be given to another.
+const CHANCE_TICKS: u32 = 2;
+
+/// How many reserved slots there are beside `connections_max` others.
+pub fn reserved(connections_max: usize) -> usize {
+    (connections_max / SLOTS_RESERVED_SHARE).clamp(1, SLOTS_RESERVED_MAX)
+}
+
+/// All slots.
+#[derive(Debug)]
+pub(super) struct Slots {
+    limits: Limits,
+    ticks: Ticks,
+    /// The connections that are open, by their tasks.
+    slots: HashMap<Id, Slot>,
+    /// Connections of each peer that were not told to end.
+    peers: HashMap<IpAddr, usize>,
+    open: Kind,
+    reserved: Kind,
+}
+
+#[derive(Debug)]
+struct Slot {
+    activity: Arc<Activity>,
+    /// Not told to make room.
+    counts: bool,
+}
+
+/// The slots that are for all, or the reserved ones.
+#[derive(Debug, Default)]
+struct Kind {
+    /// Those taken.
+    taken: usize,
+    /// Those that may be given to others, the best last, with the mark of their activity.
+    candidates: Vec<(Id, u64)>,
+    /// No other candidates will be found before the next tick.
+    is_searched: bool,
+}
+
+impl Slots {
+    pub(super) fn new(limits: Limits) -> Self {
+        let (ticks, slots, peers) = Default::default();
+        Self { limits, ticks, slots, peers, open: Kind::default(), reserved: Kind::default() }
+    }
+
+    /// Connections that are open.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none is
+    /// free for now.
+    pub(super) fn assign(&mut self, peer: IpAddr) -> Option<Arc<Activity>> {
+        let is_reserved = if self.open.taken < self.limits.connections_max || self.make_room(false) {
+            false
+        } else if self.reserved.taken < reserved(self.limits.connections_max) || self.make_room(true) {
+            true
+        } else {
+            return None;
+        };
+        Some(Arc::new(Activity::new(self.ticks.clone(), network(peer), is_reserved)))
+    }
+
+    /// Notes the task of a connection that was assigned a slot.
+    pub(super) fn occupy(&mut self, task: Id, activity: Arc<Activity>) {
+        *self.peers.entry(activity.peer).or_default() += 1;
+        self.kind(activity.is_reserved).taken += 1;
+        self.slots.insert(task, Slot { activity, counts: true });
+    }
+
+    /// A connection has ended.
+    pub(super) fn release(&mut self, task: Id) {
+        if let Some(slot) = self.slots.remove(&task)
+            && slot.counts
+        {
+            self.uncount(&slot.activity);
+        }
+    }
+
+    /// Tells all connections to end when no request is under way.
+    pub(super) fn drain(&self) {
+        for slot in self.slots.values() {
+            slot.activity.tell(Command::Drain);
+        }
+    }
+
+    /// Time goes on by a tick: connections that wait for too long are ended.
+    pub(super) fn tick(&mut self) {
+        self.ticks.advance();
+        (self.open.is_searched, self.reserved.is_searched) = (false, false);
+        for slot in self.slots.values() {
+            let command = self.due(&slot.activity);
+            if command > slot.activity.command() {
+                slot.activity.tell(command);
+            }
+        }
+    }
+
+    /// What a connection is to be told now.
+    fn due(&self, activity: &Activity) -> Command {
+        if activity.is_stuck(self.limits.stall_seconds) {
+            return Command::Reset;
+        }
+        if activity.outstays(GRACE_SECONDS) {
+            return Command::End;
+        }
+        if activity.is_busy() {
+            return Command::Stay;
+        }
+        let seconds = match activity.phase() {
+            Phase::Leaving => GRACE_SECONDS,
+            _ if activity.is_reserved => RESERVED_SECONDS,
+            Phase::First | Phase::Head => self.limits.head_seconds,
+            Phase::Busy | Phase::Idle => self.limits.keep_alive_seconds,
+        };
+        if !self.ticks.are_over(activity.since(), seconds) {
+            return Command::Stay;
+        }
+        if activity.phase() == Phase::Leaving { Command::End } else { Command::Drain }
+    }
+
+    fn kind(&mut self, is_reserved: bool) -> &mut Kind {
+        if is_reserved { &mut self.reserved } else { &mut self.open }
+    }
+
+    fn uncount(&mut self, activity: &Activity) {
+        self.kind(activity.is_reserved).taken -= 1;
+        if let Some(count) = self.peers.get_mut(&activity.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&activity.peer);
+            }
+        }
+    }
+
+    /// Ends the connection that is the first to go; `false` if all are busy.
+    fn make_room(&mut self, is_reserved: bool) -> bool {
+        loop {
+            while let Some((task, mark)) = self.kind(is_reserved).candidates.pop() {
+                let Some(slot) = self.slots.get_mut(&task) else { continue };
+                if !slot.counts || slot.activity.is_busy() || slot.activity.mark() != mark {
+                    continue;
+                }
+                slot.counts = false;
+                let activity = Arc::clone(&slot.activity);
+                activity.tell(Command::End);
+                self.uncount(&activity);
+                return true;
+            }
+            if self.kind(is_reserved).is_searched {
+                return false;
+            }
+            self.search(is_reserved);
+        }
+    }
+
+    /// Looks for connections without a request. All are looked at, so it is done for many new connections at once.
+    fn search(&mut self, is_reserved: bool) {
+        let now = self.ticks.now();
+        let mut found: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.counts && slot.activity.is_reserved == is_reserved)
+            .filter_map(|(task, Slot { activity, .. })| {
+                let (mark, age) = (activity.mark(), now.wrapping_sub(activity.since()));
+                let is_idle = match activity.phase() {
+                    Phase::Busy => false,
+                    Phase::Idle | Phase::Leaving => true,
+                    Phase::First | Phase::Head => age >= CHANCE_TICKS,
+                };
+                let others = self.peers.get(&activity.peer).copied().unwrap_or_default();
+                (is_idle && !activity.is_busy()).then_some((others, age, *task, mark))
+            })
+            .collect();
+        found.sort_unstable_by_key(|(others, age, ..)| (*others, *age));
+        let kind = self.kind(is_reserved);
+        kind.is_searched = found.len() <= CANDIDATES_MAX;
+        let rest = found.split_off(found.len().saturating_sub(CANDIDATES_MAX));
+        kind.candidates = rest.into_iter().map(|(_, _, task, mark)| (task, mark)).collect();
+    }
+}
+
+/// What counts as one peer.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        },
+    }
+}

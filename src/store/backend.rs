@@ -1,0 +1,81 @@
+//! The backend that a process was started with.
+//!
+//! A variant for each kind, so that everything above is compiled once and no call allocates a future.
+//! A second backend is a folder beside `local/` that implements [`EventStore`], and a variant here.
+
+use std::sync::Arc;
+
+use super::local::Local;
+use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use crate::error::{Error, Result};
+use crate::event::Batch;
+
+/// The open store of a process.
+#[derive(Debug)]
+pub enum Backend {
+    /// A journal with indexes, in a directory of this machine.
+    Local(Local),
+}
+
+/// Calls the method of whichever backend it is.
+macro_rules! each {
+    ($backend:expr, $store:ident => $call:expr) => {
+        match $backend {
+            Backend::Local($store) => $call,
+        }
+    };
+}
+
+impl EventStore for Backend {
+    async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
+        each!(self, store => store.append(batch).await)
+    }
+
+    fn count_rejected(&self, events: u64) {
+        each!(self, store => store.count_rejected(events));
+    }
+
+    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
+        each!(self, store => store.find(topic, event_id).await)
+    }
+
+    async fn read(&self, query: Query) -> Result<Page> {
+        each!(self, store => store.read(query).await)
+    }
+
+    async fn end(&self, topic: Option<&str>) -> Result<String> {
+        each!(self, store => store.end(topic).await)
+    }
+
+    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
+        each!(self, store => store.topics(cursor, limit).await)
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        each!(self, store => store.stats().await)
+    }
+
+    fn topic_room(&self) -> TopicRoom {
+        each!(self, store => store.topic_room())
+    }
+
+    async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
+        each!(self, store => store.count_new_topics(topics).await)
+    }
+
+    fn health(&self) -> Health {
+        each!(self, store => store.health())
+    }
+
+    async fn observe(&self) {
+        each!(self, store => store.observe().await);
+    }
+
+    async fn failed(&self) -> Error {
+        each!(self, store => store.failed().await)
+    }
+
+    fn close(&self) -> Result<()> {
+        each!(self, store => store.close())
+    }
+}
