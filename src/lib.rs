@@ -1,13 +1,14 @@
-//! sekali ("once"): an event inbox. Producers POST events as often as they like; every event, known by
-//! `(topic, event_id)`, is stored exactly once, for ever.
+//! sekali ("once"): an event inbox. Producers POST events as often as they like; every event, known
+//! by `(topic, event_id)`, is stored exactly once, for ever.
 //!
 //! ```text
 //! cli → server → http → store → local: router → worker → journal ⇢ checkpoint → index, seal
 //! ```
 //!
-//! Read `store/local/worker.rs` first: it decides what becomes of an event. `codec.rs` has every persisted byte.
-//! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
-//! `store/local/index.rs` names it. A file imports only from its own layer and lower ones:
+//! Read `store/local/worker.rs` first: it decides what becomes of an event. `codec.rs` has every
+//! persisted byte. Deliberately absent: nothing under `store` knows HTTP; nothing above it knows
+//! sled, and only `store/local/index.rs` names it. A file imports only from its own layer and lower
+//! ones:
 //!
 //! | layer | files |
 //! |---|---|
