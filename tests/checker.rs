@@ -1,5 +1,6 @@
-//! The checker, proved with planted bugs: a model server in memory, honest or broken in one way that can be observed,
-//! and the violation that must be found. Honest ones pass, whatever the operations.
+//! The checker, proved with planted bugs: a model server in memory, honest or broken in one way
+//! that can be observed, and the violation that must be found. Honest ones pass, whatever the
+//! operations.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -282,7 +283,8 @@ fn an_event_that_nobody_sent_or_that_was_refused_is_found() {
 
 #[test]
 fn a_missing_separator_in_the_key_is_found() {
-    // "t1" + "2" and "t" + "12" are one to a store without a separator: the second is dropped as known.
+    // "t1" + "2" and "t" + "12" are one to a store without a separator: the second is dropped as
+    // known.
     let (mut world, mut history) = published();
     world.publish(&mut history, &key(1, 2), 1);
     let other = Key { topic: "t".into(), event_id: "12".into() };

@@ -1,4 +1,4 @@
-//! The data directory of a real process: who else may use it, and what happens when it is taken
+//! The data directory of a real process: which others may use it, and what happens when it is taken
 //! away while the service runs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]

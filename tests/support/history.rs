@@ -1,10 +1,10 @@
-//! What clients did and were told, kept as facts about each event id that do not depend on the order in which several
-//! clients report them. A fact that contradicts another is a [`Violation`].
+//! What clients did and were told, kept as facts about each event id that do not depend on the
+//! order in which several clients report them. A fact that contradicts another is a [`Violation`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-/// An event's identity.
+/// What identifies an event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub topic: String,
@@ -55,7 +55,7 @@ pub struct Totals {
     pub topics: Vec<String>,
 }
 
-/// What was broken.
+/// The promise that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// An answered event is not there.
@@ -80,7 +80,7 @@ pub enum Kind {
     Totals,
     /// An answer that cannot be true.
     Answer,
-    /// A read failed.
+    /// A read failed, so nothing can be told.
     Unreadable,
 }
 
@@ -127,7 +127,7 @@ pub struct Tally {
     pub unknown: u64,
 }
 
-/// The log.
+/// What clients were told of each event.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub lives: BTreeMap<Key, Life>,
@@ -144,7 +144,8 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of one event of one request. Each is recorded once, after its answer or its failure.
+    /// Takes note of one event of one request. Each is recorded once, after its answer or its
+    /// failure.
     pub fn record(&mut self, key: &Key, digest: u64, answer: Answer) {
         self.touched.insert(key.clone());
         let life = self.lives.entry(key.clone()).or_default();
@@ -192,7 +193,8 @@ impl History {
     pub fn show(&mut self, seen: &Seen) {
         let key = &seen.key;
         let tried = self.lives.get(key).is_some_and(|life| life.attempted.contains(&seen.digest));
-        // While clients are at work, the attempt may not be recorded yet: the next check looks again.
+        // While clients are at work, the attempt may not be recorded yet: the next check looks
+        // again.
         self.lives.entry(key.clone()).or_default().shown = true;
         if tried {
             self.is(key, seen.digest);
