@@ -1,12 +1,14 @@
-//! One system call of a real process goes wrong, under load: `strace` kills the process on its way into the call, or fails the call. It is
-//! one on the files of a place: where generations rotate, where they are sealed, where an index is made anew, where events are committed.
-//! After the next start the checker holds what can be read against what the clients were told.
+//! One system call of a real process goes wrong, under load: `strace` kills the process on its way
+//! into the call, or fails the call. It is one on the files of a place: where generations rotate,
+//! where they are sealed, where an index is rebuilt, where events are committed. After the next
+//! start the checker holds what can be read against what the clients were told.
 //!
 //! Another test has a start ask in vain what is there: what it can't be told is not absent.
 //!
-//! `SEKALI_FAULT_KILLS` (50) is how many kills in each place, `SEKALI_FAULT_ERRORS` (15) how many errors,
-//! `SEKALI_FAULT_STARTS` (40) how many starts that ask in vain, `SEKALI_SEED` the seed.
-//! Needs `strace`. Where it is missing or may not trace, the test says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
+//! `SEKALI_FAULT_KILLS` is how many kills in each place, `SEKALI_FAULT_ERRORS` how many errors,
+//! `SEKALI_FAULT_STARTS` how many starts that ask in vain, `SEKALI_SEED` the seed.
+//! Needs `strace`. Where it is missing or may not trace, the test says so loudly; with
+//! `SEKALI_TEST_ALL=1` that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -25,16 +27,16 @@ use support::client::Client;
 use support::load::Workload;
 use support::process::{Server, Start};
 use support::reader::HttpReader;
-use support::{number, seed, until};
+use support::{rounds, seed, until};
 
 const CLIENTS: u64 = 4;
 /// Requests answered in a trial in which the call does not come.
 const REQUESTS: u64 = 150;
-/// So many trials one store goes through: what is checked grows with its history.
+/// Trials that one store goes through: what is checked grows with its history.
 const STORE_TRIALS: u64 = 25;
 /// Generations whose files are watched; a store does not get further.
 const GENERATIONS: u64 = 150;
-/// A place where calls go wrong less often than in one of so many trials is not watched.
+/// Trials for each fault that is wanted: a place where faults come less often fails the test.
 const TRIALS_A_FAULT: u64 = 8;
 /// A trial's load ends after this time, also if a fault that stays keeps answers back.
 const LOAD: Duration = Duration::from_secs(4);
@@ -106,7 +108,8 @@ enum Fault {
 
 /// `strace` with a fault, in front of a server. The server stays a child of the test.
 fn tracer(place: &Place, fault: Fault, data_dir: &Path, log: &Path, rng: &mut Rng) -> Vec<OsString> {
-    // An error of a read is answered as one. Those of writes and syncs are what a promise could break by.
+    // An error of a read is answered as one. Those of writes and syncs are what a promise could
+    // break by.
     let calls: Vec<_> =
         place.calls.iter().filter(|(call, _)| fault == Fault::Kill || *call != "pread64").collect();
     let (call, last) = calls[rng.usize(..calls.len())];
@@ -252,7 +255,8 @@ impl Play {
         has_come
     }
 
-    /// A process that a fault has hit, and that takes no more events, is gone soon, or says why it does not.
+    /// A process that a fault has hit, and that takes no more events, is gone soon, or says why it
+    /// does not.
     fn ends_or_answers(&self, server: &mut Server, addr: SocketAddr, when: &str) {
         let settled = until(PATIENCE_SECONDS, || {
             let has_failed = server.log().contains("the store failed");
@@ -299,12 +303,12 @@ fn play(fault: Fault, wanted: u64) {
 
 #[test]
 fn no_answered_event_is_lost_by_a_kill_at_any_call_that_rotates_seals_indexes_or_commits() {
-    play(Fault::Kill, number("SEKALI_FAULT_KILLS", 50));
+    play(Fault::Kill, rounds("SEKALI_FAULT_KILLS"));
 }
 
 #[test]
 fn no_answered_event_is_lost_by_an_error_of_any_call_that_rotates_seals_indexes_or_commits() {
-    play(Fault::Error, number("SEKALI_FAULT_ERRORS", 15));
+    play(Fault::Error, rounds("SEKALI_FAULT_ERRORS"));
 }
 
 #[test]
@@ -312,12 +316,12 @@ fn no_event_is_lost_by_a_start_that_asks_in_vain_what_is_there() {
     if is_hindered() {
         return;
     }
-    let (seed, wanted) = (seed(), number("SEKALI_FAULT_STARTS", 40));
+    let (seed, wanted) = (seed(), rounds("SEKALI_FAULT_STARTS"));
     let (mut rng, mut come, mut starts) = (Rng::with_seed(seed), 0, 0);
     while come < wanted {
         let mut play = Play::new(seed + starts);
         play.fill();
-        for _ in 0..STORE_TRIALS {
+        for _ in 0..STORE_TRIALS.min(wanted - come) {
             come += u64::from(play.start_in_vain(&mut rng));
             starts += 1;
         }
