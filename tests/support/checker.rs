@@ -123,7 +123,7 @@ fn by_key(history: &mut History, all: &[Seen]) -> BTreeMap<Key, Seen> {
 }
 
 /// The order of the global listing: the same backwards, grown only at its end, and old cursors
-/// still in their place.
+/// still at their positions.
 fn order(history: &mut History, reader: &mut dyn Reader, all: &[Seen], rng: &mut fastrand::Rng) {
     let listing = Listing { descending: true, limit: rng.usize(200..2_000), ..Listing::default() };
     let mut backwards = walk(history, reader, listing, rng);
@@ -288,7 +288,7 @@ fn same(history: &mut History, what: &str, expected: &[Seen], found: &[Seen]) {
     }
     let at = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
     let sentence = format!(
-        "{what} has {} events where {} are due; at place {at} there is {:?} where {:?} is due",
+        "{what} has {} events where {} are due; at position {at} there is {:?} where {:?} is due",
         found.len(),
         expected.len(),
         found.get(at),

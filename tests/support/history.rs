@@ -19,7 +19,7 @@ impl fmt::Display for Key {
 
 /// Where and when an event was stored, as the store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     pub offset: u64,
     pub first_seen: String,
 }
@@ -27,9 +27,9 @@ pub struct Place {
 /// What a client was told of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Stored(Place),
-    Duplicate(Place),
-    Conflict(Place),
+    Stored(Position),
+    Duplicate(Position),
+    Conflict(Position),
     /// A fault of the client's: the store says it kept nothing.
     Refused,
     /// No answer, or one that leaves open what happened.
@@ -74,7 +74,7 @@ pub enum Kind {
     Hole,
     /// Two events had the same offset.
     Reused,
-    /// Listings disagree: gaps, repeats, a cursor that lost its place.
+    /// Listings disagree: gaps, repeats, a cursor that lost its position.
     Pages,
     /// Totals went back, or do not add up.
     Totals,
@@ -103,7 +103,7 @@ pub struct Life {
     pub is: Option<u64>,
     /// Digests that a conflict rules out.
     pub is_not: BTreeSet<u64>,
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// A read showed it.
     pub shown: bool,
     /// A check found it while no request was under way: a later "stored" is a second one.
@@ -158,22 +158,22 @@ impl History {
                 life.unknown += 1;
                 self.tally.unknown += 1;
             }
-            Answer::Stored(place) => {
+            Answer::Stored(position) => {
                 life.stored += 1;
                 self.tally.stored += 1;
                 if life.stored > 1 || life.settled {
                     self.violate(Kind::StoredTwice, format!("{key} was answered as stored a second time"));
                 }
                 self.is(key, digest);
-                self.at(key, &place);
+                self.at(key, &position);
             }
-            Answer::Duplicate(place) => {
+            Answer::Duplicate(position) => {
                 life.dropped += 1;
                 self.tally.duplicates += 1;
                 self.is(key, digest);
-                self.at(key, &place);
+                self.at(key, &position);
             }
-            Answer::Conflict(place) => {
+            Answer::Conflict(position) => {
                 life.dropped += 1;
                 life.is_not.insert(digest);
                 let wrong = life.is == Some(digest);
@@ -184,7 +184,7 @@ impl History {
                         format!("{key}: the stored payload was answered with a conflict"),
                     );
                 }
-                self.at(key, &place);
+                self.at(key, &position);
             }
         }
     }
@@ -199,7 +199,7 @@ impl History {
         if tried {
             self.is(key, seen.digest);
         }
-        self.at(key, &Place { offset: seen.offset, first_seen: seen.received_at.clone() });
+        self.at(key, &Position { offset: seen.offset, first_seen: seen.received_at.clone() });
         self.touched.insert(key.clone());
     }
 
@@ -243,17 +243,17 @@ impl History {
         }
     }
 
-    fn at(&mut self, key: &Key, place: &Place) {
+    fn at(&mut self, key: &Key, position: &Position) {
         let owner = self.owners.entry(key.topic.clone()).or_default();
-        let owner = owner.entry(place.offset).or_insert_with(|| key.event_id.clone()).clone();
+        let owner = owner.entry(position.offset).or_insert_with(|| key.event_id.clone()).clone();
         if owner != key.event_id {
-            let offset = place.offset;
+            let offset = position.offset;
             self.violate(Kind::Reused, format!("{key} has offset {offset}, which was that of {owner:?}"));
         }
         let life = self.lives.entry(key.clone()).or_default();
-        let was = life.place.get_or_insert_with(|| place.clone()).clone();
-        if was != *place {
-            self.violate(Kind::Changed, format!("{key} was at {was:?} and is at {place:?}"));
+        let was = life.position.get_or_insert_with(|| position.clone()).clone();
+        if was != *position {
+            self.violate(Kind::Changed, format!("{key} was at {was:?} and is at {position:?}"));
         }
     }
 }

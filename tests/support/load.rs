@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::checker::{Listing, Reader};
 use super::client::Client;
-use super::history::{Answer, History, Key, Kind, Place};
+use super::history::{Answer, History, Key, Kind, Position};
 use super::now;
 use super::reader::{HttpReader, digest};
 
@@ -188,11 +188,11 @@ struct AnswerJson {
 
 impl ResultJson {
     fn answer(&self) -> Option<Answer> {
-        let place = Place { offset: self.offset, first_seen: self.first_seen.clone() };
+        let position = Position { offset: self.offset, first_seen: self.first_seen.clone() };
         match self.status.as_str() {
-            "stored" => Some(Answer::Stored(place)),
-            "duplicate" => Some(Answer::Duplicate(place)),
-            "conflict" => Some(Answer::Conflict(place)),
+            "stored" => Some(Answer::Stored(position)),
+            "duplicate" => Some(Answer::Duplicate(position)),
+            "conflict" => Some(Answer::Conflict(position)),
             _ => None,
         }
     }

@@ -231,11 +231,11 @@ impl Load {
         let timeout = wake.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
         let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
         let pending = self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.poll_fd()?)));
-        let (places, mut sockets): (Vec<_>, Vec<_>) = pending.unzip();
+        let (indices, mut sockets): (Vec<_>, Vec<_>) = pending.unzip();
         match poll(&mut sockets, Some(&timeout)) {
             Ok(_) => {
-                let fired = places.iter().zip(&sockets).filter(|(_, socket)| !socket.revents().is_empty());
-                ready.extend(fired.map(|(place, _)| *place));
+                let fired = indices.iter().zip(&sockets).filter(|(_, socket)| !socket.revents().is_empty());
+                ready.extend(fired.map(|(index, _)| *index));
                 Ok(())
             }
             Err(rustix::io::Errno::INTR) => Ok(()),
