@@ -2,24 +2,28 @@
 //! repository needs. Without it a short round is played: it fails if the service is broken, and
 //! takes seconds. A variable of its own, which goes before both, sets one of the numbers.
 
-/// A model's histories are simulated in milliseconds, so a short round has as many as any other.
-const SIMULATED: bool = cfg!(feature = "simulation");
+/// A number for threads of the machine, or another where a seed drives them: then histories take
+/// milliseconds, and a short round has as many as any other.
+const fn threads(real: u64, simulated: u64) -> u64 {
+    if cfg!(feature = "simulation") { simulated } else { real }
+}
 
 /// The variable, the number in a short round, and the number for each change.
-const ROUNDS: [(&str, u64, u64); 19] = [
+const ROUNDS: [(&str, u64, u64); 20] = [
     ("SEKALI_ATTACK_KINDS", 5, u64::MAX),
     ("SEKALI_ATTACK_ROUNDS", 1, 1),
     ("SEKALI_ATTACK_SECONDS", 1, 2),
-    ("SEKALI_BROKEN_OFF", if SIMULATED { 500 } else { 20 }, if SIMULATED { 500 } else { 60 }),
-    ("SEKALI_CALL_ERRORS", if SIMULATED { 500 } else { 20 }, if SIMULATED { 500 } else { 60 }),
+    ("SEKALI_BROKEN_OFF", threads(10, 500), threads(60, 500)),
+    ("SEKALI_CALL_ERRORS", threads(10, 500), threads(60, 500)),
     ("SEKALI_CRASH_ROUNDS", 30, 300),
     ("SEKALI_DAMAGES", 100, 500),
     ("SEKALI_FAULT_ERRORS", 2, 15),
     ("SEKALI_FAULT_KILLS", 4, 50),
     ("SEKALI_FAULT_STARTS", 10, 40),
+    ("SEKALI_FORGETFUL_CASES", threads(15, 50), 50),
     ("SEKALI_FULL_DISKS", 4, 100),
     ("SEKALI_IO_ERRORS", 2_000, 2_000),
-    ("SEKALI_MODEL_CASES", if SIMULATED { 5_000 } else { 30 }, if SIMULATED { 5_000 } else { 100 }),
+    ("SEKALI_MODEL_CASES", threads(30, 5_000), threads(100, 5_000)),
     ("SEKALI_OVERLOAD_SECONDS", 10, 30),
     ("SEKALI_POWER_CUTS", 2, 100),
     ("SEKALI_POWER_CUTS_XFS", 2, 25),
