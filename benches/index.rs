@@ -1,5 +1,5 @@
-//! What a claim costs in each of its homes, beside a reference: sled (against a hash set), a sorted file (against
-//! bisection in memory), filters (against a hash set).
+//! What a claim costs in each of its homes, beside a reference: sled (against a hash set), a sorted
+//! file (against bisection in memory), filters (against a hash set).
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -112,7 +112,7 @@ fn filters(c: &mut Criterion) {
     let mut random = fastrand::Rng::with_seed(3);
     let mut group = c.benchmark_group("filters of 1 M claims");
     group.throughput(Throughput::Elements(1)).sample_size(50);
-    // Generations 0.., each of which is given as so many ascending hashes.
+    // Generations 0.., each of which is given as ascending hashes.
     let mut build = |ids: std::ops::Range<u64>, claims: u64| {
         let lanes: Vec<_> = ids.map(|id| (id, id)).collect();
         let mut sorted = || {

@@ -1,14 +1,17 @@
-//! What HTTP, JSON and the disk allow on this machine: servers that do less than sekali must, for a ratio to be read.
+//! What HTTP, JSON and the disk allow on this machine: servers that do less than sekali must, for a
+//! ratio to be read.
 //!
 //! ```text
 //! cargo bench --bench limit -- durable 127.0.0.1:18080 /tmp/limit.log     (in the background)
 //! sekali bench --url http://127.0.0.1:18080
 //! ```
-//! `answer`: hyper answers at once. `parse`: reads the JSON too. `known`: and knows ids in a set in RAM. `durable`: and
-//! appends new events to a file of zeros, one fdatasync for all that wait. No index, no recovery, no queries, no limits.
-//! What does not know ids counts nothing as new, and `sekali bench` says so.
+//! `answer`: hyper answers at once. `parse`: reads the JSON too. `known`: and knows ids in a set in
+//! RAM. `durable`: and appends new events to a file of zeros, one fdatasync for all that wait. No
+//! index, no recovery, no queries, no limits. What does not know ids counts nothing as new, and
+//! `sekali bench` says so.
 //!
-//! A fourth argument `per-core` gives each core a runtime and a listener of its own (SO_REUSEPORT), instead of one for all.
+//! A fourth argument `per-core` gives each core a runtime and a listener of its own (SO_REUSEPORT),
+//! instead of one for all.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -38,7 +41,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Zeros written ahead at the start; what does not fit is written over them again.
 const FILE_BYTES: u64 = 1 << 30;
-/// Shards of the set.
+/// Shards of the set of ids.
 const SHARDS: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +52,7 @@ enum Mode {
     Durable,
 }
 
-/// Fields as they come.
+/// The fields of an event, as they come.
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "read, not used")]
 struct Event<'a> {

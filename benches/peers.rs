@@ -1,4 +1,5 @@
-//! The same events into what people use for this today, each with the strongest acknowledgement that it offers:
+//! The same events into what people use for this today, each with the strongest acknowledgement
+//! that it offers:
 //!
 //! ```text
 //! cargo bench --bench peers -- redis 127.0.0.1:6379 EVENTS BATCH CONNECTIONS
@@ -6,8 +7,9 @@
 //! cargo bench --bench peers -- nats 127.0.0.1:4222 EVENTS BATCH CONNECTIONS
 //! cargo bench --bench peers -- sqlite FILE EVENTS BATCH 1      (two tables; sqlite-naive: one)
 //! ```
-//! The events are those of `sekali bench`. Prints one object of JSON; `verified` says whether the peer holds exactly the
-//! events that were made. `benches/compare.py` starts the peers and makes the table.
+//! The events are those of `sekali bench`. Prints one object of JSON; `verified` says whether the
+//! peer holds exactly the events that were made. `benches/compare.py` starts the peers and makes
+//! the table.
 
 #![allow(clippy::print_stdout, reason = "its result")]
 
@@ -223,7 +225,8 @@ impl Peer for Postgres {
     }
 }
 
-/// JetStream: a message an event, with its id; all of a batch are sent before the first acknowledgement is waited for.
+/// JetStream: a message an event, with its id; all of a batch are sent before the first
+/// acknowledgement is waited for.
 struct Nats {
     stream: BufReader<TcpStream>,
     inbox: String,

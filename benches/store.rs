@@ -1,12 +1,15 @@
-//! The whole path of an event in process, and its parts, each beside a reference so that a ratio can be read.
+//! The whole path of an event in process, and its parts, each beside a reference so that a ratio
+//! can be read.
 //!
-//! `append`: batches of 100 events through the local store, 16 in flight. Its reference writes the same bytes to a file
-//! with one fdatasync a 1,600 events, and knows ids in a `HashSet`: the least that a durable inbox must do.
+//! `append`: batches of 100 events through the local store, 16 in flight. Its reference writes the
+//! same bytes to a file with one fdatasync a 1,600 events, and knows ids in a `HashSet`: the least
+//! that a durable inbox must do.
 //!
-//! `publish`: a request of 100 known events through hyper, in memory: HTTP, JSON, checks, digests, the decision and the answer.
-//! Its reference only finds the fields in the JSON.
+//! `publish`: a request of 100 known events through hyper, in memory: HTTP, JSON, checks, digests,
+//! the decision and the answer. Its reference only finds the fields in the JSON.
 //!
-//! `commit`: one event at a time, each on disk before the next. Its reference overwrites 4 KiB of zeros, with fdatasync.
+//! `commit`: one event at a time, each on disk before the next. Its reference overwrites 4 KiB of
+//! zeros, with fdatasync.
 
 use std::collections::HashSet;
 use std::fs::File;

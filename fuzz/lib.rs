@@ -29,7 +29,7 @@ use sekali::store::{EventStore, Query};
 pub use support::mem_disk::MemDisk;
 pub use support::sink::Sink;
 
-/// What takes longer hangs.
+/// A request that takes longer than this hangs.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Where stores lie on a [`MemDisk`].
 pub const DATA: &str = "/data";
@@ -47,7 +47,7 @@ pub fn wait<T>(task: impl Future<Output = T>) -> T {
     })
 }
 
-/// A service over `store`.
+/// A service that answers from `store`.
 pub fn service<S: EventStore>(store: S) -> Arc<Service<S>> {
     let limits = Limits { body_bytes_max: 1 << 20, ..Limits::default() };
     Arc::new(Service::new(Arc::new(store), limits, Arc::new(SystemClock), Metrics::default()))
@@ -141,7 +141,8 @@ pub fn seams(disk: &MemDisk) -> Seams {
     }
 }
 
-/// Proves, opens, reads and repairs a store that may be damaged in any way: each may refuse, none may panic or hang.
+/// Proves, opens, reads and repairs a store that may be damaged in any way: each may refuse, none
+/// may panic or hang.
 pub fn go_through(disk: &MemDisk) {
     use sekali::store::local::{Local, repair, verify};
     let _ = verify::verify(&options(), &seams(disk), &|_, _| ());

@@ -1,49 +1,38 @@
 //! Commands: each parses its arguments, resolves the configuration and ends with an [`Exit`].
 //!
-//! stdout is for results, stderr for logs, progress and faults. Nothing below this layer writes to either.
+//! | room | its commands, or what several share |
+//! |---|---|
+//! | `bench/`, `events/`, `publish/` | the commands of these names |
+//! | `offline/` | `verify`, `rebuild` and `repair`, for a store that no process has open |
+//! | `client/` | what all commands share that talk to a running service |
+//! | `process/` | what a process sets up that opens a store |
+//! | `terminal/` | what people see and type |
+//!
+//! stdout is for results, stderr for logs, progress and faults. Nothing below this layer writes to
+//! either.
 
-mod answers;
-mod bars;
 mod bench;
-mod check;
+mod client;
+mod config;
 mod events;
-mod exchange;
 mod exit;
 mod get;
 mod health;
-mod interrupt;
-mod logging;
-mod memory;
-mod proxy;
+mod local_store;
+mod offline;
+mod process;
 mod publish;
-mod refusal;
-mod remote;
-mod repair;
 mod serve;
-mod show;
-mod table;
-mod target;
-mod text;
-mod threads;
+mod terminal;
 mod totals;
 
-use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use rustix::fs::Mode;
-use sekali::clock::SystemClock;
-use sekali::config::{self, Config, Layer};
-use sekali::disk::SystemDisk;
-use sekali::limits::LOG_SECONDS;
-use sekali::metrics::Metrics;
-use sekali::store::local::index::SledIndexes;
-use sekali::store::local::{Options, Seams};
 
-pub(crate) use exit::{Exit, Failure};
+use self::exit::{Exit, Failure};
+use self::offline::{check, repair};
+use self::terminal::output::{say_in_time, unwritable};
 
 #[derive(Parser)]
 #[command(
@@ -80,10 +69,10 @@ enum Command {
     /// Show what each topic holds
     Topics(totals::TopicsArguments),
     /// Print every setting in effect and where it came from
-    Config(show::Arguments),
+    Config(config::Arguments),
     /// Prove that journal, indexes, filters and counters of a stopped store agree
     Verify(check::Arguments),
-    /// Make the indexes of a stopped store anew from its journals
+    /// Rebuild the indexes of a stopped store from its journals
     Rebuild(check::Arguments),
     /// Give up what is damaged in the journals of a stopped store, when there is no copy to restore
     Repair(repair::Arguments),
@@ -99,24 +88,6 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-/// Where the configuration comes from besides flags.
-#[derive(clap::Args, Default)]
-struct File {
-    /// Configuration file (TOML) [env: SEKALI_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl File {
-    /// The values in effect: `flags` over the environment over the file over the defaults.
-    fn resolve(self, flags: Layer) -> Result<Config, Failure> {
-        let named = || std::env::var_os("SEKALI_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-        let file = self.config.or_else(named);
-        Config::resolve(flags, |name| std::env::var_os(name), file.as_deref())
-            .map_err(|fault| Failure::new(Exit::Configuration, fault))
-    }
 }
 
 /// Runs the command that the process was started with.
@@ -151,85 +122,15 @@ pub(crate) fn run() -> Exit {
 fn described(mut command: clap::Command) -> clap::Command {
     let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names {
-        command = command.mut_subcommand(name, config::describe);
+        command = command.mut_subcommand(name, sekali::config::describe);
     }
     command
-}
-
-/// What this process makes from now on is its user's alone, also what sled makes, which knows no
-/// modes.
-fn keep_private() {
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
-}
-
-/// What the store needs of the configuration.
-fn store_options(config: &Config) -> Options {
-    Options {
-        data_dir: config.data_dir.clone(),
-        must_exist: config.must_exist,
-        workers: config.workers,
-        generation_events: config.generation_events,
-        generation_bytes: config.generation_bytes,
-        topics_max: config.topics_max,
-    }
-}
-
-/// The machine's disk and clock, and sled.
-fn store_seams(metrics: Metrics) -> Seams {
-    Seams {
-        metrics,
-        disk: Arc::new(SystemDisk),
-        clock: Arc::new(SystemClock),
-        indexes: Arc::new(SledIndexes::default()),
-    }
-}
-
-/// One sentence for a person, on stderr. It may quote what others wrote.
-fn say(sentence: impl Display) {
-    // Line by line: a list of what to type has its own.
-    let sentence = sentence.to_string();
-    let lines: Vec<_> = sentence.split('\n').map(text::harmless).collect();
-    // If stderr is gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "sekali: {}", lines.join("\n"));
-}
-
-/// The last sentence of a process: if stderr is a pipe that nobody reads, it ends without.
-fn say_in_time(sentence: String) {
-    let (done, said) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().spawn({
-        let sentence = sentence.clone();
-        move || {
-            say(sentence);
-            // Nobody waits if it took too long.
-            let _ = done.send(());
-        }
-    });
-    match thread {
-        Ok(_) => _ = said.recv_timeout(Duration::from_secs(LOG_SECONDS)),
-        // The system gives no more threads, which may be what there is to say.
-        Err(_) => say(sentence),
-    }
-}
-
-/// A result, on stdout.
-fn print(text: impl Display) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(broken)
-}
-
-/// The output can't be written. If its reader has gone, that is no fault.
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn broken(fault: std::io::Error) -> Failure {
-    let exit = match fault.kind() {
-        std::io::ErrorKind::BrokenPipe => Exit::Success,
-        _ => Exit::Fault,
-    };
-    Failure::new(exit, format!("cannot write the output: {fault}"))
 }
 
 fn complete(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sekali", &mut script);
-    std::io::stdout().write_all(&script).map_err(broken)?;
+    std::io::stdout().write_all(&script).map_err(unwritable)?;
     Ok(Exit::Success)
 }
 

@@ -14,8 +14,8 @@ mod grammar;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Reads a date-time, a date or a Unix time, as `clock/grammar.rs` has them; without an offset it is UTC. `None` if it is
-    /// none, or lies outside of what 64 bits of microseconds hold.
+    /// Reads a date-time, a date or a Unix time, as `clock/grammar.rs` has them; without an offset
+    /// it is UTC. `None` if it is none, or lies outside of what 64 bits of microseconds hold.
     pub fn parse(text: &str) -> Option<Self> {
         grammar::parse(text).map(Self)
     }
@@ -36,7 +36,8 @@ impl Timestamp {
         let seconds = self.0.div_euclid(1_000_000);
         let micros = self.0.rem_euclid(1_000_000).unsigned_abs() as u32;
         let at = UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::UNIX_EPOCH);
-        // Digit by digit: one is written with every answer and every event that is read, and formatting costs 20 times as much.
+        // Digit by digit: one is written with every answer and every event that is read, and
+        // formatting costs 20 times as much.
         let mut text = *b"0000-00-00T00:00:00.000000Z";
         if at.year() < 0 {
             out.push(b'-');
@@ -68,15 +69,16 @@ impl std::fmt::Display for Timestamp {
     }
 }
 
-/// Where time comes from.
+/// The source of time.
 pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
-    /// Wall-clock time; may jump, also backwards. Nothing but what a person reads and pruning rests on it.
+    /// Wall-clock time, which may jump, also backwards. Only pruning and what a person reads rest
+    /// on it.
     fn now(&self) -> Timestamp;
     /// Time that never goes back.
     fn monotonic(&self) -> Instant;
 }
 
-/// The machine's clock.
+/// The clock of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -110,7 +112,7 @@ impl ManualClock {
         self.0.store(at.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock on.
+    /// Moves the clock forwards.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }

@@ -1,7 +1,8 @@
 //! What a user may set, and where each value came from.
 //!
-//! One table, [`settings!`], yields the flag, the environment variable, the key of the file, the default, the help text
-//! and the line of `sekali config`. A flag wins over the environment, that over the file, that over the default:
+//! One table, [`settings!`], yields the flag, the environment variable, the key of the file, the
+//! default, the help text and the line of `sekali config`. A flag wins over the environment, that
+//! over the file, that over the default:
 //!
 //! | layer | as |
 //! |---|---|
@@ -29,7 +30,6 @@ use tracing_subscriber::EnvFilter;
 
 use self::address::Address;
 pub use self::size::Size;
-pub use self::unknown::unknown_variables;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 
@@ -62,13 +62,13 @@ pub struct ConfigError(String);
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// No layer names the setting.
     Default,
-    /// This file.
+    /// The configuration file at this path.
     File(PathBuf),
-    /// This environment variable.
+    /// The environment variable of this name.
     Environment(String),
-    /// This flag.
+    /// The flag of this name.
     Flag(String),
 }
 
@@ -88,17 +88,17 @@ impl Display for Origin {
 pub struct Entry {
     /// Its key in the file.
     pub key: &'static str,
-    /// The value in effect.
+    /// Its value that is in effect.
     pub value: Value,
-    /// Where it came from.
+    /// The layer that gave the value.
     pub origin: Origin,
 }
 
-/// Makes [`Layer`] and [`Config`] from one list of settings. Behind `as` stands the type that a
+/// Makes [`Layer`] and [`Config`] from one list of settings. The type after `as` is that which a
 /// setting is written as.
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ #[arg($($arg:tt)+)] $key:ident: $type:ty as $form:ty = $default:expr; )+) => {
-        /// What one layer says; `None` where it is silent.
+        /// The settings that one layer names; `None` where it is silent.
         #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Layer {
@@ -106,7 +106,7 @@ macro_rules! settings {
         }
 
         impl Layer {
-            /// What the environment says.
+            /// The settings that the environment names.
             ///
             /// # Errors
             /// If a value is not of its setting's type.
@@ -115,7 +115,7 @@ macro_rules! settings {
             }
         }
 
-        /// The values in effect.
+        /// The values of all settings that are in effect.
         #[derive(Clone, Debug)]
         pub struct Config {
             $( $(#[doc = $doc])+ pub $key: $type, )+
@@ -157,13 +157,13 @@ settings! {
     #[arg(value_name = "ADDRESS")]
     listen: SocketAddr as Address = SocketAddr::from(([127, 0, 0, 1], 8080));
 
-    /// Host under which the service may be asked, beside localhost and its own address: a name, a domain as .example.org,
-    /// or * for all; may be repeated
+    /// Host under which the service may be asked, beside localhost and its own address: a name, a
+    /// domain as .example.org, or * for all; may be repeated
     #[arg(value_name = "HOST")]
     allowed_host: Vec<AllowedHost> as Vec<AllowedHost> = Vec::new();
 
-    /// Origin whose pages may read and publish with a browser, such as https://app.example.org; * allows every page; may be
-    /// repeated
+    /// Origin whose pages may read and publish with a browser, such as https://app.example.org; *
+    /// allows every page; may be repeated
     #[arg(value_name = "ORIGIN")]
     cors_origin: Vec<AllowedOrigin> as Vec<AllowedOrigin> = Vec::new();
 
@@ -175,7 +175,8 @@ settings! {
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     must_exist: bool as bool = false;
 
-    /// Workers that decide what is new, each the owner of its topics; may change between starts [default: half the cores]
+    /// Workers that decide what is new, each the owner of its topics; may change between starts
+    /// [default: half the cores]
     #[arg(value_name = "COUNT")]
     workers: usize as usize = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, WORKERS_MAX));
 
@@ -183,7 +184,8 @@ settings! {
     #[arg(value_name = "COUNT")]
     generation_events: u64 as u64 = limits::GENERATION_EVENTS;
 
-    /// Journal bytes at which a generation is full and is sealed; like all bytes, also with a unit: 64kB, 16MiB
+    /// Journal bytes at which a generation is full and is sealed; like all bytes, also with a unit:
+    /// 64kB, 16MiB
     #[arg(value_name = "BYTES")]
     generation_bytes: u64 as Size = limits::GENERATION_BYTES;
 
@@ -199,7 +201,8 @@ settings! {
     #[arg(value_name = "COUNT")]
     batch_events_max: usize as usize = limits::BATCH_EVENTS_MAX;
 
-    /// Bytes of request bodies held at once, over all connections; at least 4 bodies, half of it for those of more than 4 MiB
+    /// Bytes of request bodies held at once, over all connections; at least 4 bodies, half of it
+    /// for those of more than 4 MiB
     #[arg(value_name = "BYTES")]
     inflight_bytes_max: usize as Size = limits::INFLIGHT_BYTES_MAX;
 
@@ -207,7 +210,8 @@ settings! {
     #[arg(value_name = "COUNT")]
     connections_max: usize as usize = limits::CONNECTIONS_MAX;
 
-    /// Seconds that a connection is kept without a request; more than a balancer in front keeps its own
+    /// Seconds that a connection is kept without a request; more than a balancer in front keeps its
+    /// own
     #[arg(value_name = "SECONDS")]
     keep_alive_seconds: u64 as u64 = limits::KEEP_ALIVE_SECONDS;
 
@@ -220,7 +224,7 @@ settings! {
     log: String as String = "info".to_owned();
 }
 
-/// Most workers.
+/// Most workers that a store may have.
 const WORKERS_MAX: usize = 1_024;
 /// Largest generation: a start reads that much again, and a seal holds its claims in RAM.
 const GENERATION_BYTES_MAX: u64 = 3 << 30;
@@ -240,7 +244,8 @@ impl Config {
     /// Lays `flags` over the environment, that over `file` if there is one, that over the defaults.
     ///
     /// # Errors
-    /// If the file can't be read, has an unknown key, or a value is of the wrong type or out of its bounds.
+    /// If the file can't be read, has an unknown key, or a value is of the wrong type or out of its
+    /// bounds.
     pub fn resolve(
         flags: Layer,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -305,7 +310,7 @@ impl Config {
 }
 
 impl Layer {
-    /// What a TOML file says.
+    /// The settings that a TOML file names.
     ///
     /// # Errors
     /// If it can't be read, has an unknown key, or a value is not of its setting's type.
@@ -336,19 +341,26 @@ pub fn describe(command: clap::Command) -> clap::Command {
         command.mut_arg(entry.key, |arg| {
             let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             if !help.contains("[default:") {
-                help.push_str(&format!(" [default: {}]", shown(&entry.value)));
+                help.push_str(&format!(" [default: {}]", value_text(&entry.value)));
             }
             arg.help(format!("{help} [env: {variable}]"))
         })
     })
 }
 
+/// What is wrong with environment variables that look like settings and are none, a sentence each.
+/// Those that Kubernetes makes for a service are left alone.
+pub fn unknown_variables<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Vec<String> {
+    let settings = Config::default().entries().into_iter().map(|entry| environment_name(entry.key));
+    unknown::sentences(variables, settings)
+}
+
 /// A value as a person writes it.
-pub fn shown(value: &Value) -> String {
+pub fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(entries) if entries.is_empty() => "none".to_owned(),
-        Value::Array(entries) => entries.iter().map(shown).collect::<Vec<_>>().join(","),
+        Value::Array(entries) => entries.iter().map(value_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }

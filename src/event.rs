@@ -1,7 +1,8 @@
-//! Events as they come in: checked once, then kept as places in the body they came in.
+//! Events as they come in: checked once, then kept as spans of the body they came in.
 //!
-//! A [`Batch`] owns the body of a request and says of each event where its fields lie, so that an event is copied
-//! once, into the journal's frame. A batch holds only events that passed [`BatchBuilder::push`].
+//! A [`Batch`] owns the body of a request and says of each event where its fields lie, so that an
+//! event is copied once, into the journal's frame. A batch holds only events that passed
+//! [`BatchBuilder::push`].
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
@@ -10,45 +11,14 @@ use crate::limits::{
     EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, PAYLOAD_DEPTH_MAX, SOURCE_BYTES_MAX, TOPIC_BYTES_MAX,
 };
 
+mod fault;
 pub mod timestamp;
+
+use self::fault::fault;
+pub use self::fault::{Fault, Field};
 
 /// The payload of an event that came without one.
 pub const PAYLOAD_ABSENT: &str = "{}";
-
-/// The field of an event that a fault is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as in the API")]
-pub enum Field {
-    Topic,
-    EventId,
-    Timestamp,
-    Source,
-    Payload,
-}
-
-impl Field {
-    /// The field's name in the API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::EventId => "event_id",
-            Self::Timestamp => "timestamp",
-            Self::Source => "source",
-            Self::Payload => "payload",
-        }
-    }
-}
-
-/// Why an event can't be taken: the first field at fault, and a sentence that says what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The field.
-    pub field: Field,
-    /// A sentence for a person; never holds what was sent.
-    pub message: &'static str,
-    /// A stable word for programs, in the manner of pydantic's error types.
-    pub kind: &'static str,
-}
 
 /// The fields of an event, borrowed. All but `digest` are UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +57,19 @@ struct Spans {
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     body: Bytes,
-    /// Fields that do not lie in the body as they are (JSON escapes); places from `body.len()` on.
+    /// Fields that do not lie in the body as they are (JSON escapes); their spans begin at
+    /// `body.len()`.
     extra: Vec<u8>,
     events: Vec<Spans>,
 }
 
 impl Batch {
-    /// How many events.
+    /// The number of events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no event.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -125,7 +96,7 @@ impl Batch {
         }
     }
 
-    /// All events, in order.
+    /// All events, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = EventRef<'_>> {
         (0..self.len()).map(|index| self.get(index))
     }
@@ -153,18 +124,18 @@ impl BatchBuilder {
         Self { batch: Batch { body, extra: Vec::new(), events: Vec::new() }, scratch: Vec::new() }
     }
 
-    /// How many events were taken.
+    /// The number of events that were taken.
     pub fn len(&self) -> usize {
         self.batch.len()
     }
 
-    /// Whether none was.
+    /// Whether no event was taken.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
-    /// Takes one event; `timestamp` is as [`timestamp`] keeps it, `payload` the text of one valid JSON value. Fields that are slices of the body are not
-    /// copied.
+    /// Takes one event; `timestamp` is as [`timestamp`] keeps it, `payload` the text of one valid
+    /// JSON value. Fields that are slices of the body are not copied.
     ///
     /// # Errors
     /// The first fault of the event, which is then not taken.
@@ -193,7 +164,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// The batch.
+    /// The batch of all events that were taken.
     pub fn finish(self) -> Batch {
         self.batch
     }
@@ -214,12 +185,10 @@ impl BatchBuilder {
     }
 }
 
-fn fault(field: Field, kind: &'static str, message: &'static str) -> Fault {
-    Fault { field, message, kind }
-}
-
+/// Checks a topic.
+///
 /// # Errors
-/// If `text` is no topic.
+/// It is empty, too long, or holds control characters.
 pub fn check_topic(text: &str) -> Result<(), Fault> {
     match text.len() {
         0 => return Err(fault(Field::Topic, "string_too_short", "topic must not be empty")),
@@ -231,8 +200,10 @@ pub fn check_topic(text: &str) -> Result<(), Fault> {
     check_controls(text, Field::Topic, "topic must not hold control characters")
 }
 
+/// Checks an event id.
+///
 /// # Errors
-/// If `text` is no event id.
+/// It is empty, too long, or holds control characters.
 pub fn check_event_id(text: &str) -> Result<(), Fault> {
     match text.len() {
         0 => return Err(fault(Field::EventId, "string_too_short", "event_id must not be empty")),
@@ -245,8 +216,10 @@ pub fn check_event_id(text: &str) -> Result<(), Fault> {
     check_controls(text, Field::EventId, "event_id must not hold control characters")
 }
 
+/// Checks a source.
+///
 /// # Errors
-/// If `text` is no source.
+/// It is too long, or holds control characters.
 pub fn check_source(text: &str) -> Result<(), Fault> {
     if text.len() > SOURCE_BYTES_MAX {
         return Err(fault(Field::Source, "string_too_long", "source must have at most 255 bytes of UTF-8"));
@@ -266,7 +239,8 @@ fn check_controls(text: &str, field: Field, message: &'static str) -> Result<(),
     }
 }
 
-/// The digest of a payload (see [`EventRef::digest`]); `scratch` is overwritten. `raw` is one valid JSON value.
+/// The digest of a payload (see [`EventRef::digest`]); `scratch` is overwritten. `raw` is one valid
+/// JSON value.
 ///
 /// # Errors
 /// If it is too large or nested too deep.
@@ -311,8 +285,9 @@ pub fn check_payload(raw: &str, scratch: &mut Vec<u8>) -> Result<[u8; 16], Fault
     Ok(xxh3_128(canonical).to_le_bytes())
 }
 
-/// Whether there is no white space, no escape, and too little of brackets to be nested too deep: nothing that
-/// [`check_payload`] would look for. All bytes are looked at alike, which a processor does sixteen at a time.
+/// Whether there is no white space, no escape, and too little of brackets to be nested too deep:
+/// nothing that [`check_payload`] would look for. All bytes are looked at alike, which a processor
+/// does sixteen at a time.
 fn is_plain(bytes: &[u8]) -> bool {
     let mut opening = 0;
     bytes.chunks(usize::from(u8::MAX)).all(|chunk| {
@@ -327,8 +302,9 @@ fn is_plain(bytes: &[u8]) -> bool {
     })
 }
 
-/// The place behind the closing quote of the string whose first byte is at `at`. An escape of half a surrogate pair is an
-/// escape like any other: JavaScript writes it for a text that was cut, and the payload is kept byte for byte.
+/// The offset after the closing quote of the string whose first byte is at `at`. An escape of half
+/// a surrogate pair is an escape like any other: JavaScript writes it for a text that was cut, and
+/// the payload is kept byte for byte.
 fn string_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(step) = memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
         at += step;

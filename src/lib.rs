@@ -1,5 +1,5 @@
-//! sekali ("once"): an event inbox. Producers POST events as often as they like; every event, known by
-//! `(topic, event_id)`, is stored exactly once, for ever.
+//! sekali ("once"): an event inbox. Producers POST events as often as they like; every event, known
+//! by `(topic, event_id)`, is stored exactly once, for ever.
 //!
 //! ```text
 //! cli → server → http → store → local: router → worker → journal ⇢ checkpoint → index, seal

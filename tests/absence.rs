@@ -1,5 +1,6 @@
-//! What can't be asked for is not absent, seen from outside: names that lead in a circle, and links to where nothing is, have the system
-//! refuse what it is asked, as a failing disk or missing permission would. No start and no command takes that for an empty directory.
+//! What can't be asked for is not absent, seen from outside: names that lead in a circle, and links
+//! to where nothing is, have the system refuse what it is asked, as a failing disk or missing
+//! permission would. No start and no command takes that for an empty directory.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -51,7 +52,8 @@ impl Store {
     }
 }
 
-/// Puts something that can't be asked for in the place of a file, does something, and puts the file back.
+/// Puts something that can't be asked for in the place of a file, does something, and puts the file
+/// back.
 fn without(path: &Path, link: &Path, act: impl FnOnce()) {
     let hidden = path.with_added_extension("hidden");
     fs::rename(path, &hidden).unwrap();
@@ -137,7 +139,8 @@ fn a_store_is_not_made_over_one_that_can_not_be_asked_for() {
     store.is_sound();
 }
 
-/// What MANIFEST does not name and no journal explains is kept, under a name that no generation has.
+/// What MANIFEST does not name and no journal explains is kept, under a name that no generation
+/// has.
 #[test]
 fn a_folder_that_is_not_understood_is_set_aside() {
     let store = Store::new();

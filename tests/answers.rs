@@ -1,5 +1,6 @@
-//! Answers and reads that cost a client little and the service much: unread answers, abandoned scans, crowds of tails, topics
-//! without end. Each is bounded, over HTTP/1.1 and HTTP/2, and others are served beside it.
+//! Answers and reads that cost a client little and the service much: unread answers, abandoned
+//! scans, crowds of tails, topics without end. Each is bounded, over HTTP/1.1 and HTTP/2, and
+//! others are served beside it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -25,31 +26,12 @@ pub fn service() -> Service {
     Service::started(|start| Start { generation_events: 100_000, generation_bytes: 64 << 20, ..start })
 }
 
-pub fn event(topic: &str, id: &str, payload: &str) -> String {
-    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
-    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{payload}}}"#)
-}
-
 impl Service {
-    pub fn publish(&self, events: impl IntoIterator<Item = String>) {
-        let events: Vec<String> = events.into_iter().collect();
-        for batch in events.chunks(1_000) {
-            assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
-        }
-    }
-
     /// A figure, or 0 if there is none of that name.
     pub fn figure(&self, name: &str) -> f64 {
         let text = String::from_utf8(Client::new(self.addr).get("/metrics").unwrap().body).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
-    }
-
-    /// Bytes of memory that the process has.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Ticks of processor time that the process has had.

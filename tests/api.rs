@@ -1,4 +1,5 @@
-//! The HTTP contract from outside: a real process, answers as bytes. Each test has a store of its own.
+//! The HTTP contract from outside: a real process, answers as bytes. Each test has a store of its
+//! own.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -533,7 +534,8 @@ fn connections_beyond_the_limit_of_open_files_leave_the_store_its_own() {
     let (mut server, addr) = start.ready().unwrap();
     let mut client = Client::new(addr);
     assert_eq!(client.get("/readyz").unwrap().status, 200);
-    // Those that find no place wait in the kernel's queue, as far as it goes; whoever sends nothing makes room for the others.
+    // Those that find no place wait in the kernel's queue, as far as it goes; whoever sends nothing
+    // makes room for the others.
     let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(20)).ok();
     let idle: Vec<_> = (0..180).filter_map(connect).collect();
     // Generations begin and are sealed meanwhile, which takes files.

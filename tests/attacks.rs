@@ -1,9 +1,12 @@
-//! Clients that hold what they can get and do nothing with it, beside honest ones that publish and ask for health.
+//! Clients that hold what they can get and do nothing with it, beside honest ones that publish and
+//! ask for health.
 //!
-//! Each attack meets a service of its own. What honest clients of the same kind take is measured first, on another:
-//! the peak of resident memory under attack may be half as much again, and the room for answers. Latencies are
-//! printed and not asserted, as machines are shared. `SEKALI_ATTACK_ROUNDS` says how often each is played,
-//! `SEKALI_ATTACK_SECONDS` for how long, `SEKALI_ATTACKS` those whose names contain it.
+//! Each attack meets a service of its own. What honest clients of the same kind take is measured
+//! first, on another: the peak of resident memory under attack may be half as much again, and the
+//! room for answers. Latencies are printed and not asserted, as machines are shared.
+//! `SEKALI_ATTACK_ROUNDS` says how many rounds are played, `SEKALI_ATTACK_KINDS` how many of the
+//! attacks in each (`SEKALI_SEED` draws them), and `SEKALI_ATTACK_SECONDS` for how long;
+//! `SEKALI_ATTACKS` leaves those whose names contain it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -21,13 +24,11 @@ use honest::{Honest, Seen, fill, peak_mib};
 use kinds::{Attack, attacks};
 use sekali::limits::ANSWER_BYTES_INFLIGHT_MAX;
 use support::process::{Server, Start};
-use support::{number, until};
+use support::{rounds, seed, until};
 
-/// Seconds that an attack lasts, and honest clients before it.
-const SECONDS: u64 = 2;
-
+/// How long an attack lasts, and honest clients before it.
 fn time() -> Duration {
-    Duration::from_secs(number("SEKALI_ATTACK_SECONDS", SECONDS))
+    Duration::from_secs(rounds("SEKALI_ATTACK_SECONDS"))
 }
 
 /// And until a newcomer must be served again.
@@ -43,8 +44,8 @@ fn start(attack: &Attack) -> (tempfile::TempDir, Server, SocketAddr) {
     (dir, server, addr)
 }
 
-/// What honest clients meet on a service that nobody attacks while others do honestly what the attack does without
-/// an end, and the peak of memory.
+/// What honest clients meet on a service that nobody attacks while others do honestly what the
+/// attack does without an end, and the peak of memory.
 fn calm(attack: &Attack) -> (Seen, u64) {
     let (_dir, mut server, addr) = start(attack);
     let idle = Honest::run(addr, time());
@@ -58,12 +59,19 @@ fn calm(attack: &Attack) -> (Seen, u64) {
 fn whatever_clients_hold_others_are_served_and_memory_stays_bounded() {
     let mut faults = Vec::new();
     let only = std::env::var("SEKALI_ATTACKS").unwrap_or_default();
-    for round in 0..number("SEKALI_ATTACK_ROUNDS", 1) {
-        for attack in attacks().into_iter().filter(|attack| attack.name.contains(&only)) {
+    let seed = seed();
+    for round in 0..rounds("SEKALI_ATTACK_ROUNDS") {
+        let mut attacks = attacks();
+        attacks.retain(|attack| attack.name.contains(&only));
+        fastrand::Rng::with_seed(seed + round).shuffle(&mut attacks);
+        attacks.truncate(usize::try_from(rounds("SEKALI_ATTACK_KINDS")).unwrap_or(usize::MAX));
+        eprintln!("round {round}, seed {seed}: {} attacks", attacks.len());
+        for attack in attacks {
             let (idle, calm_peak) = calm(&attack);
             let (_dir, mut server, addr) = start(&attack);
             let held = (attack.begin)(addr);
-            // The first to come meet connections that the attack has just begun, and that have not been idle yet.
+            // The first to come meet connections that the attack has just begun, and that have not
+            // been idle yet.
             if until(SETTLE_SECONDS, || honest::is_served(addr).then_some(())).is_none() {
                 faults.push(format!("{}: nobody is served", attack.name));
             }

@@ -40,7 +40,7 @@ fn gzip(plain: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A service with so many bytes of room for bodies.
+/// A service with `bytes` bytes of room for bodies.
 fn with_room(bytes: usize, body_bytes_max: usize) -> Service {
     Service::started(|mut start| {
         let set = |name: &str, value: usize| (name.into(), value.to_string().into());

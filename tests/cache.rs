@@ -1,4 +1,5 @@
-//! What the store asks the system to keep in its cache, and to fetch into it, on a disk in memory that notes it.
+//! What the store asks the system to keep in its cache, and to fetch into it, on a disk in memory
+//! that notes it.
 
 #![allow(clippy::unwrap_used, reason = "a surprise ends the test")]
 
@@ -34,7 +35,8 @@ fn open(disk: &MemDisk, indexes: &MemoryIndexes) -> Local {
     Local::open(&options, seams).unwrap()
 }
 
-/// Stores events with so many bytes of payload until generation `id` is live, or one behind it: the one whose follower is prepared.
+/// Stores events with so many bytes of payload until generation `id` is live, or one behind it: the
+/// one whose follower is prepared.
 fn fill(disk: &MemDisk, indexes: &MemoryIndexes, id: u64, bytes: usize) -> u64 {
     let store = open(disk, indexes);
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -59,7 +61,8 @@ fn folder(id: u64) -> PathBuf {
     Path::new("/data").join(format!("gen-{id:06}"))
 }
 
-/// Each journal gives its place to the one that is written four later, wherever restarts lie between them.
+/// Each journal gives its place to the one that is written four later, wherever restarts lie
+/// between them.
 #[test]
 fn journals_leave_the_cache_for_those_four_later() {
     let (disk, indexes) = (MemDisk::new(), MemoryIndexes::default());
@@ -97,7 +100,8 @@ fn read(store: &Local, stop: Option<&String>) -> usize {
     }
 }
 
-/// What lies behind a piece of a journal is fetched while that is read, if it is wanted; and not otherwise.
+/// What lies behind a piece of a journal is fetched while that is read, if it is wanted; and not
+/// otherwise.
 #[test]
 fn a_range_that_is_read_to_its_end_is_fetched_ahead() {
     let (disk, indexes) = (MemDisk::new(), MemoryIndexes::default());
@@ -113,7 +117,7 @@ fn a_range_that_is_read_to_its_end_is_fetched_ahead() {
         let file = disk.open(&journal, Open::Read).unwrap();
         let mut content = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut content, 0).unwrap();
-        // Zeros may be left behind what was written.
+        // Zeros may follow what was written.
         let end = content.iter().rposition(|byte| *byte != 0).unwrap() as u64;
         let (from, to) = disk.prefetched(&journal).unwrap();
         assert!((1..end).contains(&from), "from {from} of {end}");

@@ -1,5 +1,6 @@
-//! The checker, proved with planted bugs: a model server in memory, honest or broken in one way that can be observed,
-//! and the violation that must be found. Honest ones pass, whatever the operations.
+//! The checker, proved with planted bugs: a model server in memory, honest or broken in one way
+//! that can be observed, and the violation that must be found. Honest ones pass, whatever the
+//! operations.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -9,14 +10,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use support::checker::{Listing, Page, Reader, TopicFigures, check, check_touched};
-use support::history::{Answer, History, Key, Kind, Place, Seen, Totals};
+use support::history::{Answer, History, Key, Kind, Position, Seen, Totals};
 
 /// A server reduced to what can be observed of it.
 #[derive(Clone, Default)]
 struct World {
     events: Vec<Seen>,
     totals: Totals,
-    /// A place of the global listing that pages skip.
+    /// A position of the global listing that pages skip.
     gap: Option<usize>,
 }
 
@@ -29,19 +30,19 @@ impl World {
     fn take(&mut self, key: &Key, digest: u64) -> Answer {
         let found = self.events.iter().find(|seen| seen.key == *key);
         if let Some(seen) = found {
-            let place = Place { offset: seen.offset, first_seen: seen.received_at.clone() };
+            let position = Position { offset: seen.offset, first_seen: seen.received_at.clone() };
             let same = seen.digest == digest;
             self.totals.duplicates += 1;
             self.totals.received += 1;
             self.totals.conflicts += u64::from(!same);
-            return if same { Answer::Duplicate(place) } else { Answer::Conflict(place) };
+            return if same { Answer::Duplicate(position) } else { Answer::Conflict(position) };
         }
         let offset = self.events.iter().filter(|seen| seen.key.topic == key.topic).count() as u64;
         let received_at = format!("at {}", self.events.len());
         self.events.push(Seen { key: key.clone(), digest, offset, received_at: received_at.clone() });
         self.totals.unique += 1;
         self.totals.received += 1;
-        Answer::Stored(Place { offset, first_seen: received_at })
+        Answer::Stored(Position { offset, first_seen: received_at })
     }
 
     fn publish(&mut self, history: &mut History, key: &Key, digest: u64) {
@@ -49,10 +50,10 @@ impl World {
         history.record(key, digest, answer);
     }
 
-    fn forget(&mut self, place: usize) -> Seen {
+    fn forget(&mut self, position: usize) -> Seen {
         self.totals.unique -= 1;
         self.totals.received -= 1;
-        self.events.remove(place)
+        self.events.remove(position)
     }
 }
 
@@ -146,8 +147,8 @@ fn an_answered_event_that_is_lost_is_found_by_both_checks() {
 fn an_event_that_was_only_answered_as_a_duplicate_and_is_lost_is_found() {
     let (mut world, mut history) = published();
     history.record(&key(0, 99), 5, Answer::Unknown);
-    let place = Place { offset: 14, first_seen: "x".into() };
-    history.record(&key(0, 99), 5, Answer::Duplicate(place));
+    let position = Position { offset: 14, first_seen: "x".into() };
+    history.record(&key(0, 99), 5, Answer::Duplicate(position));
     assert_found(Kind::Lost, &mut world, &mut history);
 }
 
@@ -190,8 +191,8 @@ fn an_arrival_time_that_changed_is_found() {
 fn stored_answered_twice_is_found() {
     assert_found_after_restart(Kind::StoredTwice, |world, history| {
         let seen = world.events[5].clone();
-        let place = Place { offset: seen.offset, first_seen: seen.received_at };
-        history.record(&seen.key, seen.digest, Answer::Stored(place));
+        let position = Position { offset: seen.offset, first_seen: seen.received_at };
+        history.record(&seen.key, seen.digest, Answer::Stored(position));
     });
 }
 
@@ -202,8 +203,8 @@ fn stored_answered_for_an_unanswered_event_that_a_check_had_found_is_found() {
     history.record(&key(0, 99), 5, Answer::Unknown);
     assert!(check(&mut history, &mut world, 1).is_empty());
     let seen = world.events[40].clone();
-    let place = Place { offset: seen.offset, first_seen: seen.received_at };
-    history.record(&seen.key, 5, Answer::Stored(place));
+    let position = Position { offset: seen.offset, first_seen: seen.received_at };
+    history.record(&seen.key, 5, Answer::Stored(position));
     assert_found(Kind::StoredTwice, &mut world, &mut history);
 }
 
@@ -282,7 +283,8 @@ fn an_event_that_nobody_sent_or_that_was_refused_is_found() {
 
 #[test]
 fn a_missing_separator_in_the_key_is_found() {
-    // "t1" + "2" and "t" + "12" are one to a store without a separator: the second is dropped as known.
+    // "t1" + "2" and "t" + "12" are one to a store without a separator: the second is dropped as
+    // known.
     let (mut world, mut history) = published();
     world.publish(&mut history, &key(1, 2), 1);
     let other = Key { topic: "t".into(), event_id: "12".into() };

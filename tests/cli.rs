@@ -103,7 +103,8 @@ impl Drop for Served {
     }
 }
 
-/// A stand-in for a service: answers each connection's requests by `answer(request)` with a status and a body.
+/// A stand-in for a service: answers each connection's requests by `answer(request)` with a status
+/// and a body.
 fn stand_in(answer: impl Fn(&str) -> (u16, String) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -295,7 +296,8 @@ fn health_asks_where_serve_listens() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
-/// What a service that keeps its promise answers, with a 503 each `busy` requests, and `lost` events left uncounted.
+/// What a service that keeps its promise answers, with a 503 each `busy` requests, and `lost`
+/// events left uncounted.
 fn counting(busy: u64, lost: u64) -> String {
     use std::collections::HashSet;
     use std::sync::{Arc, Mutex};

@@ -63,8 +63,7 @@ impl Service {
 }
 
 fn event(topic: &str, id: &str) -> String {
-    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
-    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{{"n":1}}}}"#)
+    support::service::event(topic, id, r#"{"n":1}"#)
 }
 
 fn text(bytes: &[u8]) -> String {

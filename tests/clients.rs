@@ -1,7 +1,7 @@
 //! Real clients, unchanged: each sends everything twice and finds it stored once.
 //!
-//! They are installed by `make tools` into `target/tools`; what is not there is listed as not run, and with
-//! `SEKALI_TEST_ALL` that is a failure.
+//! They are installed by `make tools` into `target/tools`; what is not there is listed as not run,
+//! and with `SEKALI_TEST_ALL` that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

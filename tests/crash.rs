@@ -1,7 +1,9 @@
-//! The real process, killed under load again and again on the same data directory. After each start the checker holds
-//! what can be read against what the clients were told. `SEKALI_CRASH_ROUNDS` sets the number of rounds.
+//! The real process, killed under load again and again on the same data directory. After each start
+//! the checker holds what can be read against what the clients were told. `SEKALI_CRASH_ROUNDS`
+//! sets the number of rounds.
 //!
-//! A kill keeps the page cache: what was written but not synced survives it. See `power_cut.rs` for the rest.
+//! A kill keeps the page cache: what was written but not synced survives it. See `power_cut.rs` for
+//! the rest.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -13,12 +15,12 @@ use support::checker::{check, check_touched, expect_clean};
 use support::load::Workload;
 use support::process::{Server, Start};
 use support::reader::HttpReader;
-use support::{number, seed};
+use support::{rounds, seed};
 
 const CLIENTS: u64 = 8;
-/// So many rounds one store goes through: what is checked grows with its history.
+/// Rounds that one store goes through: what is checked grows with its history.
 const STORE_ROUNDS: u64 = 50;
-/// Every so many rounds everything is read, in between only what changed.
+/// Rounds after which everything is read; in between only what changed is.
 const FULL_CHECK_ROUNDS: u64 = 20;
 
 fn verify(
@@ -37,7 +39,7 @@ fn verify(
     expect_clean(&violations, seed, when, &server.log());
 }
 
-/// What was played.
+/// What was played so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Played {
     kills: u64,
@@ -84,7 +86,7 @@ fn play(rounds: u64, seed: u64, played: &mut Played) {
 
 #[test]
 fn no_answered_event_is_lost_or_doubled_by_sigkill_under_load() {
-    let (rounds, seed) = (number("SEKALI_CRASH_ROUNDS", 300), seed());
+    let (rounds, seed) = (rounds("SEKALI_CRASH_ROUNDS"), seed());
     let mut played = Played::default();
     for store in 0..rounds.div_ceil(STORE_ROUNDS) {
         play(STORE_ROUNDS.min(rounds - store * STORE_ROUNDS), seed + store, &mut played);
@@ -96,7 +98,7 @@ fn no_answered_event_is_lost_or_doubled_by_sigkill_under_load() {
 
 #[test]
 fn no_answered_event_is_lost_by_kills_during_recovery() {
-    let (trials, seed) = (number("SEKALI_RECOVERY_KILLS", 10), seed());
+    let (trials, seed) = (rounds("SEKALI_RECOVERY_KILLS"), seed());
     let mut rng = fastrand::Rng::with_seed(seed);
     let dir = tempfile::tempdir().unwrap();
     let mut start = Start::tiny_generations(&dir.path().join("data"));

@@ -1,7 +1,8 @@
-//! Damage to what is on disk: a bit, a block of zeros, a cut, a lost file, in any file of a data directory. Nothing of it goes
-//! unseen: either it is refused or reported, or everything is still there, because an index was made anew from its journal.
+//! Damage to what is on disk: a bit, a block of zeros, a cut, a lost file, in any file of a data
+//! directory. Nothing of it goes unseen: either it is refused or reported, or everything is still
+//! there, because an index was rebuilt from its journal.
 //!
-//! `SEKALI_DAMAGES` (500) is how often, `SEKALI_SEED` the seed of the first.
+//! `SEKALI_DAMAGES` is how often, `SEKALI_SEED` the seed of the first.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -29,7 +30,8 @@ fn damage(dir: &Path, rng: &mut Rng) -> (PathBuf, Damage, usize) {
     all.sort();
     let file = all[rng.usize(..all.len())].clone();
     let mut content = fs::read(&file).unwrap();
-    // Journals are mostly zeros that nobody has written over: half of the places are where something is.
+    // Journals are mostly zeros that nobody has written over: half of the places are where
+    // something is.
     let end = content.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     let behind = if rng.bool() { end } else { content.len() };
     let at = rng.usize(..behind);
@@ -47,7 +49,8 @@ fn damage(dir: &Path, rng: &mut Rng) -> (PathBuf, Damage, usize) {
     (file, kind, at)
 }
 
-/// Reads everything and sends it again. An error is a damage that was seen; anything that is missing, other or new is not.
+/// Reads everything and sends it again. An error is a damage that was seen; anything that is
+/// missing, other or new is not.
 async fn examine(store: &Local) -> Result<(), Error> {
     for topic in 0..TOPICS {
         let events = list(store, Some(format!("topic-{topic}"))).await?;
@@ -123,9 +126,7 @@ fn trial(golden: &Path, seed: u64) -> (String, &'static str) {
 
 #[test]
 fn no_damage_to_a_file_goes_unseen() {
-    let trials: u64 = std::env::var("SEKALI_DAMAGES").map_or(500, |text| text.parse().unwrap());
-    let first =
-        std::env::var("SEKALI_SEED").map_or_else(|_| fastrand::u64(..) >> 16, |text| text.parse().unwrap());
+    let (trials, first) = (support::rounds("SEKALI_DAMAGES"), support::seed());
     let golden = directories();
     let mut counts = BTreeMap::new();
     for seed in first..first + trials {
@@ -141,5 +142,6 @@ fn no_damage_to_a_file_goes_unseen() {
     for ((came, what), count) in &counts {
         eprintln!("    {came}: {what}: {count}");
     }
-    assert!(refused > 0 && reported > 0 && whole > 0, "each is to be expected");
+    // A short round may have none of a kind by chance.
+    assert!(trials < 200 || (refused > 0 && reported > 0 && whole > 0), "each is to be expected");
 }

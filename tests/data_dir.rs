@@ -1,4 +1,4 @@
-//! The data directory of a real process: who else may use it, and what happens when it is taken
+//! The data directory of a real process: which others may use it, and what happens when it is taken
 //! away while the service runs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
@@ -29,12 +29,12 @@ const LOCKED: i32 = 4;
 const DAMAGED: i32 = 7;
 
 /// A folder for a store, and for what else a test needs.
-struct Place {
+struct StoreFolder {
     folder: tempfile::TempDir,
     start: Start,
 }
 
-impl Place {
+impl StoreFolder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let start = Start::tiny_generations(&folder.path().join("data"));
@@ -91,17 +91,17 @@ fn log_with(server: &Server, part: &str) -> String {
 
 /// Has something taken away under a service that is being used; whatever was answered is in `rest`
 /// afterwards.
-fn takes_away(take: impl FnOnce(&Place), rest: impl FnOnce(&mut Place) -> bool) {
-    let (seed, mut place) = (seed(), Place::new());
+fn takes_away(take: impl FnOnce(&StoreFolder), rest: impl FnOnce(&mut StoreFolder) -> bool) {
+    let (seed, mut folder) = (seed(), StoreFolder::new());
     let mut workload = Workload::new(seed);
-    let (mut server, addr) = place.start.ready().unwrap();
+    let (mut server, addr) = folder.start.ready().unwrap();
     let run = workload.start(addr, 4);
     assert!(run.acknowledged(100), "{}", server.log());
-    take(&place);
+    take(&folder);
     assert_eq!(ended(&mut server), Some(STORE_FAILED), "{}", server.log());
     run.stop();
-    if rest(&mut place) {
-        let (server, addr) = place.start.ready().unwrap();
+    if rest(&mut folder) {
+        let (server, addr) = folder.start.ready().unwrap();
         let violations = workload.history(|history| check(history, &mut HttpReader::new(addr), seed));
         expect_clean(&violations, seed, "after it was put back", &server.log());
     }
@@ -110,9 +110,9 @@ fn takes_away(take: impl FnOnce(&Place), rest: impl FnOnce(&mut Place) -> bool) 
 #[test]
 fn a_data_directory_that_is_renamed_ends_the_service_and_loses_nothing() {
     takes_away(
-        |place| fs::rename(place.data(), place.beside("moved")).unwrap(),
-        |place| {
-            place.start.data_dir = place.beside("moved");
+        |folder| fs::rename(folder.data(), folder.beside("moved")).unwrap(),
+        |folder| {
+            folder.start.data_dir = folder.beside("moved");
             true
         },
     );
@@ -138,12 +138,12 @@ fn takes_away_in(above: &Path, take: impl FnOnce(&Path)) {
 #[test]
 fn a_data_directory_that_is_replaced_ends_the_service() {
     takes_away(
-        |place| {
-            fs::rename(place.data(), place.beside("moved")).unwrap();
-            fs::create_dir(place.data()).unwrap();
+        |folder| {
+            fs::rename(folder.data(), folder.beside("moved")).unwrap();
+            fs::create_dir(folder.data()).unwrap();
         },
-        |place| {
-            place.start.data_dir = place.beside("moved");
+        |folder| {
+            folder.start.data_dir = folder.beside("moved");
             true
         },
     );
@@ -152,7 +152,7 @@ fn a_data_directory_that_is_replaced_ends_the_service() {
 #[test]
 fn a_data_directory_that_is_removed_ends_the_service() {
     // While it is written to, something may be made in it again.
-    let remove = |place: &Place| while fs::remove_dir_all(place.data()).is_err() {};
+    let remove = |folder: &StoreFolder| while fs::remove_dir_all(folder.data()).is_err() {};
     takes_away(remove, |_| false);
 }
 
@@ -176,15 +176,15 @@ fn no_second_process_takes_the_directory_after_the_lock_file_was_removed() {
 
 #[test]
 fn a_link_to_the_place_to_which_a_store_was_moved_is_no_removal() {
-    let place = Place::new();
-    let (mut server, addr) = place.start.ready().unwrap();
+    let folder = StoreFolder::new();
+    let (mut server, addr) = folder.start.ready().unwrap();
     // In between there is nothing, for less time than anybody looks: a rename of the link puts it
     // there at once.
-    symlink(place.beside("moved"), place.beside("link")).unwrap();
+    symlink(folder.beside("moved"), folder.beside("link")).unwrap();
     let stopped = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
     rustix::process::kill_process(stopped, rustix::process::Signal::STOP).unwrap();
-    fs::rename(place.data(), place.beside("moved")).unwrap();
-    fs::rename(place.beside("link"), place.data()).unwrap();
+    fs::rename(folder.data(), folder.beside("moved")).unwrap();
+    fs::rename(folder.beside("link"), folder.data()).unwrap();
     rustix::process::kill_process(stopped, rustix::process::Signal::CONT).unwrap();
     let mut client = Client::new(addr);
     let begin = support::now();
@@ -200,9 +200,9 @@ fn a_link_to_the_place_to_which_a_store_was_moved_is_no_removal() {
 
 #[test]
 fn what_a_store_makes_is_its_users_alone() {
-    let place = Place::new();
-    place.with_events();
-    let mut left = vec![place.data().to_owned()];
+    let folder = StoreFolder::new();
+    folder.with_events();
+    let mut left = vec![folder.data().to_owned()];
     let mut seen = 0;
     while let Some(path) = left.pop() {
         let found = fs::symlink_metadata(&path).unwrap();
@@ -217,33 +217,33 @@ fn what_a_store_makes_is_its_users_alone() {
 
 #[test]
 fn a_directory_that_anyone_may_write_to_is_refused_with_what_to_do() {
-    let place = Place::new();
-    fs::create_dir(place.data()).unwrap();
-    let allow = |mode| fs::set_permissions(place.data(), fs::Permissions::from_mode(mode)).unwrap();
+    let folder = StoreFolder::new();
+    fs::create_dir(folder.data()).unwrap();
+    let allow = |mode| fs::set_permissions(folder.data(), fs::Permissions::from_mode(mode)).unwrap();
     for mode in [0o777, 0o2777] {
         allow(mode);
-        let mut server = place.start.spawn();
+        let mut server = folder.start.spawn();
         assert_eq!(ended(&mut server), Some(UNUSABLE), "{}", server.log());
-        log_with(&server, &format!("chmod o-w {}", place.data().display()));
-        assert_eq!(fs::read_dir(place.data()).unwrap().count(), 0, "nothing is made there");
+        log_with(&server, &format!("chmod o-w {}", folder.data().display()));
+        assert_eq!(fs::read_dir(folder.data()).unwrap().count(), 0, "nothing is made there");
     }
     for mode in [0o2775, 0o1777, 0o755] {
         allow(mode);
-        let (mut server, _) = place.start.ready().unwrap();
+        let (mut server, _) = folder.start.ready().unwrap();
         assert_eq!(server.terminate(), Some(0), "mode {mode:o}: {}", server.log());
     }
 }
 
 #[test]
 fn a_directory_of_another_user_is_refused_with_what_to_do() {
-    let place = Place::new();
-    fs::create_dir(place.data()).unwrap();
-    if std::os::unix::fs::chown(place.data(), Some(12_345), Some(12_345)).is_err() {
+    let folder = StoreFolder::new();
+    fs::create_dir(folder.data()).unwrap();
+    if std::os::unix::fs::chown(folder.data(), Some(12_345), Some(12_345)).is_err() {
         eprintln!("NOT RUN: only root can give a directory away");
         assert!(std::env::var_os("SEKALI_TEST_ALL").is_none_or(|all| all != "1"), "all tests are to run");
         return;
     }
-    let mut server = place.start.spawn();
+    let mut server = folder.start.spawn();
     assert_eq!(ended(&mut server), Some(UNUSABLE), "{}", server.log());
     assert!(log_with(&server, "belongs to user 12345").contains("chown -R"));
 }
@@ -252,24 +252,24 @@ fn a_directory_of_another_user_is_refused_with_what_to_do() {
 fn links_in_the_place_of_a_stores_files_lead_to_nothing_being_read_or_written() {
     let precious = "precious\n".repeat(3);
     for name in ["LOCK", "MANIFEST", "MANIFEST.tmp", "gen-000001/journal", "gen-000001"] {
-        let place = Place::new();
-        let (victim, elsewhere) = (place.beside("victim"), place.beside("elsewhere"));
+        let folder = StoreFolder::new();
+        let (victim, elsewhere) = (folder.beside("victim"), folder.beside("elsewhere"));
         fs::write(&victim, &precious).unwrap();
         fs::create_dir(&elsewhere).unwrap();
-        fs::create_dir(place.data()).unwrap();
+        fs::create_dir(folder.data()).unwrap();
         if name.contains('/') {
-            fs::create_dir(place.data().join("gen-000001")).unwrap();
+            fs::create_dir(folder.data().join("gen-000001")).unwrap();
         }
         let target = if name == "gen-000001" { &elsewhere } else { &victim };
-        symlink(target, place.data().join(name)).unwrap();
+        symlink(target, folder.data().join(name)).unwrap();
         // It may serve or refuse.
-        let ended = match place.start.ready() {
+        let ended = match folder.start.ready() {
             Ok((mut server, addr)) => {
                 assert_eq!(Client::new(addr).post("/publish", &batch(0, 10)).unwrap().status, 200, "{name}");
                 server.terminate()
             }
             Err(_) => {
-                let mut again = place.start.spawn();
+                let mut again = folder.start.spawn();
                 let code = ended(&mut again);
                 log_with(&again, "it is a symbolic link");
                 code
@@ -282,12 +282,12 @@ fn links_in_the_place_of_a_stores_files_lead_to_nothing_being_read_or_written() 
 
 #[test]
 fn a_sealed_journal_that_is_gone_or_short_stops_the_start_and_is_named() {
-    let place = Place::new();
-    let events = place.with_events();
-    let journal = place.data().join("gen-000002/journal");
+    let folder = StoreFolder::new();
+    let events = folder.with_events();
+    let journal = folder.data().join("gen-000002/journal");
     let sound = fs::read(&journal).unwrap();
     let refused = |code: i32, why: &str| {
-        let mut server = place.start.spawn();
+        let mut server = folder.start.spawn();
         assert_eq!(ended(&mut server), Some(code), "{}", server.log());
         let log = log_with(&server, why);
         assert!(log.contains("gen-000002/journal"), "{log}");
@@ -304,25 +304,25 @@ fn a_sealed_journal_that_is_gone_or_short_stops_the_start_and_is_named() {
     assert!(!said.contains("missing") && !said.contains("sekali repair"), "{said}");
     fs::remove_file(&journal).unwrap();
     fs::write(&journal, &sound).unwrap();
-    let (_server, addr) = place.start.ready().unwrap();
+    let (_server, addr) = folder.start.ready().unwrap();
     let stats = Client::new(addr).get("/stats").unwrap();
     assert!(String::from_utf8_lossy(&stats.body).contains(&format!("\"unique_processed\":{events},")));
 }
 
 #[test]
 fn a_manifest_that_did_not_get_into_its_place_is_named_and_can_be_put_there() {
-    let place = Place::new();
-    place.with_events();
-    let leftover = place.data().join("MANIFEST.0123456789abcdef.tmp");
-    fs::rename(place.data().join("MANIFEST"), &leftover).unwrap();
+    let folder = StoreFolder::new();
+    folder.with_events();
+    let leftover = folder.data().join("MANIFEST.0123456789abcdef.tmp");
+    fs::rename(folder.data().join("MANIFEST"), &leftover).unwrap();
     // Written in part, and of no use.
-    fs::write(place.data().join("MANIFEST.tmp"), "{\"format\":").unwrap();
-    let mut server = place.start.spawn();
+    fs::write(folder.data().join("MANIFEST.tmp"), "{\"format\":").unwrap();
+    let mut server = folder.start.spawn();
     assert_eq!(ended(&mut server), Some(DAMAGED), "{}", server.log());
     assert!(log_with(&server, "MANIFEST is missing").contains("MANIFEST.0123456789abcdef.tmp"));
 
     let repair = |more: &[&str]| {
-        let dir = place.data().to_str().unwrap();
+        let dir = folder.data().to_str().unwrap();
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_sekali"))
             .args(["repair", "--data-dir", dir])
             .args(more)
@@ -335,10 +335,10 @@ fn a_manifest_that_did_not_get_into_its_place_is_named_and_can_be_put_there() {
     assert_eq!(repair(&[]), Some(1));
     assert!(fs::exists(&leftover).unwrap(), "without leave nothing is changed");
     assert_eq!(repair(&["--accept-loss"]), Some(0));
-    let (_server, addr) = place.start.ready().unwrap();
+    let (_server, addr) = folder.start.ready().unwrap();
     let answer = Client::new(addr).post("/publish", &batch(0, 900)).unwrap();
     let said = String::from_utf8_lossy(&answer.body).into_owned();
     assert!(answer.status == 200 && said.contains("\"duplicate_dropped\":900"), "{said}");
-    let left = fs::read_dir(place.data()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left = fs::read_dir(folder.data()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.filter(|name| name.to_string_lossy().ends_with(".tmp")).count(), 0);
 }

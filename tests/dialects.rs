@@ -1,6 +1,8 @@
-//! What `POST /publish` understands, from outside: every dialect and encoding, every option, and what is wrong with a body.
+//! What `POST /publish` understands, from outside: every dialect and encoding, every option, and
+//! what is wrong with a body.
 //!
-//! Each malformed body stands in a table with what it must be answered and how many events may be stored of it.
+//! Each malformed body stands in a table with what it must be answered and how many events may be
+//! stored of it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

@@ -1,8 +1,9 @@
-//! A disk that fills up under load, and then has room again: nothing answered is lost, reads go on while it is full, and writing
-//! goes on by itself. The data directory lies on a tmpfs, which is made a little larger each time.
+//! A disk that fills up under load, and then has room again: nothing answered is lost, reads go on
+//! while it is full, and writing goes on by itself. The data directory lies on a tmpfs, which is
+//! made a little larger each time.
 //!
-//! `SEKALI_FULL_DISKS` (100) is how often. Needs root, to mount; without it the test says so loudly, and with
-//! `SEKALI_TEST_ALL=1` that is a failure.
+//! `SEKALI_FULL_DISKS` is how often. Needs root, to mount; without it the test says so
+//! loudly, and with `SEKALI_TEST_ALL=1` that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -19,16 +20,17 @@ use support::history::{Answer, Key};
 use support::load::Workload;
 use support::process::Start;
 use support::reader::{HttpReader, digest};
-use support::{number, seed, until};
+use support::{rounds, seed, until};
 
 const CLIENTS: u64 = 4;
 /// A new store fits, and little more.
 const FIRST_KIB: u64 = 3 << 10;
 /// An event for which there is no room on a full disk.
 const LARGE_BYTES: usize = 400 << 10;
-/// With tiny generations a step takes 256 KiB and wants 35 beside it; the live journal wants one and the next one more.
+/// With tiny generations a step takes 256 KiB and wants 35 beside it; the live journal wants one
+/// and the next one more.
 const ENOUGH_KIB: Range<u64> = 600..900;
-/// So often one store is filled: what is checked grows with its history.
+/// How often one store is filled: what is checked grows with its history.
 const STORE_STRIDES: u64 = 25;
 
 /// A file system in memory of a size that can be changed; unmounted when dropped.
@@ -78,7 +80,8 @@ impl Drop for Small {
     }
 }
 
-/// Fills one disk again and again. Returns how often requests were answered 507, and how often the process was killed while full.
+/// Fills one disk again and again. Returns how often requests were answered 507, and how often the
+/// process was killed while full.
 fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let start = Start::tiny_generations(&disk.at.join("data"));
@@ -134,7 +137,7 @@ fn play(disk: &Small, strides: u64, seed: u64) -> (u64, u64) {
 
 #[test]
 fn a_full_disk_loses_nothing_and_room_is_taken_by_itself() {
-    let (strides, seed) = (number("SEKALI_FULL_DISKS", 100), seed());
+    let (strides, seed) = (rounds("SEKALI_FULL_DISKS"), seed());
     let (mut refused, mut kills) = (0, 0);
     for store in 0..strides.div_ceil(STORE_STRIDES) {
         let Some(disk) = Small::new() else { return };

@@ -1,12 +1,14 @@
-//! One system call of a real process goes wrong, under load: `strace` kills the process on its way into the call, or fails the call. It is
-//! one on the files of a place: where generations rotate, where they are sealed, where an index is made anew, where events are committed.
-//! After the next start the checker holds what can be read against what the clients were told.
+//! One system call of a real process goes wrong, under load: `strace` kills the process on its way
+//! into the call, or fails the call. It is one on the files of a stage: where generations rotate,
+//! where they are sealed, where an index is rebuilt, where events are committed. After the next
+//! start the checker holds what can be read against what the clients were told.
 //!
 //! Another test has a start ask in vain what is there: what it can't be told is not absent.
 //!
-//! `SEKALI_FAULT_KILLS` (50) is how many kills in each place, `SEKALI_FAULT_ERRORS` (15) how many errors,
-//! `SEKALI_FAULT_STARTS` (40) how many starts that ask in vain, `SEKALI_SEED` the seed.
-//! Needs `strace`. Where it is missing or may not trace, the test says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
+//! `SEKALI_FAULT_KILLS` is how many kills in each stage, `SEKALI_FAULT_ERRORS` how many errors,
+//! `SEKALI_FAULT_STARTS` how many starts that ask in vain, `SEKALI_SEED` the seed.
+//! Needs `strace`. Where it is missing or may not trace, the test says so loudly; with
+//! `SEKALI_TEST_ALL=1` that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -25,16 +27,16 @@ use support::client::Client;
 use support::load::Workload;
 use support::process::{Server, Start};
 use support::reader::HttpReader;
-use support::{number, seed, until};
+use support::{rounds, seed, until};
 
 const CLIENTS: u64 = 4;
 /// Requests answered in a trial in which the call does not come.
 const REQUESTS: u64 = 150;
-/// So many trials one store goes through: what is checked grows with its history.
+/// Trials that one store goes through: what is checked grows with its history.
 const STORE_TRIALS: u64 = 25;
 /// Generations whose files are watched; a store does not get further.
 const GENERATIONS: u64 = 150;
-/// A place where calls go wrong less often than in one of so many trials is not watched.
+/// Trials for each fault that is wanted: a stage where faults come less often fails the test.
 const TRIALS_A_FAULT: u64 = 8;
 /// A trial's load ends after this time, also if a fault that stays keeps answers back.
 const LOAD: Duration = Duration::from_secs(4);
@@ -45,34 +47,34 @@ const READY_SECONDS: u64 = 10;
 /// Seconds in which a process that a fault does not end must answer again.
 const PATIENCE_SECONDS: u64 = 30;
 
-/// A place: names of files in the data directory, of which `*` is a generation's folder.
+/// A stage: names of files in the data directory, of which `*` is a generation's folder.
 #[derive(Debug)]
-struct Place {
+struct Stage {
     name: &'static str,
     files: &'static [&'static str],
     /// Calls, and the last of how many of them in one thread goes wrong.
     calls: &'static [(&'static str, u64)],
 }
 
-const PLACES: [Place; 4] = [
-    Place {
+const STAGES: [Stage; 4] = [
+    Stage {
         name: "rotation",
         // What MANIFEST is written to first has a name that can't be told in advance; the
         // simulation fails each of its writes and syncs.
         files: &["", "MANIFEST", "*"],
         calls: &[("openat", 8), ("fsync", 6), ("rename", 4), ("mkdir", 3)],
     },
-    Place {
+    Stage {
         name: "seal",
         files: &["*/claims", "*/processed", "*/frames", "*/filter"],
         calls: &[("openat", 6), ("pwrite64", 6), ("fdatasync", 4), ("pread64", 6)],
     },
-    Place {
+    Stage {
         name: "index",
         files: &["*/index", "*/index/db", "*/index/conf"],
         calls: &[("openat", 4), ("pwrite64", 2), ("pread64", 4), ("fsync", 3), ("fdatasync", 3)],
     },
-    Place {
+    Stage {
         name: "commit",
         files: &["*/journal"],
         calls: &[("openat", 8), ("pwrite64", 60), ("fdatasync", 60), ("pread64", 20)],
@@ -80,7 +82,7 @@ const PLACES: [Place; 4] = [
 ];
 
 /// Where a start asks what is there, and by which calls; the last of them that goes wrong first.
-const START: Place = Place {
+const START: Stage = Stage {
     name: "start",
     files: &["", "MANIFEST", "LOCK", "*", "*/journal", "*/filter"],
     calls: &[
@@ -105,25 +107,26 @@ enum Fault {
 }
 
 /// `strace` with a fault, in front of a server. The server stays a child of the test.
-fn tracer(place: &Place, fault: Fault, data_dir: &Path, log: &Path, rng: &mut Rng) -> Vec<OsString> {
-    // An error of a read is answered as one. Those of writes and syncs are what a promise could break by.
+fn tracer(stage: &Stage, fault: Fault, data_dir: &Path, log: &Path, rng: &mut Rng) -> Vec<OsString> {
+    // An error of a read is answered as one. Those of writes and syncs are what a promise could
+    // break by.
     let calls: Vec<_> =
-        place.calls.iter().filter(|(call, _)| fault == Fault::Kill || *call != "pread64").collect();
+        stage.calls.iter().filter(|(call, _)| fault == Fault::Kill || *call != "pread64").collect();
     let (call, last) = calls[rng.usize(..calls.len())];
     let what = match fault {
         Fault::Kill => "signal=SIGKILL".to_owned(),
         Fault::Error => format!("error={}", ["EIO", "ENOSPC"][rng.usize(..2)]),
     };
-    injector(place, call, &format!("{what}:when={}", rng.u64(1..=*last)), data_dir, log)
+    injector(stage, call, &format!("{what}:when={}", rng.u64(1..=*last)), data_dir, log)
 }
 
-/// `strace` that does something at a call on the files of a place.
-fn injector(place: &Place, call: &str, what: &str, data_dir: &Path, log: &Path) -> Vec<OsString> {
+/// `strace` that does something at a call on the files of a stage.
+fn injector(stage: &Stage, call: &str, what: &str, data_dir: &Path, log: &Path) -> Vec<OsString> {
     let mut under: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-o"].map(OsString::from).into();
     under.push(log.into());
     under.extend(["-e".into(), format!("trace={call}").into()]);
     under.extend(["-e".into(), format!("inject={call}:{what}").into()]);
-    let files = place.files.iter().flat_map(|file| match file.strip_prefix('*') {
+    let files = stage.files.iter().flat_map(|file| match file.strip_prefix('*') {
         Some(file) => (1..GENERATIONS).map(|id| format!("gen-{id:06}{file}")).collect(),
         None => vec![(*file).to_owned()],
     });
@@ -186,10 +189,10 @@ impl Play {
     }
 
     /// One start with a fault; whether it happened.
-    fn trial(&mut self, place: &Place, fault: Fault, rng: &mut Rng) -> bool {
+    fn trial(&mut self, stage: &Stage, fault: Fault, rng: &mut Rng) -> bool {
         self.start.workers = rng.usize(1..=3);
-        self.start.under = tracer(place, fault, &self.start.data_dir, &self.log, rng);
-        let when = format!("{fault:?} in {}, {:?}", place.name, &self.start.under[7..10]);
+        self.start.under = tracer(stage, fault, &self.start.data_dir, &self.log, rng);
+        let when = format!("{fault:?} in {}, {:?}", stage.name, &self.start.under[7..10]);
         let mut server = self.start.spawn();
         if let Ok(addr) = server.listening() {
             let run = self.workload.start(addr, CLIENTS);
@@ -252,7 +255,8 @@ impl Play {
         has_come
     }
 
-    /// A process that a fault has hit, and that takes no more events, is gone soon, or says why it does not.
+    /// A process that a fault has hit, and that takes no more events, is gone soon, or says why it
+    /// does not.
     fn ends_or_answers(&self, server: &mut Server, addr: SocketAddr, when: &str) {
         let settled = until(PATIENCE_SECONDS, || {
             let has_failed = server.log().contains("the store failed");
@@ -278,33 +282,33 @@ fn play(fault: Fault, wanted: u64) {
     }
     let seed = seed();
     let mut rng = Rng::with_seed(seed);
-    for place in &PLACES {
+    for stage in &STAGES {
         let (mut faults, mut trials) = (0, 0);
         let mut play = Play::new(seed);
         while faults < wanted {
-            faults += u64::from(play.trial(place, fault, &mut rng));
+            faults += u64::from(play.trial(stage, fault, &mut rng));
             trials += 1;
             assert!(
                 trials < 20 + TRIALS_A_FAULT * wanted,
                 "{fault:?} in {} met {faults} of {trials}",
-                place.name
+                stage.name
             );
             if play.trials == STORE_TRIALS {
                 play = Play::new(seed + trials);
             }
         }
-        eprintln!("{}: {fault:?} {faults} times in {trials} trials, 0 failures, seed {seed}", place.name);
+        eprintln!("{}: {fault:?} {faults} times in {trials} trials, 0 failures, seed {seed}", stage.name);
     }
 }
 
 #[test]
 fn no_answered_event_is_lost_by_a_kill_at_any_call_that_rotates_seals_indexes_or_commits() {
-    play(Fault::Kill, number("SEKALI_FAULT_KILLS", 50));
+    play(Fault::Kill, rounds("SEKALI_FAULT_KILLS"));
 }
 
 #[test]
 fn no_answered_event_is_lost_by_an_error_of_any_call_that_rotates_seals_indexes_or_commits() {
-    play(Fault::Error, number("SEKALI_FAULT_ERRORS", 15));
+    play(Fault::Error, rounds("SEKALI_FAULT_ERRORS"));
 }
 
 #[test]
@@ -312,12 +316,12 @@ fn no_event_is_lost_by_a_start_that_asks_in_vain_what_is_there() {
     if is_hindered() {
         return;
     }
-    let (seed, wanted) = (seed(), number("SEKALI_FAULT_STARTS", 40));
+    let (seed, wanted) = (seed(), rounds("SEKALI_FAULT_STARTS"));
     let (mut rng, mut come, mut starts) = (Rng::with_seed(seed), 0, 0);
     while come < wanted {
         let mut play = Play::new(seed + starts);
         play.fill();
-        for _ in 0..STORE_TRIALS {
+        for _ in 0..STORE_TRIALS.min(wanted - come) {
             come += u64::from(play.start_in_vain(&mut rng));
             starts += 1;
         }

@@ -1,8 +1,9 @@
 //! Requests that are wrong on purpose, over HTTP/1.1 and HTTP/2, as raw bytes from outside.
 //!
-//! Each case stands in a table with the answers that the RFCs allow: 9110 (semantics), 9112 (HTTP/1.1) and 9113
-//! (HTTP/2). Where an RFC leaves a choice, the table says which one this service has taken. All cases meet one service,
-//! which must go on serving others, and must have stored exactly what it answered.
+//! Each case stands in a table with the answers that the RFCs allow: 9110 (semantics), 9112
+//! (HTTP/1.1) and 9113 (HTTP/2). Where an RFC leaves a choice, the table says which one this
+//! service has taken. All cases meet one service, which must go on serving others, and must have
+//! stored exactly what it answered.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

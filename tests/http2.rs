@@ -165,7 +165,7 @@ fn curl_reads_why_a_body_is_refused_before_its_end() {
         for version in ["--http2-prior-knowledge", "--http1.1"] {
             let mut curl = std::process::Command::new("curl");
             curl.args([version, "-sS", "-X", method, "-H", header, "-w", "%{http_code}"]);
-            // Otherwise HTTP/1.1 asks before it sends so much.
+            // Otherwise HTTP/1.1 asks before it sends a body of this size.
             curl.args(["-H", "expect:", "--data-binary", &body, &format!("http://{addr}{path}")]);
             let output = curl.output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);

@@ -1,4 +1,5 @@
-//! The disk in memory behaves as its table says: the tests that stand on it would prove nothing otherwise.
+//! The disk in memory behaves as its table says: the tests that stand on it would prove nothing
+//! otherwise.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 

@@ -1,4 +1,5 @@
-//! `/metrics`: every figure is documented and moves by what it measures; request ids; what to retry when.
+//! `/metrics`: every figure is documented and moves by what it measures; request ids; what to retry
+//! when.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use support::client::Client;
 use support::process::Start;
-use support::service::Service;
+use support::service::{Service, event};
 use support::{now, until};
 use ureq::http::Response;
 
@@ -51,11 +52,6 @@ impl Service {
         let reached = until(60, || self.samples().get(name).copied().filter(|value| is_reached(*value)));
         assert!(reached.is_some(), "{name} stays at {:?}", self.samples().get(name));
     }
-}
-
-fn event(topic: &str, id: &str, payload: u32) -> String {
-    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
-    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{payload}}}"#)
 }
 
 fn name_of(sample: &str) -> &str {
@@ -146,7 +142,7 @@ fn figures_of_requests_and_events_move_by_what_they_measure() {
 #[test]
 fn figures_of_what_is_held_rise_and_fall() {
     let service = Service::new();
-    // Its own: who waited for the service to be ready may still be counted.
+    // Its own: a client that waited for the service to be ready may still be counted.
     service.reaches("sekali_http_connections", |open| open == 1.0);
     let mut connections: Vec<_> = (0..5).map(|_| TcpStream::connect(service.addr).unwrap()).collect();
     let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n";

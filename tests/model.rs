@@ -1,12 +1,15 @@
-//! The local store against a model, in process: random histories of batches, reads, stops, kills, power cuts, I/O
-//! errors and full disks, with other worker counts and generation sizes at every start.
+//! The local store against a model, in process: random histories of batches, reads, stops, kills,
+//! power cuts, I/O errors and full disks, with other worker counts and generation sizes at every
+//! start.
 //!
-//! The disk and the index are in memory and lose what a machine may lose; the clock jumps. After every start the whole
-//! store is read and held against what clients were told (`model/expected.rs` says what is checked).
+//! The disk and the index are in memory and lose what a machine may lose; the clock jumps. After
+//! every start the whole store is read and held against what clients were told (`model/expected.rs`
+//! says what is checked).
 //!
-//! With the feature `simulation` the store's threads run as the seed says, and a history is the same each time: a failure prints
-//! its seed and the shortest history that still fails. Without it they are threads of the machine, which really run at once.
-//! `SEKALI_MODEL_CASES` sets how many histories are played, `SEKALI_SEED` the first.
+//! With the feature `simulation` the store's threads run as the seed says, and a history is the
+//! same each time: a failure prints its seed and the shortest history that still fails. Without it
+//! they are threads of the machine, which really run at once. `SEKALI_MODEL_CASES` sets how many
+//! histories are played, `SEKALI_SEED` the first.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -45,24 +48,15 @@ use mending::{End, Work, prepare};
 use runtime::run;
 #[cfg(feature = "simulation")]
 use support::mem_disk::{Call, Fault};
-use support::number;
+use support::{number, rounds};
 
-/// Histories that are played.
-const CASES: u64 = if cfg!(feature = "simulation") { 5_000 } else { 100 };
-/// Writes and syncs that fail, at least.
-#[cfg(feature = "simulation")]
-const IO_ERRORS: u64 = 2_000;
-/// Other calls that fail, at least.
-const CALL_ERRORS: u64 = if cfg!(feature = "simulation") { 500 } else { 60 };
-/// Kills and power cuts in what makes and mends stores, at least.
-const BROKEN_OFF: u64 = if cfg!(feature = "simulation") { 500 } else { 60 };
 /// Seeds with which a course of events is played that is always the same.
 const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
 fn cases() -> u64 {
-    number("SEKALI_MODEL_CASES", CASES)
+    rounds("SEKALI_MODEL_CASES")
 }
 
 #[test]
@@ -114,7 +108,7 @@ fn no_single_failed_write_or_sync_breaks_a_promise() {
             failed += u64::from(swept.has_failed);
             faults += 1;
         }
-        if faults >= number("SEKALI_IO_ERRORS", IO_ERRORS) {
+        if faults >= rounds("SEKALI_IO_ERRORS") {
             break;
         }
     }
@@ -126,7 +120,7 @@ fn no_single_failed_write_or_sync_breaks_a_promise() {
 #[test]
 #[cfg(feature = "simulation")]
 fn no_single_failed_call_breaks_a_promise() {
-    let (first, wanted) = (number("SEKALI_SEED", 1), number("SEKALI_CALL_ERRORS", CALL_ERRORS));
+    let (first, wanted) = (number("SEKALI_SEED", 1), rounds("SEKALI_CALL_ERRORS"));
     let (mut come, mut failed) = (0, 0);
     for seed in first.. {
         let calls = runtime::simulate(seed, move || sweep::sweep(None, seed)).unwrap().calls;
@@ -134,7 +128,7 @@ fn no_single_failed_call_breaks_a_promise() {
         for (life, (call, count)) in
             calls.iter().enumerate().flat_map(|(life, calls)| calls.iter().map(move |called| (life, *called)))
         {
-            // Most of what is read and measured is so for those who only look.
+            // Most reads and measurements serve listings, which change nothing.
             let some = if matches!(call, Call::Read | Call::Length) { 20 } else { 60 };
             let places: Vec<u64> = (0..count).filter(|_| rng.u64(..count.max(1)) < some).collect();
             for at in places {
@@ -153,23 +147,32 @@ fn no_single_failed_call_breaks_a_promise() {
     assert!(failed > 0 && failed < come, "{failed} of {come} took the store down");
 }
 
-/// Plays work that breaks off or fails, from store to store, until so many faults have come.
-fn mend(wanted: u64, of: &[Work], chosen: impl Fn(End) -> bool) {
+/// Plays one kind of work that breaks off or fails at up to `most` places; how many faults have come.
+fn mend_one(work: Work, seed: u64, most: usize, chosen: impl Fn(End) -> bool) -> u64 {
+    let job = prepare(work, seed).unwrap_or_else(|why| panic!("SEKALI_SEED={seed}: {why}"));
+    let Some(job) = job else { return 0 };
+    let mut ends = job.ends();
+    ends.retain(|(end, _)| chosen(*end));
+    Rng::with_seed(seed).shuffle(&mut ends);
+    let play = |(end, at)| u64::from(job.play(end, at).unwrap_or_else(|why| panic!("{why}")));
+    ends.into_iter().take(most).map(play).sum()
+}
+
+/// Plays work that breaks off or fails, from store to store, until `wanted` faults have come. All
+/// kinds are played at once, as threads of the machine mostly wait.
+fn mend(wanted: u64, of: &[Work], chosen: impl Fn(End) -> bool + Sync) {
+    // Some of each store: another is damaged in another way.
+    let most = wanted.min(60) as usize;
     let (first, mut counts) = (number("SEKALI_SEED", 1), vec![0; of.len()]);
     for seed in first.. {
-        for (work, come) in of.iter().zip(&mut counts) {
-            let Some(job) = prepare(*work, seed).unwrap_or_else(|why| panic!("SEKALI_SEED={seed}: {why}"))
-            else {
-                continue;
-            };
-            let (mut ends, mut rng) = (job.ends(), Rng::with_seed(seed));
-            ends.retain(|(end, _)| chosen(*end));
-            rng.shuffle(&mut ends);
-            // Some of each store: another is damaged in another way.
-            for (end, at) in ends.into_iter().take(60) {
-                *come += u64::from(job.play(end, at).unwrap_or_else(|why| panic!("{why}")));
+        std::thread::scope(|scope| {
+            let chosen = &chosen;
+            let playing: Vec<_> =
+                of.iter().map(|work| scope.spawn(move || mend_one(*work, seed, most, chosen))).collect();
+            for (playing, come) in playing.into_iter().zip(&mut counts) {
+                *come += playing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             }
-        }
+        });
         if counts.iter().sum::<u64>() >= wanted && counts.iter().all(|come| *come > 0) {
             break;
         }
@@ -182,12 +185,12 @@ fn mend(wanted: u64, of: &[Work], chosen: impl Fn(End) -> bool) {
 fn what_breaks_off_is_done_again_as_if_nothing_had_been() {
     let works = Work::ALL.map(|work| work);
     let works: Vec<_> = works.into_iter().filter(|work| *work != Work::Refuse).collect();
-    mend(number("SEKALI_BROKEN_OFF", BROKEN_OFF), &works, |end| !matches!(end, End::Error(..)));
+    mend(rounds("SEKALI_BROKEN_OFF"), &works, |end| !matches!(end, End::Error(..)));
 }
 
 #[test]
 fn what_can_not_be_asked_or_read_is_not_taken_for_absent() {
-    mend(number("SEKALI_CALL_ERRORS", CALL_ERRORS), &Work::ALL, |end| matches!(end, End::Error(..)));
+    mend(rounds("SEKALI_CALL_ERRORS"), &Work::ALL, |end| matches!(end, End::Error(..)));
 }
 
 /// Plays it with a few seeds.
@@ -277,7 +280,7 @@ fn an_index_that_gives_wrong_offsets_is_caught() {
 #[test]
 fn an_index_that_forgets_claims_while_trusted_lets_no_event_in_twice() {
     let mut lies = 0;
-    for seed in 1..=PLANTED_CASES / 4 {
+    for seed in 1..=rounds("SEKALI_FORGETFUL_CASES") {
         match run(&History::of(seed), Flaw::ForgetsClaims) {
             Ok(played) => lies += played.lies,
             Err(why) => panic!("seed {seed}: {why}"),

@@ -1,7 +1,9 @@
-//! Overload: one topic gets ten times what the service can take, and others go on as if nothing were.
+//! Overload: one topic gets ten times what the service can take, and others go on as if nothing
+//! were.
 //!
-//! The senders of the hot topic have 640 connections and always a request in flight on each. Eight other topics ask for 2 %
-//! each of what the service could do alone. `SEKALI_OVERLOAD_SECONDS` (30) is how long.
+//! The senders of the hot topic have 640 connections and always a request in flight on each. Eight
+//! other topics ask for 2 % each of what the service could do alone. `SEKALI_OVERLOAD_SECONDS`
+//! is how long.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -15,13 +17,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::client::{Client, receive};
-use support::now;
-use support::process::{Server, Start};
+use support::process::Start;
+use support::{now, rounds};
 
 const HOT_CONNECTIONS: usize = 640;
 const OTHER_TOPICS: usize = 8;
-/// So many that a connection, with one request in flight, keeps up with what is due even if an answer takes three times what
-/// it takes the hot senders' requests to have their turn.
+/// Connections of each other topic: so many that one, with a request in flight, keeps up with what is due even if an
+/// answer takes three times what it takes the hot senders' requests to have their turn.
 const OTHER_CONNECTIONS: usize = 32;
 /// What each of the other topics asks for, of what the service could do alone.
 const OTHER_SHARE: f64 = 0.02;
@@ -38,7 +40,7 @@ fn body(topic: &str, events: usize, number: &mut u64) -> String {
     format!("[{}]", &body[1..])
 }
 
-/// Answers by kind.
+/// The number of answers of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answers {
     stored: u64,
@@ -101,7 +103,8 @@ impl Crowd {
     }
 }
 
-/// Sends at `rate` requests a second over some connections of one topic; of those that were due, how many were stored in time.
+/// Sends at `rate` requests a second over some connections of one topic; of those that were due,
+/// how many were stored in time.
 fn others(addr: SocketAddr, topic: usize, events: usize, rate: f64, seconds: f64) -> (u64, u64) {
     let due = (rate * seconds / OTHER_CONNECTIONS as f64) as u64;
     let begin = now();
@@ -139,15 +142,9 @@ fn with_crowd<T>(crowd: &mut Crowd, beside: impl FnOnce() -> T) -> (Answers, T) 
     })
 }
 
-fn memory_mb(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
-}
-
 #[test]
 fn a_hot_topic_at_ten_times_the_load_leaves_the_others_their_share() {
-    let seconds = std::env::var("SEKALI_OVERLOAD_SECONDS").map_or(30.0, |text| text.parse().unwrap());
+    let seconds = rounds("SEKALI_OVERLOAD_SECONDS") as f64;
     for events in [1, 100] {
         let dir = tempfile::tempdir().unwrap();
         let mut start = Start::tiny_generations(&dir.path().join("data"));
@@ -167,7 +164,7 @@ fn a_hot_topic_at_ten_times_the_load_leaves_the_others_their_share() {
                 topics.into_iter().map(|topic| topic.join().unwrap()).collect::<Vec<_>>()
             })
         });
-        let memory = memory_mb(&server);
+        let memory = server.status("VmHWM:") >> 10;
         eprintln!(
             "{events} a request: alone {capacity:.0} requests/s; hot {crowd:?}; others (stored in time, due) {shares:?}; {memory} MB at most"
         );

@@ -1,9 +1,9 @@
-//! Power cuts: the data directory lies on a file system of its own on a loop device, which is shut down under load
-//! without a flush of its log, so that all that was not synced is gone. `SEKALI_POWER_CUTS` sets the number for ext4,
-//! `SEKALI_POWER_CUTS_XFS` for XFS.
+//! Power cuts: the data directory lies on a file system of its own on a loop device, which is shut
+//! down under load without a flush of its log, so that all that was not synced is gone.
+//! `SEKALI_POWER_CUTS` sets the number for ext4, `SEKALI_POWER_CUTS_XFS` for XFS.
 //!
-//! Needs root, loop devices, `mkfs.ext4` (`mkfs.xfs`) and `xfs_io` or `python3`. Where something is missing, the test
-//! says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
+//! Needs root, loop devices, `mkfs.ext4` (`mkfs.xfs`) and `xfs_io` or `python3`. Where something is
+//! missing, the test says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -18,7 +18,7 @@ use support::history::{Kind, Tally, Violation};
 use support::load::Workload;
 use support::process::Start;
 use support::reader::HttpReader;
-use support::{number, seed};
+use support::{rounds, seed};
 
 const CLIENTS: u64 = 8;
 const IMAGE_BYTES: u64 = 512 << 20;
@@ -73,8 +73,8 @@ impl Volume {
         Ok(())
     }
 
-    /// Puts a finger on the switch, so that the cut itself takes no time in which later syncs could cover up for
-    /// missing ones.
+    /// Puts a finger on the switch, so that the cut itself takes no time in which later syncs could
+    /// cover up for missing ones.
     fn arm(&self) -> Result<Switch, String> {
         let at = self.at.to_string_lossy();
         let mut why = String::new();
@@ -135,7 +135,7 @@ impl Drop for Switch {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // Lazily at last, so that a failed test leaves no mount behind either.
+        // Lazily at last, so that a failed test leaves no mount either.
         if self.mounted && self.unmount().is_err() {
             let _ = run("umount", &["-l", &self.at.to_string_lossy()]);
         }
@@ -144,7 +144,8 @@ impl Drop for Volume {
 
 /// A volume that can be cut, or `None` and a loud word about what is missing.
 fn volume(what: &str, mkfs: &[&str]) -> Option<Volume> {
-    // Tried on a volume of its own: what this machine lacks must not look like a fault of the store.
+    // Tried on a volume of its own: what this machine lacks must not look like a fault of the
+    // store.
     let tried = Volume::new(mkfs).and_then(|volume| {
         volume.arm()?.cut()?;
         if volume.dead() { Ok(()) } else { Err("the file system goes on after its shutdown".into()) }
@@ -198,7 +199,7 @@ fn round(
     Ok((violations, log))
 }
 
-/// So many cuts one file system goes through: what is checked grows with its history.
+/// Cuts that one file system goes through: what is checked grows with its history.
 const VOLUME_CUTS: u64 = 25;
 
 fn survive(what: &str, mkfs: &[&str], cuts: u64) {
@@ -228,15 +229,16 @@ fn survive_on(mut volume: Volume, what: &str, cuts: u64, seed: u64) -> Tally {
 
 #[test]
 fn no_answered_event_is_lost_by_power_cuts_on_ext4() {
-    survive("power cut on ext4", &["mkfs.ext4", "-q", "-F"], number("SEKALI_POWER_CUTS", 100));
+    survive("power cut on ext4", &["mkfs.ext4", "-q", "-F"], rounds("SEKALI_POWER_CUTS"));
 }
 
 #[test]
 fn no_answered_event_is_lost_by_power_cuts_on_xfs() {
-    survive("power cut on XFS", &["mkfs.xfs", "-q", "-f"], number("SEKALI_POWER_CUTS_XFS", 25));
+    survive("power cut on XFS", &["mkfs.xfs", "-q", "-f"], rounds("SEKALI_POWER_CUTS_XFS"));
 }
 
-/// The negative control: if a server whose syncs do nothing passed, the cuts above would prove nothing.
+/// The negative control: if a server whose syncs do nothing passed, the cuts above would prove
+/// nothing.
 #[test]
 fn power_cuts_are_seen_to_lose_events_when_nothing_is_synced() {
     let what = "power cut without sync";
@@ -246,7 +248,8 @@ fn power_cuts_are_seen_to_lose_events_when_nothing_is_synced() {
         let Some(mut volume) = volume(what, &["mkfs.ext4", "-q", "-F"]) else { return };
         let shim = no_sync(volume._dir.path());
         let mut start = Start::tiny_generations(&volume.at.join("data"));
-        // One generation, so that it is the tail of a journal that is lost, not the files themselves.
+        // One generation, so that it is the tail of a journal that is lost, not the files
+        // themselves.
         (start.generation_events, start.generation_bytes) = (1_000_000, 256 << 20);
         workload = Workload::new(seed + trial);
         // The store is created durably, and then loses its syncs.

@@ -1,6 +1,7 @@
-//! `repair`: damage to journals is given up, what is lost is said exactly, and everything else goes on.
+//! `repair`: damage to journals is given up, what is lost is said exactly, and everything else goes
+//! on.
 //!
-//! `SEKALI_REPAIRS` (300) is how often, `SEKALI_SEED` the seed of the first.
+//! `SEKALI_REPAIRS` is how often, `SEKALI_SEED` the seed of the first.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -23,7 +24,8 @@ use support::golden::{
     options, patiently, seams,
 };
 
-/// Damages one to three places of journals, of the live one at most one: a second might take the witness of the first.
+/// Damages one to three places of journals, of the live one at most one: a second might take the
+/// witness of the first.
 fn damage(dir: &Path, rng: &mut Rng) {
     let mut journals = Vec::new();
     files(dir, &mut journals);
@@ -62,7 +64,7 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     all.iter().map(|file| (name(file), fs::read(file).unwrap())).filter(|(name, _)| name != "LOCK").collect()
 }
 
-/// Cursors behind some events: of the topic (`None`: all), the position, and the cursor.
+/// Cursors that point after some events: the topic (`None`: all), the position, and the cursor.
 async fn cursors(store: &Local, rng: &mut Rng) -> Vec<(Option<String>, u64, String)> {
     let mut taken = Vec::new();
     for topic in (0..TOPICS).map(|topic| Some(format!("topic-{topic}"))).chain([None]) {
@@ -128,7 +130,8 @@ async fn examine(
     Ok(there)
 }
 
-/// Everything is sent again: what is there is known, what was lost is stored once more, at offsets that were never used.
+/// Everything is sent again: what is there is known, what was lost is stored once more, at offsets
+/// that were never used.
 async fn send_again(store: &Local, there: &BTreeSet<u64>) -> Result<(), Error> {
     for round in 0..2 {
         for first in (0..EVENTS).step_by(90) {
@@ -159,7 +162,8 @@ fn open(options: &Options) -> Local {
     opened.unwrap().unwrap()
 }
 
-/// The headers of the last frames of all journals that have one. The next generation's is there already, without a frame.
+/// The headers of the last frames of all journals that have one. The next generation's is there
+/// already, without a frame.
 fn last_frames(data_dir: &Path) -> Vec<FrameHeader> {
     let mut all = Vec::new();
     files(data_dir, &mut all);
@@ -173,8 +177,8 @@ fn last_frames(data_dir: &Path) -> Vec<FrameHeader> {
     frames.collect()
 }
 
-/// Whether the live journal ends with a frame that says that those before it are there. Until then, and that is a moment, damage to
-/// the last of them is as if it had never been written.
+/// Whether the live journal ends with a frame that says that those before it are there. Until then,
+/// and that is a moment, damage to the last of them is as if it had never been written.
 fn is_witnessed(data_dir: &Path) -> bool {
     let header = last_frames(data_dir).into_iter().max_by_key(|header| header.sequence).unwrap();
     header.kind != FrameKind::Events as u8
@@ -259,8 +263,7 @@ fn play(
 
 #[test]
 fn what_is_lost_is_said_exactly_and_the_rest_goes_on() {
-    let trials = support::number("SEKALI_REPAIRS", 300);
-    let first = support::seed();
+    let (trials, first) = (support::rounds("SEKALI_REPAIRS"), support::seed());
     let golden = directories();
     let mut counts = BTreeMap::new();
     for seed in first..first + trials {

@@ -1,7 +1,8 @@
-//! Everything at once, for as long as one likes: senders, readers of pages and whole exports, tails that come and go. Memory, open files and threads
-//! end where they were after the first part of the time.
+//! Everything at once, for as long as one likes: senders, readers of pages and whole exports, tails
+//! that come and go. Memory, open files and threads end where they were after the first part of the
+//! time.
 //!
-//! `SEKALI_SOAK_SECONDS` (120) is how long.
+//! `SEKALI_SOAK_SECONDS` is how long.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 
@@ -15,15 +16,17 @@ use std::time::Duration;
 use sekali::store::local::open_files::OPEN_FILES_MAX;
 use support::checker::Reader;
 use support::load::Workload;
-use support::process::Start;
+use support::process::{Start, status};
 use support::reader::HttpReader;
-use support::{now, number, seed};
+use support::{now, rounds, seed};
 
 const CLIENTS: u64 = 4;
-/// By so much more memory may be in use at a moment of the second half, beside the filters' 2.5 bytes an event.
+/// How much more memory may be in use at a moment of the second half, beside the filters' 2.5
+/// bytes an event.
 const GROWTH_MAX_KIB: u64 = 48 << 10;
 
-/// Files of sealed generations, which fill their cache sooner or later as the machine is fast; connections, and what is open always.
+/// Files of sealed generations, which fill their cache sooner or later as the machine is fast;
+/// connections, and what is open always.
 const FILES_MAX: u64 = OPEN_FILES_MAX as u64 + 64;
 
 /// Resident KiB, open files, threads.
@@ -35,11 +38,7 @@ struct Usage {
 }
 
 fn usage(pid: u32) -> Usage {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let field = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
+    let field = |name: &str| status(pid, name).unwrap();
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
     Usage { resident_kib: field("VmRSS:"), files, threads: field("Threads:") }
 }
@@ -73,7 +72,7 @@ fn read_on(addr: SocketAddr, is_over: &AtomicBool, number: u64) {
 
 #[test]
 fn memory_files_and_threads_stay_where_they_are() {
-    let (seconds, seed) = (number("SEKALI_SOAK_SECONDS", 120), seed());
+    let (seconds, seed) = (rounds("SEKALI_SOAK_SECONDS"), seed());
     let dir = tempfile::tempdir().unwrap();
     let start = Start {
         generation_events: 20_000,

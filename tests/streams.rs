@@ -1,4 +1,5 @@
-//! What `GET /events` streams, from outside: exports of a range as lines, and tails that go on as events are stored.
+//! What `GET /events` streams, from outside: exports of a range as lines, and tails that go on as
+//! events are stored.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -11,8 +12,9 @@ mod tails;
 
 use std::io::{BufRead, Read};
 
-use reading::{LINES, TAIL, event, lines, message, service};
+use reading::{LINES, TAIL, lines, message, service};
 use serde_json::Value;
+use support::service::event;
 use support::until;
 
 #[test]
@@ -84,7 +86,7 @@ fn a_payload_on_several_lines_is_one_line() {
     assert_eq!((exported.len(), &exported[0]["payload"]), (1, &expected));
     let (_, tailed) = message(&mut service.open("", TAIL)).unwrap();
     assert_eq!(tailed["payload"], expected);
-    service.publish([event("t", "1", &payload.replace(['\n', '\r'], " "))]);
+    service.publish([event("t", "1", payload.replace(['\n', '\r'], " "))]);
     assert_eq!(service.page("")["events"].as_array().unwrap().len(), 1);
 }
 
@@ -221,7 +223,7 @@ fn memory_that_is_free_is_given_back() {
     let events: Vec<_> = (0..900).map(|n| event("t", &format!("e{n}"), &filler)).collect();
     let (before, body) = (service.resident_bytes(), format!("[{}]", events.join(",")));
     assert_eq!(service.post(&body), 200);
-    let grown = service.most_resident_bytes().saturating_sub(before);
+    let grown = service.peak_bytes().saturating_sub(before);
     let given_back = until(20, || {
         std::thread::park_timeout(std::time::Duration::from_millis(100));
         let left = service.resident_bytes().saturating_sub(before);

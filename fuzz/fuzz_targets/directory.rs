@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let disk = golden();
     let files = disk.files();
     let mut rest = data;
-    // File, place, how much: then so many bytes.
+    // The input is a list of changes: a file, an offset in it, a length, and that many bytes.
     while let [file, a, b, c, len, more @ ..] = rest {
         let (bytes, behind) = more.split_at(usize::from(*len).min(more.len()));
         rest = behind;

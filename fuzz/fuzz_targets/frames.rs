@@ -1,4 +1,5 @@
-//! Blocks of any content, with right checksums, at the end of a journal: what decodes them believes no length and no text.
+//! Blocks of any content, with right checksums, at the end of a journal: what decodes them believes
+//! no length and no text.
 
 #![no_main]
 
@@ -9,7 +10,8 @@ use sekali::store::local::format::codec::{BlockEncoding, BlockHeader, BlockKind,
 use sekali::disk::{Disk, Open, read};
 use sekali_fuzz::{DATA, MemDisk, go_through, killed};
 
-/// The last frame of all, and its journal. The last generation of all may be one that is only prepared.
+/// The last frame of all, and its journal. The last generation of all may be one that is only
+/// prepared.
 fn last_frame(disk: &MemDisk) -> (PathBuf, FrameHeader) {
     let names = disk.list(Path::new(DATA)).expect("a directory");
     let journals = names.iter().filter(|name| name.starts_with("gen-"));

@@ -1,9 +1,8 @@
 //! `sekali events`: reads what is stored, to its end or on and on.
 
+mod follow;
+mod format;
 mod output;
-mod shape;
-mod tail;
-
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -11,12 +10,15 @@ use indicatif::{ProgressBar, ProgressFinish};
 use sekali::clock::{Clock, SystemClock, Timestamp};
 use sekali::limits::CLIENT_PAGE_BYTES_MAX;
 
+use self::follow::Newest;
+use self::format::Format;
 use self::output::Output;
-use self::shape::Shape;
-use self::tail::Newest;
-use super::answers::{PAGE_ENTRIES, Round, event_page};
-use super::remote::{Patience, Remote, escape};
-use super::{Exit, Failure, bars, broken};
+use super::client::answers::{PAGE_ENTRIES, event_page};
+use super::client::listing::Listing;
+use super::client::remote::{Patience, Remote, escape};
+use super::exit::{Exit, Failure};
+use super::terminal::output::unwritable;
+use super::terminal::progress;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -70,7 +72,7 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// A time as the service takes it; as it was given. Or a span of time before now, such as 10m.
+/// A time for the service, as it was given; a span such as 10m stands for the time so long ago.
 fn time(text: &str) -> Result<String, String> {
     if Timestamp::parse(text).is_some() {
         return Ok(text.to_owned());
@@ -82,7 +84,7 @@ fn time(text: &str) -> Result<String, String> {
     Ok(Timestamp(then).to_string())
 }
 
-/// Where following begins.
+/// Where `--follow` begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Beginning {
     /// The oldest event
@@ -97,23 +99,23 @@ impl Arguments {
         let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") else {
             let stdout = io::stdout();
             let is_table = !self.json && path.is_none() && stdout.is_terminal();
-            let shape = if is_table { Shape::table() } else { Shape::lines(&stdout) };
+            let format = if is_table { Format::table() } else { Format::lines(&stdout) };
             let mut out = BufWriter::new(stdout.lock());
             let hidden = ProgressBar::hidden();
-            return self.write(&mut out, shape, &hidden).map(|()| Exit::Success);
+            return self.write(&mut out, format, &hidden).map(|()| Exit::Success);
         };
         let unwritable =
             |e: io::Error| Failure::new(Exit::Fault, format!("cannot write {}: {e}", path.display()));
         let output = Output::open(path).map_err(unwritable)?;
-        let shape = Shape::lines(output.file());
+        let format = Format::lines(output.file());
         let mut out = BufWriter::new(output);
-        self.write(&mut out, shape, &progress())?;
+        self.write(&mut out, format, &event_counter())?;
         let output = out.into_inner().map_err(|e| unwritable(e.into_error()))?;
         output.complete().map_err(unwritable)?;
         Ok(Exit::Success)
     }
 
-    fn write(self, out: &mut impl Write, mut shape: Shape, bar: &ProgressBar) -> Result<(), Failure> {
+    fn write(self, out: &mut impl Write, mut format: Format, bar: &ProgressBar) -> Result<(), Failure> {
         let filters = self.filters();
         let mut remote = Remote::reader(self.patience)?;
         if self.follow {
@@ -121,35 +123,30 @@ impl Arguments {
                 Beginning::Start => None,
                 Beginning::Now => Some(Newest::of(&mut remote, self.topic.as_deref())?),
             };
-            return tail::follow(&mut remote, &filters, newest.as_ref(), self.limit, out, shape);
+            return follow::follow(&mut remote, &filters, newest.as_ref(), self.limit, out, format);
         }
-        let (mut left, mut cursor, mut round) =
-            (self.limit.unwrap_or(u64::MAX), String::new(), Round::default());
+        let (mut left, mut listing) = (self.limit.unwrap_or(u64::MAX), Listing::default());
         while left > 0 {
             let limit = left.min(PAGE_ENTRIES);
-            let path = format!("/events?limit={limit}&order={}{filters}{cursor}", self.order);
+            let path = format!("/events?limit={limit}&order={}{filters}{}", self.order, listing.cursor());
             let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
             let strange = |why: String| remote.strange(&path, "a page of events", why);
             let page = event_page(&body, limit).map_err(strange)?;
             let events = page.events.0.iter().map(|event| event.get());
-            let shown = shape.show(events).map_err(strange)?;
-            out.write_all(shown.as_bytes()).map_err(broken)?;
+            let rendered = format.render(events).map_err(strange)?;
+            out.write_all(rendered.as_bytes()).map_err(unwritable)?;
             left -= page.events.0.len() as u64;
             bar.inc(page.events.0.len() as u64);
-            match page.next_cursor {
-                Some(next) if round.was_at(&next) => {
-                    return Err(strange("a next_cursor that was there before".to_owned()));
-                }
-                Some(next) => cursor = format!("&cursor={}", escape(&next)),
-                None => break,
+            if !listing.advance(page.next_cursor).map_err(strange)? {
+                break;
             }
         }
-        out.flush().map_err(broken)?;
+        out.flush().map_err(unwritable)?;
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// As they stand in a query, each behind a `&`.
+    /// The filters as a query has them, each after a `&`.
     fn filters(&self) -> String {
         let filters = [
             ("topic", &self.topic),
@@ -162,10 +159,10 @@ impl Arguments {
     }
 }
 
-/// Events read, on a terminal's stderr; hidden elsewhere. It is gone once the command ends, however
-/// it does.
-fn progress() -> ProgressBar {
+/// The number of events read, on a terminal's stderr; hidden elsewhere. It is cleared however the
+/// command ends.
+fn event_counter() -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    bar.with_style(bars::style("{spinner} {human_pos} events, {rate} {elapsed}"))
+    bar.with_style(progress::style("{spinner} {human_pos} events, {rate} {elapsed}"))
 }

@@ -1,4 +1,4 @@
-//! How a command ends.
+//! The exit codes of commands, and the failures that lead to them.
 
 use std::fmt::{self, Display};
 use std::process::ExitCode;
@@ -8,16 +8,17 @@ use sekali::error::{Error, ErrorKind};
 /// The exit codes. Scripts rely on them: a number never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
+    /// The command has done its work.
     Success = 0,
-    /// The command ran and found a fault: `verify` damage, `bench` counts that differ, `health` not ready.
+    /// The command found a fault: damage, counts that differ, a service that is not ready.
     Fault = 1,
     // 2 is clap's: the command line is wrong.
     /// The configuration is wrong.
     Configuration = 3,
     /// Another process has the data directory.
     Locked = 4,
-    /// The data directory can't be used: missing, not writable, full, not a store, of a newer format.
+    /// The data directory can't be used: it is missing, not writable or full, holds no store, or
+    /// one of a newer format.
     Unusable = 5,
     /// The address is in use, or can't be listened on.
     Listen = 6,
@@ -27,9 +28,9 @@ pub(crate) enum Exit {
     StoreFailed = 8,
     /// The service could not be reached, or was busy for too long.
     Unreachable = 9,
-    /// `get`: no such event is stored.
+    /// No such event is stored, says `get`.
     Absent = 10,
-    /// Ended by Ctrl-C.
+    /// Ctrl-C has ended the command.
     Interrupted = 130,
 }
 

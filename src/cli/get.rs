@@ -3,11 +3,12 @@
 use sekali::limits::CLIENT_LINE_BYTES_MAX;
 use serde_json::Value;
 
-use super::answers::Event;
-use super::remote::{Remote, escape};
-use super::target::Place;
-use super::text::shown_here;
-use super::{Exit, Failure, print};
+use super::client::answers::Event;
+use super::client::remote::{Remote, escape};
+use super::client::target::ServiceUrl;
+use super::exit::{Exit, Failure};
+use super::terminal::output::print;
+use super::terminal::text::for_stdout;
 
 /// How the service says that there is no such event. Any other 404 is one of something else.
 const ABSENT: &str = "no event with this id is stored in this topic";
@@ -20,7 +21,7 @@ const ABSENT: &str = "no event with this id is stored in this topic";
 Exit codes: 0 it is stored and printed, 10 it is not stored, 1 refused, 9 the service could not be reached.")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    service: ServiceUrl,
     /// Its topic
     topic: String,
     /// Its id
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut remote = Remote::look(self.place)?;
+        let mut remote = Remote::look(self.service)?;
         let path = format!("/events/{}/{}", escape(&self.topic), escape(&self.event_id));
         let answer = remote.ask(&path, CLIENT_LINE_BYTES_MAX)?;
         match answer.status {
@@ -48,7 +49,7 @@ impl Arguments {
             return Err(strange("it has another topic or id".to_owned()));
         }
         // Between tokens a blank is as good as a line's end.
-        print(shown_here(&text.replace(['\n', '\r'], " ")))?;
+        print(for_stdout(&text.replace(['\n', '\r'], " ")))?;
         Ok(Exit::Success)
     }
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
 
-use super::answers::Ready;
-use super::exchange::{Answer, Miss, Route};
-use super::target::Place;
-use super::{Exit, Failure, File, print, refusal};
+use super::client::answers::Ready;
+use super::client::exchange::{Answer, Miss, Route};
+use super::client::refusal;
+use super::client::target::ServiceUrl;
+use super::config::ConfigFile;
+use super::exit::{Exit, Failure};
+use super::terminal::output::print;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -17,9 +20,9 @@ use super::{Exit, Failure, File, print, refusal};
 Exit codes: 0 ready, 1 not ready or no answer.")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    file: File,
+    file: ConfigFile,
     #[command(flatten)]
-    place: Place,
+    service: ServiceUrl,
     /// Longest wait, for the connection and for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -27,7 +30,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let route = Route::new(self.place.or_of(self.file)?)?;
+        let route = Route::new(self.service.target_or(self.file)?)?;
         let answer = route.get("/readyz", Duration::from_secs(self.timeout), CLIENT_REFUSAL_BYTES_MAX);
         let fault = |sentence: String| Err(Failure::new(Exit::Fault, sentence));
         match answer {
@@ -42,7 +45,7 @@ impl Arguments {
                 }
             },
             Ok(Answer { status, body }) => {
-                fault(format!("{route} is not ready: {status} {}", refusal::told(&body)))
+                fault(format!("{route} is not ready: {status} {}", refusal::sentence(&body)))
             }
             Err(Miss::Lasting(why)) => fault(why),
             Err(miss) => fault(format!("{route} does not answer: {miss}")),

@@ -20,9 +20,11 @@ use indicatif::{ProgressBar, ProgressFinish};
 use self::sender::Sender;
 use self::sqlite::Plan;
 use self::unpacked::Unpacked;
-use super::interrupt::{Interrupt, Interruptible};
-use super::remote::{Patience, Remote};
-use super::{Exit, Failure, bars, print};
+use super::client::remote::{Patience, Remote};
+use super::exit::{Exit, Failure};
+use super::terminal::interrupt::{Interrupt, Interruptible};
+use super::terminal::output::print;
+use super::terminal::progress;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -55,7 +57,8 @@ impl Arguments {
         if let (Some(plan), true) = (&plan, self.database.is_dry_run()) {
             return plan.foretell(self.json);
         }
-        // Opening may wait for a pipe's other end: until it is done, Ctrl-C ends the process at once.
+        // Opening may wait for a pipe's other end: until it is done, Ctrl-C ends the process at
+        // once.
         let input = match plan {
             Some(plan) => Input::Database(Box::new(plan)),
             None => open(&self.file.unwrap_or_else(|| "-".into()))?,
@@ -79,11 +82,11 @@ impl Arguments {
                 (sender, fed)
             }
         };
-        // Whatever it broke off.
+        // An interrupt breaks off whatever fails then.
         let fed = fed.map_err(|failure| interrupt.check().err().unwrap_or(failure));
         let sent = match &fed {
             Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::Interrupted) => Ok(()),
-            // What could be read is sent, whatever came behind it.
+            // What could be read is sent, whatever follows it.
             _ => sender.flush(),
         };
         let totals = sender.finish();
@@ -132,5 +135,5 @@ fn progress(length: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
-    bar.with_style(bars::style(shape)).with_finish(ProgressFinish::AndClear)
+    bar.with_style(progress::style(shape)).with_finish(ProgressFinish::AndClear)
 }

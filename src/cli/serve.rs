@@ -23,8 +23,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::logging::{self, Log};
-use super::{Exit, Failure, File, keep_private, memory, store_options, store_seams, threads};
+use super::config::ConfigFile;
+use super::exit::{Exit, Failure};
+use super::local_store;
+use super::process::keep_private;
+use super::process::logging::{self, Log};
+use super::process::memory;
+use super::process::threads;
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -47,7 +52,7 @@ const OTHER_THREADS: usize = 16;
 SIGTERM or SIGINT finishes what was taken, then stops; a second one stops at once, which loses nothing that was answered.")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    file: File,
+    file: ConfigFile,
     #[command(flatten)]
     flags: Layer,
 }
@@ -92,7 +97,7 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let opening = tokio::task::spawn_blocking({
         let (config, metrics) = (config.clone(), metrics.clone());
         move || {
-            let local = Local::open(&store_options(&config), store_seams(metrics));
+            let local = Local::open(&local_store::options(&config), local_store::seams(metrics));
             local.map(Backend::Local).map_err(unopened)
         }
     });
@@ -169,8 +174,8 @@ fn unopened(e: Error) -> Failure {
     }
 }
 
-/// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file. How many there may be: with
-/// more, a store that can't open its files would have to stop.
+/// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.
+/// How many there may be: with more, a store that can't open its files would have to stop.
 fn allow_files(connections_max: usize) -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     // A refusal leaves the limit as it was.
@@ -235,7 +240,8 @@ fn name_unknown_variables() {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would show it.
+/// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would
+/// show it.
 fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
     let hook = |kind| {
         signal(kind).map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))

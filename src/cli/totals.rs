@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use sekali::clock::{Clock, SystemClock};
 use sekali::limits::{CLIENT_PAGE_BYTES_MAX, CLIENT_STATS_BYTES_MAX};
 
-use super::answers::{Counts, PAGE_ENTRIES, Round, Stats, Topic, topic_page};
-use super::remote::{Remote, escape};
-use super::table::Table;
-use super::target::Place;
-use super::text::shown_here;
-use super::{Exit, Failure, broken, print};
+use super::client::answers::{Counts, PAGE_ENTRIES, Stats, Topic, topic_page};
+use super::client::listing::Listing;
+use super::client::remote::Remote;
+use super::client::target::ServiceUrl;
+use super::exit::{Exit, Failure};
+use super::terminal::output::{print, unwritable};
+use super::terminal::table::Table;
+use super::terminal::text::for_stdout;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -22,7 +24,7 @@ use super::{Exit, Failure, broken, print};
 Exit codes: 0 done, 1 refused, 9 the service could not be reached.")]
 pub(super) struct StatsArguments {
     #[command(flatten)]
-    place: Place,
+    service: ServiceUrl,
     /// Look again every so many seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -34,7 +36,7 @@ pub(super) struct StatsArguments {
 
 impl StatsArguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut remote = Remote::look(self.place)?;
+        let mut remote = Remote::look(self.service)?;
         let mut before: Option<(Instant, Stats)> = None;
         loop {
             let body = remote.get("/stats", CLIENT_STATS_BYTES_MAX)?;
@@ -45,9 +47,9 @@ impl StatsArguments {
                 return Err(strange(fault));
             }
             match (self.json, self.watch) {
-                (true, _) => print(shown_here(&String::from_utf8_lossy(&body)))?,
-                (false, None) => show(&stats)?,
-                (false, Some(_)) => show_rates(before.as_ref(), now, &stats)?,
+                (true, _) => print(for_stdout(&String::from_utf8_lossy(&body)))?,
+                (false, None) => print_totals(&stats)?,
+                (false, Some(_)) => print_rates(before.as_ref(), now, &stats)?,
             }
             let Some(seconds) = self.watch else { return Ok(Exit::Success) };
             before = Some((now, stats));
@@ -56,14 +58,14 @@ impl StatsArguments {
     }
 }
 
-fn show(stats: &Stats) -> Result<(), Failure> {
+fn print_totals(stats: &Stats) -> Result<(), Failure> {
     let counts = stats.counts();
     for (number, what) in [
         (counts.unique_processed, "events stored"),
         (counts.duplicate_dropped, "dropped, as stored before"),
         (counts.conflicts, "of these with another payload"),
         (stats.rejected, "refused"),
-        (stats.topics.0, "topics"),
+        (stats.topics.len() as u64, "topics"),
         (stats.uptime_seconds as u64, "seconds up"),
     ] {
         print(format_args!("{number:>12} {what}"))?;
@@ -71,7 +73,7 @@ fn show(stats: &Stats) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_rates(before: Option<&(Instant, Stats)>, now: Instant, stats: &Stats) -> Result<(), Failure> {
+fn print_rates(before: Option<&(Instant, Stats)>, now: Instant, stats: &Stats) -> Result<(), Failure> {
     let counts = stats.counts();
     let rate = |of: fn(&Counts) -> u64| {
         before.map_or(0.0, |(then, earlier)| {
@@ -103,7 +105,7 @@ A table on a terminal, a topic a line (NDJSON) everywhere else or with --json.
 Exit codes: 0 done, 1 refused, 9 the service could not be reached.")]
 pub(super) struct TopicsArguments {
     #[command(flatten)]
-    place: Place,
+    service: ServiceUrl,
     /// Print a topic a line as JSON
     #[arg(long)]
     json: bool,
@@ -111,30 +113,26 @@ pub(super) struct TopicsArguments {
 
 impl TopicsArguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut remote = Remote::look(self.place)?;
+        let mut remote = Remote::look(self.service)?;
         let stdout = io::stdout();
         let is_table = !self.json && stdout.is_terminal();
         let mut out = stdout.lock();
         let mut table = Table::new(["topic", "stored", "dropped", "conflicts", "first", "last"]);
-        let (mut cursor, mut round) = (String::new(), Round::default());
+        let mut listing = Listing::default();
         loop {
-            let path = format!("/topics?limit={PAGE_ENTRIES}{cursor}");
+            let path = format!("/topics?limit={PAGE_ENTRIES}{}", listing.cursor());
             let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
             let strange = |why: String| remote.strange("/topics", "a page of topics", why);
             let page = topic_page(&body, PAGE_ENTRIES).map_err(strange)?;
             let topics = page.topics.0.iter().map(|text| serde_json::from_str::<Topic>(text.get()));
             let topics: Vec<Topic> = topics.collect::<Result<_, _>>().map_err(|e| strange(e.to_string()))?;
-            let shown = match is_table {
-                true => table.show(&topics.into_iter().map(row).collect::<Vec<_>>()),
-                false => page.topics.0.iter().map(|topic| format!("{}\n", shown_here(topic.get()))).collect(),
+            let lines: String = match is_table {
+                true => table.render(&topics.into_iter().map(row).collect::<Vec<_>>()),
+                false => page.topics.0.iter().map(|topic| format!("{}\n", for_stdout(topic.get()))).collect(),
             };
-            out.write_all(shown.as_bytes()).map_err(broken)?;
-            match page.next_cursor {
-                Some(next) if round.was_at(&next) => {
-                    return Err(strange("a next_cursor that was there before".to_owned()));
-                }
-                Some(next) => cursor = format!("&cursor={}", escape(&next)),
-                None => return Ok(Exit::Success),
+            out.write_all(lines.as_bytes()).map_err(unwritable)?;
+            if !listing.advance(page.next_cursor).map_err(strange)? {
+                return Ok(Exit::Success);
             }
         }
     }

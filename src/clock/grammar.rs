@@ -5,7 +5,7 @@
 //! |---|---|
 //! | date | `2026-11-22`; alone it is its first moment |
 //! | separator | `T`, `t`, a blank, `_` |
-//! | time | `10:00`, `10:00:00`, with a point or a comma and digits behind the seconds |
+//! | time | `10:00`, `10:00:00`, with a point or a comma and digits after the seconds |
 //! | offset | none (UTC), `Z`, `z`, `+07`, `+0700`, `+07:00`, `+07:00:00`, with `-` or `−` as well; a blank may stand before it |
 //! | Unix time | digits, with sign, fraction or exponent: seconds, or milliseconds beyond 20,000,000,000 either way |
 //! | the rest of ISO 8601 | basic format, ordinal and week dates, leap seconds |

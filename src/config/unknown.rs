@@ -1,18 +1,18 @@
 //! Environment variables that look like settings and are none.
 
-use super::{Config, environment_name};
-
 /// Variables that are known beside the settings.
 const OTHERS: [&str; 2] = ["SEKALI_CONFIG", "SEKALI_URL"];
 /// How alike two names are, from 0 to 1, of which one was meant for the other.
 const ALIKE: f64 = 0.85;
 
-/// What is wrong with each variable that begins with `SEKALI_`, has a value and is known to nobody,
-/// a sentence each.
+/// A sentence for each variable that begins with `SEKALI_`, has a value, and is neither one of
+/// `settings` nor another that is known.
 ///
 /// Kubernetes makes variables for every service, also for one of that name: they are left alone.
-pub fn unknown_variables<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Vec<String> {
-    let settings = Config::default().entries().into_iter().map(|entry| environment_name(entry.key));
+pub(super) fn sentences<'v>(
+    variables: impl IntoIterator<Item = (&'v str, &'v str)>,
+    settings: impl Iterator<Item = String>,
+) -> Vec<String> {
     let known: Vec<String> = settings.chain(OTHERS.map(str::to_owned)).collect();
     let unknown = variables.into_iter().filter(|(name, value)| {
         name.starts_with("SEKALI_")
@@ -54,7 +54,7 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::config::unknown_variables;
 
     #[test]
     fn a_variable_that_nobody_knows_is_named_and_what_was_meant() {

@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Field, fault};
+use super::fault::{Fault, Field, fault};
 use crate::clock::Timestamp;
 use crate::limits::TIMESTAMP_BYTES_MAX;
 
@@ -49,6 +49,8 @@ pub fn keep(text: &str) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
+/// Checks a kept timestamp.
+///
 /// # Errors
 /// If `kept` is no ISO 8601 date-time, date or Unix time. Without an offset it is taken as UTC.
 pub fn check(kept: &str) -> Result<(), Fault> {

@@ -4,19 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sekali::clock::SystemClock;
-use sekali::disk::SystemDisk;
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
-use sekali::http::Limits;
-use sekali::metrics::Metrics;
-use sekali::store::local::index::SledIndexes;
-use sekali::store::local::{Local, Options, Seams};
+use sekali::store::local::Local;
 use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use crate::event;
+use crate::support::in_process;
+use crate::support::service::event;
 
 /// A store that counts what is read of it.
 struct Counting {
@@ -84,34 +80,8 @@ async fn tails_at_the_same_place_share_one_read() {
     const TAILS: usize = 200;
     const EVENTS: usize = 10;
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        data_dir: dir.path().to_path_buf(),
-        must_exist: false,
-        workers: 1,
-        generation_events: 1_000,
-        generation_bytes: 1 << 20,
-        topics_max: 10,
-    };
-    let seams = Seams {
-        disk: Arc::new(SystemDisk),
-        clock: Arc::new(SystemClock),
-        indexes: Arc::new(SledIndexes::default()),
-        metrics: Metrics::default(),
-    };
-    let store = Local::open(&options, seams).unwrap();
-    let store = Arc::new(Counting { store, reads: AtomicUsize::new(0) });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let clock = Arc::new(SystemClock);
-    let served = Arc::clone(&store);
-    tokio::spawn(sekali::server::run(
-        served,
-        Limits::default(),
-        clock,
-        Metrics::default(),
-        listener,
-        std::future::pending(),
-    ));
+    let store = Arc::new(Counting { store: in_process::open(dir.path()), reads: AtomicUsize::new(0) });
+    let addr = in_process::serve(Arc::clone(&store)).await;
     let work = async {
         let mut tails = Vec::new();
         for number in 0..TAILS {

@@ -21,7 +21,8 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-/// Asks for each path on a stream of its own, with these header fields, and lets the server send no byte of a body.
+/// Asks for each path on a stream of its own, with these header fields, and lets the server send no
+/// byte of a body.
 pub fn ask(addr: SocketAddr, paths: &[&str], fields: &[(&str, &str)]) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

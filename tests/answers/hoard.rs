@@ -1,4 +1,4 @@
-//! Answers that nobody reads share one budget; who asks beside them is served.
+//! Answers that nobody reads share one budget; clients that ask beside them are served.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,10 +8,12 @@ use sekali::limits::ANSWER_BYTES_INFLIGHT_MAX;
 
 use crate::support::client::Client;
 use crate::support::service::Service;
+use crate::support::service::event;
 use crate::support::until;
-use crate::{event, frames, service};
+use crate::{frames, service};
 
-/// What a process takes beside what it counts: frames that are read, encoders, what its allocator keeps.
+/// What a process takes beside what it counts: frames that are read, encoders, what its allocator
+/// keeps.
 const BESIDE_BYTES: u64 = 96 << 20;
 
 /// A store whose longest answers have many megabytes.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::service::Service;
+use crate::support::service::event;
 use crate::support::until;
-use crate::{event, frames, service};
+use crate::{frames, service};
 
 /// A store that takes a while to read: payloads that don't pack.
 fn long_service() -> Service {
     let service = service();
     let mut random = fastrand::Rng::with_seed(1);
     let mut filler = || -> String { (0..1_000).map(|_| random.alphanumeric()).collect() };
-    service.publish((0..40_000).map(|n| event("t", &format!("e{n}"), &format!("\"{}\"", filler()))));
+    service.publish((0..40_000).map(|n| event("t", &format!("e{n}"), format!("\"{}\"", filler()))));
     service
 }
 

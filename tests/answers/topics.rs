@@ -1,9 +1,9 @@
 //! Topics are never removed, so that one client can't use up all that there may be.
 
-use crate::event;
 use crate::support::client::Client;
 use crate::support::process::Start;
 use crate::support::service::Service;
+use crate::support::service::event;
 use crate::support::until;
 
 fn topics(names: std::ops::Range<usize>) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::now;
-use crate::support::process::Server;
+use crate::support::process::{Server, status};
 
 /// What a service holds before it is attacked: some pages of the largest size, and many topics.
 const EVENTS: u64 = 20_000;
@@ -84,8 +84,8 @@ impl Display for Seen {
 pub struct Honest;
 
 impl Honest {
-    /// What they meet in so much time. One publishes on a connection that it keeps, one on a new connection each time,
-    /// one asks for health on a new connection each time.
+    /// What they meet while `time` passes. One publishes on a connection that it keeps, one on a new
+    /// connection each time, one asks for health on a new connection each time.
     pub fn run(addr: SocketAddr, time: Duration) -> Seen {
         let end = now() + time;
         let ask = |is_kept: bool, is_publish: bool| {
@@ -136,7 +136,5 @@ impl Honest {
 
 /// The most memory that a service had resident.
 pub fn peak_mib(server: &Server) -> u64 {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", server.pid())) else { return 0 };
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0) / 1_024
+    status(server.pid(), "VmHWM:").unwrap_or(0) >> 10
 }

@@ -100,8 +100,8 @@ fn unread(addr: SocketAddr, connections: usize, path: &str, accept: &str) -> Vec
     held(addr, connections, &get(addr, path, accept))
 }
 
-/// As many requests as a connection takes, on each of some connections whose windows are closed. `accept` ends with a
-/// line end if a packed answer is wanted.
+/// As many requests as a connection takes, on each of some connections whose windows are closed.
+/// `accept` ends with a line end if a packed answer is wanted.
 fn unread_streams(addr: SocketAddr, connections: usize, path: &str, accept: &str) -> Vec<TcpStream> {
     let host = addr.to_string();
     let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
@@ -159,7 +159,7 @@ fn all_at_once(ask: impl Fn() + Sync) {
     });
 }
 
-/// So many at once may meet a service that has no room for one more, and are to come back later.
+/// Requests that come all at once may find no room, and are told to come back later.
 fn assert_served(answer: io::Result<Response>) {
     match answer {
         Ok(answer) => assert!([200, 503].contains(&answer.status), "{}", answer.status),

@@ -21,7 +21,7 @@ pub enum Protocol {
     Http2,
 }
 
-/// What is asked.
+/// A request, by what a browser says of it.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub service: &'a Service,

@@ -228,10 +228,7 @@ fn no_answer_takes_more_memory_than_a_command_may() {
             let mut child = command.spawn().unwrap();
             let mut peak = 0;
             let is_over = crate::support::until(60, || {
-                let status =
-                    std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-                let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-                peak = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak);
+                peak = crate::support::process::status(child.id(), "VmHWM:").unwrap_or(peak);
                 let is_tail = arguments.contains(&"--follow") && start == "data: ";
                 (child.try_wait().unwrap().is_some() || (is_tail && peak > 20 << 10)).then_some(())
             });

@@ -1,4 +1,4 @@
-//! What somebody meets who tries the commands for the first time.
+//! What a user meets who tries the commands for the first time.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! `sekali publish`.
+//! `sekali publish` against a real server: what is sent, counted, refused and sent again.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
@@ -174,9 +174,7 @@ fn a_file_of_any_length_takes_little_memory() {
         let line = event("t", &id.to_string()).replace("{\"n\":1}", &format!("\"{filler}\""));
         std::io::Write::write_all(&mut input, format!("{line}\n").as_bytes()).unwrap();
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    let peak = crate::support::process::status(child.id(), "VmHWM:").unwrap();
     assert!(peak < 40 << 10, "{peak} KiB");
     drop(input);
     let output = child.wait_with_output().unwrap();
@@ -249,7 +247,8 @@ fn a_service_that_stays_away_is_told_and_interruption_too() {
     assert_eq!(told, service.stored(), "it tells how far it got");
 }
 
-/// Interrupts it and waits for its end, at most 20 seconds; the exit code and what it said to the end.
+/// Interrupts it and waits for its end, at most 20 seconds; the exit code and what it said to the
+/// end.
 fn interrupted(mut child: Child, stderr: impl Read) -> (Option<i32>, String) {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let ended = until(20, || child.try_wait().unwrap());

@@ -1,4 +1,5 @@
-//! Databases as public implementations of such a service write them: what moves, what does not, and what is told of each.
+//! Databases as public implementations of such a service write them: what moves, what does not, and
+//! what is told of each.
 
 use std::path::Path;
 

@@ -96,14 +96,14 @@ fn all_events_of_many_generations_are_counted_the_live_one_too() {
     let proof: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &proof["sound"]), (Some(1), &json!(false)));
 
-    // What can be made anew is, and that the live journal is damaged is not passed over.
+    // What can be rebuilt is, and the damage of the live journal is told all the same.
     // There may be the folder of a next one already.
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(service.path("data/MANIFEST")).unwrap()).unwrap();
     let live = manifest["generations"].as_array().unwrap().last().unwrap()["id"].as_u64().unwrap();
     let live = service.path("data").join(format!("gen-{live:06}/journal"));
     let mut journal = std::fs::read(&live).unwrap();
-    // The first frame, and all behind it.
+    // The first frame, and all that follows it.
     journal[..1_000].fill(0xff);
     std::fs::write(&live, journal).unwrap();
     let output = run(&service, &["rebuild"]);

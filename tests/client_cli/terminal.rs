@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::service::Service;
 use crate::{event, text};
 
-/// What a command writes to a terminal of so many columns; `None` if there is none to be had.
+/// What a command writes to a terminal of `columns` columns; `None` if no terminal can be had.
 fn on_terminal(service: &Service, arguments: &str, columns: u16) -> Option<String> {
     let Ok(found) = Command::new("script").arg("--version").output() else {
         assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "script(1) is not installed");
@@ -97,7 +97,7 @@ fn nothing_is_left_of_progress_when_a_command_fails() {
     let out = format!("events --retries 0 -o {}", service.path("out").display());
     for arguments in [out.as_str(), "bench --events 10"] {
         let Some(shown) = on_terminal(&service, arguments, 120) else { return };
-        // What stands on the screen: all behind the last time that the line was erased.
+        // What stands on the screen: all that came after the line was last erased.
         let left = shown.rsplit("\u{1b}[2K").next().unwrap_or_default();
         assert!(left.trim_start().starts_with("sekali: ") && left.lines().count() == 1, "{shown:?}");
     }

@@ -1,4 +1,5 @@
-//! A database that is moved is only read: in WAL mode too, whoever writes to it, and wherever it lies.
+//! A database that is moved is only read: in WAL mode too, whoever writes to it, and wherever it
+//! lies.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -71,7 +72,8 @@ fn moved(service: &Service, path: &Path) -> (Option<i32>, String) {
         // The program may lie where nobody else can go.
         let program = service.path("sekali");
         if !program.exists() {
-            // By another process: while this one holds it open to write, a test beside this one may start a program.
+            // By another process: while this one holds it open to write, a test beside this one may
+            // start a program.
             let copied =
                 std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_sekali")).arg(&program).status();
             assert!(copied.unwrap().success());
@@ -83,7 +85,8 @@ fn moved(service: &Service, path: &Path) -> (Option<i32>, String) {
     (output.status.code(), text(&output.stderr))
 }
 
-/// Moves the database of a folder, with and without leave to write there, and sees that nothing changes.
+/// Moves the database of a folder, with and without leave to write there, and sees that nothing
+/// changes.
 fn move_all(service: &Service, folder: &Folder, name: impl AsRef<OsStr>, rows: u64) {
     let path = folder.0.join(name.as_ref());
     for is_closed in [true, false] {

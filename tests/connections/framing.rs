@@ -1,5 +1,5 @@
-//! HTTP/1 messages that two readers could tell apart differently: each gets the answer that RFC 9112 gives it, and nothing
-//! behind it on the connection is taken for a request.
+//! HTTP/1 messages that two readers could tell apart differently: each gets the answer that RFC
+//! 9112 gives it, and nothing after it on the connection is taken for a request.
 
 use crate::peer::{Peer, calm, serve};
 

@@ -37,7 +37,7 @@ pub fn serve(limits: Limits) -> SocketAddr {
     addr.recv().unwrap()
 }
 
-/// One connection.
+/// One connection to a service, and what has come on it.
 #[derive(Debug)]
 pub struct Peer(pub TcpStream);
 
@@ -83,7 +83,7 @@ impl Peer {
         self.answer()
     }
 
-    /// The answer that comes next. Nothing may have come behind it yet.
+    /// The answer that comes next. Nothing may have come after it yet.
     pub fn answer(&mut self) -> Response {
         receive(&mut std::io::BufReader::new(&self.0)).unwrap().0
     }
@@ -114,7 +114,7 @@ impl Peer {
     }
 }
 
-/// Waits until so many connections are open, beside the one that asks.
+/// Waits until `count` connections are open, beside the one that asks.
 pub fn wait_for_connections(addr: SocketAddr, count: usize) {
     let line = format!("sekali_http_connections {}", count + 1);
     let reached = until(SOON, || {
@@ -161,7 +161,8 @@ fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// The frames that come until the connection ends or `enough` says so: kind, flags, stream, payload. Pings are answered.
+/// The frames that come until the connection ends or `enough` says so: kind, flags, stream,
+/// payload. Pings are answered.
 pub fn frames(peer: &mut Peer, mut enough: impl FnMut(u8, u32, &[u8]) -> bool) {
     loop {
         let mut head = [0; 9];

@@ -1,4 +1,4 @@
-//! Places: who gets one when all are taken, and who loses one.
+//! Places for connections: when all are taken, which newcomer gets one and which connection loses one.
 
 use sekali::http::Limits;
 

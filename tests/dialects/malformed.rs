@@ -1,4 +1,5 @@
-//! Bodies that can't be taken: each gets a clear refusal, and nothing of it is stored but what that says.
+//! Bodies that can't be taken: each gets a clear refusal, and nothing of it is stored but what that
+//! says.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,8 @@ const CLOUD_EVENT: (&str, &str) = ("Content-Type", "application/cloudevents+json
 const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
 const ENVELOPE: [(&str, &str); 3] = [("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-source", "/test")];
 
-/// Headers, body, status, where the fault is (or a part of the sentence), and how many events are stored of it.
+/// Headers, body, status, where the fault is (or a part of the sentence), and how many events are
+/// stored of it.
 type Case<'a> = (Headers<'a>, Vec<u8>, u16, Value, u64);
 
 fn check(cases: Vec<Case<'_>>) {

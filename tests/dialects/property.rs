@@ -1,4 +1,5 @@
-//! Any valid list of events, in any dialect and encoding, is stored the same; sent again in any other it is known.
+//! Any valid list of events, in any dialect and encoding, is stored the same; sent again in any
+//! other it is known.
 
 use std::cell::RefCell;
 

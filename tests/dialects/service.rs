@@ -57,9 +57,7 @@ impl Service {
 
     /// The most memory it ever had, in KiB.
     pub fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.server.status("VmHWM:")
     }
 
     pub fn connect(&self) -> TcpStream {

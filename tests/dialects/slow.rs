@@ -1,4 +1,5 @@
-//! Time-outs of bodies, in time that is paused: it jumps to the next deadline when nothing else is to be done.
+//! Time-outs of bodies, in time that is paused: it jumps to the next deadline when nothing else is
+//! to be done.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Well-formed requests with wrong contents, each over both protocols: the answers of this service's own contract.
+//! Well-formed requests with wrong contents, each over both protocols: the answers of this
+//! service's own contract.
 
 use std::convert::Infallible;
 
@@ -180,7 +181,8 @@ pub fn stored() -> u64 {
     PROTOCOLS.iter().flat_map(|protocol| cases(protocol)).map(|case| case.stores).sum()
 }
 
-/// Sends each case over each protocol; the number of cases, and what came back otherwise than expected.
+/// Sends each case over each protocol; the number of cases, and what came back otherwise than
+/// expected.
 pub fn run(service: &Service) -> (usize, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut faults = Vec::new();

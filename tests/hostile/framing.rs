@@ -1,5 +1,5 @@
-//! HTTP/1.1: where a body ends (RFC 9112, sections 6 and 7). A service that sees another end than a proxy before it
-//! takes the rest of a body for a request.
+//! HTTP/1.1: where a body ends (RFC 9112, sections 6 and 7). A service that sees another end than a
+//! proxy before it takes the rest of a body for a request.
 
 use crate::http1::{Case, Expect, case};
 
@@ -14,17 +14,17 @@ fn head(fields: &str) -> String {
     format!("POST /publish HTTP/1.1\r\nHost: {{host}}\r\nContent-Type: application/json\r\n{fields}\r\n")
 }
 
-/// A body with these lines for its length, and a request behind it.
+/// A body with these lines for its length, and a request after it.
 fn length(name: &'static str, fields: &str) -> Case {
     case(name, head(fields) + "{event}" + SMUGGLED, BAD)
 }
 
-/// A chunked body under these lines, and a request behind it.
+/// A chunked body under these lines, and a request after it.
 fn coded(name: &'static str, fields: &str, expect: Expect) -> Case {
     case(name, head(fields) + "{hex}\r\n{event}\r\n0\r\n\r\n" + SMUGGLED, expect)
 }
 
-/// A body that is these chunks, and a request behind it.
+/// A body that is these chunks, and a request after it.
 fn chunks(name: &'static str, chunks: impl AsRef<[u8]>, expect: Expect) -> Case {
     let head = head("Transfer-Encoding: chunked\r\n");
     case(name, [head.as_bytes(), chunks.as_ref(), SMUGGLED.as_bytes()].concat(), expect)

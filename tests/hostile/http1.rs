@@ -1,4 +1,5 @@
-//! HTTP/1.1: request lines, header fields and what else comes before a body. Bodies' framing is in `framing.rs`.
+//! HTTP/1.1: request lines, header fields and what else comes before a body. Bodies' framing is in
+//! `framing.rs`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,17 +11,19 @@ use crate::support::service::Service;
 /// What must come back.
 #[derive(Clone, Copy, Debug)]
 pub enum Expect {
-    /// One answer with one of these statuses, and the connection is closed after it.
+    /// There is one answer with one of these statuses, and the connection is closed after it.
     Refused(&'static [u16]),
     /// The connection is closed, after one answer with one of these statuses or without any.
     Closed(&'static [u16]),
     /// Exactly these answers, each with one of its statuses; the connection stays open.
     Answered(&'static [&'static [u16]]),
-    /// An answer with this status, then one with one of those statuses, and the connection is closed.
+    /// An answer with this status, then one with one of those statuses, and the connection is
+    /// closed.
     RefusedAfter(u16, &'static [u16]),
 }
 
-/// A request as it is sent: `{host}` stands for the address of the service, `{event}` for an event of its own.
+/// A request as it is sent: `{host}` stands for the address of the service, `{event}` for an event
+/// of its own.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,
@@ -306,7 +309,8 @@ fn try_one(addr: SocketAddr, number: usize, case: &Case) -> Result<(), String> {
     let is_right = match (case.expect, &statuses[..]) {
         (Expect::Refused(allowed), [status]) => is_closed && one_of(allowed, status),
         (Expect::Closed(allowed), []) => is_closed && !allowed.is_empty(),
-        // A connection that is answered and kept is as good: what matters is that nothing else happens on it.
+        // A connection that is answered and kept is as good: what matters is that nothing else
+        // happens on it.
         (Expect::Closed(allowed), [status]) => one_of(allowed, status),
         (Expect::Answered(answers), statuses) => {
             statuses.len() == answers.len() && answers.iter().zip(statuses).all(|(a, s)| one_of(a, s))
@@ -328,8 +332,8 @@ fn try_one(addr: SocketAddr, number: usize, case: &Case) -> Result<(), String> {
     if statuses == [200] { Ok(()) } else { Err(format!("others are answered {statuses:?}")) }
 }
 
-/// Statuses of the answers that come until there are `wanted` of them, or the connection is closed, or nothing has come
-/// for a while; and whether it is closed.
+/// Statuses of the answers that come until there are `wanted` of them, or the connection is closed,
+/// or nothing has come for a while; and whether it is closed.
 fn answers(stream: &mut TcpStream, wanted: usize) -> (Vec<u16>, bool) {
     stream.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     let mut received = Vec::new();

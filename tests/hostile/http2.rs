@@ -1,4 +1,5 @@
-//! HTTP/2: frames, header blocks and requests that RFC 9113 calls malformed or an error of the connection.
+//! HTTP/2: frames, header blocks and requests that RFC 9113 calls malformed or an error of the
+//! connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,18 +17,18 @@ use crate::support::service::Service;
 enum Expect {
     /// The whole connection ends: GOAWAY with an error, or an end without it.
     ConnectionError,
-    /// The stream ends: RST_STREAM, or an answer with status 400; an error of the whole connection is allowed as well,
-    /// as RFC 9113, section 5.4 has it.
+    /// The stream ends: RST_STREAM, or an answer with status 400; an error of the whole connection
+    /// is allowed as well, as RFC 9113, section 5.4 has it.
     StreamError,
-    /// An answer with one of these statuses.
+    /// The answer has one of these statuses.
     Answered(&'static [u16]),
-    /// The connection goes on: a PING sent behind it is answered.
+    /// The connection goes on: a PING sent after it is answered.
     Ignored,
 }
 
 struct Case {
     name: &'static str,
-    /// Sent behind the preface and the settings.
+    /// Bytes that are sent after the preface and the settings.
     bytes: Vec<u8>,
     expect: Expect,
     stores: u64,
@@ -89,7 +90,7 @@ fn cases(host: &str) -> Vec<Case> {
     cases
 }
 
-/// Section 8.3.
+/// Requests by section 8.3.
 fn requests(host: &str) -> Vec<Case> {
     use Expect::{Answered, StreamError};
     let get = |which, value, name, expect| pseudo(host, name, which, value, expect);
@@ -162,7 +163,7 @@ fn requests(host: &str) -> Vec<Case> {
     ]
 }
 
-/// Section 8.2.
+/// Fields by section 8.2.
 fn fields(host: &str) -> Vec<Case> {
     use Expect::{Answered, StreamError};
     let long = "a".repeat(20_000);
@@ -366,7 +367,7 @@ fn frames(host: &str) -> Vec<Case> {
     ]
 }
 
-/// Section 6.5.
+/// Settings by section 6.5.
 fn settings() -> Vec<Case> {
     use Expect::{ConnectionError, Ignored};
     let setting = |id: u16, value: u32| {
@@ -398,7 +399,7 @@ fn pieces(block: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// RFC 7541.
+/// Compression of fields by RFC 7541.
 fn compression(host: &str) -> Vec<Case> {
     use Expect::{Answered, ConnectionError};
     let raw = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
@@ -447,7 +448,7 @@ pub fn run(service: &Service) -> (usize, Vec<String>) {
     (cases.len(), faults.collect())
 }
 
-/// What came back.
+/// What the service sent back.
 #[derive(Debug, Default)]
 struct Seen {
     status: Option<u16>,
@@ -480,7 +481,8 @@ fn try_one(addr: SocketAddr, case: &Case) -> Result<(), String> {
     if is_right { Ok(()) } else { Err(format!("expected {:?}, got {seen:?}", case.expect)) }
 }
 
-/// Reads frames until what is expected has come, or the connection is closed, or nothing has come for a while.
+/// Reads frames until what is expected has come, or the connection is closed, or nothing has come
+/// for a while.
 fn look(stream: &mut TcpStream, expect: Expect) -> Seen {
     let mut seen = Seen::default();
     loop {

@@ -8,7 +8,8 @@
 //! | what was shown stays, in the same order; offsets dense | `listing` |
 //! | unique = readable, counts within what was answered, never going back once shown | `stats` |
 //!
-//! An id that nobody was told about and that a quiet store does not show is forgotten: it must never come back.
+//! An id that nobody was told about and that a quiet store does not show is forgotten: it must
+//! never come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,8 @@ pub struct Body {
 }
 
 impl Body {
-    /// The payload without insignificant whitespace; none of the payloads made here has any in a string.
+    /// The payload without insignificant whitespace; none of the payloads made here has any in a
+    /// string.
     fn canonical(&self) -> String {
         self.payload.split(' ').collect()
     }
@@ -45,7 +47,7 @@ pub struct Sent {
     pub body: Body,
 }
 
-/// Topic and id.
+/// A topic and an id in it.
 pub type Key = (String, String);
 
 /// What is known of one id. Bodies are named by their place in `attempted`.
@@ -94,7 +96,7 @@ impl Count {
     }
 }
 
-/// The model.
+/// What a sound store must say, by what its clients were told.
 #[derive(Debug, Default)]
 pub struct Expected {
     ids: BTreeMap<Key, Id>,
@@ -280,7 +282,8 @@ fn brief(event: &StoredEvent) -> String {
     format!("{topic:?} {event_id:?} (offset {offset}, {received_at}, {} bytes {start})", payload.len())
 }
 
-/// The body that is stored must be the one answered as stored, like those of duplicates, unlike those of conflicts.
+/// The body that is stored must be the one answered as stored, like those of duplicates, unlike
+/// those of conflicts.
 fn check_answers(key: &Key, id: &Id, body: usize) -> Verdict {
     require(id.stored.is_none_or(|stored| stored == body), || {
         format!("{key:?} has another body than the one answered as stored")

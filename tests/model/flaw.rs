@@ -1,4 +1,5 @@
-//! Planted faults: disks and indexes that break what the store rests on, to prove that the model sees it.
+//! Planted faults: disks and indexes that break what the store rests on, to prove that the model
+//! sees it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::support::mem_disk::MemDisk;
 /// What is wrong with the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
+    /// The machine has no flaw.
     #[default]
     None,
     /// A sync of a journal does nothing.

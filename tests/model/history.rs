@@ -1,9 +1,10 @@
-//! What happens to a store, as data: the same seed makes the same history, and steps can be left out of it.
+//! What happens to a store, as data: the same seed makes the same history, and steps can be left
+//! out of it.
 
 /// What is done in one step. Details come from the step's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One batch, answered.
+    /// Append one batch, and take its answer.
     Append,
     /// Several batches in flight at once, with a reader beside them.
     Burst,
@@ -13,7 +14,7 @@ pub enum Kind {
     Read,
     /// Go on from kept cursors.
     Resume,
-    /// Totals and topics.
+    /// Read totals and topics.
     Stats,
     /// Count invalid events.
     Reject,
@@ -43,7 +44,7 @@ pub enum Kind {
     Damage,
     /// Stop or kill, prove that all parts agree, start.
     Verify,
-    /// Stop or kill, make the indexes anew, start.
+    /// Stop or kill, rebuild the indexes, start.
     Rebuild,
 }
 
@@ -75,18 +76,18 @@ const WEIGHTS: [(u32, Kind); 21] = [
 /// One step; its seed decides all that is random in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// What is done.
+    /// The kind of step.
     pub kind: Kind,
     /// Where its details come from.
     pub seed: u64,
 }
 
-/// A whole history.
+/// The steps that a seed stands for.
 #[derive(Clone, Debug)]
 pub struct History {
     /// Where the first start's settings come from.
     pub seed: u64,
-    /// In order.
+    /// Its steps, in the order in which they are played.
     pub steps: Vec<Step>,
 }
 

@@ -1,5 +1,6 @@
-//! What makes, starts, upgrades, rebuilds or repairs a store breaks off at any operation of the disk, by a kill or a power cut, or one of
-//! its calls fails. Done again, it ends as if the first had not been; what repair says is the same.
+//! What makes, starts, upgrades, rebuilds or repairs a store breaks off at any operation of the
+//! disk, by a kill or a power cut, or one of its calls fails. Done again, it ends as if the first
+//! had not been; what repair says is the same.
 
 use std::path::Path;
 
@@ -34,9 +35,9 @@ pub enum Work {
     Start,
     /// The first start with this version.
     Upgrade,
-    /// `rebuild`.
+    /// The work of `sekali rebuild`.
     Rebuild,
-    /// `repair --accept-loss`.
+    /// The work of `sekali repair --accept-loss`.
     Repair,
     /// A start without MANIFEST, which is refused.
     Refuse,
@@ -55,7 +56,8 @@ pub enum End {
     Error(Call, i32),
 }
 
-/// A store that work can be done to, and what is seen of it when that has been done without a fault.
+/// A store that work can be done to, and what is seen of it when that has been done without a
+/// fault.
 #[derive(Debug)]
 pub struct Job {
     work: Work,
@@ -172,7 +174,7 @@ fn examine(work: Work, disk: MemDisk) -> Verdict<Vec<StoredEvent>> {
         if !cfg!(feature = "simulation") {
             return Ok(events);
         }
-        // Filters of an older version are made anew meanwhile.
+        // Filters of an older version are rebuilt meanwhile.
         sekali::sync::sleep(REST);
     }
     world.close()?;
@@ -183,7 +185,8 @@ fn examine(work: Work, disk: MemDisk) -> Verdict<Vec<StoredEvent>> {
     Ok(events)
 }
 
-/// A store and the work to be done to it; `None` if its damage is none, or more than repair can mend.
+/// A store and the work to be done to it; `None` if its damage is none, or more than repair can
+/// mend.
 pub fn prepare(work: Work, seed: u64) -> Verdict<Option<Job>> {
     simulate(seed, move || {
         let rng = &mut Rng::with_seed(seed);

@@ -1,4 +1,4 @@
-//! Plays a history.
+//! Plays a history against the store, and holds every answer against the model.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ use crate::support::{now, until};
 /// After this time without requests, nothing is left to do.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// What a history leaves behind.
+/// What a history comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played {
     /// How often the index was asked for what it forgot.
@@ -300,7 +300,7 @@ fn failed_call(world: &mut World, rng: &mut Rng) -> Verdict {
     restart(world, rng)
 }
 
-/// Whether an index that forgot is being made anew, as the answer says.
+/// Whether an index that forgot is being rebuilt, as the answer says.
 fn is_of_index(world: &World, answer: &Result<(), ErrorKind>) -> bool {
     world.flaw == Flaw::ForgetsClaims && *answer == Err(ErrorKind::Rebuilding)
 }
@@ -340,10 +340,12 @@ fn stall(world: &mut World, rng: &mut Rng) -> Verdict {
     restart(world, rng)
 }
 
-/// A bit of a stopped store turns: it is found, or it changes nothing. What is found is not served as it is.
+/// A bit of a stopped store turns: it is found, or it changes nothing. What is found is not served
+/// as it is.
 fn damage(world: &mut World, rng: &mut Rng) -> Verdict {
     if cfg!(feature = "simulation") && rng.bool() {
-        // By then a later frame says of each that it is there: without one, damage to the last is as if it had never been written.
+        // By then a later frame says of each that it is there: without one, damage to the last is
+        // as if it had never been written.
         sekali::sync::sleep(QUIET);
         world.kill()?;
     } else {
@@ -387,7 +389,7 @@ fn full(world: &mut World, rng: &mut Rng) -> Verdict {
             false => traffic::batch(rng, &world.expected, &[]),
         };
         let answer = world.append(&batch)?;
-        // An index that forgot is not made anew before there is room for another.
+        // An index that forgot is not rebuilt before there is room for another.
         require(is_of_index(world, &answer) || matches!(answer, Ok(()) | Err(ErrorKind::NoSpace)), || {
             format!("on a full disk an append ends with {answer:?}")
         })?;

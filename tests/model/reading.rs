@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 12;
 /// A listing that goes on later.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// With the cursor.
+    /// The query for the next page, with its cursor.
     query: Query,
     /// Events that were given so far.
     given: usize,
@@ -47,7 +47,7 @@ impl Kept {
         }
     }
 
-    /// Reads on, at most so many pages; `false` at the end.
+    /// Reads on, at most `pages` pages; `false` at the end.
     fn go_on(&mut self, world: &World, rng: &mut Rng, pages: usize) -> Verdict<bool> {
         for _ in 0..pages {
             let page = page(world, &self.query)?;
@@ -62,7 +62,7 @@ impl Kept {
             let cursors = if self.query.cursors { page.events.len() } else { 0 };
             require(page.cursors.len() == cursors, || "a page has not one cursor an event".into())?;
             if cursors > 0 && rng.bool() {
-                // Not behind the page, but behind one of its events.
+                // Not after the page, but after one of its events.
                 let at = rng.usize(..cursors);
                 self.given += at + 1;
                 self.query.cursor = Some(page.cursors[at].clone());

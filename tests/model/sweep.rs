@@ -1,4 +1,5 @@
-//! One write, sync or other call fails, at each place where one is made: in starts, commits, rotations, seals, checkpoints and stops.
+//! One write, sync or other call fails, at each place where one is made: in starts, commits,
+//! rotations, seals, checkpoints and stops.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What is sent: fresh events, events again, conflicts, over names that a careless store would mix up.
+//! What is sent: fresh events, events again, conflicts, over names that a careless store would mix
+//! up.
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -6,7 +7,8 @@ use sekali::event::{Batch, BatchBuilder};
 
 use super::expected::{Body, Expected, Sent};
 
-/// Topics that run together with their ids when a separator is missing, and names that are not plain.
+/// Topics that run together with their ids when a separator is missing, and names that are not
+/// plain.
 const TOPICS: [&str; 14] = [
     "t",
     "t1",

@@ -1,5 +1,5 @@
-//! A machine with a store on it: starts, stops and accidents. After every start the whole store is read and held
-//! against the model.
+//! A machine with a store on it: starts, stops and accidents. After every start the whole store is
+//! read and held against the model.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// Sends a batch, again while an index is made anew, and holds the answer against the model.
+    /// Sends a batch, again while an index is rebuilt, and holds the answer against the model.
     pub fn append(&mut self, batch: &[Sent]) -> Verdict<Result<(), ErrorKind>> {
         let deadline = now() + DEADLINE;
         loop {
@@ -251,7 +251,7 @@ impl Drop for World {
     }
 }
 
-/// Asks again while an index is made anew.
+/// Asks again while an index is rebuilt.
 pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<T, Error> {

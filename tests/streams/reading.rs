@@ -64,33 +64,6 @@ impl Service {
             }
         }
     }
-
-    pub fn publish(&self, events: impl IntoIterator<Item = String>) {
-        let events: Vec<String> = events.into_iter().collect();
-        for batch in events.chunks(500) {
-            assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
-        }
-    }
-
-    pub fn resident_bytes(&self) -> u64 {
-        self.status_bytes("VmRSS:")
-    }
-
-    /// The most that it has had.
-    pub fn most_resident_bytes(&self) -> u64 {
-        self.status_bytes("VmHWM:")
-    }
-
-    fn status_bytes(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-    }
-}
-
-pub fn event(topic: &str, id: &str, payload: &str) -> String {
-    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
-    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{payload}}}"#)
 }
 
 /// All lines of an export, which ends.

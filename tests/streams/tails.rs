@@ -1,24 +1,22 @@
-//! Tails: nothing is left out and nothing comes twice, whatever happens to the connection or the service.
+//! Tails: nothing is left out and nothing comes twice, whatever happens to the connection or the
+//! service.
 
 use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sekali::clock::SystemClock;
-use sekali::disk::SystemDisk;
-use sekali::http::Limits;
-use sekali::metrics::Metrics;
-use sekali::store::local::index::SledIndexes;
-use sekali::store::local::{Local, Options, Seams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use crate::reading::{TAIL, event, message, service};
+use crate::reading::{TAIL, message, service};
 use crate::support::client::Client;
+use crate::support::in_process;
+use crate::support::service::event;
 use crate::support::until;
 
-/// Publishes events, one after the other, each again and again until it is answered, until told to stop; returns how many.
+/// Publishes events, one after the other, each again and again until it is answered, until told to
+/// stop; returns how many.
 fn publisher(
     addr: &Arc<std::sync::Mutex<std::net::SocketAddr>>,
     stop: &Arc<AtomicBool>,
@@ -72,7 +70,8 @@ fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     let stop = Arc::new(AtomicBool::new(false));
     let publisher = publisher(&addr, &stop);
     let mut random = fastrand::Rng::with_seed(3);
-    // One tail of all, one of a topic; each is left after some messages, in the middle of replays too.
+    // One tail of all, one of a topic; each is left after some messages, in the middle of replays
+    // too.
     let (mut all, mut even) = (Vec::new(), Vec::new());
     let (mut all_id, mut even_id) = (String::new(), String::new());
     for round in 0..40 {
@@ -160,32 +159,7 @@ fn count(text: &[u8]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_silent_tail_shows_that_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        data_dir: dir.path().to_path_buf(),
-        must_exist: false,
-        workers: 1,
-        generation_events: 1_000,
-        generation_bytes: 1 << 20,
-        topics_max: 10,
-    };
-    let seams = Seams {
-        disk: Arc::new(SystemDisk),
-        clock: Arc::new(SystemClock),
-        indexes: Arc::new(SledIndexes::default()),
-        metrics: Metrics::default(),
-    };
-    let store = Arc::new(Local::open(&options, seams).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let clock = Arc::new(SystemClock);
-    tokio::spawn(sekali::server::run(
-        store,
-        Limits::default(),
-        clock,
-        Metrics::default(),
-        listener,
-        std::future::pending(),
-    ));
+    let addr = in_process::serve(Arc::new(in_process::open(dir.path()))).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!("GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: {TAIL}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -20,7 +20,7 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-/// A topic's figures.
+/// What a listing of topics says of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicFigures {
     pub topic: String,
@@ -41,7 +41,8 @@ const FINDS_SAMPLED: usize = 500;
 /// Cursors kept to be used again after later restarts.
 const CURSORS_KEPT: usize = 16;
 
-/// Looks up what changed since the last check: enough to see a loss at once, cheap enough for every restart.
+/// Looks up what changed since the last check: enough to see a loss at once, cheap enough for every
+/// restart.
 pub fn check_touched(history: &mut History, reader: &mut dyn Reader) -> Vec<Violation> {
     for key in std::mem::take(&mut history.touched) {
         find(history, reader, &key, None);
@@ -121,7 +122,8 @@ fn by_key(history: &mut History, all: &[Seen]) -> BTreeMap<Key, Seen> {
     listed
 }
 
-/// The order of the global listing: the same backwards, grown only at its end, and old cursors still in their place.
+/// The order of the global listing: the same backwards, grown only at its end, and old cursors
+/// still at their positions.
 fn order(history: &mut History, reader: &mut dyn Reader, all: &[Seen], rng: &mut fastrand::Rng) {
     let listing = Listing { descending: true, limit: rng.usize(200..2_000), ..Listing::default() };
     let mut backwards = walk(history, reader, listing, rng);
@@ -286,7 +288,7 @@ fn same(history: &mut History, what: &str, expected: &[Seen], found: &[Seen]) {
     }
     let at = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
     let sentence = format!(
-        "{what} has {} events where {} are due; at place {at} there is {:?} where {:?} is due",
+        "{what} has {} events where {} are due; at position {at} there is {:?} where {:?} is due",
         found.len(),
         expected.len(),
         found.get(at),

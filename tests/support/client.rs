@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
-/// An answer.
+/// An answer of which the whole body was read.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: u16,
@@ -53,7 +53,7 @@ impl Client {
         self.send("POST", path, headers, body)
     }
 
-    /// One request.
+    /// Sends one request and reads its answer.
     ///
     /// # Errors
     /// There was no whole answer: whether the request was carried out is unknown.
@@ -128,13 +128,5 @@ pub fn receive(connection: &mut impl BufRead) -> io::Result<(Response, bool)> {
 
 /// A path segment or query value, percent-encoded.
 pub fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

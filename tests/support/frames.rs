@@ -1,6 +1,7 @@
-//! HTTP/2 frames and header blocks as bytes (RFC 9113, RFC 7541), made by hand: no client library sends wrong ones.
+//! HTTP/2 frames and header blocks as bytes (RFC 9113, RFC 7541), made by hand: no client library
+//! sends wrong ones.
 
-/// Types of frames.
+/// The types of frames that tests send.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
@@ -12,7 +13,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// Flags.
+/// The flags of frames.
 pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
@@ -21,7 +22,7 @@ pub const PADDED: u8 = 8;
 /// What a client begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame.
+/// The bytes of a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -75,7 +76,8 @@ pub fn status(block: &[u8]) -> Option<u16> {
     }
 }
 
-/// Digits that are coded as Huffman's code of HPACK has them: five bits for 0 to 2, six for the others.
+/// Digits that are coded as Huffman's code of HPACK has them: five bits for 0 to 2, six for the
+/// others.
 fn huffman_digits(bytes: &[u8]) -> Vec<u8> {
     let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
     let number = |bits: &[u8]| bits.iter().fold(0, |number, bit| number << 1 | bit);

@@ -1,10 +1,10 @@
-//! What clients did and were told, kept as facts about each event id that do not depend on the order in which several
-//! clients report them. A fact that contradicts another is a [`Violation`].
+//! What clients did and were told, kept as facts about each event id that do not depend on the
+//! order in which several clients report them. A fact that contradicts another is a [`Violation`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-/// An event's identity.
+/// What identifies an event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub topic: String,
@@ -19,7 +19,7 @@ impl fmt::Display for Key {
 
 /// Where and when an event was stored, as the store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     pub offset: u64,
     pub first_seen: String,
 }
@@ -27,9 +27,9 @@ pub struct Place {
 /// What a client was told of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Stored(Place),
-    Duplicate(Place),
-    Conflict(Place),
+    Stored(Position),
+    Duplicate(Position),
+    Conflict(Position),
     /// A fault of the client's: the store says it kept nothing.
     Refused,
     /// No answer, or one that leaves open what happened.
@@ -55,7 +55,7 @@ pub struct Totals {
     pub topics: Vec<String>,
 }
 
-/// What was broken.
+/// The promise that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// An answered event is not there.
@@ -74,13 +74,13 @@ pub enum Kind {
     Hole,
     /// Two events had the same offset.
     Reused,
-    /// Listings disagree: gaps, repeats, a cursor that lost its place.
+    /// Listings disagree: gaps, repeats, a cursor that lost its position.
     Pages,
     /// Totals went back, or do not add up.
     Totals,
     /// An answer that cannot be true.
     Answer,
-    /// A read failed.
+    /// A read failed, so nothing can be told.
     Unreadable,
 }
 
@@ -103,7 +103,7 @@ pub struct Life {
     pub is: Option<u64>,
     /// Digests that a conflict rules out.
     pub is_not: BTreeSet<u64>,
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// A read showed it.
     pub shown: bool,
     /// A check found it while no request was under way: a later "stored" is a second one.
@@ -127,7 +127,7 @@ pub struct Tally {
     pub unknown: u64,
 }
 
-/// The log.
+/// What clients were told of each event.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub lives: BTreeMap<Key, Life>,
@@ -144,7 +144,8 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of one event of one request. Each is recorded once, after its answer or its failure.
+    /// Takes note of one event of one request. Each is recorded once, after its answer or its
+    /// failure.
     pub fn record(&mut self, key: &Key, digest: u64, answer: Answer) {
         self.touched.insert(key.clone());
         let life = self.lives.entry(key.clone()).or_default();
@@ -157,22 +158,22 @@ impl History {
                 life.unknown += 1;
                 self.tally.unknown += 1;
             }
-            Answer::Stored(place) => {
+            Answer::Stored(position) => {
                 life.stored += 1;
                 self.tally.stored += 1;
                 if life.stored > 1 || life.settled {
                     self.violate(Kind::StoredTwice, format!("{key} was answered as stored a second time"));
                 }
                 self.is(key, digest);
-                self.at(key, &place);
+                self.at(key, &position);
             }
-            Answer::Duplicate(place) => {
+            Answer::Duplicate(position) => {
                 life.dropped += 1;
                 self.tally.duplicates += 1;
                 self.is(key, digest);
-                self.at(key, &place);
+                self.at(key, &position);
             }
-            Answer::Conflict(place) => {
+            Answer::Conflict(position) => {
                 life.dropped += 1;
                 life.is_not.insert(digest);
                 let wrong = life.is == Some(digest);
@@ -183,7 +184,7 @@ impl History {
                         format!("{key}: the stored payload was answered with a conflict"),
                     );
                 }
-                self.at(key, &place);
+                self.at(key, &position);
             }
         }
     }
@@ -192,12 +193,13 @@ impl History {
     pub fn show(&mut self, seen: &Seen) {
         let key = &seen.key;
         let tried = self.lives.get(key).is_some_and(|life| life.attempted.contains(&seen.digest));
-        // While clients are at work, the attempt may not be recorded yet: the next check looks again.
+        // While clients are at work, the attempt may not be recorded yet: the next check looks
+        // again.
         self.lives.entry(key.clone()).or_default().shown = true;
         if tried {
             self.is(key, seen.digest);
         }
-        self.at(key, &Place { offset: seen.offset, first_seen: seen.received_at.clone() });
+        self.at(key, &Position { offset: seen.offset, first_seen: seen.received_at.clone() });
         self.touched.insert(key.clone());
     }
 
@@ -241,17 +243,17 @@ impl History {
         }
     }
 
-    fn at(&mut self, key: &Key, place: &Place) {
+    fn at(&mut self, key: &Key, position: &Position) {
         let owner = self.owners.entry(key.topic.clone()).or_default();
-        let owner = owner.entry(place.offset).or_insert_with(|| key.event_id.clone()).clone();
+        let owner = owner.entry(position.offset).or_insert_with(|| key.event_id.clone()).clone();
         if owner != key.event_id {
-            let offset = place.offset;
+            let offset = position.offset;
             self.violate(Kind::Reused, format!("{key} has offset {offset}, which was that of {owner:?}"));
         }
         let life = self.lives.entry(key.clone()).or_default();
-        let was = life.place.get_or_insert_with(|| place.clone()).clone();
-        if was != *place {
-            self.violate(Kind::Changed, format!("{key} was at {was:?} and is at {place:?}"));
+        let was = life.position.get_or_insert_with(|| position.clone()).clone();
+        if was != *position {
+            self.violate(Kind::Changed, format!("{key} was at {was:?} and is at {position:?}"));
         }
     }
 }

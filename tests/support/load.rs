@@ -10,18 +10,19 @@ use serde::Deserialize;
 
 use super::checker::{Listing, Reader};
 use super::client::Client;
-use super::history::{Answer, History, Key, Kind, Place};
+use super::history::{Answer, History, Key, Kind, Position};
 use super::now;
 use super::reader::{HttpReader, digest};
 
-/// Topics; without a separator in its key, the store would take an event of the second to fourth for one of another.
+/// Topics; without a separator in its key, the store would take an event of the second to fourth
+/// for one of another.
 const TOPICS: [&str; 10] =
     ["hot", "a", "ab", "abb", "orders.paid", "λ topic/50%?&", "users", "mail", "clicks", "quiet"];
 /// Percent of events that repeat an earlier id.
 const DUPLICATES_PERCENT: u8 = 30;
 /// Most events in one request.
 const BATCH_EVENTS: usize = 50;
-/// Repeats are mostly of the last so many ids.
+/// Ids that most repeats are drawn from: the most recent ones.
 const RECENT_IDS: usize = 2_000;
 
 /// An event by the choices that made it.
@@ -90,7 +91,7 @@ impl Workload {
         f(&mut self.shared.history.lock().unwrap())
     }
 
-    /// Starts the clients.
+    /// Starts clients that send until they are stopped.
     pub fn start(&mut self, addr: SocketAddr, clients: u64) -> Run {
         *self.shared.acknowledged.lock().unwrap() = 0;
         self.shared.stop.store(false, Ordering::SeqCst);
@@ -122,7 +123,8 @@ impl Run {
         self.acknowledged_within(requests, Duration::from_secs(60))
     }
 
-    /// Waits until `requests` were answered; `false` if time is over, or the server gone, before that.
+    /// Waits until `requests` were answered; `false` if time is over, or the server gone, before
+    /// that.
     pub fn acknowledged_within(&self, requests: u64, time: Duration) -> bool {
         let deadline = now() + time;
         let mut answered = self.shared.acknowledged.lock().unwrap();
@@ -137,9 +139,9 @@ impl Run {
         true
     }
 
-    /// From here on answers count as unknown. Called right before a power cut that leaves the process running: no
-    /// answer would leave a machine that is off, and a sync that meets the shutdown of its file system may return
-    /// without an error and without effect.
+    /// From here on answers count as unknown. Called right before a power cut that leaves the
+    /// process running: no answer would leave a machine that is off, and a sync that meets the
+    /// shutdown of its file system may return without an error and without effect.
     pub fn ignore_answers(&self) {
         self.shared.deaf.store(true, Ordering::SeqCst);
     }
@@ -186,21 +188,22 @@ struct AnswerJson {
 
 impl ResultJson {
     fn answer(&self) -> Option<Answer> {
-        let place = Place { offset: self.offset, first_seen: self.first_seen.clone() };
+        let position = Position { offset: self.offset, first_seen: self.first_seen.clone() };
         match self.status.as_str() {
-            "stored" => Some(Answer::Stored(place)),
-            "duplicate" => Some(Answer::Duplicate(place)),
-            "conflict" => Some(Answer::Conflict(place)),
+            "stored" => Some(Answer::Stored(position)),
+            "duplicate" => Some(Answer::Duplicate(position)),
+            "conflict" => Some(Answer::Conflict(position)),
             _ => None,
         }
     }
 }
 
-/// One client.
+/// One client of a run.
 struct Sender {
     shared: Arc<Shared>,
     rng: fastrand::Rng,
-    /// Reads events and totals now and then. Only one client does, so that totals are recorded in the order of reading.
+    /// Reads events and totals now and then. Only one client does, so that totals are recorded in
+    /// the order of reading.
     reads: bool,
 }
 
@@ -234,7 +237,8 @@ impl Sender {
                 Ok(answers) => (answers, None),
                 Err(fault) => (vec![Answer::Unknown; specs.len()], Some(fault)),
             },
-            // Overload and full disk are 503 and 507 too, but one cannot tell them from an outcome that is unknown.
+            // Overload and full disk are 503 and 507 too, but one cannot tell them from an outcome
+            // that is unknown.
             Ok(answer) if answer.status >= 500 => (vec![Answer::Unknown; specs.len()], None),
             Ok(answer) => {
                 let said = String::from_utf8_lossy(&answer.body).into_owned();
@@ -261,7 +265,8 @@ impl Sender {
         answer.is_ok()
     }
 
-    /// The events of a request: new ones, repeats, repeats within the request, and repeats with another payload.
+    /// The events of a request: new ones, repeats, repeats within the request, and repeats with
+    /// another payload.
     fn choose(&mut self) -> Vec<Spec> {
         let size = if self.rng.bool() { 1 } else { self.rng.usize(1..=BATCH_EVENTS) };
         let mut pool = self.shared.pool.lock().unwrap();
@@ -297,7 +302,8 @@ impl Sender {
         specs
     }
 
-    /// What a read shows must stay, also if nobody was told that it is stored. A server that is gone shows nothing.
+    /// What a read shows must stay, also if nobody was told that it is stored. A server that is
+    /// gone shows nothing.
     fn read(&mut self, reader: &mut HttpReader) {
         let topic = Some(TOPICS[self.rng.usize(..TOPICS.len())].to_owned());
         let listing = Listing { topic, descending: true, cursor: None, limit: self.rng.usize(1..60) };

@@ -1,13 +1,13 @@
-//! A disk in memory that knows what was synced. A power cut keeps what was, and any part of what was not; a kill keeps
-//! all that was written. Faults are planned by counting writes and syncs.
+//! A disk in memory that knows what was synced. A power cut keeps what was, and any part of what
+//! was not; a kill keeps all that was written. Faults are planned by counting writes and syncs.
 //!
 //! | change | durable after | at a power cut else |
 //! |---|---|---|
 //! | write, length of a file | `sync` of the file | any 512-byte sectors of any writes, the last kept write torn at any byte |
 //! | create, rename, remove, new directory | `sync_dir` of its directory | those of a directory up to some point, in order |
 //!
-//! After a failed sync the writes it covered are durable or not, each by itself, still readable, and never become
-//! durable by a later sync: as Linux does it.
+//! After a failed sync the writes it covered are durable or not, each by itself, still readable,
+//! and never become durable by a later sync: as Linux does it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, ErrorKind};
@@ -51,7 +51,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// All of them.
+    /// Every kind of call.
     pub const ALL: [Self; 11] = [
         Self::Presence,
         Self::List,
@@ -70,7 +70,8 @@ impl Call {
 /// What goes wrong, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The write number `at` (from 0) fails after `kept` bytes (or all but one, if it is shorter) were written.
+    /// The write number `at` (from 0) fails after `kept` bytes (or all but one, if it is shorter)
+    /// were written.
     Write { at: u64, kept: usize },
     /// The sync number `at` (from 0) of a file or directory fails.
     Sync { at: u64 },
@@ -220,7 +221,8 @@ struct State {
     live: Names,
     durable: Names,
     pending: Vec<NameChange>,
-    /// What is taken, by what it is: a file of the same name may be another. Directories have no number here.
+    /// What is taken, by what it is: a file of the same name may be another. Directories have no
+    /// number here.
     locks: BTreeSet<(Node, PathBuf)>,
     faults: Vec<Fault>,
     writes: u64,
@@ -366,7 +368,8 @@ impl State {
 
     fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
         self.sync()?;
-        // Names are kept by path: the removal of a former directory must not take what is in the new one.
+        // Names are kept by path: the removal of a former directory must not take what is in the
+        // new one.
         let removal =
             |change: &NameChange| matches!(change, NameChange::Remove(path) if dir.starts_with(path));
         if let Some(last) = self.pending.iter().rposition(removal) {

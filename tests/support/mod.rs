@@ -1,5 +1,6 @@
-//! What the tests from outside share: a log of what clients were told, the checker that holds the store to it, a server
-//! process that can be killed, a load, and a disk that loses what was not synced.
+//! What the tests from outside share: a log of what clients were told, the checker that holds the
+//! store to it, a server process that can be killed, a load, and a disk that loses what was not
+//! synced.
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(
@@ -14,11 +15,13 @@ pub mod client;
 pub mod frames;
 pub mod golden;
 pub mod history;
+pub mod in_process;
 pub mod load;
 pub mod mem_disk;
 pub mod process;
 pub mod reader;
 pub mod relay;
+pub mod rounds;
 pub mod service;
 pub mod sink;
 
@@ -26,6 +29,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sekali::clock::{Clock, SystemClock};
+
+pub use rounds::rounds;
 
 /// Where `make tools` puts programs.
 pub fn tools() -> PathBuf {
@@ -38,7 +43,7 @@ pub fn promtool() -> PathBuf {
     if own.exists() { own } else { "promtool".into() }
 }
 
-/// The monotonic clock.
+/// The time of the monotonic clock.
 pub fn now() -> Instant {
     SystemClock.monotonic()
 }

@@ -1,4 +1,4 @@
-//! A server process: started, found, killed, and never left behind.
+//! A server process that is started, found and killed, and that never outlives its test.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -122,6 +122,14 @@ fn address(line: &str) -> Option<SocketAddr> {
     text[..text.find('"')?].parse().ok()
 }
 
+/// A field of a process's status, such as `VmHWM:` (most KiB of memory) or `Threads:`; `None` if
+/// the process is gone.
+pub fn status(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
 /// A process of its own process group; killed when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -131,9 +139,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Its id.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A field of its status, see [`status`].
+    pub fn status(&self, field: &str) -> u64 {
+        status(self.pid(), field).unwrap_or_else(|| panic!("the process has no {field}"))
     }
 
     /// The address it listens on, once it says so.
@@ -146,7 +159,7 @@ impl Server {
         })
     }
 
-    /// Waits for it to listen, at most so long.
+    /// Waits for it to listen, at most `time`.
     pub fn listens_within(&self, time: Duration) -> bool {
         self.addr.recv_timeout(time).is_ok()
     }
@@ -172,7 +185,7 @@ impl Server {
         until(READY_SECONDS, || self.child.try_wait().ok().flatten())
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     ///
     /// # Panics
     /// If it did not die of it.

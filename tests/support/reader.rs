@@ -67,7 +67,7 @@ struct TopicsJson {
     next_cursor: Option<String>,
 }
 
-/// Reads a server.
+/// Reads a running server.
 #[derive(Debug)]
 pub struct HttpReader(Client);
 

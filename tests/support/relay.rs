@@ -1,4 +1,4 @@
-//! An address that stays while the server behind it comes back at another one.
+//! An address that stays while its server comes back at another one.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
 //! A server on a store of its own.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -49,7 +50,7 @@ impl Service {
         Client::new(self.addr).post("/publish", body.as_bytes()).unwrap().status
     }
 
-    /// A JSON answer.
+    /// The JSON of an answer.
     pub fn get(&self, path: &str) -> Value {
         serde_json::from_slice(&Client::new(self.addr).get(path).unwrap().body).unwrap()
     }
@@ -57,4 +58,28 @@ impl Service {
     pub fn stored(&self) -> u64 {
         self.get("/stats")["unique_processed"].as_u64().unwrap()
     }
+
+    /// Publishes events, some hundreds in a request.
+    pub fn publish(&self, events: impl IntoIterator<Item = String>) {
+        let events: Vec<String> = events.into_iter().collect();
+        for batch in events.chunks(500) {
+            assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
+        }
+    }
+
+    /// Bytes of memory that the process has.
+    pub fn resident_bytes(&self) -> u64 {
+        self.server.status("VmRSS:") << 10
+    }
+
+    /// The most bytes of memory that the process has had.
+    pub fn peak_bytes(&self) -> u64 {
+        self.server.status("VmHWM:") << 10
+    }
+}
+
+/// The JSON of an event with this JSON as its payload.
+pub fn event(topic: &str, id: &str, payload: impl Display) -> String {
+    let fields = r#""timestamp":"2026-11-22T10:00:00Z","source":"test""#;
+    format!(r#"{{"topic":"{topic}","event_id":"{id}",{fields},"payload":{payload}}}"#)
 }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::super::target::Target;
-use super::PATIENCE;
 use super::workload::Workload;
+use crate::cli::client::target::Target;
 
+/// Longest wait for an answer, and for a service that is away to come back.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to be made.
 const CONNECT: Duration = Duration::from_secs(1);
 /// First wait before a request is sent again; doubled with each further time, up to `BACK_OFF_MAX`.
@@ -44,8 +45,8 @@ enum State {
 }
 
 /// What came of a step.
-pub(super) enum Progress {
-    /// Nothing to report yet.
+pub(super) enum Step {
+    /// The request is still under way.
     Pending,
     /// The request has its answer.
     Answered(Answer),
@@ -69,7 +70,7 @@ pub(super) struct Connection {
     pub(super) due: Instant,
     /// When it was first sent.
     pub(super) begun: Instant,
-    /// Events in it.
+    /// Events in the request.
     pub(super) events: u32,
 }
 
@@ -112,13 +113,7 @@ impl Connection {
     }
 
     /// Makes a request of `events` events and sends as much of it as the socket takes.
-    pub(super) fn begin(
-        &mut self,
-        workload: &mut Workload,
-        events: u32,
-        due: Instant,
-        now: Instant,
-    ) -> Progress {
+    pub(super) fn begin(&mut self, workload: &mut Workload, events: u32, due: Instant, now: Instant) -> Step {
         self.request.clear();
         let (host, length) = (&self.target.host, workload.body_bytes(events));
         // Writing to a Vec cannot fail.
@@ -132,7 +127,7 @@ impl Connection {
     }
 
     /// Sends the request from its start.
-    pub(super) fn send(&mut self, now: Instant) -> Progress {
+    pub(super) fn send(&mut self, now: Instant) -> Step {
         self.written = 0;
         self.answer.clear();
         if self.stream.is_none() {
@@ -150,24 +145,24 @@ impl Connection {
     }
 
     /// Goes on after its socket became ready.
-    pub(super) fn advance(&mut self, now: Instant) -> Progress {
+    pub(super) fn advance(&mut self, now: Instant) -> Step {
         let result = match self.state {
             State::Sending => self.write(),
             State::Receiving => self.read(),
             State::Idle | State::Waiting { .. } => Ok(None),
         };
         match result {
-            Ok(None) => Progress::Pending,
+            Ok(None) => Step::Pending,
             Ok(Some(answer)) => {
                 if answer.closes {
                     self.stream = None;
                 }
                 if answer.status == 503 {
                     self.wait(answer.retry_after.unwrap_or_default(), now);
-                    return Progress::Refused;
+                    return Step::Refused;
                 }
                 self.state = State::Idle;
-                Progress::Answered(answer)
+                Step::Answered(answer)
             }
             Err(fault) => self.broken(fault, now),
         }
@@ -202,10 +197,10 @@ impl Connection {
         }
     }
 
-    fn broken(&mut self, fault: io::Error, now: Instant) -> Progress {
+    fn broken(&mut self, fault: io::Error, now: Instant) -> Step {
         self.stream = None;
         self.wait(Duration::ZERO, now);
-        Progress::Broken(fault)
+        Step::Broken(fault)
     }
 
     fn wait(&mut self, at_least: Duration, now: Instant) {
@@ -270,7 +265,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Answer>> {
     Ok(Some(answer))
 }
 
-/// The whole number behind the first `name` in the text of a JSON object, if there is one.
+/// The whole number after the first `name` in the text of a JSON object, if there is one.
 fn member(json: &[u8], name: &[u8]) -> Option<u64> {
     let behind = json[memchr::memmem::find(json, name)? + name.len()..].trim_ascii_start();
     let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();

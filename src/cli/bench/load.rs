@@ -9,12 +9,13 @@ use rustix::event::poll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use sekali::clock::{Clock, SystemClock};
 
-use super::super::bars;
-use super::super::exchange::redirected;
-use super::super::target::Target;
-use super::connection::{Answer, Connection, Progress};
+use super::arguments::Arguments;
+use super::connection::{Answer, Connection, PATIENCE, Step};
 use super::workload::Workload;
-use super::{Arguments, Exit, Failure, PATIENCE};
+use crate::cli::client::exchange::redirected;
+use crate::cli::client::target::Target;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::terminal::progress;
 
 /// How often the progress line is drawn, and the longest wait for the sockets.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,9 +28,9 @@ const DIGITS: u8 = 3;
 pub(super) struct Measured {
     /// Events sent, each counted once however often its request was.
     pub(super) events: u64,
-    /// Different events among them.
+    /// Different events among those sent.
     pub(super) unique: u64,
-    /// Requests answered.
+    /// Requests that were answered.
     pub(super) requests: u64,
     /// Sum of `unique_processed` over all answers.
     pub(super) answered_unique: u64,
@@ -49,7 +50,7 @@ pub(super) struct Measured {
     pub(super) latencies: Histogram<u64>,
 }
 
-/// A run.
+/// All connections of a run, and what came back so far.
 pub(super) struct Load {
     workload: Workload,
     connections: Vec<Connection>,
@@ -72,7 +73,7 @@ impl Load {
             .map_err(|fault| Failure::new(Exit::Fault, format!("cannot keep latencies: {fault}")))?;
         let bar = ProgressBar::new(arguments.events);
         let bar = bar.with_finish(ProgressFinish::AndClear);
-        bar.set_style(bars::style("{bar:40} {human_pos}/{human_len} events, {rate}, {eta} left"));
+        bar.set_style(progress::style("{bar:40} {human_pos}/{human_len} events, {rate}, {eta} left"));
         Ok(Self {
             workload,
             connections,
@@ -123,7 +124,8 @@ impl Load {
                 let now = SystemClock.monotonic();
                 let progress = self.connections[index].advance(now);
                 self.account(index, progress)?;
-                // At once, not after the others: in a closed loop the next request follows the answer.
+                // At once, not after the others: in a closed loop the next request follows the
+                // answer.
                 if self.connections[index].is_idle() {
                     self.begin(index, now)?;
                 }
@@ -154,19 +156,19 @@ impl Load {
         self.rate.map(|rate| self.start + Duration::from_secs_f64(given as f64 / f64::from(rate)))
     }
 
-    fn account(&mut self, index: usize, progress: Progress) -> Result<(), Failure> {
+    fn account(&mut self, index: usize, progress: Step) -> Result<(), Failure> {
         match progress {
-            Progress::Pending => Ok(()),
-            Progress::Answered(answer) => self.answered(index, &answer),
-            Progress::Refused => {
+            Step::Pending => Ok(()),
+            Step::Answered(answer) => self.answered(index, &answer),
+            Step::Refused => {
                 self.measured.retries += 1;
                 Ok(())
             }
             // Not a service, or not one that can be measured: sending again would not mend it.
-            Progress::Broken(fault) if fault.kind() == io::ErrorKind::InvalidData => {
+            Step::Broken(fault) if fault.kind() == io::ErrorKind::InvalidData => {
                 Err(Failure::new(Exit::Fault, fault))
             }
-            Progress::Broken(_) => {
+            Step::Broken(_) => {
                 self.measured.reconnects += 1;
                 Ok(())
             }
@@ -178,7 +180,8 @@ impl Load {
             return Err(Failure::new(Exit::Fault, redirected("the service", answer.status, to)));
         }
         if answer.status != 200 {
-            // What the service says of a request that is too large is for those who write requests.
+            // What the service says of a request that is too large is meant for whoever writes
+            // requests.
             let help =
                 if matches!(answer.status, 413 | 422) { "; lower --batch or --event-bytes" } else { "" };
             let sentence = format!("the service answered {}: {}{help}", answer.status, answer.body);
@@ -228,11 +231,11 @@ impl Load {
         let timeout = wake.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
         let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
         let pending = self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.poll_fd()?)));
-        let (places, mut sockets): (Vec<_>, Vec<_>) = pending.unzip();
+        let (indices, mut sockets): (Vec<_>, Vec<_>) = pending.unzip();
         match poll(&mut sockets, Some(&timeout)) {
             Ok(_) => {
-                let fired = places.iter().zip(&sockets).filter(|(_, socket)| !socket.revents().is_empty());
-                ready.extend(fired.map(|(place, _)| *place));
+                let fired = indices.iter().zip(&sockets).filter(|(_, socket)| !socket.revents().is_empty());
+                ready.extend(fired.map(|(index, _)| *index));
                 Ok(())
             }
             Err(rustix::io::Errno::INTR) => Ok(()),

@@ -6,10 +6,11 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::super::target::Target;
+use super::arguments::Arguments;
 use super::load::Measured;
 use super::workload::Ids;
-use super::{Arguments, Counts};
+use crate::cli::client::answers::Counts;
+use crate::cli::client::target::Target;
 
 /// Latencies of requests in microseconds.
 #[derive(Debug, Serialize)]
@@ -57,9 +58,9 @@ pub(super) struct Report {
     retries: u64,
     reconnects: u64,
     generator_cpu_seconds: f64,
-    /// Growth of `/stats`.
+    /// The growth of `/stats` during the run.
     counted: Counts,
-    /// Sums over all answers.
+    /// The sum over all answers.
     answered_unique: u64,
     answered_duplicates: u64,
     /// Whether all counts are what they must be.
@@ -112,8 +113,8 @@ fn rounded(figure: f64, steps: f64) -> f64 {
     (figure * steps).round() / steps
 }
 
-/// What is wrong with the counts. A request that was sent again may have been counted, in part, the first time: then
-/// more may be received and answered as duplicate, but what is unique stays exact.
+/// What is wrong with the counts. A request that was sent again may have been counted, in part, the
+/// first time: then more may be received and answered as duplicate, but what is unique stays exact.
 fn faults(measured: &Measured, counted: Counts) -> Vec<String> {
     let mut faults = Vec::new();
     let mut check = |sound: bool, what: &str, is: u64, must: u64| {

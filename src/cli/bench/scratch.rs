@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::super::target::Target;
-use super::super::{Exit, Failure};
+use crate::cli::client::target::Target;
+use crate::cli::exit::{Exit, Failure};
 
 use sekali::sync::{Mutex, MutexGuard};
 
@@ -54,7 +54,7 @@ impl Scratch {
     /// store.
     pub(super) fn start() -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("sekali-bench-").tempdir().map_err(failure)?;
-        // Before there is a process that an interrupt would leave behind.
+        // The hook comes first: an interrupt would leave a process running.
         let held = Held::default();
         held.end_on_signals()?;
         let program = std::env::current_exe().map_err(failure)?;

@@ -1,14 +1,15 @@
-//! Seeded events. Event number n of a seed, of one size and one kind of ids, is always the same bytes, so a repetition needs no memory of the
-//! original.
+//! Seeded events. Event number n of a seed, with one size and one kind of ids, always has the same
+//! bytes, so a repetition needs no memory of the original.
 
 /// How far back a repeated event lies at most.
 pub(super) const RECENT_EVENTS: u64 = 100_000;
 
-/// Every event begins with these bytes, but for digits in places of fixed width; larger ones go on with a note in the payload.
+/// Every event begins with these bytes, but for digits in places of fixed width; larger ones go on
+/// with a note in the payload.
 const TEMPLATE: &[u8] = br#"{"topic":"bench.00000","event_id":"00000000-0000-4000-8000-000000000000","timestamp":"2026-01-01T00:00:00.000000Z","source":"bench","payload":{"order":"0000000000000000","amount":100000,"currency":"IDR","customer":"0000000000000000","items":[{"sku":"00000000","qty":1}]}}"#;
 
-/// Byte offset of the first `zeros`-placeholder behind `marker`.
-const fn place(marker: &[u8]) -> usize {
+/// The offset in the template of what follows `marker`.
+const fn offset_after(marker: &[u8]) -> usize {
     let mut at = 0;
     while at + marker.len() <= TEMPLATE.len() {
         let mut same = 0;
@@ -24,13 +25,13 @@ const fn place(marker: &[u8]) -> usize {
     TEMPLATE.len() * 2
 }
 
-const TOPIC: usize = place(b"\"topic\":\"bench.");
-const EVENT_ID: usize = place(b"\"event_id\":\"");
-const MICROS: usize = place(b"00:00:00.");
-const ORDER: usize = place(b"\"order\":\"");
-const AMOUNT: usize = place(b"\"amount\":");
-const CUSTOMER: usize = place(b"\"customer\":\"");
-const SKU: usize = place(b"\"sku\":\"");
+const TOPIC: usize = offset_after(b"\"topic\":\"bench.");
+const EVENT_ID: usize = offset_after(b"\"event_id\":\"");
+const MICROS: usize = offset_after(b"00:00:00.");
+const ORDER: usize = offset_after(b"\"order\":\"");
+const AMOUNT: usize = offset_after(b"\"amount\":");
+const CUSTOMER: usize = offset_after(b"\"customer\":\"");
+const SKU: usize = offset_after(b"\"sku\":\"");
 
 const _: () = assert!(
     TOPIC < EVENT_ID
@@ -45,11 +46,12 @@ const _: () = assert!(SKU < TEMPLATE.len());
 /// What ends the payload and the event.
 const END: &[u8] = b"}}";
 const NOTE: &[u8] = b",\"note\":\"";
-/// Smallest event, in bytes.
+/// Bytes of the smallest event.
 pub(super) const EVENT_BYTES: u32 = TEMPLATE.len() as u32;
 /// The time of the first UUIDv7, 2026-01-01, in milliseconds.
 const UUID_V7_START: u64 = 1_767_225_600_000;
-/// Text that notes are cut out of: so much that those which are packed together hardly ever overlap.
+/// Text that notes are cut out of. It is long, so that notes which are compressed together hardly
+/// ever overlap.
 const NOTES_BYTES: usize = 1 << 20;
 
 /// Whether a topic is one of those that events are made for.
@@ -58,7 +60,7 @@ pub(super) fn is_topic(topic: &str) -> bool {
     number.is_some_and(|number| number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What ids are like.
+/// The kind of ids that events have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Ids {
@@ -70,7 +72,7 @@ pub(super) enum Ids {
     UuidV7,
 }
 
-/// Makes events.
+/// Makes the events of a run.
 #[derive(Debug)]
 pub(super) struct Workload {
     seed: u64,
@@ -79,7 +81,7 @@ pub(super) struct Workload {
     topic_bounds: Vec<u64>,
     duplicates: f64,
     ids: Ids,
-    /// Bytes of an event.
+    /// Bytes of each event.
     bytes: usize,
     /// Hexadecimal digits, which hardly compress.
     notes: Vec<u8>,
@@ -87,8 +89,9 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    /// Events of `seed` in `topics` topics, the n-th with weight 1/n; a share of `duplicates` (0 to 1) repeats. An event has
-    /// `bytes`, at least; a note takes some to begin, so that a few sizes are rounded up.
+    /// Events of `seed` in `topics` topics, of which the n-th has the weight 1/n. A share of them,
+    /// `duplicates` from 0 to 1, repeats an earlier one. An event has `bytes` bytes, or a few more
+    /// if that is too little for a note and more than the smallest event has.
     pub(super) fn new(seed: u64, topics: u32, duplicates: f64, ids: Ids, bytes: u32) -> Self {
         let total: f64 = (1..=topics).map(|rank| 1.0 / f64::from(rank)).sum();
         let mut sum = 0.0;
@@ -176,14 +179,15 @@ impl Workload {
         hexadecimal(&mut id[24..36], low);
         decimal(&mut event[MICROS..MICROS + 6], number);
         hexadecimal(&mut event[ORDER..ORDER + 16], other.rotate_left(32));
-        // Behind the leading 1, which keeps it a JSON number.
+        // The leading 1 stays, as a JSON number begins with no zero.
         decimal(&mut event[AMOUNT + 1..AMOUNT + 6], high);
         hexadecimal(&mut event[CUSTOMER..CUSTOMER + 16], low.rotate_left(8));
         hexadecimal(&mut event[SKU..SKU + 8], high ^ low);
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input changes about half of the output.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input changes about half
+/// of the output.
 fn mixed(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -15,11 +15,11 @@ const PRIVATE_MODE: u32 = 0o600;
 
 #[derive(Debug)]
 pub(super) enum Output {
-    /// A new file beside its place. Its name can't be foreseen, and it is made only where nothing
-    /// is, so nobody can put a link there that leads elsewhere. It is removed unless it is
-    /// completed, as it would be taken for what is complete.
-    Replacement { file: NamedTempFile, place: PathBuf },
-    /// A pipe or a device is where it is for whoever reads it: a file in its place would reach
+    /// A new file beside the one at `path`, which it replaces in the end. Its name can't be foreseen,
+    /// and it is created only where nothing is, so nobody can put a link there that leads elsewhere.
+    /// It is removed unless it is completed, as it would be taken for what is complete.
+    Replacement { file: NamedTempFile, path: PathBuf },
+    /// A pipe or a device is where it is for whoever reads it: a file instead of it would reach
     /// nobody.
     Through(File),
 }
@@ -34,9 +34,9 @@ impl Output {
         if existing.as_ref().is_some_and(|existing| !existing.is_file()) {
             return Ok(Self::Through(OpenOptions::new().write(true).open(path)?));
         }
-        let place = behind_links(path)?;
+        let path = resolved(path)?;
         let mode = if existing.is_some() { PRIVATE_MODE } else { NEW_MODE };
-        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = Builder::new()
             .prefix(".sekali-")
             .suffix(".partial")
@@ -45,7 +45,7 @@ impl Output {
         if let Some(existing) = existing {
             file.as_file().set_permissions(existing.permissions())?;
         }
-        Ok(Self::Replacement { file, place })
+        Ok(Self::Replacement { file, path })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -55,11 +55,11 @@ impl Output {
         }
     }
 
-    /// Puts what was written in its place.
+    /// Moves what was written to the path that was named.
     pub(super) fn complete(self) -> io::Result<()> {
-        if let Self::Replacement { file, place } = self {
+        if let Self::Replacement { file, path } = self {
             file.as_file().sync_all()?;
-            file.persist(place)?;
+            file.persist(path)?;
         }
         Ok(())
     }
@@ -75,14 +75,14 @@ impl Write for Output {
     }
 }
 
-/// The place that a path stands for, also where a link leads to a file that is not there yet.
-fn behind_links(path: &Path) -> io::Result<PathBuf> {
+/// The path without links, also where a link leads to a file that is not there yet.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         // Ends, as links that go round are another error.
         Err(e) if e.kind() == ErrorKind::NotFound => match fs::read_link(path) {
-            Ok(to) => behind_links(&path.parent().unwrap_or(Path::new("")).join(to)),
+            Ok(to) => resolved(&path.parent().unwrap_or(Path::new("")).join(to)),
             Err(_) => Ok(path.to_owned()),
         },
-        place => place,
+        found => found,
     }
 }

@@ -1,5 +1,6 @@
-//! Events in JSON or NDJSON, told apart by how they begin: `[` begins an array; lines that are JSON each are NDJSON;
-//! anything else is one document. Arrays and lines are read as they are sent, in flat memory.
+//! Events in JSON or NDJSON, told apart by how they begin: `[` begins an array; lines that are JSON
+//! each are NDJSON; anything else is one document. Arrays and lines are read as they are sent, in
+//! flat memory.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,8 +9,8 @@ use std::io::{self, BufRead, Read};
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::{Exit, Failure};
 use super::sender::{Sender, TEXT_BYTES_MAX, TOO_LONG};
+use crate::cli::exit::{Exit, Failure};
 
 /// Largest document that is no array.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
@@ -58,8 +59,8 @@ impl Line {
 struct Lines<'a, R> {
     input: &'a mut R,
     number: u64,
-    /// Whether the input stands within the last line. Its rest is skipped as late as the next line is asked for: until
-    /// then it may belong to an array or a document.
+    /// Whether the input stands within the last line. Its rest is skipped as late as the next line
+    /// is asked for: until then it may belong to an array or a document.
     is_cut: bool,
 }
 

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::answers::Counts;
-use super::super::exchange::Answer;
+use crate::cli::client::answers::Counts;
+use crate::cli::client::exchange::Answer;
 
 /// What became of the lines of a chunk.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Receipt {
     /// Lines that were refused, of those that are settled; without the one that ended the chunk
     /// early.
     pub(super) rejected: u64,
-    /// Faults of these, each with its line.
+    /// Faults of the refused lines, each with its line.
     pub(super) errors: Vec<Value>,
     /// Lines that need not be sent again.
     pub(super) settled: usize,

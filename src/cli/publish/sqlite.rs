@@ -1,9 +1,11 @@
-//! Moving over from a SQLite database, as services of this kind keep: events, and ids that were seen.
+//! Moving over from a SQLite database, as services of this kind keep: events, and ids that were
+//! seen.
 //!
 //! ```text
 //! open (nothing is written) → schema, names (which table, which columns) → plan → rows → Sender, or a dry run's report
 //! ```
 
+mod arguments;
 mod names;
 mod open;
 mod plan;
@@ -11,49 +13,16 @@ mod report;
 mod rows;
 mod schema;
 
-use std::path::PathBuf;
-
-use self::names::FIELDS;
+pub(super) use self::arguments::Database;
 pub(super) use self::plan::Plan;
 use self::report::{Outlook, Refused};
-use super::super::{Exit, Failure, print, say};
 use super::sender::Sender;
-
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "Moving over from a SQLite database")]
-pub(super) struct Database {
-    /// Publish the events of this SQLite database, and check that all have arrived
-    #[arg(long, value_name = "DATABASE")]
-    sqlite: Option<PathBuf>,
-    /// Its table of events, where more than one may be meant
-    #[arg(long, value_name = "NAME", requires = "sqlite")]
-    table: Option<String>,
-    /// Its table of ids that were seen, where more than one may be meant
-    #[arg(long, value_name = "NAME", requires = "sqlite")]
-    dedup_table: Option<String>,
-    /// Column of a field, where more than one may be meant; the fields are topic, event_id, timestamp, source, payload
-    #[arg(long = "column", value_name = "FIELD=NAME", requires = "sqlite", value_parser = column)]
-    columns: Vec<(usize, String)>,
-    /// Send nothing: say how many rows would move, and why the others would not
-    #[arg(long, requires = "sqlite")]
-    dry_run: bool,
-    /// Move a payload that is no JSON as a JSON string
-    #[arg(long, requires = "sqlite", conflicts_with = "ids_only")]
-    payload_as_text: bool,
-    /// Move the ids that have no event, with the payload null, so that what comes again under them is dropped
-    #[arg(long, requires = "sqlite")]
-    ids_only: bool,
-}
-
-fn column(text: &str) -> Result<(usize, String), String> {
-    let (field, name) = text.split_once('=').ok_or("use FIELD=NAME")?;
-    let field = FIELDS.iter().position(|known| *known == field);
-    let field = field.ok_or_else(|| format!("the fields are {}", FIELDS.join(", ")))?;
-    Ok((field, name.to_owned()))
-}
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::terminal::output::{print, say};
 
 impl Database {
-    /// What is to be moved, if there is a database. All that may be wrong with the tables is found before anything is sent.
+    /// What is to be moved, if there is a database. All that may be wrong with the tables is found
+    /// before anything is sent.
     pub(super) fn plan(&self) -> Result<Option<Plan>, Failure> {
         let Some(path) = &self.sqlite else { return Ok(None) };
         let plan = self.planned(path)?;
@@ -133,8 +102,8 @@ fn tell_without(plan: &Plan) {
         say(format_args!(
             "{ids} ids of {} have no event in {}, so what comes under them again is stored: \
              run it again with --ids-only to have that dropped",
-            report::shown(table),
-            report::shown(&plan.reading.table)
+            report::printable(table),
+            report::printable(&plan.reading.table)
         ));
     }
 }

@@ -1,6 +1,6 @@
-//! Input that was packed with gzip or zstd. It is known by how it begins, which is how no JSON begins; its name may be
-//! any. Several gzip members or zstd frames in a row are one text, and zeros behind gzip, as tapes and tar leave them,
-//! are nothing.
+//! Input that was packed with gzip or zstd. It is known by how it begins, which is how no JSON
+//! begins; its name may be any. Several gzip members or zstd frames in a row are one text, and
+//! zeros after gzip, as tapes and tar leave them, are nothing.
 
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
@@ -16,15 +16,15 @@ const ZSTD_SKIPPED_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
 /// gzip's window of 32 KiB, as a power of two.
 const GZIP_WINDOW_LOG: u8 = 15;
 
-/// Where the input stands.
+/// What the input is in the middle of.
 enum Part {
     Start,
     Plain,
     Gzip(Box<Decompress>),
-    /// Behind a gzip member.
+    /// A gzip member has ended.
     GzipEnd,
     Zstd(Box<FrameDecoder>),
-    /// Behind a zstd frame.
+    /// A zstd frame has ended.
     ZstdEnd(Box<FrameDecoder>),
 }
 
@@ -65,7 +65,7 @@ impl<R: BufRead> Unpacked<R> {
         io::Error::other(format!("{}: it can't be unpacked ({packer}): {why}", self.name))
     }
 
-    /// Goes on behind a gzip member; `None` at the end.
+    /// What follows a gzip member; `None` at the end.
     fn next_member(&mut self) -> io::Result<Option<Part>> {
         loop {
             let held = self.input.fill_buf()?;
@@ -82,7 +82,7 @@ impl<R: BufRead> Unpacked<R> {
         }
     }
 
-    /// Goes on behind a zstd frame; `None` at the end.
+    /// What follows a zstd frame; `None` at the end.
     fn next_frame(&mut self, mut decoder: Box<FrameDecoder>) -> io::Result<Option<Part>> {
         while !self.input.fill_buf()?.is_empty() {
             match decoder.reset(&mut self.input) {

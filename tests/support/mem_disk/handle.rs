@@ -23,7 +23,7 @@ impl MemDisk {
         Self::default()
     }
 
-    /// Plans a fault.
+    /// Plans a fault for a call to come.
     pub fn plan(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
@@ -40,7 +40,8 @@ impl MemDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Turns bits of one byte of a file, synced or not, behind the store's back; nothing if the file is empty.
+    /// Turns bits of one byte of a file, synced or not, unseen by the store; nothing if the
+    /// file is empty.
     pub fn turn(&self, path: &Path, at: usize, bits: u8) {
         let mut state = self.state();
         let Some(Node::File(inode)) = state.live.get(path).copied() else { return };
@@ -73,7 +74,7 @@ impl MemDisk {
         self.state().writes
     }
 
-    /// Syncs so far.
+    /// The number of syncs so far.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
     }
@@ -115,7 +116,8 @@ impl MemDisk {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Kills the process: this disk is dead, the one returned has all that was written, synced or not.
+    /// Kills the process: this disk is dead, the one returned has all that was written, synced or
+    /// not.
     pub fn kill(&self) -> Self {
         Self(Arc::new(Mutex::new(self.end())))
     }

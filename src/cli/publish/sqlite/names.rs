@@ -1,6 +1,5 @@
-//! Names that columns have in the databases of services of this kind, and which of a table's columns holds a field.
-
-use super::schema::{Column, Relation};
+//! The fields of an event, and the names that columns for them have in the databases of services of
+//! this kind.
 
 /// The fields of an event, in the order in which they are read.
 pub(super) const FIELDS: [&str; 5] = ["topic", "event_id", "timestamp", "source", "payload"];
@@ -10,8 +9,8 @@ pub(super) const TIMESTAMP: usize = 2;
 pub(super) const SOURCE: usize = 3;
 pub(super) const PAYLOAD: usize = 4;
 
-/// Names of each field besides its own, in small letters and without `_`. A name beats those of the ranks behind it;
-/// within a rank all are as good.
+/// Names of each field besides its own, in small letters and without `_`. A name beats those of
+/// later ranks; within a rank all are as good.
 const NAMES: [[&[&str]; 3]; 5] = [
     [&["topicname", "eventtopic"], &["eventtype", "channel", "stream"], &["type", "subject", "category"]],
     [
@@ -54,45 +53,16 @@ const NAMES: [[&[&str]; 3]; 5] = [
     ],
 ];
 /// The rank of names that often mean something else.
-const FAINT: usize = 3;
+pub(super) const FAINT: usize = 3;
 
-/// Which columns may hold a field: none, one, or several with equal right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) names: Vec<String>,
-    /// Whether the name may well mean something else.
-    pub(super) is_faint: bool,
-}
-
-impl Found {
-    /// The column, if there is one reading.
-    pub(super) fn only(&self) -> Option<&str> {
-        match &self.names[..] {
-            [name] => Some(name),
-            _ => None,
-        }
+/// The rank of a column's name for a field, from 0, which is the field's own name, to [`FAINT`];
+/// `None` if the field is not called so anywhere.
+pub(super) fn rank(field: usize, name: &str) -> Option<usize> {
+    if name.eq_ignore_ascii_case(FIELDS[field]) {
+        return Some(0);
     }
-}
-
-/// Looks for a field among the columns of a table.
-pub(super) fn find(field: usize, relation: &Relation) -> Found {
-    let named = |is_it: &dyn Fn(&Column) -> bool| -> Vec<String> {
-        relation.columns.iter().filter(|column| is_it(column)).map(|column| column.name.clone()).collect()
-    };
-    let own = named(&|column| column.name.eq_ignore_ascii_case(FIELDS[field]));
-    if !own.is_empty() {
-        return Found { names: own, is_faint: false };
-    }
-    for (rank, names) in (1..).zip(NAMES[field]) {
-        // What SQLite numbers rows by is no id that a publisher gave.
-        let found = named(&|column| {
-            names.contains(&plain(&column.name).as_str()) && !(field == EVENT_ID && column.is_row_number)
-        });
-        if !found.is_empty() {
-            return Found { names: found, is_faint: rank == FAINT };
-        }
-    }
-    Found { names: Vec::new(), is_faint: false }
+    let plain = plain(name);
+    NAMES[field].iter().position(|names| names.contains(&plain.as_str())).map(|rank| rank + 1)
 }
 
 /// A name without what conventions differ in.

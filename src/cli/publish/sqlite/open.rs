@@ -16,18 +16,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::super::super::{Exit, Failure};
+use crate::cli::client::remote::RESERVED;
+use crate::cli::exit::{Exit, Failure};
 
 /// Bytes of a database's head, and what those are that say whether it is in WAL mode.
 const HEAD_BYTES: usize = 20;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const WAL_MODE: u8 = 2;
 
-/// Parameters for a database without locks. One that is read by one user alone needs no index of the `-wal` in a file.
+/// Parameters for a database without locks. One that is read by one user alone needs no index of
+/// the `-wal` in a file.
 const ALONE: &str = "mode=ro&vfs=unix-none";
+
+/// What is escaped of an absolute path in a URI.
+const PATH_RESERVED: &AsciiSet = &RESERVED.remove(b'/');
 
 /// A database that is only read.
 #[derive(Debug)]
@@ -72,7 +78,8 @@ impl Opened {
         let unreadable = |e| unreadable(path, e);
         let flags =
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let uri = format!("file://{}?{parameters}", escaped(&real));
+        let escaped = percent_encode(real.as_os_str().as_bytes(), PATH_RESERVED);
+        let uri = format!("file://{escaped}?{parameters}");
         let connection = Connection::open_with_flags(uri, flags).map_err(unreadable)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
         if parameters == ALONE {
@@ -89,7 +96,8 @@ impl Opened {
         self.check_unchanged().err().unwrap_or_else(|| unreadable(&self.path, fault))
     }
 
-    /// A failure if somebody has written to the database since it was opened, and no lock has kept that apart.
+    /// A failure if somebody has written to the database since it was opened, and no lock has kept
+    /// that apart.
     pub(super) fn check_unchanged(&self) -> Result<(), Failure> {
         for (path, before) in &self.unlocked {
             if stamp(path).ok().as_ref() != Some(before) {
@@ -136,19 +144,6 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-/// An absolute path in a URI.
-fn escaped(path: &Path) -> String {
-    let mut escaped = String::new();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => escaped.push(char::from(*byte)),
-            byte => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::super::super::{Exit, Failure};
+use super::arguments::Database;
 use super::names::{EVENT_ID, SOURCE, TIMESTAMP, TOPIC};
 use super::open::Opened;
-use super::report::Typed;
-use super::rows::{Event, Reason, Shape, selection};
+use super::report::{self, UnclearCommand};
+use super::rows::{Conversion, Event, Reason, selection};
 use super::schema::{self, Reading, Relation};
-use super::{Database, report};
+use crate::cli::exit::{Exit, Failure};
 
 /// The option that moves ids without events.
 const IDS_ONLY: &str = "--ids-only";
@@ -23,10 +23,10 @@ pub(in super::super) struct Plan {
     /// As the user has named it.
     pub(in super::super) path: PathBuf,
     pub(super) reading: Reading,
-    shape: Shape,
-    /// Which of the rows.
+    conversion: Conversion,
+    /// The condition that selects the rows, in SQL.
     only: String,
-    /// Different ids among them.
+    /// Different ids among the rows.
     pub(super) ids: u64,
     /// Tables of ids, and how many of each have no event.
     pub(super) without: Vec<(String, u64)>,
@@ -39,17 +39,17 @@ impl Database {
         let unreadable = |e| opened.unreadable(e);
         let relations = schema::relations(&opened.connection).map_err(unreadable)?;
         let search = Search { wanted: self, path, database: &opened.connection, relations: &relations };
-        let (reading, shape, only, without) = if self.ids_only {
+        let (reading, conversion, only, without) = if self.ids_only {
             let (reading, only) = search.ids().map_err(|e| e.into_failure(&opened))?;
-            (reading, Shape::ids(path), only, Vec::new())
+            (reading, Conversion::ids(path), only, Vec::new())
         } else {
             let reading = search.events().map_err(|e| e.into_failure(&opened))?;
             let without = search.without(&reading).map_err(|e| e.into_failure(&opened))?;
-            (reading, Shape::Events { payload_as_text: self.payload_as_text }, String::new(), without)
+            (reading, Conversion::Events { payload_as_text: self.payload_as_text }, String::new(), without)
         };
         let distinct = format!("SELECT DISTINCT * FROM ({} {only})", reading.ids());
         let ids = count(&opened.connection, &distinct).map_err(unreadable)?;
-        Ok(Plan { opened, path: path.to_owned(), reading, shape, only, ids, without })
+        Ok(Plan { opened, path: path.to_owned(), reading, conversion, only, ids, without })
     }
 }
 
@@ -141,7 +141,8 @@ impl Search<'_> {
             let is_open = count(self.database, &format!("{} {only}", reading.ids()))? > 0;
             if is_open { open.push((reading, only)) } else { settled.push((reading, only)) }
         }
-        // A table that has an event for each id is not meant, unless all are such: then none has anything to move.
+        // A table that has an event for each id is not meant, unless all are such: then none has
+        // anything to move.
         let mut left = if open.is_empty() { settled.drain(..).take(1).collect() } else { open };
         if let (1, Some(plan)) = (left.len(), left.pop()) {
             return Ok(plan);
@@ -151,8 +152,8 @@ impl Search<'_> {
         Err(self.unclear(&sentence, &meant, true))
     }
 
-    /// The condition for those ids of a table that have no event in another one: an id that was moved would keep its
-    /// event out.
+    /// The condition for those ids of a table that have no event in another one: an id that was
+    /// moved would keep its event out.
     fn only_without_event(&self, ids: &Reading) -> Result<String, NoPlan> {
         let given = &self.wanted.columns;
         let others = match (&self.wanted.dedup_table, &self.wanted.table) {
@@ -203,7 +204,7 @@ impl Search<'_> {
     fn named(&self, name: &str) -> Result<Relation, NoPlan> {
         let named = self.relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(name));
         named.cloned().ok_or_else(|| {
-            let sentence = format!("{} has no table {}:", self.path.display(), report::shown(name));
+            let sentence = format!("{} has no table {}:", self.path.display(), report::printable(name));
             self.unclear(&sentence, self.relations, self.wanted.ids_only)
         })
     }
@@ -227,7 +228,7 @@ impl Search<'_> {
             flag(wanted.dry_run, "--dry-run"),
         ];
         let options = options.into_iter().flatten().collect();
-        let typed = Typed { path: self.path, options, columns: &wanted.columns, is_for_ids };
+        let typed = UnclearCommand { path: self.path, options, columns: &wanted.columns, is_for_ids };
         NoPlan::Unclear(format!("{sentence}{}", report::choices(&typed, meant)))
     }
 }
@@ -260,22 +261,22 @@ impl Plan {
                 ValueRef::Integer(number) => u64::try_from(number).unwrap_or(count),
                 _ => count,
             };
-            take(number, self.shape.event(row).map_err(unreadable)?)?;
+            take(number, self.conversion.event(row).map_err(unreadable)?)?;
         }
         self.opened.check_unchanged()?;
         Ok(count)
     }
 }
 
-/// What was found.
+/// What was found, for a person.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.path.display(), report::shown(&self.reading.told()))?;
+        write!(f, "{}, {}", self.path.display(), report::printable(&self.reading.told()))?;
         let has = |field: usize| self.reading.columns[field].is_some();
-        match &self.shape {
-            Shape::Events { .. } if !has(SOURCE) => f.write_str(", source empty, as no column holds it"),
-            Shape::Events { .. } => Ok(()),
-            Shape::Ids { source, .. } => {
+        match &self.conversion {
+            Conversion::Events { .. } if !has(SOURCE) => f.write_str(", source empty, as no column holds it"),
+            Conversion::Events { .. } => Ok(()),
+            Conversion::Ids { source, .. } => {
                 if !has(TIMESTAMP) {
                     f.write_str(", timestamp the time of this move")?;
                 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::names::{FIELDS, Found, SOURCE, TIMESTAMP};
+use super::names::{FIELDS, SOURCE, TIMESTAMP};
 use super::rows::Reason;
-use super::schema::{Reading, Relation};
+use super::schema::{Found, Reading, Relation};
 
 /// Rows that can't be moved, by reason.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Refused(BTreeMap<Reason, Rows>);
 #[derive(Debug)]
 struct Rows {
     count: u64,
-    /// The first of them.
+    /// The first row of them.
     example: u64,
 }
 
@@ -94,7 +94,7 @@ impl fmt::Display for Outlook<'_> {
 
 /// A command that was not clear.
 #[derive(Debug)]
-pub(super) struct Typed<'a> {
+pub(super) struct UnclearCommand<'a> {
     pub(super) path: &'a Path,
     /// Its options, without table and columns.
     pub(super) options: Vec<String>,
@@ -104,12 +104,12 @@ pub(super) struct Typed<'a> {
 }
 
 /// All tables, and the command for each that may be meant.
-pub(super) fn choices(typed: &Typed<'_>, relations: &[Relation]) -> String {
+pub(super) fn choices(typed: &UnclearCommand<'_>, relations: &[Relation]) -> String {
     let mut text = String::new();
     for relation in relations {
-        let columns: Vec<_> = relation.columns.iter().map(|column| shown(&column.name)).collect();
+        let columns: Vec<_> = relation.columns.iter().map(|column| printable(&column.name)).collect();
         let kind = if relation.is_view { "view" } else { "table" };
-        let _ = write!(text, "\n  {kind} {} ({})", shown(&relation.name), columns.join(", "));
+        let _ = write!(text, "\n  {kind} {} ({})", printable(&relation.name), columns.join(", "));
     }
     let fit = |relation: &Relation| {
         (0..typed.fields()).filter(|field| !relation.find(*field, typed.columns).names.is_empty()).count()
@@ -125,7 +125,7 @@ pub(super) fn choices(typed: &Typed<'_>, relations: &[Relation]) -> String {
     text
 }
 
-impl Typed<'_> {
+impl UnclearCommand<'_> {
     /// How many of the fields must be found.
     fn fields(&self) -> usize {
         if self.is_for_ids { TIMESTAMP } else { FIELDS.len() }
@@ -154,7 +154,7 @@ impl Typed<'_> {
                 [_] => {}
                 [first, more @ ..] => {
                     let _ = write!(text, " --column {}", word(&format!("{name}={first}")));
-                    let more: Vec<_> = more.iter().map(|column| shown(column)).collect();
+                    let more: Vec<_> = more.iter().map(|column| printable(column)).collect();
                     others.push(format!("{name} may also be {}", more.join(", ")));
                 }
             }
@@ -172,10 +172,10 @@ fn word(text: &str) -> String {
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
-    format!("'{}'", shown(text).replace('\'', r"'\''"))
+    format!("'{}'", printable(text).replace('\'', r"'\''"))
 }
 
-/// A name that a terminal takes for nothing but text.
-pub(super) fn shown(name: &str) -> String {
+/// A name without characters that a terminal would obey.
+pub(super) fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -18,7 +18,8 @@ use super::schema::{Reading, quoted};
 pub(super) const NO_JSON: &str = "payload: it is no JSON, such as what Python prints of a dict; \
      --payload-as-text moves it as a JSON string";
 const NO_TIME: &str = "timestamp: the number is no Unix time, in seconds or a smaller unit, of 1973 or later";
-/// Numbers of seconds, milliseconds, microseconds and nanoseconds since 1970 don't meet within these bounds.
+/// Numbers of seconds, milliseconds, microseconds and nanoseconds since 1970 don't meet within
+/// these bounds.
 const UNIX_SECONDS_MIN: f64 = 1e8;
 const UNIX_SECONDS_MAX: f64 = 2e10;
 
@@ -62,13 +63,13 @@ impl Event {
 
 /// How rows become events.
 #[derive(Debug)]
-pub(super) enum Shape {
-    /// As they are.
+pub(super) enum Conversion {
+    /// A row becomes the event that it holds.
     Events {
         /// Whether a payload that is no JSON becomes a JSON string.
         payload_as_text: bool,
     },
-    /// Without payload.
+    /// A row becomes an event without payload.
     Ids {
         /// Where the ids come from.
         source: String,
@@ -77,7 +78,7 @@ pub(super) enum Shape {
     },
 }
 
-impl Shape {
+impl Conversion {
     pub(super) fn ids(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut source = String::from("sqlite:");
@@ -98,10 +99,10 @@ impl Shape {
             row.get_ref(1 + SOURCE)?,
             row.get_ref(1 + PAYLOAD)?,
         ];
-        Ok(self.shaped(values))
+        Ok(self.converted(values))
     }
 
-    fn shaped(&self, values: [ValueRef<'_>; FIELDS.len()]) -> Result<Event, Reason> {
+    fn converted(&self, values: [ValueRef<'_>; FIELDS.len()]) -> Result<Event, Reason> {
         let text = |field: usize| text(field, values[field]);
         let (topic, event_id) = (text(TOPIC)?, text(EVENT_ID)?);
         Ok(match self {
@@ -124,7 +125,8 @@ impl Shape {
     }
 }
 
-/// Selects the number of each row, if the table numbers them, and its fields. `only` bounds which rows.
+/// Selects the number of each row, if the table numbers them, and its fields. `only` bounds which
+/// rows.
 pub(super) fn selection(database: &Connection, reading: &Reading, only: &str) -> String {
     let fields: Vec<_> = (0..FIELDS.len()).map(|field| reading.column(field)).collect();
     let select = |number: &str| {

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::names::{EVENT_ID, FIELDS, Found, PAYLOAD, SOURCE, TIMESTAMP, TOPIC, find};
+use super::names::{EVENT_ID, FAINT, FIELDS, PAYLOAD, SOURCE, TIMESTAMP, TOPIC, rank};
 
 /// A table or a view.
 #[derive(Clone, Debug)]
@@ -27,7 +27,26 @@ pub(super) struct Reading {
     is_faint: bool,
 }
 
-/// All tables and views but SQLite's own. One whose columns can't be told, as a view of a table that is gone, has none.
+/// Which columns may hold a field: none, one, or several with equal right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) names: Vec<String>,
+    /// Whether the name may well mean something else.
+    pub(super) is_faint: bool,
+}
+
+impl Found {
+    /// The column, if there is one reading.
+    pub(super) fn only(&self) -> Option<&str> {
+        match &self.names[..] {
+            [name] => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// All tables and views but SQLite's own. One whose columns can't be told, as a view of a table
+/// that is gone, has none.
 pub(super) fn relations(database: &Connection) -> rusqlite::Result<Vec<Relation>> {
     let mut named = database.prepare(
         "SELECT name, type = 'view' FROM sqlite_schema
@@ -62,8 +81,20 @@ impl Relation {
         match given.iter().rev().find(|(of, _)| *of == field) {
             Some((_, name)) if self.has(name) => Found { names: vec![name.clone()], is_faint: false },
             Some(_) => Found { names: Vec::new(), is_faint: false },
-            None => find(field, self),
+            None => self.search(field),
         }
+    }
+
+    /// The columns whose names have the best rank for a field.
+    fn search(&self, field: usize) -> Found {
+        let ranked = |column: &Column| {
+            let rank = rank(field, &column.name)?;
+            // What SQLite numbers rows by is no id that a publisher gave, unless it is named so.
+            (rank == 0 || field != EVENT_ID || !column.is_row_number).then_some(rank)
+        };
+        let best = self.columns.iter().filter_map(ranked).min();
+        let names = self.columns.iter().filter(|column| best.is_some() && ranked(column) == best);
+        Found { names: names.map(|column| column.name.clone()).collect(), is_faint: best == Some(FAINT) }
     }
 
     /// The one reading of it as a table of events.
@@ -107,7 +138,8 @@ impl Relation {
     }
 }
 
-/// The readings of those that hold events, best first; with more than one, there is no telling which is meant.
+/// The readings of those that hold events, best first; with more than one, there is no telling
+/// which is meant.
 pub(super) fn events(
     database: &Connection,
     relations: &[Relation],

@@ -1,16 +1,16 @@
-//! How events are shown: lines of JSON for programs, a table for people.
+//! How events are rendered: lines of JSON for programs, a table for people.
 
 use std::io::IsTerminal;
 
-use super::super::answers::Event;
-use super::super::table::Table;
-use super::super::text::{harmless, shortened};
+use crate::cli::client::answers::Event;
+use crate::cli::terminal::table::Table;
+use crate::cli::terminal::text::{harmless, shortened};
 
-/// Columns of a payload that are shown in a table.
+/// Columns of a payload that are rendered in a table.
 const PAYLOAD_WIDTH: usize = 60;
 
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(super) enum Format {
     /// What a file or a program gets is what is stored; a terminal gets the same JSON in other
     /// words.
     Lines {
@@ -19,7 +19,7 @@ pub(super) enum Shape {
     Table(Box<Table<6>>),
 }
 
-impl Shape {
+impl Format {
     pub(super) fn table() -> Self {
         Self::Table(Box::new(Table::new(["received_at", "topic", "offset", "event_id", "source", "payload"])))
     }
@@ -28,12 +28,12 @@ impl Shape {
         Self::Lines { is_terminal: out.is_terminal() }
     }
 
-    /// Events, each a JSON text, as they are shown.
+    /// Events, each a JSON text, as they are rendered.
     ///
     /// # Errors
     /// One of them is no event: a sentence.
-    pub(super) fn show<'e>(&mut self, events: impl Iterator<Item = &'e str>) -> Result<String, String> {
-        let mut shown = String::new();
+    pub(super) fn render<'e>(&mut self, events: impl Iterator<Item = &'e str>) -> Result<String, String> {
+        let mut rendered = String::new();
         let mut rows = Vec::new();
         for text in events {
             let event: Event<'_> = serde_json::from_str(text).map_err(|e| e.to_string())?;
@@ -41,8 +41,8 @@ impl Shape {
                 Self::Lines { is_terminal } => {
                     // Between tokens a blank is as good as a line's end.
                     let line = text.replace(['\n', '\r'], " ");
-                    shown.push_str(&if *is_terminal { harmless(&line) } else { line.into() });
-                    shown.push('\n');
+                    rendered.push_str(&if *is_terminal { harmless(&line) } else { line.into() });
+                    rendered.push('\n');
                 }
                 Self::Table(_) => rows.push([
                     event.received_at.into_owned(),
@@ -55,8 +55,8 @@ impl Shape {
             }
         }
         if let Self::Table(table) = self {
-            shown = table.show(&rows);
+            rendered = table.render(&rows);
         }
-        Ok(shown)
+        Ok(rendered)
     }
 }

@@ -8,21 +8,21 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Longest cursor.
+/// Longest cursor that a service may give.
 const CURSOR_BYTES_MAX: usize = 1 << 10;
 
 /// What became of events. Everything that was taken was either new or known.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize, Serialize)]
-pub(super) struct Counts {
-    pub(super) received: u64,
-    pub(super) unique_processed: u64,
-    pub(super) duplicate_dropped: u64,
-    pub(super) conflicts: u64,
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) unique_processed: u64,
+    pub(crate) duplicate_dropped: u64,
+    pub(crate) conflicts: u64,
 }
 
 impl Counts {
-    /// What doesn't add up.
-    pub(super) fn fault(&self) -> Option<String> {
+    /// A sentence if the counts don't add up.
+    pub(crate) fn fault(&self) -> Option<String> {
         let Self { received, unique_processed: unique, duplicate_dropped: dropped, conflicts } = *self;
         if unique.checked_add(dropped) != Some(received) {
             return Some(format!(
@@ -33,80 +33,81 @@ impl Counts {
     }
 }
 
-/// `/readyz` when it is.
+/// The answer of `/readyz` when the service is ready.
 #[derive(serde::Deserialize)]
-pub(super) struct Ready {
-    pub(super) status: String,
+pub(crate) struct Ready {
+    pub(crate) status: String,
 }
 
-/// `/stats`.
+/// The answer of `/stats`.
 #[derive(serde::Deserialize)]
-pub(super) struct Stats {
+pub(crate) struct Stats {
     received: u64,
     unique_processed: u64,
     duplicate_dropped: u64,
     conflicts: u64,
-    pub(super) rejected: u64,
-    pub(super) topics: Many,
-    pub(super) uptime_seconds: f64,
+    pub(crate) rejected: u64,
+    /// Of each topic only that it is there is wanted, which takes no memory.
+    pub(crate) topics: Vec<IgnoredAny>,
+    pub(crate) uptime_seconds: f64,
 }
 
 impl Stats {
     // Members of its own, as serde would hold all that it does not know on the way to one that is
     // flattened.
-    pub(super) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let Self { received, unique_processed, duplicate_dropped, conflicts, .. } = *self;
         Counts { received, unique_processed, duplicate_dropped, conflicts }
     }
 }
 
-/// A stored event.
+/// A stored event, as a page or a stream gives it.
 #[derive(serde::Deserialize)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     #[serde(borrow)]
-    pub(super) topic: Cow<'a, str>,
+    pub(crate) topic: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) event_id: Cow<'a, str>,
+    pub(crate) event_id: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) source: Cow<'a, str>,
+    pub(crate) source: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) payload: &'a RawValue,
-    pub(super) offset: u64,
+    pub(crate) payload: &'a RawValue,
+    pub(crate) offset: u64,
     #[serde(borrow)]
-    pub(super) received_at: Cow<'a, str>,
+    pub(crate) received_at: Cow<'a, str>,
     #[serde(borrow, rename = "timestamp")]
     _timestamp: Cow<'a, str>,
 }
 
-/// A topic of `/topics`.
+/// A topic as a page of `/topics` gives it.
 #[derive(serde::Deserialize)]
-pub(super) struct Topic {
-    pub(super) topic: String,
-    pub(super) unique_processed: u64,
-    pub(super) duplicate_dropped: u64,
-    pub(super) conflicts: u64,
-    pub(super) first_received_at: String,
-    pub(super) last_received_at: String,
+pub(crate) struct Topic {
+    pub(crate) topic: String,
+    pub(crate) unique_processed: u64,
+    pub(crate) duplicate_dropped: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) first_received_at: String,
+    pub(crate) last_received_at: String,
 }
 
 /// A page of `/events`.
 #[derive(serde::Deserialize)]
-pub(super) struct EventPage<'a> {
+pub(crate) struct EventPage<'a> {
     #[serde(borrow)]
-    pub(super) events: Few<'a>,
+    pub(crate) events: Entries<'a>,
     count: u64,
     #[serde(deserialize_with = "cursor")]
-    pub(super) next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// A page of `/topics`.
 #[derive(serde::Deserialize)]
-pub(super) struct TopicPage<'a> {
+pub(crate) struct TopicPage<'a> {
     #[serde(borrow)]
-    pub(super) topics: Few<'a>,
+    pub(crate) topics: Entries<'a>,
     count: u64,
     #[serde(deserialize_with = "cursor")]
-    pub(super) next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// A member that must be there, though it may be null.
@@ -121,18 +122,18 @@ fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
 }
 
 /// Parses a page of at most `limit` entries.
-pub(super) fn event_page(body: &[u8], limit: u64) -> Result<EventPage<'_>, String> {
+pub(crate) fn event_page(body: &[u8], limit: u64) -> Result<EventPage<'_>, String> {
     let page: EventPage<'_> = serde_json::from_slice(body).map_err(|e| e.to_string())?;
     counted(&page.events, page.count, limit).map(|()| page)
 }
 
 /// Parses a page of at most `limit` topics.
-pub(super) fn topic_page(body: &[u8], limit: u64) -> Result<TopicPage<'_>, String> {
+pub(crate) fn topic_page(body: &[u8], limit: u64) -> Result<TopicPage<'_>, String> {
     let page: TopicPage<'_> = serde_json::from_slice(body).map_err(|e| e.to_string())?;
     counted(&page.topics, page.count, limit).map(|()| page)
 }
 
-fn counted(entries: &Few<'_>, count: u64, limit: u64) -> Result<(), String> {
+fn counted(entries: &Entries<'_>, count: u64, limit: u64) -> Result<(), String> {
     let entries = entries.0.len() as u64;
     if entries != count {
         return Err(format!("it counts {count} entries and has {entries}"));
@@ -143,15 +144,15 @@ fn counted(entries: &Few<'_>, count: u64, limit: u64) -> Result<(), String> {
 /// Entries of a page. The list itself takes memory, however short each of them is, so it is bounded
 /// too.
 #[derive(Debug)]
-pub(super) struct Few<'a>(pub(super) Vec<&'a RawValue>);
+pub(crate) struct Entries<'a>(pub(crate) Vec<&'a RawValue>);
 
 /// Most entries of any page that is asked for.
-pub(super) const PAGE_ENTRIES: u64 = 1_000;
+pub(crate) const PAGE_ENTRIES: u64 = 1_000;
 
-impl<'de: 'a, 'a> Deserialize<'de> for Few<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
             type Value = Vec<&'de RawValue>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,83 +170,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Few<'a> {
                 Ok(entries)
             }
         }
-        deserializer.deserialize_seq(Entries).map(Self)
-    }
-}
-
-/// A list of which only the length is wanted.
-#[derive(Debug)]
-pub(super) struct Many(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Many {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = u64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u64, A::Error> {
-                let mut count = 0;
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(count)
-            }
-        }
-        deserializer.deserialize_seq(Entries).map(Self)
-    }
-}
-
-/// Notices a listing that goes round and round, by Brent's algorithm: one cursor is held, however
-/// long the way.
-#[derive(Debug)]
-pub(super) struct Round {
-    held: String,
-    steps: u64,
-    turn: u64,
-}
-
-impl Default for Round {
-    fn default() -> Self {
-        Self { held: String::new(), steps: 0, turn: 1 }
-    }
-}
-
-impl Round {
-    /// Whether the listing was at this cursor before.
-    pub(super) fn was_at(&mut self, cursor: &str) -> bool {
-        if cursor == self.held {
-            return true;
-        }
-        self.steps += 1;
-        if self.steps == self.turn {
-            (self.held, self.steps, self.turn) = (cursor.to_owned(), 0, self.turn.saturating_mul(2));
-        }
-        false
+        deserializer.deserialize_seq(Bounded).map(Self)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listing_that_goes_round_is_noticed_wherever_it_begins_to() {
-        for (way, length) in [(0, 1), (0, 2), (1, 3), (7, 5), (100, 37)] {
-            let (mut round, mut steps) = (Round::default(), 0_u64);
-            let at = |step: u64| if step < way { step } else { way + (step - way) % length };
-            while !round.was_at(&at(steps).to_string()) {
-                steps += 1;
-                assert!(steps < 10 * (way + length), "{way} {length}");
-            }
-            assert!(steps >= way + length, "nothing was repeated yet: {way} {length}");
-        }
-        let mut straight = Round::default();
-        assert!((0..10_000).all(|step| !straight.was_at(&step.to_string())));
-    }
 
     #[test]
     fn a_page_is_one_only_with_every_member() {

@@ -13,7 +13,7 @@ use ureq::http::{Request, Response};
 use super::proxy::{self, Via};
 use super::refusal;
 use super::target::Target;
-use super::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
@@ -26,21 +26,21 @@ const PASSING: [u16; 7] = [408, 429, 500, 502, 503, 504, 507];
 
 /// A service, and the way to it.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
-    pub(super) target: Target,
+pub(crate) struct Route {
+    pub(crate) target: Target,
     via: Option<Via>,
 }
 
-/// A whole answer.
+/// An answer of which everything was read.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A request that has no answer that can be used.
 #[derive(Debug)]
-pub(super) enum Miss {
+pub(crate) enum Miss {
     /// It would not be otherwise the next time.
     Lasting(String),
     /// It may be otherwise the next time.
@@ -73,7 +73,7 @@ impl fmt::Display for Route {
 
 impl Route {
     /// The way that the environment says.
-    pub(super) fn new(target: Target) -> Result<Self, Failure> {
+    pub(crate) fn new(target: Target) -> Result<Self, Failure> {
         let via = proxy::of(&target, |name| std::env::var(name).ok());
         let via = via.map_err(|why| {
             Failure::new(Exit::Configuration, format!("cannot reach http://{}: {why}", target.host))
@@ -81,17 +81,17 @@ impl Route {
         Ok(Self { target, via })
     }
 
-    /// Past every proxy.
-    pub(super) fn direct(target: Target) -> Self {
+    /// The way past every proxy.
+    pub(crate) fn direct(target: Target) -> Self {
         Self { target, via: None }
     }
 
-    pub(super) fn uri(&self, path: &str) -> String {
+    pub(crate) fn uri(&self, path: &str) -> String {
         format!("http://{}{path}", self.target.host)
     }
 
     /// Statuses and redirects are answers here, not faults.
-    pub(super) fn agent(&self, set: impl FnOnce(Config) -> Config) -> Agent {
+    pub(crate) fn agent(&self, set: impl FnOnce(Config) -> Config) -> Agent {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -101,7 +101,7 @@ impl Route {
     }
 
     /// `GET path`, tried once. `timeout` bounds all of it.
-    pub(super) fn get(&self, path: &str, timeout: Duration, bytes_max: u64) -> Result<Answer, Miss> {
+    pub(crate) fn get(&self, path: &str, timeout: Duration, bytes_max: u64) -> Result<Answer, Miss> {
         let agent = self.agent(|config| config.timeout_global(Some(timeout)));
         let request = Request::get(self.uri(path)).body(Vec::new());
         let answer = self.send(&agent, &request.map_err(|e| Miss::Lasting(e.to_string()))?)?;
@@ -109,7 +109,7 @@ impl Route {
     }
 
     /// Sends a request once, and takes the whole answer; a status that may pass is none.
-    pub(super) fn whole(
+    pub(crate) fn whole(
         &self,
         agent: &Agent,
         request: &Request<Vec<u8>>,
@@ -120,7 +120,7 @@ impl Route {
     }
 
     /// Sends a request once, and takes the head of its answer; a status that may pass is none.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         agent: &Agent,
         request: &Request<Vec<u8>>,
@@ -134,7 +134,7 @@ impl Route {
         let pause = asked.map(|seconds: u64| Duration::from_secs(seconds).min(PAUSE_MAX));
         // What it says is worth telling; if that can't be read, the status is.
         let body = self.take(answer, CLIENT_REFUSAL_BYTES_MAX).map(|answer| answer.body).unwrap_or_default();
-        let why = format!("it answers {status}: {}", refusal::told(&body));
+        let why = format!("it answers {status}: {}", refusal::sentence(&body));
         Err(Miss::Passing { why, pause, is_answered: true })
     }
 
@@ -151,7 +151,7 @@ impl Route {
 
     /// The body of an answer. Of a refusal its beginning is enough; of what was asked for, too much
     /// is none.
-    pub(super) fn take(&self, mut answer: Response<ureq::Body>, bytes_max: u64) -> Result<Answer, Miss> {
+    pub(crate) fn take(&self, mut answer: Response<ureq::Body>, bytes_max: u64) -> Result<Answer, Miss> {
         let status = answer.status().as_u16();
         let is_wanted = answer.status().is_success();
         let held = if is_wanted { bytes_max + 1 } else { CLIENT_REFUSAL_BYTES_MAX };
@@ -184,7 +184,7 @@ impl Route {
 }
 
 /// A redirect, which is an answer of something else: what is sent there might be stored nowhere.
-pub(super) fn redirected(from: impl fmt::Display, status: u16, to: &str) -> String {
+pub(crate) fn redirected(from: impl fmt::Display, status: u16, to: &str) -> String {
     format!(
         "{from} redirects ({status}) to {to}, and redirects are not followed: name the service itself with --url"
     )

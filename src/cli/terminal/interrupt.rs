@@ -9,15 +9,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sekali::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, say};
+use super::output::say;
+use crate::cli::exit::{Exit, Failure};
 
-/// Whether the command shall end: a pipe that ends when it shall, so that reading and sleeping can watch it too.
+/// The wish that the command ends: a pipe that is closed then, so that reading and sleeping can
+/// watch it too.
 #[derive(Clone, Debug)]
-pub(super) struct Interrupt(Arc<PipeReader>);
+pub(crate) struct Interrupt(Arc<PipeReader>);
 
 impl Interrupt {
     /// Takes the first SIGINT for a wish to end; the second ends the process at once.
-    pub(super) fn watch() -> Result<Self, Failure> {
+    pub(crate) fn watch() -> Result<Self, Failure> {
         let cannot = |e| Failure::new(Exit::Fault, format!("cannot wait for Ctrl-C: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         // Taken before anything is begun: until then a SIGINT would end the process at once.
@@ -44,12 +46,12 @@ impl Interrupt {
     }
 
     /// A failure once it is raised.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         self.pause(Duration::ZERO)
     }
 
     /// Sleeps; a failure as soon as it is raised.
-    pub(super) fn pause(&self, time: Duration) -> Result<(), Failure> {
+    pub(crate) fn pause(&self, time: Duration) -> Result<(), Failure> {
         let end = SystemClock.monotonic() + time;
         loop {
             let left = end.saturating_duration_since(SystemClock.monotonic());
@@ -69,14 +71,14 @@ impl Interrupt {
 
 /// An input whose reading ends with a fault once the interrupt is raised, also while nothing comes.
 #[derive(Debug)]
-pub(super) struct Interruptible<F> {
+pub(crate) struct Interruptible<F> {
     input: F,
     name: String,
     interrupt: Interrupt,
 }
 
 impl<F> Interruptible<F> {
-    pub(super) fn new(input: F, name: String, interrupt: Interrupt) -> Self {
+    pub(crate) fn new(input: F, name: String, interrupt: Interrupt) -> Self {
         Self { input, name, interrupt }
     }
 }

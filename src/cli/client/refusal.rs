@@ -6,7 +6,7 @@ use serde_json::Value;
 const CHARS_MAX: usize = 500;
 
 /// The sentence of a refusal, of FastAPI's shape or any.
-pub(super) fn told(body: &[u8]) -> String {
+pub(crate) fn sentence(body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = match &value["detail"] {
         Value::String(text) => text.clone(),
@@ -18,7 +18,7 @@ pub(super) fn told(body: &[u8]) -> String {
 }
 
 /// One fault of FastAPI's shape: where it is, and what.
-pub(super) fn fault(fault: &Value) -> Option<String> {
+pub(crate) fn fault(fault: &Value) -> Option<String> {
     let message = fault["msg"].as_str()?;
     match fault["loc"].as_array().and_then(|loc| loc.last()) {
         Some(Value::String(field)) if field != "body" => Some(format!("{field}: {message}")),

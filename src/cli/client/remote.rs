@@ -7,45 +7,49 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use sekali::limits::{CLIENT_RECEIPT_BYTES_MAX, CLIENT_REFUSAL_BYTES_MAX};
 use ureq::Agent;
 use ureq::http::Request;
 use ureq::http::header::CONTENT_TYPE;
 
 use super::exchange::{Answer, Miss, Route};
-use super::interrupt::Interrupt;
 use super::refusal;
-use super::target::Place;
-use super::{Exit, Failure, say};
+use super::target::ServiceUrl;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::terminal::interrupt::Interrupt;
+use crate::cli::terminal::output::say;
 
+/// All characters but those that RFC 3986 leaves unreserved.
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Longest wait for an answer, and between two signs of life of a tail.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause before the second try; each further one is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A look is for somebody who waits: only a connection that was closed meanwhile is worth another
-/// try.
+/// Retries of a command whose user waits for one answer: only a connection that was closed
+/// meanwhile is worth another try.
 const RETRIES_OF_A_LOOK: u32 = 1;
-/// For what takes longer, and may outlast a restart of the service.
+/// Retries of what takes longer, and may outlast a restart of the service.
 const RETRIES: u32 = 10;
 
 /// Where the service is, and how long it is tried.
 #[derive(clap::Args, Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     #[command(flatten)]
-    place: Place,
+    service: ServiceUrl,
     /// How often a request is tried again while the service is away or busy, with longer and longer
     /// pauses [default: 10; of a command that reads, 1 until the service has answered once]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=1_000))]
     retries: Option<u32>,
 }
 
-/// A service.
+/// A service, and how patiently it is asked.
 #[derive(Debug)]
-pub(super) struct Remote {
+pub(crate) struct Remote {
     route: Route,
     agent: Agent,
-    /// For streams, which may last.
+    /// The agent for streams, which may last.
     patient: Agent,
     /// How often it is tried again once it has answered.
     retries: u32,
@@ -56,11 +60,11 @@ pub(super) struct Remote {
     /// What ends the trying; without it, Ctrl-C ends the process.
     interrupt: Option<Interrupt>,
     /// Tries that failed, of all requests.
-    pub(super) retried: u64,
+    pub(crate) retried: u64,
 }
 
 /// Pauses between tries, each twice as long as the one before, up to the longest.
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
 }
 
@@ -72,7 +76,7 @@ impl Default for Pauses {
 
 impl Pauses {
     /// How long the next one is: at least as long as was asked for.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         // Spread, so that many clients of a service that comes back don't come at once.
         let spread = self.next.mul_f64(0.5 + fastrand::f64());
         self.next = (self.next * 2).min(LONGEST_PAUSE);
@@ -87,24 +91,25 @@ impl Pauses {
 }
 
 impl Remote {
-    /// For somebody who waits for one answer.
-    pub(super) fn look(place: Place) -> Result<Self, Failure> {
-        Self::new(Patience { place, retries: Some(RETRIES_OF_A_LOOK) }, RETRIES_OF_A_LOOK)
+    /// A service of which one answer is wanted.
+    pub(crate) fn look(service: ServiceUrl) -> Result<Self, Failure> {
+        Self::new(Patience { service, retries: Some(RETRIES_OF_A_LOOK) }, RETRIES_OF_A_LOOK)
     }
 
-    /// For reading much: a restart is waited for, but not a service that never was there.
-    pub(super) fn reader(patience: Patience) -> Result<Self, Failure> {
+    /// A service of which much is read: its restart is waited for, but not one that never was
+    /// there.
+    pub(crate) fn reader(patience: Patience) -> Result<Self, Failure> {
         Self::new(patience, RETRIES_OF_A_LOOK)
     }
 
-    /// For sending: it is not tried again once the interrupt is raised.
-    pub(super) fn sender(patience: Patience, interrupt: Interrupt) -> Result<Self, Failure> {
+    /// A service that much is sent to: nothing is tried again once the interrupt is raised.
+    pub(crate) fn sender(patience: Patience, interrupt: Interrupt) -> Result<Self, Failure> {
         Ok(Self { interrupt: Some(interrupt), ..Self::new(patience, RETRIES)? })
     }
 
     fn new(patience: Patience, at_first: u32) -> Result<Self, Failure> {
-        let Patience { place, retries } = patience;
-        let route = Route::new(place.target()?)?;
+        let Patience { service, retries } = patience;
+        let route = Route::new(service.target()?)?;
         let timeout = Some(PATIENCE);
         let agent = route.agent(|config| {
             config.timeout_send_body(timeout).timeout_recv_response(timeout).timeout_recv_body(timeout)
@@ -122,33 +127,33 @@ impl Remote {
         })
     }
 
-    /// Where it is.
-    pub(super) fn route(&self) -> &Route {
+    /// The way to the service.
+    pub(crate) fn route(&self) -> &Route {
         &self.route
     }
 
-    /// The body of a 200, of at most so many bytes.
-    pub(super) fn get(&mut self, path: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    /// The body of a 200, of at most `bytes_max` bytes.
+    pub(crate) fn get(&mut self, path: &str, bytes_max: u64) -> Result<Vec<u8>, Failure> {
         let answer = self.ask(path, bytes_max)?;
         if answer.status == 200 { Ok(answer.body) } else { Err(self.refused(path, &answer)) }
     }
 
     /// `GET path`. Any status but those that pass is an answer.
-    pub(super) fn ask(&mut self, path: &str, bytes_max: u64) -> Result<Answer, Failure> {
+    pub(crate) fn ask(&mut self, path: &str, bytes_max: u64) -> Result<Answer, Failure> {
         let request = Request::get(self.route.uri(path)).body(Vec::new()).map_err(unusable)?;
         self.whole(&request, bytes_max)
     }
 
     /// Publishes lines. Any status but those that pass is an answer.
-    pub(super) fn publish(&mut self, lines: Vec<u8>) -> Result<Answer, Failure> {
+    pub(crate) fn publish(&mut self, lines: Vec<u8>) -> Result<Answer, Failure> {
         let request = Request::post(self.route.uri("/publish?partial=true"))
             .header("content-type", "application/x-ndjson")
             .body(lines);
         self.whole(&request.map_err(unusable)?, CLIENT_RECEIPT_BYTES_MAX)
     }
 
-    /// Opens a stream of server-sent events behind `last`.
-    pub(super) fn tail(&mut self, path: &str, last: &str) -> Result<impl io::Read + use<>, Failure> {
+    /// Opens a stream of server-sent events that begins after the id `last`.
+    pub(crate) fn stream(&mut self, path: &str, last: &str) -> Result<impl io::Read + use<>, Failure> {
         let request = Request::get(self.route.uri(path))
             .header("accept", "text/event-stream")
             .header("last-event-id", last)
@@ -224,15 +229,15 @@ impl Remote {
         }
     }
 
-    /// A refusal that lasts.
-    pub(super) fn refused(&self, path: &str, answer: &Answer) -> Failure {
-        let told = refusal::told(&answer.body);
+    /// The failure of a request that the service refuses.
+    pub(crate) fn refused(&self, path: &str, answer: &Answer) -> Failure {
+        let told = refusal::sentence(&answer.body);
         let uri = self.route.uri(path_alone(path));
         Failure::new(Exit::Fault, format!("{uri} answers {}: {told}", answer.status))
     }
 
-    /// An answer that is none of this service's.
-    pub(super) fn strange(&self, path: &str, wanted: &str, why: impl Display) -> Failure {
+    /// The failure of an answer that can't be from this service.
+    pub(crate) fn strange(&self, path: &str, wanted: &str, why: impl Display) -> Failure {
         let uri = self.route.uri(path_alone(path));
         Failure::new(
             Exit::Fault,
@@ -252,14 +257,6 @@ fn unusable(fault: ureq::http::Error) -> Failure {
 }
 
 /// A query value or a path segment, percent-encoded.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+pub(crate) fn escape(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }

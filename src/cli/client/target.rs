@@ -8,21 +8,22 @@ use std::time::Duration;
 use sekali::config::Layer;
 use sekali::config::address::{from_here, is_localhost};
 
-use super::{Exit, Failure, File};
+use crate::cli::config::ConfigFile;
+use crate::cli::exit::{Exit, Failure};
 
-/// What an address may look like.
+/// What an address may look like, in a sentence.
 const FORM: &str = "use http://host:port, host:port or a port of this machine, without a path";
 /// The port of a URL that names none.
 const HTTP_PORT: u16 = 80;
 
 /// A service: `http://host[:port]`, or `host:port` alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// As it stands in a `Host` header.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// The host alone, without the brackets of an IPv6 address.
-    pub(super) name: String,
-    pub(super) port: u16,
+    pub(crate) name: String,
+    pub(crate) port: u16,
 }
 
 impl FromStr for Target {
@@ -61,13 +62,13 @@ impl FromStr for Target {
 
 impl Target {
     /// The service that listens on `listen`, seen from the same machine.
-    pub(super) fn at(listen: SocketAddr) -> Self {
+    pub(crate) fn at(listen: SocketAddr) -> Self {
         let here = from_here(listen);
         Self { host: here.to_string(), name: here.ip().to_string(), port: here.port() }
     }
 
     /// Whether it is this machine, by its name or its address.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let is_loopback = |address: IpAddr| match address {
             IpAddr::V4(address) => address.is_loopback(),
             IpAddr::V6(address) => {
@@ -78,7 +79,7 @@ impl Target {
     }
 
     /// Opens a connection to the first address that answers.
-    pub(super) fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, timeout: Duration) -> io::Result<TcpStream> {
         let mut fault = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in (self.name.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, timeout) {
@@ -90,23 +91,23 @@ impl Target {
     }
 }
 
-/// Where the service is.
+/// The argument that says where the service is.
 #[derive(clap::Args, Debug, Default)]
-pub(super) struct Place {
+pub(crate) struct ServiceUrl {
     /// The service: http://host:port, host:port, or a port of this machine [default: where `sekali
     /// serve` listens by the same environment] [env: SEKALI_URL]
     #[arg(long)]
     url: Option<Target>,
 }
 
-impl Place {
+impl ServiceUrl {
     /// The service that was named, or the one that `sekali serve` would be.
-    pub(super) fn target(self) -> Result<Target, Failure> {
-        self.or_of(File::default())
+    pub(crate) fn target(self) -> Result<Target, Failure> {
+        self.target_or(ConfigFile::default())
     }
 
-    /// The same, where a configuration may have been named.
-    pub(super) fn or_of(self, file: File) -> Result<Target, Failure> {
+    /// The same, with the configuration file that was named.
+    pub(crate) fn target_or(self, file: ConfigFile) -> Result<Target, Failure> {
         let unusable = |why: String| Failure::new(Exit::Configuration, why);
         if let Some(target) = self.url {
             return Ok(target);

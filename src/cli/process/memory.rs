@@ -1,19 +1,19 @@
 //! Gives freed memory back to the system, in a thread of its own.
 //!
-//! The allocator gives back what has been free for a second in whichever thread allocates next: as a rule a worker, and every
-//! request waits meanwhile. What this thread gives back more often than that, no other has to.
+//! The allocator gives back what has been free for a second in whichever thread allocates next.
+//! That is a worker as a rule, and every request waits meanwhile. This thread comes before it.
 #![allow(unsafe_code, reason = "the allocator has no safe way to be told to")]
 
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use super::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 
-/// How often: less than the second after which other threads would.
+/// Time between two rounds: less than the second after which other threads would give back.
 const GIVE_BACK_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts the thread, which ends with the process.
-pub(super) fn start() -> Result<(), Failure> {
+pub(crate) fn start() -> Result<(), Failure> {
     let give_back = || loop {
         thread::sleep(GIVE_BACK_EVERY);
         // SAFETY: it may be called by any thread at any time.

@@ -16,7 +16,7 @@ const TEXT_WIDTH_MIN: usize = 8;
 
 /// A heading and rows, which may come little by little. Nothing in a cell can move the cursor.
 #[derive(Debug)]
-pub(super) struct Table<const N: usize> {
+pub(crate) struct Table<const N: usize> {
     heading: [&'static str; N],
     /// Width of a line; `None` where there is no bound.
     line_width: Option<usize>,
@@ -32,33 +32,33 @@ struct Column {
 }
 
 impl<const N: usize> Table<N> {
-    /// A table for stdout.
-    pub(super) fn new(heading: [&'static str; N]) -> Self {
+    /// A table that is as wide as the terminal of stdout.
+    pub(crate) fn new(heading: [&'static str; N]) -> Self {
         let line_width = terminal_size_of(stdout()).map(|(Width(columns), _)| usize::from(columns));
         Self { heading, line_width: line_width.filter(|columns| *columns > 0), columns: None }
     }
 
     /// Rows, the first ones below the heading: each column is as wide as its widest cell was then,
     /// and narrower where that is more than a line takes.
-    pub(super) fn show(&mut self, rows: &[[String; N]]) -> String {
+    pub(crate) fn render(&mut self, rows: &[[String; N]]) -> String {
         if rows.is_empty() {
             return String::new();
         }
         let rows: Vec<[Cow<'_, str>; N]> =
             rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
-        let mut shown = String::new();
+        let mut lines = String::new();
         let columns = match self.columns {
             Some(columns) => columns,
             None => {
                 let columns = self.measured(&rows);
-                line(&mut shown, &self.heading.map(Cow::from), &columns, self.room());
+                line(&mut lines, &self.heading.map(Cow::from), &columns, self.room());
                 *self.columns.insert(columns)
             }
         };
         for row in &rows {
-            line(&mut shown, row, &columns, self.room());
+            line(&mut lines, row, &columns, self.room());
         }
-        shown
+        lines
     }
 
     /// Columns that cells may take, all together.
@@ -99,7 +99,7 @@ fn fit<const N: usize>(columns: &mut [Column; N], least: &[usize; N], room: usiz
 }
 
 /// Writes a line. A cell that is wider than its column takes more, as long as the line fits.
-fn line<const N: usize>(shown: &mut String, cells: &[Cow<'_, str>; N], columns: &[Column; N], room: usize) {
+fn line<const N: usize>(out: &mut String, cells: &[Cow<'_, str>; N], columns: &[Column; N], room: usize) {
     let mut own = std::array::from_fn(|at| {
         let width = columns[at].width.max(width(&cells[at]));
         Column { width, is_number: is_number(&cells[at]) }
@@ -115,26 +115,26 @@ fn line<const N: usize>(shown: &mut String, cells: &[Cow<'_, str>; N], columns: 
         }
         text.push_str(&" ".repeat(GAP));
     }
-    shown.push_str(text.trim_end());
-    shown.push('\n');
+    out.push_str(text.trim_end());
+    out.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown<const N: usize>(
+    fn rendered<const N: usize>(
         heading: [&'static str; N],
         line_width: Option<usize>,
         rows: &[[&str; N]],
     ) -> String {
         let rows: Vec<_> = rows.iter().map(|row| row.map(str::to_owned)).collect();
-        Table { heading, line_width, columns: None }.show(&rows)
+        Table { heading, line_width, columns: None }.render(&rows)
     }
 
     #[test]
     fn columns_are_aligned_and_harmless() {
-        let table = shown(["name", "n"], None, &[["a\u{1b}[2J", "7"], ["日本", "12"]]);
+        let table = rendered(["name", "n"], None, &[["a\u{1b}[2J", "7"], ["日本", "12"]]);
         assert_eq!(table, "name         n\na\\u001b[2J   7\n日本        12\n");
     }
 
@@ -142,10 +142,10 @@ mod tests {
     fn a_later_cell_that_is_wider_takes_more_while_the_line_fits() {
         let mut table = Table { heading: ["id", "n"], line_width: Some(20), columns: None };
         let row = |id: &str| [[id.to_owned(), "7".to_owned()]];
-        assert_eq!(table.show(&row("a")), "id  n\na   7\n");
-        assert_eq!(table.show(&row("abcdefgh")), "abcdefgh  7\n");
-        assert_eq!(table.show(&row(&"1".repeat(30))), format!("{}…  7\n", "1".repeat(16)));
-        assert_eq!(table.show(&row(&"x".repeat(30))), format!("{}…  7\n", "x".repeat(16)));
+        assert_eq!(table.render(&row("a")), "id  n\na   7\n");
+        assert_eq!(table.render(&row("abcdefgh")), "abcdefgh  7\n");
+        assert_eq!(table.render(&row(&"1".repeat(30))), format!("{}…  7\n", "1".repeat(16)));
+        assert_eq!(table.render(&row(&"x".repeat(30))), format!("{}…  7\n", "x".repeat(16)));
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         let long = "x".repeat(300);
         for (columns, wide) in [(80, true), (40, true), (27, true), (1, false)] {
             let rows = [[long.as_str(), "1234567", "short"], ["日本語".repeat(40).leak(), "7", &long]];
-            let table = shown(["name", "n", "other"], Some(columns), &rows);
+            let table = rendered(["name", "n", "other"], Some(columns), &rows);
             assert!(table.contains("1234567"), "{table}");
             assert!(!wide || table.lines().all(|line| width(line) <= columns), "{columns}\n{table}");
             let narrowest = table.lines().map(width).max();
@@ -161,7 +161,7 @@ mod tests {
         }
         let rows = [[long.as_str(), "1"]];
         assert!(
-            shown(["name", "n"], None, &rows).contains(&long),
+            rendered(["name", "n"], None, &rows).contains(&long),
             "nothing is cut where there is no terminal"
         );
     }

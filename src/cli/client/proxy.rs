@@ -2,10 +2,10 @@
 //!
 //! | variable | rule |
 //! |---|---|
-//! | `http_proxy` | For `http://`. In capitals it is not read: CGI sets that from a request's header. |
-//! | `all_proxy`, `ALL_PROXY` | For whatever has no variable of its own. |
-//! | `HTTPS_PROXY` | Never, as only `http://` is spoken here. |
-//! | `no_proxy`, `NO_PROXY` | What is reached without one. |
+//! | `http_proxy` | It names the proxy for `http://`. In capitals it is not read: CGI sets that from a request's header. |
+//! | `all_proxy`, `ALL_PROXY` | They name the proxy of whatever has no variable of its own. |
+//! | `HTTPS_PROXY` | It is never read, as only `http://` is spoken here. |
+//! | `no_proxy`, `NO_PROXY` | They name what is reached without a proxy. |
 //!
 //! This machine is never reached through a proxy: which one would lead back here?
 
@@ -23,8 +23,8 @@ const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// A proxy, and the variable that named it.
 #[derive(Clone, Debug)]
-pub(super) struct Via {
-    pub(super) proxy: Proxy,
+pub(crate) struct Via {
+    pub(crate) proxy: Proxy,
     variable: &'static str,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Via {
 }
 
 /// The proxy through which `target` is reached; `None` if it is reached directly.
-pub(super) fn of(target: &Target, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Via>, String> {
+pub(crate) fn of(target: &Target, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Via>, String> {
     let first = |names: &'static [&'static str]| {
         let set = |name: &'static str| Some((name, variable(name).filter(|value| !value.is_empty())?));
         names.iter().copied().find_map(set)
@@ -66,7 +66,7 @@ fn is_exception(list: &str, target: &Target) -> bool {
 }
 
 /// `*` is everything; an address or a network (`10.0.0.0/8`) the addresses in it; a name itself and
-/// all below it, with or without a leading dot. A port behind it narrows it to that port.
+/// all below it, with or without a leading dot. A port after it narrows it to that port.
 fn matches(entry: &str, target: &Target) -> bool {
     if entry == "*" {
         return true;

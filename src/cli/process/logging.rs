@@ -1,7 +1,7 @@
 //! Where logs go: stderr, a line each, written by a thread of its own.
 //!
-//! stderr may be a pipe that nobody reads. So whoever has something to say leaves it in a queue that is bounded, and never
-//! waits; what finds no room there is counted and dropped.
+//! stderr may be a pipe that nobody reads. So lines go into a bounded queue, and no thread that
+//! logs waits: a line for which the queue has no room is counted and dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write, stderr};
@@ -14,28 +14,30 @@ use sekali::limits::{LOG_BYTES_MAX, LOG_SECONDS};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 
 use sekali::sync::{Condvar, Mutex, MutexGuard};
 
 /// The log of this process.
 #[derive(Clone, Debug)]
-pub(super) struct Log(Queue);
+pub(crate) struct Log(Queue);
 
 impl Log {
     /// How many lines were dropped so far.
-    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
+    pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.dropped)
     }
 
-    /// Waits until all that was said is written, as far as that can be done soon: for a process that is about to end.
-    pub(super) fn settle(&self) {
+    /// Waits until all that was said is written, or a moment has passed: for a process that is
+    /// about to end.
+    pub(crate) fn settle(&self) {
         self.0.wait_until_written(Duration::from_secs(LOG_SECONDS));
     }
 }
 
-/// Starts logging as configured. JSON lines are flat: `{"timestamp":…,"level":…,"message":…,"target":…, fields…}`.
-pub(super) fn start(config: &Config) -> Result<Log, Failure> {
+/// Starts logging as configured. JSON lines are flat:
+/// `{"timestamp":…,"level":…,"message":…,"target":…, fields…}`.
+pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
     let filter = EnvFilter::builder()
         .parse(&config.log)
         .map_err(|fault| Failure::new(Exit::Configuration, format!("log is {:?}: {fault}", config.log)))?;
@@ -70,7 +72,7 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Lines {
     waiting: VecDeque<Vec<u8>>,
-    /// Of those that wait.
+    /// Bytes of the lines that wait.
     bytes: usize,
     /// A line has left the queue, and is not written yet.
     is_writing: bool,

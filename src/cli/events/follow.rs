@@ -1,13 +1,14 @@
-//! Following: server-sent events, taken up again behind the last one where the connection broke.
+//! Server-sent events, which go on after the last one where the connection broke.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
 use sekali::limits::{CLIENT_LINE_BYTES_MAX, CLIENT_PAGE_BYTES_MAX};
 
-use super::super::answers::{Event, event_page};
-use super::super::remote::{Pauses, Remote, escape};
-use super::super::{Failure, broken, say};
-use super::shape::Shape;
+use super::format::Format;
+use crate::cli::client::answers::{Event, event_page};
+use crate::cli::client::remote::{Pauses, Remote, escape};
+use crate::cli::exit::Failure;
+use crate::cli::terminal::output::{say, unwritable};
 
 /// Writes events as they arrive, until there were `limit` of them.
 pub(super) fn follow(
@@ -16,15 +17,15 @@ pub(super) fn follow(
     newest: Option<&Newest>,
     limit: Option<u64>,
     out: &mut impl Write,
-    mut shape: Shape,
+    mut format: Format,
 ) -> Result<(), Failure> {
     let cursor = newest.and_then(|newest| newest.cursor.as_deref()).unwrap_or_default();
     let path = format!("/events?{}", format!("{filters}{cursor}").trim_start_matches('&'));
     let (mut left, mut last, mut pauses) = (limit.unwrap_or(u64::MAX), String::new(), Pauses::default());
     while left > 0 {
-        let mut tail = Tail { input: BufReader::new(remote.tail(&path, &last)?) };
+        let mut stream = EventStream { input: BufReader::new(remote.stream(&path, &last)?) };
         while left > 0 {
-            let Some(message) = tail.next() else {
+            let Some(message) = stream.next() else {
                 say(format_args!("{}: the connection ended; going on", remote.route()));
                 std::thread::sleep(pauses.next(None));
                 break;
@@ -33,13 +34,13 @@ pub(super) fn follow(
                 pauses = Pauses::default();
                 let strange = |why: String| remote.strange(&path, "a tail of events", why);
                 if !newest.is_some_and(|newest| newest.is(&event)) {
-                    let shown = shape.show(std::iter::once(event.as_str())).map_err(strange)?;
-                    out.write_all(shown.as_bytes()).map_err(broken)?;
+                    let rendered = format.render(std::iter::once(event.as_str())).map_err(strange)?;
+                    out.write_all(rendered.as_bytes()).map_err(unwritable)?;
                     left -= 1;
                 }
-                // As soon as there is nothing more to be read at once.
-                if tail.input.buffer().is_empty() || left == 0 {
-                    out.flush().map_err(broken)?;
+                // Output is flushed as soon as nothing more can be read at once.
+                if stream.input.buffer().is_empty() || left == 0 {
+                    out.flush().map_err(unwritable)?;
                 }
             }
             last = message.id.unwrap_or(last);
@@ -48,10 +49,10 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// The newest event when following began: behind it is what is stored from then on.
+/// The newest event when following began: what is stored from then on comes after it.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
-    /// As it stands in a query: the place of that event. Every cursor names the first event not yet
+    /// The query's part that begins at that event: every cursor names the first event not yet
     /// given, in whichever order.
     cursor: Option<String>,
     topic: String,
@@ -84,12 +85,12 @@ struct Message {
     data: Option<String>,
 }
 
-struct Tail<R> {
+struct EventStream<R> {
     input: BufReader<R>,
 }
 
-impl<R: Read> Tail<R> {
-    /// The next message; `None` where the tail ends or breaks, within a message too.
+impl<R: Read> EventStream<R> {
+    /// The next message; `None` where the stream ends or breaks, within a message too.
     fn next(&mut self) -> Option<Message> {
         let mut message = Message::default();
         loop {

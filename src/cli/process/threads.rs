@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
-use super::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 
 use sekali::sync::Mutex;
 
 /// Has `threads` threads run at once, and end.
-pub(super) fn try_out(threads: usize) -> Result<(), Failure> {
+pub(crate) fn try_out(threads: usize) -> Result<(), Failure> {
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock();
     let started: std::io::Result<Vec<_>> = (0..threads)

@@ -5,8 +5,10 @@ use sekali::metrics::Metrics;
 use sekali::store::local::repair::{self, Loss, Repaired};
 use serde_json::json;
 
-use super::check::{self, Store};
-use super::{Exit, Failure, print, store_options, store_seams};
+use super::{Store, advance, progress};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::local_store;
+use crate::cli::terminal::output::print;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -21,7 +23,7 @@ place.
 
 The store must be stopped. Exit codes: 0 nothing is damaged or all of it is given up, 1 damage was found,
 4 a process has the store open, 5 there is no store, 7 damage that can't be repaired.")]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     store: Store,
     /// Give up what is damaged
@@ -30,12 +32,12 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn run(self) -> Result<Exit, Failure> {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
         let (json, config) = (self.store.json, self.store.config()?);
-        let bar = check::progress();
-        let (options, seams) = (store_options(&config), store_seams(Metrics::default()));
+        let bar = progress();
+        let (options, seams) = (local_store::options(&config), local_store::seams(Metrics::default()));
         let repaired = repair::repair(&options, &seams, self.accept_loss, &|done, total| {
-            check::show(&bar, done, total);
+            advance(&bar, done, total);
         })?;
         bar.finish_and_clear();
         if json {

@@ -1,9 +1,6 @@
 //! `sekali verify` and `sekali rebuild`: work on a store that no process has open.
 
-use std::path::PathBuf;
-
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use sekali::config::{Config, Layer};
+use indicatif::HumanCount;
 use sekali::error::Error;
 use sekali::metrics::Metrics;
 use sekali::store::local::rebuild::rebuild;
@@ -11,7 +8,10 @@ use sekali::store::local::verify::{self, Report};
 use sekali::store::local::{Options, Seams};
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, File, keep_private, logging, print, store_options, store_seams};
+use super::{Store, advance, progress};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::local_store;
+use crate::cli::terminal::output::print;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -20,52 +20,28 @@ use super::{Exit, Failure, File, keep_private, logging, print, store_options, st
 
 The store must be stopped. Exit codes: 0 sound, 1 faults were found, 4 a process has the store open,
 5 there is no store, 7 damage that stops the work.")]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     store: Store,
 }
 
-/// A store that no process has open, and how to report.
-#[derive(clap::Args)]
-pub(super) struct Store {
-    #[command(flatten)]
-    file: File,
-    /// Directory that holds the store
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-impl Store {
-    /// The configuration with this store's directory; logging has begun, and files are made for
-    /// this user alone.
-    pub(super) fn config(self) -> Result<Config, Failure> {
-        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
-        logging::start(&config)?;
-        keep_private();
-        Ok(config)
-    }
-}
-
 impl Arguments {
     /// Proves that a store agrees with itself.
-    pub(super) fn verify(self) -> Result<Exit, Failure> {
+    pub(crate) fn verify(self) -> Result<Exit, Failure> {
         self.check(verify::verify, |report| Told { json: proof(report), text: proven(report) })
     }
 
-    /// Makes the indexes of a store anew.
-    pub(super) fn rebuild(self) -> Result<Exit, Failure> {
+    /// Rebuilds the indexes of a store.
+    pub(crate) fn rebuild(self) -> Result<Exit, Failure> {
         self.check(rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
     }
 
     fn check(self, work: Work, tell: fn(&Report) -> Told) -> Result<Exit, Failure> {
         let (json, config) = (self.store.json, self.store.config()?);
-        let progress = progress();
-        let seams = store_seams(Metrics::default());
-        let done = work(&store_options(&config), &seams, &|done, total| show(&progress, done, total));
-        progress.finish_and_clear();
+        let bar = progress();
+        let (options, seams) = (local_store::options(&config), local_store::seams(Metrics::default()));
+        let done = work(&options, &seams, &|done, total| advance(&bar, done, total));
+        bar.finish_and_clear();
         let report = done?;
         let told = tell(&report);
         if json {
@@ -80,7 +56,7 @@ impl Arguments {
 
 type Work = fn(&Options, &Seams, verify::Progress<'_>) -> Result<Report, Error>;
 
-/// A report for programs, and for people.
+/// A report for programs and one for people.
 struct Told {
     json: Value,
     text: String,
@@ -136,20 +112,7 @@ fn rebuilt(report: &Report) -> String {
     )
 }
 
-/// A count, with its noun.
+/// A count with its noun.
 fn several(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", HumanCount(count), if count == 1 { one } else { many })
-}
-
-/// Bytes done of all bytes, on a terminal's stderr; hidden elsewhere.
-pub(super) fn progress() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let shape = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
-
-pub(super) fn show(progress: &ProgressBar, done: u64, total: u64) {
-    progress.set_length(total);
-    progress.set_position(done);
 }

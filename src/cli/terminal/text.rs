@@ -9,7 +9,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// Text with everything that a terminal obeys, or that shows nothing or turns the order round,
 /// written as JSON escapes it: in a JSON text it stands within strings only, so what comes is the
 /// same JSON.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return text.into();
     }
@@ -28,7 +28,7 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
 }
 
 /// Text as stdout gets it: harmless on a terminal; a file or a program gets what there is.
-pub(super) fn shown_here(text: &str) -> Cow<'_, str> {
+pub(crate) fn for_stdout(text: &str) -> Cow<'_, str> {
     if std::io::stdout().is_terminal() { harmless(text) } else { text.into() }
 }
 
@@ -54,12 +54,12 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// Columns that a text takes on a terminal.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
 /// As much of a text as fits, with a sign that there is more.
-pub(super) fn shortened(text: &str, columns: usize) -> Cow<'_, str> {
+pub(crate) fn shortened(text: &str, columns: usize) -> Cow<'_, str> {
     if width(text) <= columns {
         return text.into();
     }

@@ -1,0 +1,13 @@
+//! What the commands that talk to a running service share.
+//!
+//! ```text
+//! target (which service) → exchange (one request, through a proxy or not) → remote (tried again) → answers, refusal
+//! ```
+
+pub(crate) mod answers;
+pub(crate) mod exchange;
+pub(crate) mod listing;
+mod proxy;
+pub(crate) mod refusal;
+pub(crate) mod remote;
+pub(crate) mod target;

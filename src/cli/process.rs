@@ -1,0 +1,14 @@
+//! What a process that opens a store sets up first: its log, the threads it may have, the mode
+//! of its files, and when freed memory is given back.
+
+pub(crate) mod logging;
+pub(crate) mod memory;
+pub(crate) mod threads;
+
+use rustix::fs::Mode;
+
+/// Makes every file that this process creates from now on readable by its user alone, also those
+/// that sled creates, which sets no modes.
+pub(crate) fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
