@@ -1,10 +1,15 @@
 # Everything here calls cargo; nothing here knows more than it does.
-# make check: the quick tier, minutes. make test: everything. make deny, make audit: what comes in as a dependency.
+#
+#   make check         format, lints and the quick tests, while you work
+#   make test          everything that shows that the product works, and a short round of each fault
+#   make test-faults   each fault as often as a change needs, simulated histories, planted mistakes, fuzzing
+#   make soak          each fault many times over, for a day or two
+#   make deny, audit   what comes in as a dependency
 
-# Test binaries that take seconds; the others play faults for minutes.
+# Test binaries that take seconds; the others play faults.
 QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams
 
-# Those that do, as often as the environment says.
+# tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
 
 # The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
@@ -15,7 +20,7 @@ FUZZED = bodies queries frames directory
 
 TOOLS = target/tools
 
-.PHONY: check test soak fuzz tools programs bench compare dist deny audit
+.PHONY: check test test-faults soak fuzz tools programs bench compare dist deny audit
 
 check:
 	cargo fmt --check
@@ -24,6 +29,10 @@ check:
 
 test: tools
 	cargo test --locked -- --show-output
+
+test-faults: export SEKALI_FAULTS = all
+test-faults: tools
+	cargo test --locked $(FAULTS:%=--test %) -- --show-output
 	$(SIMULATED) --test planted -- --show-output
 	$(MAKE) --no-print-directory fuzz
 
@@ -39,28 +48,12 @@ fuzz:
 			-artifact_prefix=target/fuzz/$$target- -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-# Every fault many times over; a day or two. Each prints its trials and seeds. A number from the environment goes before these.
-soak: export SEKALI_ATTACK_ROUNDS ?= 20
-soak: export SEKALI_CRASH_ROUNDS ?= 10000
-soak: export SEKALI_RECOVERY_KILLS ?= 1000
-soak: export SEKALI_POWER_CUTS ?= 2000
-soak: export SEKALI_POWER_CUTS_XFS ?= 500
-soak: export SEKALI_MODEL_CASES ?= 20000
-soak: export SEKALI_DAMAGES ?= 20000
-soak: export SEKALI_REPAIRS ?= 20000
-soak: export SEKALI_FULL_DISKS ?= 2000
-soak: export SEKALI_OVERLOAD_SECONDS ?= 1800
-soak: export SEKALI_SOAK_SECONDS ?= 28800
-soak: export SEKALI_FAULT_KILLS ?= 1000
-soak: export SEKALI_FAULT_ERRORS ?= 1000
-soak: export SEKALI_IO_ERRORS ?= 100000
-soak: export SEKALI_CALL_ERRORS ?= 10000
-soak: export SEKALI_BROKEN_OFF ?= 10000
-soak: export SEKALI_FAULT_STARTS ?= 1000
+# Every fault many times over. Each test prints its trials and seeds.
+soak: export SEKALI_FAULTS = soak
 soak: export SEKALI_FUZZ_SECONDS ?= 7200
 soak: tools
 	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
-	SEKALI_MODEL_CASES=$${SEKALI_SIMULATED_CASES:-1000000} $(SIMULATED) -- --nocapture
+	$(SIMULATED) -- --nocapture
 	$(MAKE) --no-print-directory fuzz
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
