@@ -28,7 +28,7 @@ const ROUNDS: [(&str, u64, u64); 20] = [
     ("SEKALI_POWER_CUTS", 2, 100),
     ("SEKALI_POWER_CUTS_XFS", 2, 25),
     ("SEKALI_RECOVERY_KILLS", 4, 10),
-    ("SEKALI_REPAIRS", 50, 300),
+    ("SEKALI_REPAIRS", 30, 300),
     ("SEKALI_SOAK_SECONDS", 15, 120),
 ];
 
