@@ -29,7 +29,7 @@ const ROUNDS: [(&str, u64, u64, u64); 20] = [
     ("SEKALI_POWER_CUTS", 2, 100, 2_000),
     ("SEKALI_POWER_CUTS_XFS", 2, 25, 500),
     ("SEKALI_RECOVERY_KILLS", 4, 10, 1_000),
-    ("SEKALI_REPAIRS", 50, 300, 20_000),
+    ("SEKALI_REPAIRS", 30, 300, 20_000),
     ("SEKALI_SOAK_SECONDS", 15, 120, 28_800),
 ];
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::process::{Server, Start};
+use super::until;
 
 #[derive(Debug)]
 pub struct Service {
@@ -59,11 +60,17 @@ impl Service {
         self.get("/stats")["unique_processed"].as_u64().unwrap()
     }
 
-    /// Publishes events, some hundreds in a request.
+    /// Publishes events, some hundreds in a request, each again while the service is busy.
     pub fn publish(&self, events: impl IntoIterator<Item = String>) {
         let events: Vec<String> = events.into_iter().collect();
         for batch in events.chunks(500) {
-            assert_eq!(self.post(&format!("[{}]", batch.join(","))), 200);
+            let body = format!("[{}]", batch.join(","));
+            let taken = until(60, || match self.post(&body) {
+                200 => Some(()),
+                503 => None,
+                status => panic!("{status}"),
+            });
+            assert!(taken.is_some(), "the service stays busy");
         }
     }
 
