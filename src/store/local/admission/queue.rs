@@ -1,11 +1,13 @@
 //! The queue of one worker, which wakes it no more often than is of use.
 //!
-//! While the journal commits, small requests only gather: deciding them earlier would answer none earlier but known ones, and
-//! each wake-up costs more than deciding an event. What has gathered is decided at once when the commit is done. Enough bytes
-//! for a worthwhile group are decided while the commit runs.
+//! While the journal commits, small requests only gather: deciding them earlier would answer none
+//! earlier but known ones, and each wake-up costs more than deciding an event. What has gathered is
+//! decided at once when the commit is done. Enough bytes for a worthwhile group are decided while
+//! the commit runs.
 //!
-//! A worker that sleeps is woken by the request that comes first, but behind the tasks that are ready to run then: what they
-//! send joins the group, and its fdatasync. A request that was alone in the last group holds nothing up: it wakes at once.
+//! A worker that sleeps is woken by the request that comes first, but after the tasks that are
+//! ready to run then: what they send joins the group, and its fdatasync. A request that was alone
+//! in the last group holds nothing up: it wakes at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +64,8 @@ impl Queue {
         self.lock().jobs.len()
     }
 
-    /// Adds a job of so many bytes. If other tasks may go first, what wakes the worker when it is dropped.
+    /// Adds a job of so many bytes. If other tasks may go first, what wakes the worker when it is
+    /// dropped.
     pub(crate) fn push<'a>(
         &'a self,
         job: Job,
@@ -187,7 +190,8 @@ mod tests {
 
     type Step = fn(&Queue, &Pace);
 
-    /// How many jobs one worker takes, take by take, while `steps` are played; each begins once it sleeps.
+    /// How many jobs one worker takes, take by take, while `steps` are played; each begins once it
+    /// sleeps.
     fn takes(steps: &[Step]) -> Vec<usize> {
         let (queue, pace) = (Queue::default(), Pace::default());
         let take = || queue.take(&pace).map(|jobs| jobs.len());

@@ -1,7 +1,8 @@
-//! Handles of immutable files that are open only while they are used: 500 sealed generations of three files each must
-//! not hold 1,500 descriptors.
+//! Handles of immutable files that are open only while they are used: 500 sealed generations of
+//! three files each must not hold 1,500 descriptors.
 //!
-//! A clock: a file that was read since the hand last passed stays open, another one is closed to make room.
+//! A clock: a file that was read since the hand last passed stays open, another one is closed to
+//! make room.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -35,7 +35,8 @@ impl State {
     }
 }
 
-/// Indexes in memory, for tests. Clones share what they hold; it outlives an [`Index`] that is dropped.
+/// Indexes in memory, for tests. Clones share what they hold; it outlives an [`Index`] that is
+/// dropped.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryIndexes {
     dirs: Arc<Mutex<HashMap<PathBuf, Arc<Mutex<State>>>>>,
@@ -118,7 +119,10 @@ impl Index for MemoryIndex {
         }
         let set = Set {
             claims: claims.iter().map(|(key, claim)| (key.to_vec(), *claim)).collect(),
-            blocks: blocks.iter().map(|(topic, offset, place)| ((topic.to_vec(), *offset), *place)).collect(),
+            blocks: blocks
+                .iter()
+                .map(|(topic, offset, location)| ((topic.to_vec(), *offset), *location))
+                .collect(),
             covered: *covered,
         };
         state.apply(&set);
@@ -129,7 +133,7 @@ impl Index for MemoryIndex {
     fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockLocation)>> {
         let state = self.state()?;
         let found = state.blocks.range((topic.to_vec(), 0)..=(topic.to_vec(), offset)).next_back();
-        Ok(found.map(|((_, offset), place)| (*offset, *place)))
+        Ok(found.map(|((_, offset), location)| (*offset, *location)))
     }
 
     fn covered(&self) -> Result<Option<Covered>> {
@@ -147,6 +151,6 @@ impl Index for MemoryIndex {
 
     fn for_each_block(&self, visit: &mut BlockVisitor<'_>) -> Result<()> {
         let blocks = self.state()?.blocks.clone();
-        blocks.iter().try_for_each(|((topic, offset), place)| visit(topic, *offset, *place))
+        blocks.iter().try_for_each(|((topic, offset), location)| visit(topic, *offset, *location))
     }
 }
