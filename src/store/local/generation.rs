@@ -29,8 +29,8 @@ use super::sealed::frame_run::{Extent, FrameRun, add_sparse};
 use super::sealed::maps::SealedMaps;
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A generation of an open store.
 #[derive(Debug)]
@@ -182,11 +182,11 @@ impl Generation {
         claims_sum: u64,
     ) {
         let end = frame.at + FrameHeader::BYTES as u64 + u64::from(frame.length);
-        if let State::Open(open) = &mut *self.write() {
+        if let State::Open(open) = &mut *self.state.write() {
             for (topic, first_offset, location) in blocks {
                 open.recent.insert((topic.number, *first_offset), *location);
             }
-            open.add_frame(frame);
+            add_sparse(&mut open.frames, frame);
         }
         let figures = &self.figures;
         // The end before the events: a reader that counts on an event finds its frame before the
@@ -207,21 +207,13 @@ impl Generation {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write()
-    }
-
     pub(crate) fn is_sealed(&self) -> bool {
         self.maps().is_some()
     }
 
     /// Its maps, if it is sealed.
     pub(crate) fn maps(&self) -> Option<Arc<SealedMaps>> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Sealed(maps) => Some(Arc::clone(maps)),
             State::Open(_) => None,
         }
@@ -229,7 +221,7 @@ impl Generation {
 
     /// The journal, to read.
     pub(crate) fn journal(&self) -> Result<Arc<dyn DiskFile>> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Open(open) => Ok(Arc::clone(&open.journal)),
             State::Sealed(maps) => maps.journal.get(),
         }
@@ -247,7 +239,7 @@ impl Generation {
 
     /// Gives it an index that has all that is not in RAM.
     pub(crate) fn set_index(&self, index: Option<Arc<dyn Index>>) {
-        if let State::Open(open) = &mut *self.write() {
+        if let State::Open(open) = &mut *self.state.write() {
             open.has_left_ram |= index.is_some();
             open.index = index;
         }
@@ -257,7 +249,7 @@ impl Generation {
     pub(crate) fn forget_blocks(&self, blocks: &[(Arc<Topic>, u64, BlockLocation)]) {
         // In pieces: the journal's writer waits for the lock.
         for piece in blocks.chunks(1_000) {
-            if let State::Open(open) = &mut *self.write() {
+            if let State::Open(open) = &mut *self.state.write() {
                 for (topic, first_offset, _) in piece {
                     open.recent.remove(&(topic.number, *first_offset));
                 }
@@ -267,14 +259,14 @@ impl Generation {
 
     /// From here on, look-ups go to its maps.
     pub(crate) fn set_sealed(&self, maps: SealedMaps) {
-        let before = std::mem::replace(&mut *self.write(), State::Sealed(Arc::new(maps)));
+        let before = std::mem::replace(&mut *self.state.write(), State::Sealed(Arc::new(maps)));
         // Without the lock: freeing all that an open generation has in RAM takes long.
         drop(before);
     }
 
     /// Its index is not to be trusted, and what it had is not in RAM.
     pub(crate) fn begin_rebuild(&self) {
-        if let State::Open(open) = &mut *self.write() {
+        if let State::Open(open) = &mut *self.state.write() {
             open.has_left_ram = true;
         }
         self.is_doubtful.store(true, Ordering::Release);
@@ -306,7 +298,7 @@ impl Generation {
     /// # Errors
     /// `Rebuilding` while its index is rebuilt; `Corrupt`, `Io`.
     pub(crate) fn claim(&self, hash: u128, key: impl FnOnce() -> Vec<u8>) -> Result<Option<Claim>> {
-        let index = match &*self.read() {
+        let index = match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 return self.trusted(|| maps.claim(hash));
@@ -372,7 +364,7 @@ impl Generation {
     /// # Errors
     /// `Rebuilding`, `Corrupt`, `Io`.
     pub(crate) fn block(&self, topic: &Topic, offset: u64) -> Result<Option<(u64, BlockLocation)>> {
-        let (index, has_left_ram) = match &*self.read() {
+        let (index, has_left_ram) = match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 return self.trusted(|| maps.block(topic.hash, offset));
@@ -400,7 +392,7 @@ impl Generation {
     /// A frame at or before the one with event number `event`, which is in no hole, the next
     /// entry's place after it, and the arrivals between the two.
     pub(crate) fn frames_near(&self, event: u64) -> Result<FrameRun> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 let run = self.trusted(|| maps.frames_near(event, self.extent()))?;
@@ -413,12 +405,6 @@ impl Generation {
                 Ok(FrameRun::between(entry, next, self.extent()))
             }
         }
-    }
-}
-
-impl OpenState {
-    fn add_frame(&mut self, frame: &FrameHeader) {
-        add_sparse(&mut self.frames, frame);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::journal_end::zero;
 use crate::store::local::format::layout::{JOURNAL, folder, journal_path};
-use crate::sync::{self, Condvar, Mutex, MutexGuard};
+use crate::sync::{self, Condvar, Mutex};
 
 /// Zeros written and synced at once, a *step*: a commit that meets it waits for it.
 const STEP_BYTES: u64 = 1 << 20;
@@ -142,17 +142,13 @@ impl Preallocation {
         state.room() < (self.ahead - self.step()).max(self.ahead / 2).max(state.wanted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Reserves `bytes`, waiting for zeros to be written.
     ///
     /// # Errors
     /// `NoSpace` if the disk is full; `Unsure` if the store has failed, as nothing else ends this
     /// before the workers.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if !state.is_switching && state.room() >= bytes {
                 let was_low = self.is_low(&state);
@@ -180,7 +176,7 @@ impl Preallocation {
 
     /// Reserves `bytes` if there is room now.
     pub(crate) fn try_reserve(&self, bytes: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let fits = !state.is_switching && state.room() >= bytes;
         if fits {
             state.outstanding += bytes;
@@ -190,7 +186,7 @@ impl Preallocation {
 
     /// Gives back a reservation; frames are written up to `written` now, if given.
     pub(crate) fn settle(&self, reserved: u64, written: Option<u64>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.outstanding = state.outstanding.saturating_sub(reserved);
         if let Some(written) = written {
             state.written = written;
@@ -203,7 +199,7 @@ impl Preallocation {
     /// The next generation's journal, if it is ready and has room for `head` bytes beside all that
     /// is reserved. The caller then switches with [`Preallocation::switch`].
     pub(crate) fn take_next(&self, head: u64) -> Option<Prepared> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let wanted = head + state.outstanding + self.ahead / 4;
         if state.next.as_ref().is_some_and(|next| next.zeroed >= wanted) {
             // From here on this folder is the writer's: the next one to be prepared is another.
@@ -219,7 +215,7 @@ impl Preallocation {
 
     /// From here on, room is that of `prepared`, whose head ends at `written`.
     pub(crate) fn switch(&self, prepared: &Prepared, written: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.file = Arc::clone(&prepared.file);
         state.id = prepared.id;
         (state.zeroed, state.written) = (prepared.zeroed, written);
@@ -229,25 +225,25 @@ impl Preallocation {
 
     /// The writer goes on where it was.
     pub(crate) fn stay(&self) {
-        self.lock().is_switching = false;
+        self.state.lock().is_switching = false;
         self.changed.notify_all();
     }
 
     /// Ends [`Preallocation::run`] and all waiting.
     pub(crate) fn stop(&self) {
-        self.lock().stopped = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
 
     /// Whether the disk was found full, and why.
     pub(crate) fn full(&self) -> Option<String> {
-        self.lock().full.clone()
+        self.state.lock().full.clone()
     }
 
     /// The preparing thread. Returns when stopped, or with an error that is final: a sync that
     /// failed may have taken frames with it.
     pub(crate) fn run(&self) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.stopped {
             let work = self.work(&state);
             let Some(work) = work else {
@@ -261,7 +257,7 @@ impl Preallocation {
             };
             drop(state);
             let done = self.perform(work);
-            state = self.lock();
+            state = self.state.lock();
             match done {
                 Ok(Done::Extended { id, zeroed }) if id == state.id => {
                     state.zeroed = zeroed;
@@ -347,7 +343,7 @@ impl Preallocation {
     /// for room or may soon, and has the same place of an earlier journal leave the cache; with the
     /// beginning, what is after it all in the one before.
     fn make_way(&self, id: u64, from: u64, to: u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         let has_time = state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted);
         drop(state);
         if has_time {

@@ -103,7 +103,7 @@ impl SealedFiles<'_> {
 /// What a journal says of its generation.
 #[derive(Debug, Default)]
 pub(crate) struct JournalContent {
-    /// Claims by the upper bits of their hashes: each part is sorted in less than a millisecond.
+    /// Claims by the upper bits of their hashes: each part is sorted quickly.
     shards: Vec<Vec<(u128, Claim)>>,
     pub(crate) blocks: Vec<((u128, u64), BlockLocation)>,
     pub(crate) frames: Vec<(u64, FrameLocation)>,

@@ -25,7 +25,7 @@ pub(crate) struct Slot {
     pub(crate) fingerprint: u64,
     /// Number of the set, counted from the table's first; less than `u32::MAX`.
     pub(crate) set: u32,
-    /// SealedFiles in the set.
+    /// Its index in the set.
     pub(crate) index: u32,
 }
 
@@ -50,7 +50,7 @@ impl Bucket {
     }
 }
 
-/// Fingerprints whose fingerprints have some bits in common.
+/// Slots whose fingerprints have some bits in common.
 #[derive(Debug, Default)]
 struct Part {
     buckets: Vec<Bucket>,
@@ -102,7 +102,7 @@ impl Part {
     }
 }
 
-/// Fingerprints by fingerprint; several may have the same.
+/// Slots by fingerprint; several may have the same.
 #[derive(Debug)]
 pub(crate) struct Fingerprints([Part; PARTS]);
 

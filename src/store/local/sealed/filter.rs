@@ -4,7 +4,7 @@
 //! to 16 bits: the number of the generation among those that the filter is of (its *lane*), and as
 //! much of the hash as there is room for. What was put in is always found, with its generation;
 //! anything else is let through once in 2^16 for one generation, in 2^10 for sixty-four. A look-up
-//! reads three places, whatever the number of generations, and a claim takes 2.5 bytes.
+//! reads three positions, whatever the number of generations, and a claim takes 2.5 bytes.
 //!
 //! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order,
 //! and building one needs RAM for a shard alone.
@@ -35,7 +35,7 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 36;
 /// Most generations of one filter.
 const GENERATIONS_MAX: usize = 64;
-/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three places of an
+/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three positions of an
 /// event are in one page or two. Missing the TLB is what a look-up costs.
 const SHARD_CLAIMS: u64 = 10_800;
 /// Seeds that are tried before a shard is given up; each does in nine of ten cases.
@@ -45,13 +45,13 @@ const PIECE_CELLS: usize = 128 << 10;
 /// Bits of a segment's length at most.
 const SEGMENT_BITS_MAX: u32 = 18;
 
-/// Events whose places are worked out before the first of them is read.
+/// Events whose positions are worked out before the first of them is read.
 const READ_AHEAD: usize = 32;
 
 /// A generation that a filter is of: its id and its nonce.
 pub type Lane = (u64, u64);
 
-/// Where a shard's cells lie, and how its places are found.
+/// Where a shard's cells lie, and how its positions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shard {
     seed: u64,
@@ -87,7 +87,7 @@ impl Shard {
         hash ^ (hash >> 33)
     }
 
-    /// The places of a hash in its shard, in three segments in a row.
+    /// The positions of a hash in its shard, in three segments in a row.
     fn positions(&self, hash: u64) -> [usize; 3] {
         let span = u64::from(self.segments) << self.segment_bits;
         let mask = (1u64 << self.segment_bits) - 1;
@@ -243,7 +243,7 @@ impl Filter {
     /// Shows, of each event that may be in a generation, its place in `events` and that generation.
     /// All others are in none.
     ///
-    /// What an event costs is the waiting for memory. So the places of many are worked out first,
+    /// What an event costs is the waiting for memory. So the positions of many are worked out first,
     /// then read in a row: the processor waits for several of them at once.
     pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
         let lane_bits = self.lane_bits();

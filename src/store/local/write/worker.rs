@@ -39,7 +39,7 @@ use crate::sync::atomic::Ordering;
 /// A look-up of events together takes no further request once it has so many: what it found is to
 /// be in the processor's caches still when they are decided.
 const TOGETHER_EVENTS: usize = 128;
-/// Claim events of a request: topic and status.
+/// Known events of a request: topic and status.
 type KnownEvents = SmallVec<[(usize, Status); 1]>;
 /// A request that is to be decided.
 #[derive(Debug)]

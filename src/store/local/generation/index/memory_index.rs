@@ -42,19 +42,15 @@ pub struct MemoryIndexes {
     dirs: Arc<Mutex<HashMap<PathBuf, Arc<Mutex<State>>>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 impl MemoryIndexes {
     fn state(&self, dir: &Path) -> Arc<Mutex<State>> {
-        lock(&self.dirs).entry(dir.to_owned()).or_default().clone()
+        self.dirs.lock().entry(dir.to_owned()).or_default().clone()
     }
 
     /// Takes back the last `sets` sets of the index in `dir`.
     pub fn lose_suffix(&self, dir: &Path, sets: usize) {
         let state = self.state(dir);
-        let mut state = lock(&state);
+        let mut state = state.lock();
         let kept = state.log.len().saturating_sub(sets);
         let log: Vec<Set> = state.log.drain(..).take(kept).collect();
         *state = State { failing: state.failing, ..State::default() };
@@ -66,7 +62,7 @@ impl MemoryIndexes {
 
     /// From now on, every call to the index in `dir` fails, or none does.
     pub fn set_failing(&self, dir: &Path, failing: bool) {
-        lock(&self.state(dir)).failing = failing;
+        self.state(dir).lock().failing = failing;
     }
 }
 
@@ -82,7 +78,7 @@ impl Indexes for MemoryIndexes {
     }
 
     fn remove(&self, dir: &Path) -> Result<()> {
-        lock(&self.dirs).remove(dir);
+        self.dirs.lock().remove(dir);
         Ok(())
     }
 }
@@ -94,7 +90,7 @@ struct MemoryIndex {
 
 impl MemoryIndex {
     fn state(&self) -> Result<MutexGuard<'_, State>> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         if state.failing {
             return Err(Error::new(ErrorKind::Io, "the model of the index was told to fail"));
         }
