@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sekali::disk::SystemDisk;
 use sekali::store::local::format::claim::{Claim, Covered};
-use sekali::store::local::format::codec::VERSION;
+use sekali::store::local::format::codec::INDEX_VERSION;
 use sekali::store::local::format::hash::Secret;
 use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::sealed::filter::Filter;
@@ -37,7 +37,7 @@ fn sled_claims(c: &mut Criterion) {
     let mut group = c.benchmark_group("claims in sorted sets of 100 k");
     group.throughput(Throughput::Elements(SET as u64)).sample_size(10);
     let claim = Claim { offset: 1, digest: [1; 16], received_at: 1 };
-    let covered = Covered { version: VERSION, nonce: 7, through: 1, claims: 1, sum: 1 };
+    let covered = Covered { version: INDEX_VERSION, nonce: 7, through: 1, claims: 1, sum: 1 };
     let mut random = fastrand::Rng::with_seed(1);
     let mut trees = 0;
     // A tree takes five sets, then another begins, as generations do.

@@ -1,7 +1,7 @@
 //! The file system, through a seam behind which faults can be played.
 //!
-//! Everything but sled reaches the disk through [`Disk`] and [`DiskFile`]. [`SystemDisk`] goes through `std`, so that
-//! faults can be played from outside of the process too.
+//! Everything but sled reaches the disk through [`Disk`] and [`DiskFile`]. [`SystemDisk`] goes
+//! through `std`, so that faults can be played from outside of the process too.
 
 mod held;
 
@@ -29,15 +29,16 @@ const DIR_MODE: u32 = 0o700;
 pub enum Open {
     /// An existing file, to read.
     Read,
-    /// An existing file, to read here and there: nothing is read ahead. A system may read megabytes ahead of each of many files, and
-    /// a sync that is waited for goes behind all of that.
+    /// An existing file, to read here and there: nothing is read ahead. A system may read megabytes
+    /// ahead of each of many files, and a sync that is waited for goes behind all of that.
     Random,
     /// An existing file, to read and write.
     Write,
     /// A new, empty file, to read and write; replaces what is there.
     Create,
-    /// A new, empty file, to read and write; an error if anything has its name. What may hold events is made so: a question that was
-    /// answered wrongly then ends in an error, and not with an empty file.
+    /// A new, empty file, to read and write; an error if anything has its name. What may hold
+    /// events is made so: a question that was answered wrongly then ends in an error, and not with
+    /// an empty file.
     New,
 }
 
@@ -55,8 +56,8 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the operating system says; part may be written.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes data durable, and the length if it changed (`fdatasync`). A failure is final: what was written since the
-    /// last success may be lost, and a second call would lie.
+    /// Makes data durable, and the length if it changed (`fdatasync`). A failure is final: what was
+    /// written since the last success may be lost, and a second call would lie.
     ///
     /// # Errors
     /// What the operating system says.
@@ -82,7 +83,8 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the operating system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Says that so many bytes from `offset` on will be read soon. It is advice: a disk may do nothing.
+    /// Says that so many bytes from `offset` on will be read soon. It is advice: a disk may do
+    /// nothing.
     fn prefetch(&self, offset: u64, length: NonZeroU64) {
         let _ = (offset, length);
     }
@@ -169,8 +171,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the operating system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes a file for this process alone, creating it if need be; released when the guard is dropped or the process
-    /// ends.
+    /// Takes a file for this process alone, creating it if need be; released when the guard is
+    /// dropped or the process ends.
     ///
     /// # Errors
     /// `WouldBlock` if another process has it; else what the operating system says.
@@ -190,12 +192,13 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the operating system says.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
-    /// Tells the system that a file will hardly be read from `from` up to `to`, or to its end: what is durable of it may leave the
-    /// cache. Advice, to be followed or not.
+    /// Tells the system that a file will hardly be read from `from` up to `to`, or to its end: what
+    /// is durable of it may leave the cache. Advice, to be followed or not.
     fn uncache(&self, path: &Path, from: u64, to: Option<u64>);
 }
 
-/// Whether there is nothing at `path`. Much is done where something is not: so its directory must say the same.
+/// Whether there is nothing at `path`. Much is done where something is not: so its directory must
+/// say the same.
 ///
 /// # Errors
 /// It could not be told: what the operating system says, or that the two contradict each other.
@@ -223,7 +226,8 @@ const TEMPORARY: &str = "tmp";
 /// [`is_temporary`] knows.
 ///
 /// # Errors
-/// What the operating system says; the old file is then untouched, or the new one is in place but not yet durable.
+/// What the operating system says; the old file is then untouched, or the new one is in place but
+/// not yet durable.
 pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_added_extension(format!("{:016x}.{TEMPORARY}", sync::random_u64()?));
     let replaced = write_and_rename(disk, &temporary, path, content);
@@ -252,8 +256,8 @@ pub fn is_temporary(other: &str, name: &str) -> bool {
 /// Bytes that [`Behind`] syncs at once.
 const BEHIND_BYTES: usize = 256 << 10;
 
-/// A file that is written from front to back, and that no answer waits for: others sync theirs beside it, so never much of it is for
-/// the disk to do at once.
+/// A file that is written from front to back, and that no answer waits for: others sync theirs
+/// beside it, so never much of it is for the disk to do at once.
 #[derive(Debug)]
 pub struct Behind {
     file: Arc<dyn DiskFile>,

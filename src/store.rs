@@ -55,6 +55,14 @@ pub struct StoredEvent {
     pub received_at: Timestamp,
 }
 
+impl StoredEvent {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        let Self { topic, event_id, timestamp, source, payload, .. } = self;
+        topic.len() + event_id.len() + timestamp.len() + source.len() + payload.len()
+    }
+}
+
 /// Order of a listing, by arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {

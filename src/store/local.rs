@@ -4,8 +4,9 @@
 //! append ─> workers (by topic) ─> journal (one frame, one fdatasync for all) ─> answers
 //!                                    └┄> checkpoint ─> sled ┄> seal ─> claims, processed, frames, filter
 //! ```
-//! Four kinds of threads: workers decide (and commit what is small), one commits, one checkpoint works behind the acknowledgement, one
-//! prepares zeroed room. Nothing reaches the index before the journal holds it durably.
+//! Workers decide, and commit small groups themselves; the journal's thread commits the others. Off the path of an answer,
+//! threads prepare room in the journal, put claims into the index and seal full generations, merge filters, and look whether
+//! the data directory is still there. Nothing reaches the index before the journal holds it durably.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Locks that a panic does not close for others.
 //!
-//! What these locks guard is whole at every moment, and a thread of the store that panics stops it for good. So a lock
-//! that a panicking thread held is taken all the same. The exception is [`Mutex::lock_checked`].
+//! What these locks guard is whole at every moment, and a thread of the store that panics stops it
+//! for good. So a lock that a panicking thread held is taken all the same. The exception is
+//! [`Mutex::lock_checked`].
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -26,7 +27,8 @@ impl<T> Mutex<T> {
     /// Takes the lock as [`Mutex::lock`] does.
     ///
     /// # Errors
-    /// The guard itself, if a thread panicked while it held the lock: what it was changing may be half done.
+    /// The guard itself, if a thread panicked while it held the lock: what it was changing may be
+    /// half done.
     pub fn lock_checked(&self) -> Result<MutexGuard<'_, T>, MutexGuard<'_, T>> {
         self.0.lock().map_err(PoisonError::into_inner)
     }
@@ -68,7 +70,8 @@ impl Condvar {
         Self(threads::Condvar::new())
     }
 
-    /// Lets go of the lock, waits for a notification, and takes the lock again. It may return without a notification.
+    /// Lets go of the lock, waits for a notification, and takes the lock again. It may return
+    /// without a notification.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,8 @@
-//! A scheduler's: [shuttle](https://docs.rs/shuttle) chooses which thread goes on wherever one could wait, from a seed.
+//! A scheduler's: [shuttle](https://docs.rs/shuttle) chooses which thread goes on wherever one
+//! could wait, from a seed.
 //!
-//! Time goes on while a thread waits for it, and faster the longer nothing else happens: so deadlines pass at any moment that a real
-//! machine could choose, and a run of minutes takes none.
+//! Time goes on while a thread waits for it, and faster the longer nothing else happens: so
+//! deadlines pass at any moment that a real machine could choose, and a run of minutes takes none.
 
 pub(super) use shuttle::sync::{Condvar, Mutex, RwLock};
 pub use shuttle::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, atomic, mpsc};
@@ -61,7 +62,8 @@ fn world<T>(look: impl FnOnce(&mut World) -> T) -> T {
 pub fn simulate<T: Send + 'static>(seed: u64, work: impl Fn() -> T + Send + Sync + 'static) -> Option<T> {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
-    // All atomics are sequentially consistent here: weaker orders are for the tests on real threads.
+    // All atomics are sequentially consistent here: weaker orders are for the tests on real
+    // threads.
     config.silence_warnings = true;
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
@@ -150,7 +152,8 @@ pub fn recv_timeout<T>(messages: &Receiver<T>, time: Duration) -> Result<T, Recv
     received.unwrap_or(Err(RecvTimeoutError::Timeout))
 }
 
-/// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while `is_waiting` says so; whether it still does.
+/// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while
+/// `is_waiting` says so; whether it still does.
 pub(super) fn wait_while<'a, T>(
     _changed: &Condvar,
     mutex: &'a Mutex<T>,
@@ -168,7 +171,8 @@ pub(super) fn wait_while<'a, T>(
     (ended.unwrap_or_else(look), is_over)
 }
 
-/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is done; a panic goes on in this one.
+/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is
+/// done; a panic goes on in this one.
 ///
 /// # Errors
 /// None.

@@ -37,7 +37,8 @@ pub fn recv_timeout<T>(messages: &Receiver<T>, time: Duration) -> Result<T, Recv
     messages.recv_timeout(time)
 }
 
-/// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while `is_waiting` says so; whether it still does.
+/// Waits for a change of what `guard`, of `mutex`, guards, no longer than `time`, while
+/// `is_waiting` says so; whether it still does.
 pub(super) fn wait_while<'a, T>(
     changed: &Condvar,
     _mutex: &'a Mutex<T>,
@@ -50,7 +51,8 @@ pub(super) fn wait_while<'a, T>(
     (guard, end.timed_out())
 }
 
-/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is done; a panic goes on in this one.
+/// Runs `work` in a thread of its own, and `meanwhile` again and again in this one until that is
+/// done; a panic goes on in this one.
 ///
 /// # Errors
 /// If no thread can be started.
@@ -83,10 +85,11 @@ pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option
     tokio::time::timeout(time, task).await.ok()
 }
 
-/// Lets every other thread of the process go first. It is for good: only root could take it back. `SCHED_IDLE` measured no
-/// better, and needs a crate.
+/// Lets every other thread of the process go first. It is for good: only root could take it back.
+/// `SCHED_IDLE` does no better, and needs a crate.
 pub fn give_way() {
-    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less smooth.
+    // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less
+    // smooth.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(19);
 }

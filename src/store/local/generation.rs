@@ -1,4 +1,5 @@
-//! A generation: the unit in which everything grows, and where its claims, blocks and frames are found.
+//! A generation: the unit in which everything grows, and where its claims, blocks and frames are
+//! found.
 //!
 //! | state | claims | blocks | frames |
 //! |---|---|---|---|
@@ -28,8 +29,8 @@ use super::sealed::frame_run::{Extent, FrameRun, add_sparse};
 use super::sealed::maps::SealedMaps;
 use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A generation of an open store.
 #[derive(Debug)]
@@ -43,9 +44,9 @@ pub(crate) struct Generation {
     pub(crate) holes: Arc<[Hole]>,
     figures: Figures,
     state: RwLock<State>,
-    /// Set when its index has lost a claim: the checkpoint then makes it anew.
+    /// Set when its index has lost a claim: the checkpoint then rebuilds it.
     is_doubtful: AtomicBool,
-    /// Its index was made anew in this process's life.
+    /// Its index was rebuilt in this process's life.
     was_renewed: AtomicBool,
 }
 
@@ -68,13 +69,14 @@ enum State {
 
 struct OpenState {
     journal: Arc<dyn DiskFile>,
-    /// `None` until the checkpoint has made it, and while it is made anew.
+    /// `None` until the checkpoint has made it, and while it is rebuilt.
     index: Option<Arc<dyn Index>>,
     /// Whether there was an index: then what is not in RAM is in it alone.
     has_left_ram: bool,
     /// Blocks that are not in the index yet, by topic number and first offset.
     recent: BTreeMap<(u32, u64), BlockLocation>,
-    /// Every so many bytes: number of the first event and place of a frame, with the arrivals up to the next entry.
+    /// Every so many bytes: number of the first event and place of a frame, with the arrivals up to
+    /// the next entry.
     frames: Vec<(u64, FrameLocation)>,
 }
 
@@ -98,8 +100,8 @@ impl Generation {
     }
 
     /// A sealed one.
-    pub(crate) fn sealed(place: &SealedFiles<'_>, maps: SealedMaps) -> Self {
-        let SealedFiles { data_dir, entry, closed, ref holes, .. } = *place;
+    pub(crate) fn sealed(files: &SealedFiles<'_>, maps: SealedMaps) -> Self {
+        let SealedFiles { data_dir, entry, closed, ref holes, .. } = *files;
         let generation = Self::new(data_dir, entry, Arc::clone(holes), State::Sealed(Arc::new(maps)));
         let figures = &generation.figures;
         figures.end.store(closed.end, Ordering::Release);
@@ -180,14 +182,15 @@ impl Generation {
         claims_sum: u64,
     ) {
         let end = frame.at + FrameHeader::BYTES as u64 + u64::from(frame.length);
-        if let State::Open(open) = &mut *self.write() {
-            for (topic, first_offset, place) in blocks {
-                open.recent.insert((topic.number, *first_offset), *place);
+        if let State::Open(open) = &mut *self.state.write() {
+            for (topic, first_offset, location) in blocks {
+                open.recent.insert((topic.number, *first_offset), *location);
             }
-            open.add_frame(frame);
+            add_sparse(&mut open.frames, frame);
         }
         let figures = &self.figures;
-        // The end before the events: a reader that counts on an event finds its frame before the end.
+        // The end before the events: a reader that counts on an event finds its frame before the
+        // end.
         figures.last_frame.store(frame.sequence, Ordering::Release);
         figures.end.store(end, Ordering::Release);
         if frame.events > 0 {
@@ -204,21 +207,13 @@ impl Generation {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write()
-    }
-
     pub(crate) fn is_sealed(&self) -> bool {
         self.maps().is_some()
     }
 
     /// Its maps, if it is sealed.
     pub(crate) fn maps(&self) -> Option<Arc<SealedMaps>> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Sealed(maps) => Some(Arc::clone(maps)),
             State::Open(_) => None,
         }
@@ -226,7 +221,7 @@ impl Generation {
 
     /// The journal, to read.
     pub(crate) fn journal(&self) -> Result<Arc<dyn DiskFile>> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Open(open) => Ok(Arc::clone(&open.journal)),
             State::Sealed(maps) => maps.journal.get(),
         }
@@ -244,7 +239,7 @@ impl Generation {
 
     /// Gives it an index that has all that is not in RAM.
     pub(crate) fn set_index(&self, index: Option<Arc<dyn Index>>) {
-        if let State::Open(open) = &mut *self.write() {
+        if let State::Open(open) = &mut *self.state.write() {
             open.has_left_ram |= index.is_some();
             open.index = index;
         }
@@ -254,7 +249,7 @@ impl Generation {
     pub(crate) fn forget_blocks(&self, blocks: &[(Arc<Topic>, u64, BlockLocation)]) {
         // In pieces: the journal's writer waits for the lock.
         for piece in blocks.chunks(1_000) {
-            if let State::Open(open) = &mut *self.write() {
+            if let State::Open(open) = &mut *self.state.write() {
                 for (topic, first_offset, _) in piece {
                     open.recent.remove(&(topic.number, *first_offset));
                 }
@@ -264,14 +259,14 @@ impl Generation {
 
     /// From here on, look-ups go to its maps.
     pub(crate) fn set_sealed(&self, maps: SealedMaps) {
-        let before = std::mem::replace(&mut *self.write(), State::Sealed(Arc::new(maps)));
-        // Without the lock: freeing what an open generation has in RAM takes a tenth of a second.
+        let before = std::mem::replace(&mut *self.state.write(), State::Sealed(Arc::new(maps)));
+        // Without the lock: freeing all that an open generation has in RAM takes long.
         drop(before);
     }
 
     /// Its index is not to be trusted, and what it had is not in RAM.
     pub(crate) fn begin_rebuild(&self) {
-        if let State::Open(open) = &mut *self.write() {
+        if let State::Open(open) = &mut *self.state.write() {
             open.has_left_ram = true;
         }
         self.is_doubtful.store(true, Ordering::Release);
@@ -282,13 +277,14 @@ impl Generation {
         self.is_doubtful.load(Ordering::Acquire)
     }
 
-    /// Its index was made anew.
+    /// Its index was rebuilt.
     pub(crate) fn clear_doubt(&self) {
         self.was_renewed.store(true, Ordering::Release);
         self.is_doubtful.store(false, Ordering::Release);
     }
 
-    /// A block could not be found that must be there: if the index that left it out was not made anew yet, it is now.
+    /// A block could not be found that must be there: if the index that left it out was not made
+    /// anew yet, it is now.
     pub(crate) fn doubt_block(&self) -> Option<Error> {
         if self.is_sealed() || self.was_renewed.load(Ordering::Acquire) {
             return None;
@@ -300,15 +296,16 @@ impl Generation {
     /// The claim of an event whose claim has left RAM. `key` is `topic \0 event_id`.
     ///
     /// # Errors
-    /// `Rebuilding` while its index is made anew; `Corrupt`, `Io`.
+    /// `Rebuilding` while its index is rebuilt; `Corrupt`, `Io`.
     pub(crate) fn claim(&self, hash: u128, key: impl FnOnce() -> Vec<u8>) -> Result<Option<Claim>> {
-        let index = match &*self.read() {
+        let index = match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 return self.trusted(|| maps.claim(hash));
             }
-            // Each key that it has lost costs a reading of the journal: one is enough to know that it must be made
-            // anew. An index that was, and loses keys again, is slow rather than never right.
+            // Each key that it has lost costs a reading of the journal: one is enough to know that
+            // it must be rebuilt. An index that was, and loses keys again, is slow rather than
+            // never right.
             State::Open(_) if self.is_doubtful() && !self.was_renewed.load(Ordering::Acquire) => None,
             State::Open(open) => open.index.clone(),
         };
@@ -317,7 +314,8 @@ impl Generation {
         if let Some(claim) = self.trusted(|| index.claim(&key))? {
             return Ok(Some(claim));
         }
-        // The fingerprint was known: either two events share it, or the index has lost a key. The journal knows.
+        // The fingerprint was known: either two events share it, or the index has lost a key. The
+        // journal knows.
         let known = self.claim_in_journal(&key)?;
         if known.is_some() {
             tracing::warn!(generation = self.id, "the index has lost a claim; it is being made anew");
@@ -326,7 +324,8 @@ impl Generation {
         Ok(known)
     }
 
-    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and made anew.
+    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and made
+    /// anew.
     fn trusted<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         ask().map_err(|e| {
             tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is made anew from the journal");
@@ -365,15 +364,15 @@ impl Generation {
     /// # Errors
     /// `Rebuilding`, `Corrupt`, `Io`.
     pub(crate) fn block(&self, topic: &Topic, offset: u64) -> Result<Option<(u64, BlockLocation)>> {
-        let (index, has_left_ram) = match &*self.read() {
+        let (index, has_left_ram) = match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 return self.trusted(|| maps.block(topic.hash, offset));
             }
             State::Open(open) => {
                 let range = (topic.number, 0)..=(topic.number, offset);
-                if let Some((&(_, first), place)) = open.recent.range(range).next_back() {
-                    return Ok(Some((first, *place)));
+                if let Some((&(_, first), location)) = open.recent.range(range).next_back() {
+                    return Ok(Some((first, *location)));
                 }
                 (open.index.clone(), open.has_left_ram)
             }
@@ -390,10 +389,10 @@ impl Generation {
         self.holes.iter().find(|hole| (hole.first_event..hole.next_event).contains(&event))
     }
 
-    /// A frame at or before the one with event number `event`, which is in no hole, the next entry's place behind it, and the
-    /// arrivals between the two.
+    /// A frame at or before the one with event number `event`, which is in no hole, the next
+    /// entry's place after it, and the arrivals between the two.
     pub(crate) fn frames_near(&self, event: u64) -> Result<FrameRun> {
-        match &*self.read() {
+        match &*self.state.read() {
             State::Sealed(maps) => {
                 let maps = Arc::clone(maps);
                 let run = self.trusted(|| maps.frames_near(event, self.extent()))?;
@@ -406,12 +405,6 @@ impl Generation {
                 Ok(FrameRun::between(entry, next, self.extent()))
             }
         }
-    }
-}
-
-impl OpenState {
-    fn add_frame(&mut self, frame: &FrameHeader) {
-        add_sparse(&mut self.frames, frame);
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) lag: Lag,
     pub(crate) failure: Failure,
     pub(crate) watches: Watches,
-    /// Why an index that is needed can't be made anew for now.
+    /// Why an index that is needed can't be rebuilt for now.
     pub(crate) trouble: Mutex<Option<String>>,
 }
 
@@ -81,7 +81,8 @@ impl Shared {
         live.id as f64 + events.max(bytes)
     }
 
-    /// Which part of the time has elapsed that it takes from `begin` on to fill so many generations: more than all of it once the store stops.
+    /// Which part of the time has elapsed that it takes from `begin` on to fill so many
+    /// generations: more than all of it once the store stops.
     pub(crate) fn elapsed(&self, begin: f64, generations: f64) -> f64 {
         match self.is_stopping() {
             true => f64::INFINITY,

@@ -244,8 +244,8 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     assert!(!sealed.is_empty());
     for generation in sealed {
         let (entry, told) = (generation.entry(), Cell::new(0));
-        let place = store.core.sealed_files(generation, &entry);
-        let (maps, _) = place.build(&|steps| told.set(told.get() + steps)).unwrap();
+        let files = store.core.sealed_files(generation, &entry);
+        let (maps, _) = files.build(&|steps| told.set(told.get() + steps)).unwrap();
         let (mut blocks, mut frames) = (0, 0);
         maps.each_block(&mut |_, _| blocks += 1).unwrap();
         maps.each_frame(&mut |_, _| frames += 1).unwrap();

@@ -10,10 +10,11 @@ use crate::event::{Batch, EventRef};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::Outcome;
 use crate::store::local::format::codec::{BlockHeader, FixedRecord};
+use crate::store::local::format::entries::EventRecord;
 
 /// Most that an event's record takes beside its fields, a block of its own included.
 pub(crate) const EVENT_OVERHEAD_BYTES: u64 = (2 * BlockHeader::BYTES + TOPIC_BYTES_MAX + 64) as u64;
-/// A request goes on in a further job behind so many bytes.
+/// A request goes on in a further job after so many bytes.
 pub(crate) const JOB_BYTES: u64 = 1 << 20;
 
 /// An event of a request, with its hashes.
@@ -25,7 +26,8 @@ pub(crate) struct Item {
     pub(crate) topic: u128,
 }
 
-/// Events of a request. One is mostly all: then it needs no memory of its own, which another thread would give back.
+/// Events of a request. One is mostly all: then it needs no memory of its own, which another thread
+/// would give back.
 pub(crate) type Items = SmallVec<[Item; 1]>;
 /// What became of them.
 pub(crate) type Outcomes = SmallVec<[Outcome; 1]>;
@@ -61,10 +63,5 @@ pub(crate) enum Job {
 
 /// Most bytes that an event takes in a frame.
 pub(crate) fn record_bytes(event: &EventRef<'_>) -> u64 {
-    let fields = event.event_id.len()
-        + event.timestamp.len()
-        + event.source.len()
-        + event.payload.len()
-        + event.digest.len();
-    fields as u64 + EVENT_OVERHEAD_BYTES
+    EventRecord::of(event).bytes() as u64 + EVENT_OVERHEAD_BYTES
 }

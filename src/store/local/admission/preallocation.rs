@@ -1,8 +1,9 @@
 //! Room in the journal, reserved before anything is decided.
 //!
-//! One thread writes zeros ahead of the journal's writer and syncs them, and prepares the next generation's folder. So
-//! a commit overwrites blocks that the file system has already allocated (half the time of an fdatasync that must
-//! allocate), and a full disk is met before an event is decided, never after.
+//! One thread writes zeros ahead of the journal's writer and syncs them, and prepares the next
+//! generation's folder. So a commit overwrites blocks that the file system has already allocated
+//! (an fdatasync that must allocate takes longer), and a full disk is met before an event is
+//! decided, never after.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,19 +15,20 @@ use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::journal_end::zero;
 use crate::store::local::format::layout::{JOURNAL, folder, journal_path};
-use crate::sync::{self, Condvar, Mutex, MutexGuard};
+use crate::sync::{self, Condvar, Mutex};
 
-/// Zeros written and synced at once, a *step*: a commit that meets it waits about a millisecond.
+/// Zeros written and synced at once, a *step*: a commit that meets it waits for it.
 const STEP_BYTES: u64 = 1 << 20;
 /// Most bytes of the maps and the filter an event.
 const SEALED_BYTES: u64 = 64;
-/// Most bytes that sled takes for a claim, about twice what was measured, and for itself.
+/// Most bytes that sled takes for a claim, with a wide margin, and for itself.
 const INDEX_BYTES: (u64, u64) = (512, 1 << 20);
-/// Pause between two pieces that nobody waits for: writing one keeps a processor busy for half a millisecond, or more where memory is slow to
-/// come, and commits are let through.
+/// Pause between two pieces that nobody waits for: writing one keeps a processor busy, and
+/// commits are let through.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Full journals that stay in the system's cache, or about so many. What is zeroed takes new pages of it, and from some systems a new
-/// page costs more than all that is done with it: as many leave it first, of the journal this far back.
+/// Full journals that stay in the system's cache, or about so many. What is zeroed takes new pages
+/// of it, and from some systems a new page costs more than all that is done with it: as many leave
+/// it first, of the journal this far back.
 const CACHED: u64 = 4;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -41,8 +43,8 @@ pub(crate) struct Prepared {
 
 #[derive(Debug)]
 struct State {
-    /// The live journal, in a handle of its own: the system tells of a failed write-back once a handle, and the
-    /// writer must hear of it.
+    /// The live journal, in a handle of its own: the system tells of a failed write-back once a
+    /// handle, and the writer must hear of it.
     file: Arc<dyn DiskFile>,
     id: u64,
     /// Zeros are on disk up to here.
@@ -66,8 +68,8 @@ struct State {
 }
 
 impl State {
-    /// Bytes that can be reserved. The last one never is: behind the last frame there is always a zero, so a journal
-    /// that ends with a frame, or within one, was cut.
+    /// Bytes that can be reserved. The last one never is: after the last frame there is always a
+    /// zero, so a journal that ends with a frame, or within one, was cut.
     fn room(&self) -> u64 {
         self.zeroed.saturating_sub(self.written + self.outstanding + 1)
     }
@@ -89,7 +91,8 @@ pub(crate) struct Preallocation {
 }
 
 impl Preallocation {
-    /// Accounts for the journal of generation `id`, written up to `written` and zeroed up to `zeroed`.
+    /// Accounts for the journal of generation `id`, written up to `written` and zeroed up to
+    /// `zeroed`.
     ///
     /// # Errors
     /// `Io`.
@@ -139,16 +142,13 @@ impl Preallocation {
         state.room() < (self.ahead - self.step()).max(self.ahead / 2).max(state.wanted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Reserves `bytes`, waiting for zeros to be written.
     ///
     /// # Errors
-    /// `NoSpace` if the disk is full; `Unsure` if the store has failed, as nothing else ends this before the workers.
+    /// `NoSpace` if the disk is full; `Unsure` if the store has failed, as nothing else ends this
+    /// before the workers.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if !state.is_switching && state.room() >= bytes {
                 let was_low = self.is_low(&state);
@@ -176,7 +176,7 @@ impl Preallocation {
 
     /// Reserves `bytes` if there is room now.
     pub(crate) fn try_reserve(&self, bytes: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let fits = !state.is_switching && state.room() >= bytes;
         if fits {
             state.outstanding += bytes;
@@ -186,7 +186,7 @@ impl Preallocation {
 
     /// Gives back a reservation; frames are written up to `written` now, if given.
     pub(crate) fn settle(&self, reserved: u64, written: Option<u64>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.outstanding = state.outstanding.saturating_sub(reserved);
         if let Some(written) = written {
             state.written = written;
@@ -196,10 +196,10 @@ impl Preallocation {
         }
     }
 
-    /// The next generation's journal, if it is ready and has room for `head` bytes beside all that is reserved. The
-    /// caller then switches with [`Preallocation::switch`].
+    /// The next generation's journal, if it is ready and has room for `head` bytes beside all that
+    /// is reserved. The caller then switches with [`Preallocation::switch`].
     pub(crate) fn take_next(&self, head: u64) -> Option<Prepared> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let wanted = head + state.outstanding + self.ahead / 4;
         if state.next.as_ref().is_some_and(|next| next.zeroed >= wanted) {
             // From here on this folder is the writer's: the next one to be prepared is another.
@@ -215,7 +215,7 @@ impl Preallocation {
 
     /// From here on, room is that of `prepared`, whose head ends at `written`.
     pub(crate) fn switch(&self, prepared: &Prepared, written: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.file = Arc::clone(&prepared.file);
         state.id = prepared.id;
         (state.zeroed, state.written) = (prepared.zeroed, written);
@@ -225,30 +225,31 @@ impl Preallocation {
 
     /// The writer goes on where it was.
     pub(crate) fn stay(&self) {
-        self.lock().is_switching = false;
+        self.state.lock().is_switching = false;
         self.changed.notify_all();
     }
 
     /// Ends [`Preallocation::run`] and all waiting.
     pub(crate) fn stop(&self) {
-        self.lock().stopped = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
 
     /// Whether the disk was found full, and why.
     pub(crate) fn full(&self) -> Option<String> {
-        self.lock().full.clone()
+        self.state.lock().full.clone()
     }
 
-    /// The preparing thread. Returns when stopped, or with an error that is final: a sync that failed may have taken
-    /// frames with it.
+    /// The preparing thread. Returns when stopped, or with an error that is final: a sync that
+    /// failed may have taken frames with it.
     pub(crate) fn run(&self) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.stopped {
             let work = self.work(&state);
             let Some(work) = work else {
                 if !state.is_switching {
-                    // What there was no room for is not wanted any more: reservations were given back.
+                    // What there was no room for is not wanted any more: reservations were given
+                    // back.
                     state.full = None;
                 }
                 state = self.changed.wait(state);
@@ -256,7 +257,7 @@ impl Preallocation {
             };
             drop(state);
             let done = self.perform(work);
-            state = self.lock();
+            state = self.state.lock();
             match done {
                 Ok(Done::Extended { id, zeroed }) if id == state.id => {
                     state.zeroed = zeroed;
@@ -338,10 +339,11 @@ impl Preallocation {
         }
     }
 
-    /// Before a piece of the journal of generation `id` is zeroed: pauses, unless somebody waits for room or may soon, and has the same
-    /// place of an earlier journal leave the cache; with the beginning, what is behind it all in the one before.
+    /// Before a piece of the journal of generation `id` is zeroed: pauses, unless somebody waits
+    /// for room or may soon, and has the same place of an earlier journal leave the cache; with the
+    /// beginning, what is after it all in the one before.
     fn make_way(&self, id: u64, from: u64, to: u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         let has_time = state.next_wanted == 0 && state.room() >= (self.ahead / 4).max(state.wanted);
         drop(state);
         if has_time {
@@ -361,8 +363,8 @@ impl Preallocation {
         Ok((free, self.reserve))
     }
 
-    /// Whether there is room to index so many claims. On a disk that gets full sled is not asked to write: an error of its is for
-    /// good, and what had left RAM could then not be looked up.
+    /// Whether there is room to index so many claims. On a disk that gets full sled is not asked to
+    /// write: an error of its is for good, and what had left RAM could then not be looked up.
     ///
     /// # Errors
     /// `NoSpace`, `Io`.
@@ -402,7 +404,8 @@ enum Done {
     Prepared(Prepared),
 }
 
-/// Makes the folder and journal of generation `id`, or goes on with its `file`, zeroed from one place to another, durably.
+/// Makes the folder and journal of generation `id`, or goes on with its `file`, zeroed from one
+/// place to another, durably.
 pub(crate) fn prepare(
     disk: &dyn Disk,
     data_dir: &Path,
@@ -423,7 +426,8 @@ pub(crate) fn prepare(
     };
     let zeroed = zero(&*file, &path, from, to, make_way).inspect_err(|_| {
         if is_new {
-            // The next try makes another, and never one in the place of a file that it does not know.
+            // The next try makes another, and never one in the place of a file that it does not
+            // know.
             let _ = disk.remove_file(&path);
         }
     })?;

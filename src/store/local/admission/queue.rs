@@ -1,11 +1,13 @@
 //! The queue of one worker, which wakes it no more often than is of use.
 //!
-//! While the journal commits, small requests only gather: deciding them earlier would answer none earlier but known ones, and
-//! each wake-up costs more than deciding an event. What has gathered is decided at once when the commit is done. Enough bytes
-//! for a worthwhile group are decided while the commit runs.
+//! While the journal commits, small requests only gather: deciding them earlier would answer none
+//! earlier but known ones, and each wake-up costs more than deciding an event. What has gathered is
+//! decided at once when the commit is done. Enough bytes for a worthwhile group are decided while
+//! the commit runs.
 //!
-//! A worker that sleeps is woken by the request that comes first, but behind the tasks that are ready to run then: what they
-//! send joins the group, and its fdatasync. A request that was alone in the last group holds nothing up: it wakes at once.
+//! A worker that sleeps is woken by the request that comes first, but after the tasks that are
+//! ready to run then: what they send joins the group, and its fdatasync. A request that was alone
+//! in the last group holds nothing up: it wakes at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::job::Job;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 
 /// Requests that may wait for one worker.
 pub(crate) const QUEUE_REQUESTS_MAX: usize = 4_096;
@@ -53,23 +55,20 @@ impl Default for Queue {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Jobs that wait.
     pub(crate) fn len(&self) -> usize {
-        self.lock().jobs.len()
+        self.state.lock().jobs.len()
     }
 
-    /// Adds a job of so many bytes. If other tasks may go first, what wakes the worker when it is dropped.
+    /// Adds a job of so many bytes. If other tasks may go first, what wakes the worker when it is
+    /// dropped.
     pub(crate) fn push<'a>(
         &'a self,
         job: Job,
         bytes: u64,
         pace: &'a Pace,
     ) -> Result<Option<Wake<'a>>, Closed> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closed {
             return Err(Closed);
         }
@@ -98,7 +97,7 @@ impl Queue {
 
     /// All that has gathered, once it is worth deciding; `None` at the end.
     pub(crate) fn take(&self, pace: &Pace) -> Option<VecDeque<Job>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.is_due(pace) {
                 state.bytes = 0;
@@ -112,12 +111,12 @@ impl Queue {
 
     /// Whether the end has come.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        self.state.lock().is_closed
     }
 
     /// The end: what is queued is still decided, nothing more is taken.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_closed = true;
         state.is_waiting = false;
         self.filled.notify_one();
@@ -138,7 +137,7 @@ pub(crate) struct Wake<'a> {
 
 impl Drop for Wake<'_> {
     fn drop(&mut self) {
-        self.queue.wake(&mut self.queue.lock(), self.pace);
+        self.queue.wake(&mut self.queue.state.lock(), self.pace);
     }
 }
 
@@ -176,7 +175,7 @@ impl Drop for Committing<'_> {
         self.pace.is_committing.store(false, Ordering::SeqCst);
         for queue in self.queues {
             // Under the lock, so that a job added before it was cleared is seen here.
-            queue.wake(&mut queue.lock(), self.pace);
+            queue.wake(&mut queue.state.lock(), self.pace);
         }
     }
 }
@@ -187,7 +186,8 @@ mod tests {
 
     type Step = fn(&Queue, &Pace);
 
-    /// How many jobs one worker takes, take by take, while `steps` are played; each begins once it sleeps.
+    /// How many jobs one worker takes, take by take, while `steps` are played; each begins once it
+    /// sleeps.
     fn takes(steps: &[Step]) -> Vec<usize> {
         let (queue, pace) = (Queue::default(), Pace::default());
         let take = || queue.take(&pace).map(|jobs| jobs.len());
@@ -196,7 +196,7 @@ mod tests {
             // A step that fails ends the worker, too.
             let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for step in steps {
-                    while !queue.lock().is_waiting {
+                    while !queue.state.lock().is_waiting {
                         std::thread::yield_now();
                     }
                     step(&queue, &pace);
@@ -209,7 +209,7 @@ mod tests {
 
     /// Two requests that are taken together.
     fn two(queue: &Queue, pace: &Pace) {
-        let mut state = queue.lock();
+        let mut state = queue.state.lock();
         state.jobs.extend([Job::Forget, Job::Forget]);
         queue.wake(&mut state, pace);
     }
@@ -226,7 +226,7 @@ mod tests {
             for _ in 0..4 {
                 assert!(queue.push(Job::Forget, 1, pace).unwrap().is_none(), "one wakes for all");
             }
-            assert!(queue.lock().is_waiting, "nobody has woken it");
+            assert!(queue.state.lock().is_waiting, "nobody has woken it");
             drop(first);
         };
         assert_eq!(takes(&[two, gather, two]), [2, 5, 2]);
@@ -252,7 +252,7 @@ mod tests {
         let commit = |queue: &Queue, pace: &Pace| {
             let committing = pace.commit(std::slice::from_ref(queue));
             drop(queue.push(Job::Forget, 1, pace).unwrap());
-            assert!(queue.lock().is_waiting);
+            assert!(queue.state.lock().is_waiting);
             drop(committing);
         };
         assert_eq!(takes(&[commit, two, commit, alone]), [1, 2, 1, 1]);

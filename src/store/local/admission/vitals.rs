@@ -1,4 +1,5 @@
-//! Whether a store lives: calls that do not come back, the first failure, and claims that wait for the checkpoint.
+//! Whether a store lives: calls that do not come back, the first failure, and claims that wait for
+//! the checkpoint.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -35,7 +36,8 @@ impl Lag {
         *self.claims.lock()
     }
 
-    /// Waits until no more than `max` claims wait; false if that takes longer than a request may wait.
+    /// Waits until no more than `max` claims wait; false if that takes longer than a request may
+    /// wait.
     pub(crate) fn wait_below(&self, max: u64) -> bool {
         let lag = self.claims.lock();
         let deadline = Duration::from_secs(ADMISSION_SECONDS);

@@ -1,8 +1,10 @@
-//! The checkpoint: one thread behind the acknowledgement that puts claims into sled and seals full generations.
+//! The checkpoint: one thread, off the path of an answer, that puts claims into sled and seals full
+//! generations.
 //!
-//! It takes synced frames in journal order. A set that goes into the index is exactly a range of frames; its claims
-//! leave RAM once the index has them. When a generation is closed, what has not been put into its index yet never is:
-//! the seal makes the generation's maps from the journal, and the index is removed.
+//! It takes synced frames in journal order. A set that goes into the index is exactly a range of
+//! frames; its claims leave RAM once the index has them. When a generation is closed, what has not
+//! been put into its index yet never is: the seal makes the generation's maps from the journal, and
+//! the index is removed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,16 +27,20 @@ use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 
 /// What waits goes into the index when nothing more has come for this time.
 const IDLE: Duration = Duration::from_secs(1);
-/// And when it has waited for this time. A generation that is full sooner is sealed without ever having been indexed:
-/// under full load that saves a third of the processor, and RAM holds its claims either way.
+/// What waits goes into the index when it has waited for this time, too. A generation that is full
+/// sooner is sealed without ever having been indexed: under full load that saves much work, and RAM
+/// holds its claims either way.
 const AGE: Duration = Duration::from_secs(30);
-/// How often it looks at what comes. Being woken by each commit would cost more than it does with it.
+/// How often it looks at what comes. Being woken by each commit would cost more than it does with
+/// it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Claims that leave RAM at a look beside as many as came. What those that come take is what those that leave gave back; if all left at
-/// once, that would be given to the system, and asked of it again.
+/// Claims that leave RAM at a look beside as many as came. What those that come take is what those
+/// that leave gave back; if all left at once, that would be given to the system, and asked of it
+/// again.
 const LEAVE: usize = 512;
-/// The time that a seal takes while there is time, in that of filling the next generation. At full load it takes longer than it is told:
-/// it gives way, and the syncs and the end of it are not among its steps.
+/// The time that a seal takes while there is time, in that of filling the next generation. At full
+/// load it takes longer than it is told: it gives way, and the syncs and the end of it are not
+/// among its steps.
 const SEAL_TIME: f64 = 0.5;
 /// Pause after an error of the disk.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -70,13 +76,14 @@ pub(crate) struct Checkpoint {
     /// What can be found elsewhere and leaves RAM.
     leaving: VecDeque<Arc<ClaimSet>>,
     index: Option<LiveIndex>,
-    /// The index had an error and is to be made anew.
+    /// The index had an error and is to be rebuilt.
     is_broken: bool,
     retry_at: Option<Instant>,
 }
 
 impl Checkpoint {
-    /// A checkpoint for `live` that goes on with `index`, if there is one to trust; `closed` are to be sealed.
+    /// A checkpoint for `live` that goes on with `index`, if there is one to trust; `closed` are to
+    /// be sealed.
     pub(crate) fn new(
         shared: Arc<Shared>,
         committed: Receiver<Committed>,
@@ -87,7 +94,8 @@ impl Checkpoint {
         Self { shared, committed, waiting, leaving: VecDeque::new(), index, is_broken: false, retry_at: None }
     }
 
-    /// The thread. Returns when the journal's writer is gone, with the live index if it has everything.
+    /// The thread. Returns when the journal's writer is gone, with the live index if it has
+    /// everything.
     pub(crate) fn run(mut self) -> Option<LiveIndex> {
         loop {
             let wait = Duration::from_millis(if self.is_due() { 1 } else { 200 });
@@ -114,7 +122,8 @@ impl Checkpoint {
         self.index
     }
 
-    /// Takes what came, `first` before it, and lets go of what may leave. Returns whether anything came.
+    /// Takes what came, `first` before it, and lets go of what may leave. Returns whether anything
+    /// came.
     fn look(&mut self, first: Option<Committed>) -> bool {
         let (mut came, mut claims) = (false, LEAVE);
         let mut next = first.or_else(|| self.committed.try_recv().ok());
@@ -197,7 +206,7 @@ impl Checkpoint {
         self.retry_at = None;
         let Err(e) = done else { return self.shared.set_trouble(None) };
         match e.kind() {
-            // What the journal itself says is damaged can't be made anew from it.
+            // What the journal itself says is damaged can't be rebuilt from it.
             ErrorKind::Corrupt if is_of_journal => self.shared.failure.set(&e),
             kind => {
                 if kind == ErrorKind::NoSpace && !is_of_journal {
@@ -220,8 +229,9 @@ impl Checkpoint {
         generations.iter().find(|generation| generation.is_doubtful() && generation.is_sealed()).cloned()
     }
 
-    /// Puts all that waits of the live generation into its index, unless it is closed or room gets short meanwhile. While events come, it takes
-    /// a third of a processor at most: it has the priority of those that answer them.
+    /// Puts all that waits of the live generation into its index, unless it is closed or room gets
+    /// short meanwhile. While events come, it pauses between steps: it has the priority of the
+    /// threads that answer them.
     fn checkpoint(&mut self) -> Result<()> {
         let Some(live) = self.waiting.last() else { return Ok(()) };
         let (generation, count) = (Arc::clone(&live.generation), live.frames.len());
@@ -254,7 +264,8 @@ impl Checkpoint {
                 // Its seal makes the maps of all of it.
                 return Ok(());
             }
-            // What came meanwhile may have taken the room. The next try begins anew; what it finds in the index does no harm.
+            // What came meanwhile may have taken the room. The next try begins anew; what it finds
+            // in the index does no harm.
             self.shared.preallocation.check_index(set.left() as u64)?;
         }
         generation.set_index(Some(Arc::clone(&index)));
@@ -351,7 +362,8 @@ impl Checkpoint {
         })
     }
 
-    /// Makes the damaged maps of a sealed generation anew, and its filter, which may have been damaged too.
+    /// Makes the damaged maps of a sealed generation anew, and its filter, which may have been
+    /// damaged too.
     fn renew_maps(&mut self, generation: &Generation) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         self.giving_way(|| {
@@ -366,8 +378,9 @@ impl Checkpoint {
         })
     }
 
-    /// Does a second's work in a thread of its own, which gives way, and looks at what comes meanwhile. Should it fall behind, the
-    /// others wait for it (`Lag`), and so leave it theirs. Calls into sled don't give way: they have a deadline.
+    /// Does long work in a thread of its own, which gives way, and looks at what comes
+    /// meanwhile. Should it fall behind, the others wait for it (`Lag`), and so leave it theirs.
+    /// Calls into sled don't give way: they have a deadline.
     fn giving_way(&mut self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         let work = || {
             sync::give_way();

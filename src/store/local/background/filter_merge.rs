@@ -1,7 +1,8 @@
-//! The filters' keeper: a thread that reads the filters of sealed generations after a start, and makes one of four.
+//! The filters' keeper: a thread that reads the filters of sealed generations after a start, and
+//! makes one of four.
 //!
-//! A filter of several generations is a file in the newest one's folder. It is made from claims that are
-//! durable, and believed only whole; without it, the filters that it is of are read.
+//! A filter of several generations is a file in the newest one's folder. It is made from claims
+//! that are durable, and believed only whole; without it, the filters that it is of are read.
 
 use std::time::Duration;
 
@@ -47,15 +48,15 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Reads the widest filter that ends with a generation. One of it alone that is damaged is made anew by the checkpoint, with
-/// its maps.
+/// Reads the widest filter that ends with a generation. One of it alone that is damaged is made
+/// anew by the checkpoint, with its maps.
 fn read(shared: &Shared, id: u64) {
     let Some(generation) = shared.generation(id) else { return };
     let entry = generation.entry();
-    let place = shared.sealed_files(&generation, &entry);
+    let files = shared.sealed_files(&generation, &entry);
     for name in MERGED_FILTERS {
-        let filter = place.has(name).and_then(|is_there| match is_there {
-            true => merged(shared, &place, name).map(Some),
+        let filter = files.has(name).and_then(|is_there| match is_there {
+            true => merged(shared, &files, name).map(Some),
             false => Ok(None),
         });
         match filter {
@@ -64,7 +65,7 @@ fn read(shared: &Shared, id: u64) {
             Err(e) => tracing::warn!(generation = id, error = %e, "the filters it is of are read instead"),
         }
     }
-    match place.filter() {
+    match files.filter() {
         Ok(filter) => shared.filters.add(filter),
         Err(e) => {
             tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
@@ -74,8 +75,8 @@ fn read(shared: &Shared, id: u64) {
 }
 
 /// A filter of several generations, each of which is there and has been sealed.
-fn merged(shared: &Shared, place: &SealedFiles<'_>, name: &str) -> Result<Filter> {
-    let filter = place.read_filter(name)?;
+fn merged(shared: &Shared, files: &SealedFiles<'_>, name: &str) -> Result<Filter> {
+    let filter = files.read_filter(name)?;
     let is_one = |(id, nonce): &(u64, u64)| {
         shared.generation(*id).is_some_and(|generation| generation.is_sealed() && generation.nonce == *nonce)
     };
@@ -98,7 +99,8 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     let stopping = || Error::new(ErrorKind::Stopping, "the store stops");
     // Without what holes burnt, which may be numbered in thousands of millions.
     let claims = maps.iter().map(|maps| maps.claims()).sum();
-    // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters gather that others must ask, too.
+    // One generation for four of them, two for sixteen, four for 64: meanwhile so many filters
+    // gather that others must ask, too.
     let (begin, time) = (shared.filled(), (ids.len() as f64).sqrt() / 2.0);
     let throttle = Throttle::new(&*shared.seams.clock, claims, || shared.elapsed(begin, time));
     let hashes = maps.iter().map(|maps| {
@@ -118,7 +120,8 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     let Some(newest) = generations.last() else { return Ok(()) };
     let entry = newest.entry();
     let name = format!("{FILTER}-{}", ids.len());
-    // The file only saves the next start the others. On a disk that gets full it is not worth the room.
+    // The file only saves the next start the others. On a disk that gets full it is not worth the
+    // room.
     let written =
         shared.preallocation.free().and_then(|(free, reserve)| match free > reserve + filter.bytes() {
             true => shared.sealed_files(newest, &entry).write_filter(&name, &filter),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
-use crate::store::local::format::codec::VERSION;
+use crate::store::local::format::codec::INDEX_VERSION;
 use crate::store::local::format::layout::INDEX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Claims;
@@ -15,7 +15,8 @@ use crate::store::local::shared::Shared;
 
 /// Claims that a rebuild puts into the index at once.
 const SET_CLAIMS: usize = 100_000;
-/// Most claims that go into the index before it looks at what comes: 2 ms. In a small generation it is one in a thousand.
+/// Most claims that go into the index before the checkpoint looks at what comes. In a small
+/// generation a step is a thousandth of its events.
 const STEP: u64 = 512;
 
 fn index_dir(generation: &Generation) -> PathBuf {
@@ -28,7 +29,7 @@ pub(crate) fn open_index(shared: &Shared, generation: &Generation) -> Result<(Ar
     shared.seams.indexes.remove(&dir)?;
     let index = shared.watches.index.during(shared.now(), || shared.seams.indexes.open(&dir))?;
     let covered = Covered {
-        version: VERSION,
+        version: INDEX_VERSION,
         nonce: generation.nonce,
         through: generation.first_frame,
         claims: 0,
@@ -100,8 +101,10 @@ impl<'s> IndexSet<'s> {
         }
         covered.claims += claims.len() as u64;
         claims.sort_unstable_by_key(|(key, _)| *key);
-        let mut blocks: Vec<_> =
-            blocks.iter().map(|(topic, first, place)| (topic.name.as_bytes(), *first, *place)).collect();
+        let mut blocks: Vec<_> = blocks
+            .iter()
+            .map(|(topic, first, location)| (topic.name.as_bytes(), *first, *location))
+            .collect();
         blocks.sort_unstable_by_key(|(topic, first, _)| (*topic, *first));
         Self { claims, blocks, done: 0, before, covered }
     }
@@ -111,7 +114,8 @@ impl<'s> IndexSet<'s> {
         self.claims.len() - self.done
     }
 
-    /// Puts the next claims into the index, with the last the blocks and what is covered now; returns whether that was all.
+    /// Puts the next claims into the index, with the last the blocks and what is covered now;
+    /// returns whether that was all.
     pub(crate) fn step(&mut self, shared: &Shared, index: &dyn Index) -> Result<bool> {
         let step = (shared.options.generation_events / 1_000).clamp(1, STEP) as usize;
         let end = self.claims.len().min(self.done + step);

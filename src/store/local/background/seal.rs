@@ -1,7 +1,8 @@
-//! Sealing: a generation that takes no more events gets its immutable maps, made from its journal alone.
+//! Sealing: a generation that takes no more events gets its immutable maps, made from its journal
+//! alone.
 //!
-//! The same is how lost or damaged maps are made anew. What the maps hold is compared with what was counted when the
-//! events were decided, before anything rests on them.
+//! The same is how lost or damaged maps are rebuilt. What the maps hold is compared with what was
+//! counted when the events were decided, before anything rests on them.
 
 use std::sync::Arc;
 
@@ -17,15 +18,15 @@ use crate::store::local::sealed::frame_run::add_sparse;
 use crate::store::local::sealed::maps::{SealedMaps, block_key};
 use crate::store::local::sealed::sorted_file::Kind;
 
-/// Steps of a seal for each claim, about as long as each other: reading it, then one each to sort it, for the filter, to write and to
-/// prove it.
+/// Steps of a seal for each claim, about as long as each other: reading it, then one each to sort
+/// it, for the filter, to write and to prove it.
 pub(crate) const STEPS: u64 = READ_STEPS + 4;
 /// Steps of reading a claim from the journal, which is unpacked and hashed.
 const READ_STEPS: u64 = 7;
 
 impl SealedFiles<'_> {
-    /// Makes the maps and the filter from the journal, durably, and opens them. What there was is replaced. Tells `done` of
-    /// the steps it has taken, [`STEPS`] for each claim.
+    /// Makes the maps and the filter from the journal, durably, and opens them. What there was is
+    /// replaced. Tells `done` of the steps it has taken, [`STEPS`] for each claim.
     ///
     /// # Errors
     /// `Corrupt` if the journal is damaged or does not hold what MANIFEST says; `NoSpace`, `Io`.
@@ -44,14 +45,18 @@ impl SealedFiles<'_> {
         content.sort(done);
         let hashes = content.claims().map(|(hash, _)| Ok(*hash)).inspect(|_| done(1));
         let filter = Filter::build(vec![self.lane()], events, vec![hashes])?;
-        // Each part leaves memory when it is written: what is freed at once, the system takes a hundredth of a second to take back.
+        // Each part leaves memory when it is written: what is freed at once, the system takes a
+        // hundredth of a second to take back.
         let claims = std::mem::take(&mut content.shards).into_iter().flatten();
         let records = claims.map(|(hash, claim)| (hash.to_be_bytes(), claim.encoded()));
         self.write_map(Kind::Claims, CLAIMS, records.inspect(|_| done(1)))?;
-        let records =
-            content.blocks.iter().map(|((topic, first), place)| (block_key(*topic, *first), place.encoded()));
+        let records = content
+            .blocks
+            .iter()
+            .map(|((topic, first), location)| (block_key(*topic, *first), location.encoded()));
         self.write_map(Kind::Processed, PROCESSED, records)?;
-        let records = content.frames.iter().map(|(first, place)| (first.to_be_bytes(), place.encoded()));
+        let records =
+            content.frames.iter().map(|(first, location)| (first.to_be_bytes(), location.encoded()));
         self.write_map(Kind::Frames, FRAMES, records)?;
         self.write_filter(FILTER, &filter)?;
         let dir = folder(self.data_dir, self.entry.id);
@@ -65,7 +70,8 @@ impl SealedFiles<'_> {
     pub(crate) fn read_journal(&self, done: &dyn Fn(u64)) -> Result<JournalContent> {
         let path = self.path(JOURNAL);
         let file = self.disk.open(&path, Open::Read).during("open", &path)?;
-        // Each takes its digest at least, so no count asks for more than the file has. Growing by doubling would copy it, and hold it twice.
+        // Each takes its digest at least, so no count asks for more than the file has. Growing by
+        // doubling would copy it, and hold it twice.
         let claims = self.claims().min(file.len().during("measure", &path)? / size_of::<u128>() as u64);
         let shards = Filter::shards(claims);
         let a_shard = claims as usize / shards;
@@ -97,7 +103,7 @@ impl SealedFiles<'_> {
 /// What a journal says of its generation.
 #[derive(Debug, Default)]
 pub(crate) struct JournalContent {
-    /// Claims by the upper bits of their hashes: each part is sorted in less than a millisecond.
+    /// Claims by the upper bits of their hashes: each part is sorted quickly.
     shards: Vec<Vec<(u128, Claim)>>,
     pub(crate) blocks: Vec<((u128, u64), BlockLocation)>,
     pub(crate) frames: Vec<(u64, FrameLocation)>,

@@ -1,6 +1,8 @@
-//! Holds back work that nobody waits for: it takes as much of a processor as it needs to be done in time, not all of one.
+//! Holds back work that nobody waits for: it takes as much of a processor as it needs to be done in
+//! time, not all of one.
 //!
-//! A seal at its full speed has one of two processors for a second, and all that answers requests shares the other.
+//! A seal at its full speed has one of two processors for a second, and all that answers requests
+//! shares the other.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -8,11 +10,12 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::sync;
 
-/// How long it works before it rests: less than a tick of most kernels, for which it would keep a processor from others.
+/// How long it works before it rests: less than a tick of most kernels, for which it would keep a
+/// processor from others.
 const WORK: Duration = Duration::from_millis(1);
 /// How long it rests, if so much of it is done for each part of its time that has elapsed.
 const RESTS: [(f64, Duration); 2] = [(1.5, Duration::from_millis(3)), (1.2, Duration::from_millis(1))];
-/// Steps behind which it looks at the clock.
+/// Steps after which it looks at the clock.
 const LOOK_EVERY: u64 = 512;
 
 /// A piece of work that has so many steps, and time.
@@ -26,7 +29,8 @@ pub(crate) struct Throttle<'c, G> {
 }
 
 impl<'c, G: Fn() -> f64> Throttle<'c, G> {
-    /// For work of so many steps of less than a microsecond; `elapsed` tells which part of its time has: 1 is all of it.
+    /// For work of so many steps of less than a microsecond; `elapsed` tells which part of its time
+    /// has: 1 is all of it.
     pub(crate) fn new(clock: &'c dyn Clock, steps: u64, elapsed: G) -> Self {
         let (done, look_at) = (Cell::new(0), Cell::new(LOOK_EVERY));
         Self { clock, elapsed, steps, done, look_at, rested: Cell::new(clock.monotonic()) }
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
     use crate::clock::{SystemClock, Timestamp};
 
-    /// Nanoseconds behind an origin, as they are told.
+    /// Nanoseconds after an origin, as they are told.
     #[derive(Debug)]
     struct Told(Instant, AtomicU64);
 
@@ -85,8 +89,8 @@ mod tests {
         }
     }
 
-    /// Has work done of so many steps, of so many nanoseconds each, that has `time`, if it has any; how long it took, and its longest
-    /// stretch without a rest.
+    /// Has work done of so many steps, of so many nanoseconds each, that has `time`, if it has any;
+    /// how long it took, and its longest stretch without a rest.
     fn work(steps: u64, step: u64, time: Option<u64>) -> (u64, u64) {
         let clock = Told(SystemClock.monotonic(), AtomicU64::new(0));
         let elapsed = || time.map_or(f64::INFINITY, |time| clock.passed() as f64 / time as f64);

@@ -1,4 +1,5 @@
-//! Blocks as they lie in a journal, and what is read out of them. Each error names the journal and the byte.
+//! Blocks as they lie in a journal, and what is read out of them. Each error names the journal and
+//! the byte.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -25,7 +26,8 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Reads the block at the front of `bytes`, which lies at `at` in the journal at `path`, and checks its CRC.
+    /// Reads the block at the front of `bytes`, which lies at `at` in the journal at `path`, and
+    /// checks its CRC.
     pub(crate) fn open(bytes: &'a [u8], at: u64, path: &'a Path) -> Result<Self, DecodeError> {
         let (block, crc) = Self::unchecked(bytes, at, path)?;
         if crc32c::crc32c(block.kept) != crc { Err(DecodeError::Malformed("block")) } else { Ok(block) }

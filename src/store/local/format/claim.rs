@@ -4,8 +4,8 @@ use bincode::{Decode, Encode};
 
 use super::codec::FixedRecord;
 
-/// What is known of a stored event. Value in sled's `dedup` (after a version byte), and in a sealed generation's `claims`,
-/// whose header has the version.
+/// What is known of a stored event. Value in sled's `dedup` (after a version byte), and in a sealed
+/// generation's `claims`, whose header has the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Claim {
     /// Offset of the stored event in its topic.
@@ -21,7 +21,8 @@ impl FixedRecord for Claim {
     const BYTES: usize = 32;
 }
 
-/// Where a block of events lies in its generation's journal. Value in `processed`, live (behind a version byte) and sealed.
+/// Where a block of events lies in its generation's journal. Value in `processed`, live (after a
+/// version byte) and sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BlockLocation {
     /// Where its header begins.
@@ -33,11 +34,12 @@ pub struct BlockLocation {
 }
 
 impl FixedRecord for BlockLocation {
-    const NAME: &'static str = "block place";
+    const NAME: &'static str = "block location";
     const BYTES: usize = 16;
 }
 
-/// Where a run of frames begins in its generation's journal. Value in a sealed generation's `frames`.
+/// Where a run of frames begins in its generation's journal. Value in a sealed generation's
+/// `frames`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FrameLocation {
     /// Where the first frame begins.
@@ -49,14 +51,15 @@ pub struct FrameLocation {
 }
 
 impl FixedRecord for FrameLocation {
-    const NAME: &'static str = "frame place";
+    const NAME: &'static str = "frame location";
     const BYTES: usize = 24;
 }
 
-/// Value in sled's `meta` under `covered`: what the Db holds. Written by the checkpoint, after what it covers.
+/// Value in sled's `meta` under `covered`: what the Db holds. Written by the checkpoint, after what
+/// it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Covered {
-    /// [`VERSION`].
+    /// [`INDEX_VERSION`](super::codec::INDEX_VERSION).
     pub version: u8,
     /// The generation's nonce.
     pub nonce: u64,

@@ -1,21 +1,27 @@
-//! Every persisted byte. Who writes a record, and whether it may change, stands with it.
+//! How records are encoded, and the heads of frames and blocks. Who writes a record, and whether it
+//! may change, stands with it.
 //!
-//! Integers are little-endian. Records are bincode 2 (pinned) in one of two fixed configurations: *fixed* (integers at
-//! their full width, so that a record has one length) and *varied* (small integers in one byte, strings behind their
-//! length). Every record begins with, or lies in a file that begins with, a version byte. The bytes of each record are
-//! held by tests (`golden`): what is written today must be readable for ever.
+//! Integers are little-endian. Records are bincode 2 (pinned) in one of two fixed configurations:
+//! *fixed* (integers at their full width, so that a record has one length) and *varied* (small
+//! integers in one byte, strings after their length). Every record begins with, or lies in a file
+//! or block that begins with, a version byte. The bytes of each record are held by tests
+//! (`golden`): what is written today must be readable for ever.
 //!
 //! # A data directory
 //! ```text
-//! MANIFEST             JSON, see `store::local::manifest`
-//! LOCK                 taken by the process that has the store
-//! gen-000001/journal   frames, each: FrameHeader, then blocks, each: BlockHeader, then its body
+//! MANIFEST             JSON, see `manifest`
+//! LOCK                 taken by the process that has the store, see `hold`
+//! gen-000001/journal   frames, each: FrameHeader, then blocks, each: BlockHeader, then its entries
 //! gen-000001/claims    sorted file: hash(topic \0 event_id) 16 → Claim 32
 //! gen-000001/processed sorted file: hash(topic) 16, first offset (big-endian) 8 → BlockLocation 16
-//! gen-000001/frames    sorted file: first event sequence (big-endian) 8 → FrameLocation 24
-//! gen-000001/filter    Bloom filter of the claims
-//! gen-000002/index/    sled: trees dedup, processed, meta
+//! gen-000001/frames    sorted file: first event number (big-endian) 8 → FrameLocation 24
+//! gen-000001/filter    binary fuse filter of the claims, see `sealed::filter`
+//! gen-000001/filter-4  the same of this generation and those before it, four in all; -16 and -64 too
+//! gen-000002/index/    sled: trees dedup, processed, meta, see `generation::index`
 //! ```
+//!
+//! Entries of blocks are in `entries`, what indexes keep is in `claim`; sorted files, filters and
+//! MANIFEST describe their own bytes.
 
 use std::borrow::Cow;
 
@@ -26,12 +32,17 @@ use crate::limits::{
     EVENT_BYTES_MAX, EVENT_ID_BYTES_MAX, SOURCE_BYTES_MAX, TIMESTAMP_BYTES_MAX, TOPIC_BYTES_MAX,
 };
 
-/// Format of the data directory as a whole; a newer one is refused. A store of an older one has this one from its next start on.
+/// Format of the data directory as a whole; a newer one is refused. A store of an older one has
+/// this one from its next start on.
 ///
 /// 1: the first. 2: blocks may be packed. 3: filters are fuse maps, and of several generations.
 pub const FORMAT: u32 = 3;
-/// First byte of every record.
-pub const VERSION: u8 = 1;
+/// Version of frame headers.
+pub const FRAME_VERSION: u8 = 1;
+/// Version of block headers, and of the entries after them.
+pub const BLOCK_VERSION: u8 = 1;
+/// Version of the values in the live index, which is rebuilt where it is another.
+pub const INDEX_VERSION: u8 = 1;
 /// Body bytes after which a block takes no further event.
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// Largest record of one event.
@@ -73,7 +84,8 @@ pub trait FixedRecord: Encode + Decode<()> + Sized {
 
     /// Appends the record.
     fn encode_to(&self, out: &mut Vec<u8>) {
-        // The limit and the types are fixed, and a Vec takes all that is written: there is no error to meet.
+        // The limit and the types are fixed, and a Vec takes all that is written: there is no error
+        // to meet.
         let _ = bincode::encode_into_std_write(self, out, FIXED);
     }
 
@@ -114,12 +126,13 @@ impl FrameKind {
     }
 }
 
-/// Head of a frame. Written by the journal's writer, once; never changed (recovery may write the same bytes again).
+/// Head of a frame. Written by the journal's writer, once; never changed (recovery may write the
+/// same bytes again).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FrameHeader {
     /// [`FrameHeader::MAGIC`].
     pub magic: [u8; 4],
-    /// [`VERSION`].
+    /// [`FRAME_VERSION`].
     pub version: u8,
     /// A [`FrameKind`].
     pub kind: u8,
@@ -139,7 +152,8 @@ pub struct FrameHeader {
     pub nonce: u64,
     /// Number of this frame, over all generations, without gaps.
     pub sequence: u64,
-    /// Number of the first event in it (or of the next one, if it has none), over all generations, without gaps.
+    /// Number of the first event in it (or of the next one, if it has none), over all generations,
+    /// without gaps.
     pub first_event: u64,
     /// Where the frame begins in its file.
     pub at: u64,
@@ -175,7 +189,8 @@ impl FrameHeader {
         self.crc
     }
 
-    /// Reads a header and checks what can be checked of it alone: magic, CRC, version, kind, length.
+    /// Reads a header and checks what can be checked of it alone: magic, CRC, version, kind,
+    /// length.
     ///
     /// # Errors
     /// If it is not a frame header of a generation with `nonce`.
@@ -185,7 +200,7 @@ impl FrameHeader {
         if header.magic != Self::MAGIC || header.nonce != nonce || header.crc != crc(nonce, sealed) {
             return Err(DecodeError::Malformed(Self::NAME));
         }
-        if header.version != VERSION {
+        if header.version != FRAME_VERSION {
             return Err(DecodeError::Newer("record version", header.version));
         }
         if FrameKind::from_byte(header.kind).is_none() || header.length as usize > FRAME_BYTES_MAX {
@@ -237,7 +252,8 @@ impl BlockEncoding {
 /// Bodies shorter than this are kept as they are: there is little in them that repeats.
 const PACK_FROM_BYTES: usize = 1 << 10;
 
-/// Packs the body behind a block's head, if that makes it smaller, and writes the head. `scratch` is any buffer.
+/// Packs the body after a block's head, if that makes it smaller, and writes the head. `scratch`
+/// is any buffer.
 ///
 /// # Panics
 /// If `block` is shorter than a head.
@@ -247,7 +263,8 @@ pub fn finish_block(kind: BlockKind, count: u32, block: &mut Vec<u8>, scratch: &
     if body.len() >= PACK_FROM_BYTES {
         scratch.resize(lz4_flex::block::get_maximum_output_size(body.len()), 0);
         let length = (body.len() as u32).to_le_bytes();
-        // There is room for the worst case, so there is no error to meet; and what can't be packed stays as it is.
+        // There is room for the worst case, so there is no error to meet; and what can't be packed
+        // stays as it is.
         if let Ok(packed) = lz4_flex::block::compress_into(body, scratch)
             && packed + length.len() < body.len()
         {
@@ -264,7 +281,7 @@ pub fn finish_block(kind: BlockKind, count: u32, block: &mut Vec<u8>, scratch: &
 /// Head of a block. Written by workers, before its body; never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct BlockHeader {
-    /// [`VERSION`].
+    /// [`BLOCK_VERSION`].
     pub version: u8,
     /// A [`BlockKind`].
     pub kind: u8,
@@ -289,7 +306,7 @@ impl BlockHeader {
     /// The header of a block with this body.
     pub fn of(kind: BlockKind, encoding: BlockEncoding, count: u32, body: &[u8]) -> Self {
         Self {
-            version: VERSION,
+            version: BLOCK_VERSION,
             kind: kind as u8,
             encoding: encoding as u8,
             reserved: 0,
@@ -306,7 +323,7 @@ impl BlockHeader {
     pub fn open(bytes: &[u8]) -> Result<(Self, BlockKind, BlockEncoding), DecodeError> {
         let header = Self::from_bytes(bytes)?;
         let kind = BlockKind::from_byte(header.kind).ok_or(DecodeError::Malformed(Self::NAME))?;
-        if header.version != VERSION {
+        if header.version != BLOCK_VERSION {
             return Err(DecodeError::Newer("record version", header.version));
         }
         let encoding = BlockEncoding::from_byte(header.encoding)
@@ -318,7 +335,8 @@ impl BlockHeader {
     }
 }
 
-/// The body of a block, unpacked if need be. What is kept may say no longer length than a block can have.
+/// The body of a block, unpacked if need be. What is kept may say no longer length than a block can
+/// have.
 ///
 /// # Errors
 /// If it can't be unpacked to what it says.
@@ -344,7 +362,7 @@ pub fn encode_varied<T: Encode>(record: &T, out: &mut Vec<u8>) {
     let _ = bincode::encode_into_std_write(record, out, VARIED);
 }
 
-/// Reads one record from the front of `bytes`, which then begins behind it.
+/// Reads one record from the front of `bytes`, which then begins after it.
 ///
 /// # Errors
 /// If there is none.

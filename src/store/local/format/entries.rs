@@ -3,6 +3,7 @@
 use bincode::{BorrowDecode, Encode};
 
 use super::codec::DecodeError;
+use crate::event::EventRef;
 
 /// First record in a block of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -30,7 +31,22 @@ pub struct EventRecord<'a> {
     pub payload: &'a [u8],
 }
 
-/// Counts to add to a topic; an empty topic names the store itself (events refused before they had a topic).
+impl<'a> EventRecord<'a> {
+    /// The record of an event that came.
+    pub fn of(event: &EventRef<'a>) -> Self {
+        let EventRef { event_id, timestamp, source, payload, digest, .. } = *event;
+        Self { digest, event_id, timestamp, source, payload }
+    }
+
+    /// Bytes of its fields.
+    pub fn bytes(&self) -> usize {
+        let Self { digest, event_id, timestamp, source, payload } = self;
+        digest.len() + event_id.len() + timestamp.len() + source.len() + payload.len()
+    }
+}
+
+/// Counts to add to a topic; an empty topic names the store itself (events refused before they had
+/// a topic).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct CounterEntry<'a> {
     /// The topic.
@@ -43,7 +59,8 @@ pub struct CounterEntry<'a> {
     pub rejected: u64,
 }
 
-/// Most that one counter can be: one a microsecond, for a century. More is no count, and sums of it could overflow.
+/// Most that one counter can be: one a microsecond, for a century. More is no count, and sums of it
+/// could overflow.
 const COUNT_MAX: u64 = 1 << 52;
 
 impl CounterEntry<'_> {

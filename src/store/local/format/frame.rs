@@ -3,11 +3,12 @@
 //! ```text
 //! frame = FrameHeader (104) · block · block · …          block = BlockHeader (16) · body
 //! ```
-//! A worker encodes its blocks with their CRCs; the journal's writer only strings them together behind a header. The
-//! header's `blocks_crc` covers all block headers, and they their bodies, so the chain of header CRCs covers all.
+//! A worker encodes its blocks with their CRCs; the journal's writer only strings them together
+//! after a header. The header's `blocks_crc` covers all block headers, and they their bodies, so
+//! the chain of header CRCs covers all.
 
 use super::codec::{
-    BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, FrameHeader, FrameKind, VERSION,
+    BlockEncoding, BlockHeader, BlockKind, DecodeError, FRAME_VERSION, FixedRecord, FrameHeader, FrameKind,
 };
 use std::path::Path;
 
@@ -95,7 +96,7 @@ impl FrameBuilder {
         let (received_min, received_max) = self.received.unwrap_or((0, 0));
         let mut header = FrameHeader {
             magic: FrameHeader::MAGIC,
-            version: VERSION,
+            version: FRAME_VERSION,
             kind: kind as u8,
             reserved: 0,
             length: (self.bytes.len() - FrameHeader::BYTES) as u32,

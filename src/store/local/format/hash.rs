@@ -1,4 +1,5 @@
-//! Hashes keyed by the store's secret, so that no sender can aim at a place in an index or at one worker.
+//! Hashes keyed by the store's secret, so that no sender can aim at a place in an index or at one
+//! worker.
 
 use std::fmt;
 
@@ -26,9 +27,11 @@ impl Secret {
         Self(bytes)
     }
 
-    /// SipHash-1-3-128 of `topic \0 event_id`. Its big-endian bytes are the key in a sealed generation's claims.
+    /// SipHash-1-3-128 of `topic \0 event_id`. Its big-endian bytes are the key in a sealed
+    /// generation's claims.
     pub fn event(&self, topic: &[u8], event_id: &[u8]) -> u128 {
-        // One call over a buffer on the stack: the hasher's own is slower with pieces of odd lengths.
+        // One call over a buffer on the stack: the hasher's own is slower with pieces of odd
+        // lengths.
         let mut key = SmallVec::<[u8; TOPIC_BYTES_MAX + 1 + EVENT_ID_BYTES_MAX]>::new();
         key.extend_from_slice(topic);
         key.push(0);
@@ -36,7 +39,8 @@ impl Secret {
         self.key(&key)
     }
 
-    /// SipHash-1-3-128 of a whole key `topic \0 event_id`, as the live index has it; the same as [`Secret::event`].
+    /// SipHash-1-3-128 of a whole key `topic \0 event_id`, as the live index has it; the same as
+    /// [`Secret::event`].
     pub fn key(&self, key: &[u8]) -> u128 {
         SipHasher13::new_with_key(&self.0).hash(key).as_u128()
     }

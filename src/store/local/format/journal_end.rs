@@ -9,8 +9,8 @@ use crate::error::{During, Error, ErrorKind, Result};
 /// Zeros written by one call. As long as it takes, no frame can be written to the same file.
 const PIECE_BYTES: u64 = 128 << 10;
 
-/// Writes what is in the file from `from` to `to` again, so that the next sync makes it durable whatever happened to
-/// the last one.
+/// Writes what is in the file from `from` to `to` again, so that the next sync makes it durable
+/// whatever happened to the last one.
 pub(crate) fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<()> {
     let mut piece = vec![0; 1 << 20];
     let mut at = from;
@@ -36,7 +36,7 @@ pub(crate) fn is_cut(file: &dyn DiskFile, path: &Path, end: u64) -> Result<bool>
     Ok(FrameHeader::open(&head, header.nonce).is_ok() && header.at == end && frame_end > len)
 }
 
-/// Zeroes what lies behind the end; returns where the file ends.
+/// Zeroes what lies after the end; returns where the file ends.
 pub(crate) fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u64> {
     let len = file.len().during("read", path)?;
     let mut piece = vec![0; 1 << 20];
@@ -52,7 +52,8 @@ pub(crate) fn clear_tail(file: &dyn DiskFile, path: &Path, end: u64) -> Result<u
     Ok(len.max(end))
 }
 
-/// Writes zeros and makes them durable; returns where they end. Before each piece, `make_way` gets its beginning and end.
+/// Writes zeros and makes them durable; returns where they end. Before each piece, `make_way` gets
+/// its beginning and end.
 pub(crate) fn zero(
     file: &dyn DiskFile,
     path: &Path,

@@ -18,7 +18,8 @@ pub(crate) const PROCESSED: &str = "processed";
 pub(crate) const FRAMES: &str = "frames";
 /// Filter of the claims.
 pub(crate) const FILTER: &str = "filter";
-/// Filters of this generation and those before it, so many in all; in the order in which they are looked for.
+/// Filters of this generation and those before it, so many in all; in the order in which they are
+/// looked for.
 pub(crate) const MERGED_FILTERS: [&str; 3] = ["filter-64", "filter-16", "filter-4"];
 /// What the names of all folders of generations begin with, those set aside too.
 pub(crate) const GENERATION_PREFIX: &str = "gen-";

@@ -1,6 +1,7 @@
 //! `MANIFEST`: which generations there are, and how the last process left them.
 //!
-//! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of the directory).
+//! JSON, so that a person can read it; replaced atomically (temporary file, fsync, rename, fsync of
+//! the directory).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ pub(crate) struct Manifest {
     /// What `repair` gave up, in the order of the journals. Only of sealed generations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) holes: Vec<Hole>,
-    /// CRC32C of all of the above, as compact JSON with 0 here: every other file is believed by what stands in this one.
+    /// CRC32C of all of the above, as compact JSON with 0 here: every other file is believed by
+    /// what stands in this one.
     pub(crate) crc: u32,
 }
 
@@ -84,11 +86,11 @@ pub(crate) struct Hole {
     pub(crate) end: u64,
     /// Number of the first frame in it.
     pub(crate) first_frame: u64,
-    /// Number of the first frame behind it.
+    /// Number of the first frame after it.
     pub(crate) next_frame: u64,
     /// Number of the first event in it.
     pub(crate) first_event: u64,
-    /// Number of the first event behind it.
+    /// Number of the first event after it.
     pub(crate) next_event: u64,
     /// Offsets that were given away in it, or may have been: they are not used again.
     pub(crate) topics: Vec<Burnt>,
@@ -100,7 +102,7 @@ pub(crate) struct Hole {
 pub(crate) struct Burnt {
     pub(crate) topic: String,
     pub(crate) first: u64,
-    /// The first one behind them.
+    /// The first one after them.
     pub(crate) next: u64,
 }
 
@@ -163,7 +165,8 @@ impl Manifest {
     /// Reads and checks the file in `dir`; `None` if there is none.
     ///
     /// # Errors
-    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself; `Io`, also if it can't be told whether there is one.
+    /// `Unusable` for a newer format, `Corrupt` if it contradicts itself; `Io`, also if it can't be
+    /// told whether there is one.
     pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(MANIFEST);
         if disk::is_absent(disk, &path).during("look for", &path)? {
@@ -289,7 +292,8 @@ fn from_hex(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
 }
 
-/// The manifest of an open store, and the hold on its directory: changed under a lock, in memory once it is on disk.
+/// The manifest of an open store, and the hold on its directory: changed under a lock, in memory
+/// once it is on disk.
 #[derive(Debug)]
 pub(crate) struct ManifestFile {
     hold: Hold,

@@ -1,4 +1,5 @@
-//! Going through a journal frame by frame, along the chain of their headers and over the holes that MANIFEST declares.
+//! Going through a journal frame by frame, along the chain of their headers and over the holes that
+//! MANIFEST declares.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ impl Walk {
         Ok(Step::Frame(frame))
     }
 
-    /// Goes on behind a hole.
+    /// Goes on after a hole.
     ///
     /// # Errors
     /// As [`Walk::step`].
@@ -118,7 +119,8 @@ impl Walk {
         Ok(self.reader.frame(at)?.is_some())
     }
 
-    /// Looks on to the end of the file: what is here is the end only if nothing later says that there was more.
+    /// Looks on to the end of the file: what is here is the end only if nothing later says that
+    /// there was more.
     ///
     /// # Errors
     /// `Corrupt` if something does; else as [`Walk::step`].

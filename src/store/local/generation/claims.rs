@@ -1,9 +1,10 @@
 //! Claims of the generations that are not sealed yet, as one worker knows them.
 //!
-//! A *set* holds the claims of one group, with full keys. It stays in RAM, protected by the journal, until the
-//! checkpoint has put it into the index (or a seal has made the generation's maps); then its content is dropped.
-//! A *table* holds, for each claim of one generation, a 64-bit fingerprint and the set it came in: so a fresh event is
-//! known as fresh without asking the index, and the index is asked only for what it must have.
+//! A *set* holds the claims of one group, with full keys. It stays in RAM, protected by the
+//! journal, until the checkpoint has put it into the index (or a seal has made the generation's
+//! maps); then its content is dropped. A *table* holds, for each claim of one generation, a 64-bit
+//! fingerprint and the set it came in: so a fresh event is known as fresh without asking the index,
+//! and the index is asked only for what it must have.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -104,7 +105,8 @@ impl ClaimSet {
         self.claims().as_deref().map(look)
     }
 
-    /// Lets go of the claims: they can be found elsewhere now. They leave RAM when their worker has seen it. Returns how many there were.
+    /// Lets go of the claims: they can be found elsewhere now. They leave RAM when their worker has
+    /// seen it. Returns how many there were.
     pub(crate) fn drop_claims(&self) -> usize {
         let claims = self.claims.write().take();
         claims.map_or(0, |claims| claims.len())
@@ -145,8 +147,8 @@ pub(crate) enum Lookup {
         /// Where it is.
         frame: Option<u64>,
     },
-    /// Its fingerprint is known, and its claim has left RAM: this generation's index or maps have it (or, very rarely,
-    /// it is another event's fingerprint).
+    /// Its fingerprint is known, and its claim has left RAM: this generation's index or maps have
+    /// it (or, very rarely, it is another event's fingerprint).
     Indexed(Arc<Generation>),
 }
 
@@ -171,10 +173,11 @@ pub(crate) struct Tables {
     base: u64,
     /// Sets below this number are in the table of their generation.
     settled: u64,
-    /// The set of the group being decided; it has the number behind the last of `sets`.
+    /// The set of the group being decided; it has the number after the last of `sets`.
     current: Claims,
-    /// Those of a sealed generation, for the next, cleared one part a group: all parts would grow within milliseconds of each other,
-    /// and what a whole generation frees at once is given back to the system by whoever allocates next, a worker.
+    /// Those of a sealed generation, for the next, cleared one part a group: all parts would grow
+    /// at nearly the same time, and what a whole generation frees at once is given back
+    /// to the system by whoever allocates next, a worker.
     spare: Fingerprints,
 }
 
@@ -203,7 +206,7 @@ impl Tables {
         self.base + self.sets.len() as u64
     }
 
-    /// Brings the fingerprints of events into the processor's caches, for [`Self::place`].
+    /// Brings the fingerprints of events into the processor's caches, for [`Self::locate`].
     pub(crate) fn warm_slots(&self, hashes: &(impl Iterator<Item = u128> + Clone)) {
         for table in &self.tables {
             table.fingerprints.warm(hashes.clone().map(|hash| hash as u64));
@@ -211,7 +214,7 @@ impl Tables {
     }
 
     /// A claim with an event's fingerprint; "none" is final, until one is inserted.
-    pub(crate) fn place(&self, hash: u128) -> Option<ClaimRef> {
+    pub(crate) fn locate(&self, hash: u128) -> Option<ClaimRef> {
         self.tables.iter().rev().find_map(|table| {
             let slot = table.fingerprints.with(hash as u64).next()?;
             Some((table.first_set + u64::from(slot.set), slot.index))
@@ -219,13 +222,13 @@ impl Tables {
     }
 
     /// Brings claims into the processor's caches, for [`Self::lookup`].
-    pub(crate) fn warm(&self, places: &[ClaimRef]) {
+    pub(crate) fn warm(&self, claims: &[ClaimRef]) {
         let touch = |(set, index): &ClaimRef| {
             let Resident { set, claims } = self.sets.get(set.checked_sub(self.base)? as usize)?;
             let frame = set.placed.get().map_or(0, |placed| placed.frame);
             Some(frame ^ u64::from(claims.as_ref()?.first_byte(*index)?))
         };
-        black_box(places.iter().filter_map(touch).fold(0, |all, one| all ^ one));
+        black_box(claims.iter().filter_map(touch).fold(0, |all, one| all ^ one));
     }
 
     /// What is known of an event.
@@ -243,7 +246,8 @@ impl Tables {
                 }
                 let held = number.checked_sub(self.base).and_then(|at| self.sets.get(at as usize));
                 let Some(Resident { set, claims }) = held else {
-                    // What was forgotten has been settled: it is of its table's generation, or a newer table has it, too, and was asked first.
+                    // What was forgotten has been settled: it is of its table's generation, or a
+                    // newer table has it, too, and was asked first.
                     indexed = table.generation.clone();
                     continue;
                 };
@@ -280,7 +284,8 @@ impl Tables {
         if self.current.is_empty() {
             return None;
         }
-        // Copied to as much memory as it takes: there are millions of claims, and groups of all sizes.
+        // Copied to as much memory as it takes: there are millions of claims, and groups of all
+        // sizes.
         let claims = self.current.clone();
         self.current.keys.clear();
         self.current.recent.clear();
@@ -317,8 +322,8 @@ impl Tables {
         self.settled = self.next_set();
     }
 
-    /// Between groups: has claims in the table of the generation they were written to, forgets sealed generations
-    /// and sets that left RAM.
+    /// Between groups: has claims in the table of the generation they were written to, forgets
+    /// sealed generations and sets that left RAM.
     pub(crate) fn settle(&mut self) {
         while let Some(held) = self.settled.checked_sub(self.base).and_then(|at| self.sets.get(at as usize)) {
             let Some(placed) = held.set.placed.get() else { break };
@@ -356,7 +361,8 @@ impl Tables {
             None => newest.generation = Some(generation),
             Some(_) => {
                 self.push_table(Some(generation), number);
-                // What has been decided since stays in the table before, too, and is found in this one first.
+                // What has been decided since stays in the table before, too, and is found in this
+                // one first.
                 let later = self.sets.iter().zip(self.base..).skip((number - self.base) as usize);
                 if let Some(newest) = self.tables.back_mut() {
                     for (Resident { claims, .. }, number) in later {

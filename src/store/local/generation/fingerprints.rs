@@ -1,19 +1,21 @@
-//! Where the claims of a generation are, by fingerprint: the table that every event of the live generation is looked up in.
+//! Where the claims of a generation are, by fingerprint: the table that every event of the live
+//! generation is looked up in.
 //!
-//! A look-up waits for memory and for little else: the tables of a million claims are larger than the processor's caches. So
-//! slots lie in buckets of one cache line each, free ones last. What has a fingerprint is in its home bucket or, if that was full,
-//! in the next that was not: a look-up mostly reads one line, or two that are neighbours, and an insertion writes to a line that the
+//! A look-up waits for memory and for little else: the tables of a million claims are larger than
+//! the processor's caches. So slots lie in buckets of one cache line each, free ones last. What has
+//! a fingerprint is in its home bucket or, if that was full, in the next that was not: a look-up
+//! mostly reads one line, or two that are neighbours, and an insertion writes to a line that the
 //! look-up before it has read. Nothing is ever taken out but everything.
 
 use std::hint::black_box;
 
-/// Parts of the slots: each grows alone, in a fraction of a millisecond. One table of a million slots would hold a worker up for
-/// tens of milliseconds, when it grows, or when memory that was reserved for it is first touched.
+/// Parts of the slots: each grows alone, and quickly. One table of a million slots would hold a
+/// worker up when it grows, or when memory that was reserved for it is first touched.
 const PARTS: usize = 64;
-/// Fingerprints in a cache line.
+/// Slots in a cache line.
 const BUCKET: usize = 4;
-/// Buckets of the smallest part when its first slot is used. Each fourth begins with one more, up to half as many more: as parts
-/// grow by half, some always do, and never all of them within milliseconds.
+/// Buckets of the smallest part when its first slot is used. Each fourth begins with one more, up
+/// to half as many more: as parts grow by half, some always do, and never all of them at once.
 const FIRST_BUCKETS: usize = PARTS / 2;
 
 /// Where a claim is.
@@ -23,7 +25,7 @@ pub(crate) struct Slot {
     pub(crate) fingerprint: u64,
     /// Number of the set, counted from the table's first; less than `u32::MAX`.
     pub(crate) set: u32,
-    /// SealedFiles in the set.
+    /// Its index in the set.
     pub(crate) index: u32,
 }
 
@@ -48,7 +50,7 @@ impl Bucket {
     }
 }
 
-/// Fingerprints whose fingerprints have some bits in common.
+/// Slots whose fingerprints have some bits in common.
 #[derive(Debug, Default)]
 struct Part {
     buckets: Vec<Bucket>,
@@ -100,7 +102,7 @@ impl Part {
     }
 }
 
-/// Fingerprints by fingerprint; several may have the same.
+/// Slots by fingerprint; several may have the same.
 #[derive(Debug)]
 pub(crate) struct Fingerprints([Part; PARTS]);
 
@@ -139,7 +141,8 @@ impl Fingerprints {
         self.0.iter().all(|part| part.used == 0)
     }
 
-    /// Frees the slots of one part, if any are used, and keeps their memory. Returns whether there were any.
+    /// Frees the slots of one part, if any are used, and keeps their memory. Returns whether there
+    /// were any.
     pub(crate) fn clear_part(&mut self) -> bool {
         let Some(part) = self.0.iter_mut().find(|part| part.used > 0) else { return false };
         part.buckets.fill(Bucket::FREE);

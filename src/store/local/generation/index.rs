@@ -28,8 +28,8 @@ pub trait Index: Send + Sync + Debug {
     /// `Corrupt`, `Io`.
     fn claim(&self, key: &[u8]) -> Result<Option<Claim>>;
 
-    /// Inserts a range of frames: claims sorted by key, blocks as (topic, first offset, place), then what is covered
-    /// now. Inserting the same again changes nothing.
+    /// Inserts a range of frames: claims sorted by key, blocks as (topic, first offset, place),
+    /// then what is covered now. Inserting the same again changes nothing.
     ///
     /// # Errors
     /// `Corrupt` if a key has another claim already; `Io`, `NoSpace`. Part may then be inserted.
@@ -52,8 +52,8 @@ pub trait Index: Send + Sync + Debug {
     /// `Corrupt`, `Io`.
     fn covered(&self) -> Result<Option<Covered>>;
 
-    /// Hands all to the operating system. Not durable before the directory's files are synced, too. To be called by
-    /// one thread only.
+    /// Hands all to the operating system. Not durable before the directory's files are synced, too.
+    /// To be called by one thread only.
     ///
     /// # Errors
     /// `Corrupt`, `Io`, `NoSpace`.

@@ -1,4 +1,5 @@
-//! What journals say of topics, block by block: offsets, counts, and the tables at the heads of generations.
+//! What journals say of topics, block by block: offsets, counts, and the tables at the heads of
+//! generations.
 
 use std::sync::Arc;
 
@@ -54,10 +55,12 @@ impl Ledger {
         self.topics.ensure(name, self.secret.topic(name.as_bytes()))
     }
 
-    /// Takes in what a block says; returns the sum of the low halves of its events' hashes, wrapping.
+    /// Takes in what a block says; returns the sum of the low halves of its events' hashes,
+    /// wrapping.
     ///
     /// # Errors
-    /// `Corrupt` if a record can't be read; `Unusable` if a newer version wrote it; those of `audit`.
+    /// `Corrupt` if a record can't be read; `Unusable` if a newer version wrote it; those of
+    /// `audit`.
     pub(crate) fn apply(&self, block: &Block<'_>, audit: &mut impl Audit) -> Result<u64> {
         let body = block.body()?;
         let named = |name| self.topic(block.text(name, "a topic")?);

@@ -1,6 +1,7 @@
 //! Topics: what is durable of each, and counts that wait to become so.
 //!
-//! Only the journal's writer changes what is durable. Workers add to the pending counts, which the writer takes along.
+//! Only the journal's writer changes what is durable. Workers add to the pending counts, which the
+//! writer takes along.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -22,7 +23,7 @@ pub(crate) struct Topic {
     pub(crate) hash: u128,
     /// Its number in this process, from 0.
     pub(crate) number: u32,
-    /// Offsets that hold no event, in order: the first, and the first behind.
+    /// Offsets that hold no event, in order: the first, and the first after.
     lost: Box<[(u64, u64)]>,
     next_offset: AtomicU64,
     duplicates: AtomicU64,
@@ -275,7 +276,7 @@ impl Topics {
         by_name.values().map(Arc::clone).collect()
     }
 
-    /// At most `limit` of the topics that hold events, sorted by name, from behind `after` on.
+    /// At most `limit` of the topics that hold events, sorted by name, from after `after` on.
     pub(crate) fn holders(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Topic>> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -356,7 +357,8 @@ impl Topics {
         let counts = topics.into_iter().map(|topic| {
             // First the mark: what is counted from here on puts the topic on the list again.
             topic.is_pending.store(false, Ordering::Release);
-            // Then the conflicts: the duplicates that they are were counted before them, and are taken along.
+            // Then the conflicts: the duplicates that they are were counted before them, and are
+            // taken along.
             let conflicts = topic.pending_conflicts.swap(0, Ordering::AcqRel);
             let duplicates = topic.pending_duplicates.swap(0, Ordering::AcqRel);
             Pending { topic, duplicates, conflicts }

@@ -11,13 +11,14 @@ use crate::store::local::options::Options;
 pub struct Loss {
     /// The journal.
     pub path: PathBuf,
-    /// The first byte that is not read any more, and the first behind it.
+    /// The first byte that is not read any more, and the first after it.
     pub bytes: (u64, u64),
     /// Events in it; `None` if that can't be known.
     pub events: Option<u64>,
-    /// Of these, events that can still be read; a repair writes them to [`Repaired::salvaged`](super::repair::Repaired::salvaged).
+    /// Of these, events that can still be read; a repair writes them to
+    /// [`Repaired::salvaged`](super::repair::Repaired::salvaged).
     pub salvaged: u64,
-    /// Offsets that hold no event any more: topic, first, and first behind.
+    /// Offsets that hold no event any more: topic, first, and first after.
     pub offsets: Vec<(String, u64, u64)>,
 }
 

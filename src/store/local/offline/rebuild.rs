@@ -17,11 +17,13 @@ use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
 /// What a rebuild says that the operating system keeps from its files.
 const CURE: &str = "cure the disk or the permissions, then rebuild again: no event was touched";
 
-/// Makes the maps and filters of all sealed generations anew from their journals, and drops the live index, which the
-/// next start makes anew. The live journal is read for its events alone; what is wrong with it is in the report.
+/// Makes the maps and filters of all sealed generations anew from their journals, and drops the
+/// live index, which the next start makes anew. The live journal is read for its events alone; what
+/// is wrong with it is in the report.
 ///
 /// # Errors
-/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if the journal of a closed generation is damaged.
+/// `Locked`, `Unusable`, `NoSpace`, `Io`; `Corrupt` if the journal of a closed generation is
+/// damaged.
 pub fn rebuild(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
     let (hold, manifest) = open(options, &*seams.disk)?;
     renew(options, seams, &hold, manifest, progress).map_err(|e| e.with_cure(CURE))

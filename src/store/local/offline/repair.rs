@@ -1,13 +1,15 @@
-//! Giving up what is damaged in journals, and nothing else: what is lost is said exactly, and the rest is in use again.
+//! Giving up what is damaged in journals, and nothing else: what is lost is said exactly, and the
+//! rest is in use again.
 //!
-//! What a journal holds is never changed. MANIFEST declares the *hole*: from which byte to which nothing is read, which frames and event numbers
-//! were there, and which offsets of which topics are not used again. Events in it that can still be read are written to a
-//! file, to be published again. A live generation that is damaged is closed, and a new one begun behind it, so holes
-//! are in sealed generations only.
+//! What a journal holds is never changed. MANIFEST declares the *hole*: from which byte to which
+//! nothing is read, which frames and event numbers were there, and which offsets of which topics
+//! are not used again. Events in it that can still be read are written to a file, to be published
+//! again. A live generation that is damaged is closed, and a new one begun after it, so holes are
+//! in sealed generations only.
 //!
-//! Which offsets are lost is seen from what comes behind the hole: the next block of a topic, or the next generation's topic
-//! table. Where nothing comes behind it, as at the end of the live journal, each topic gives up as many offsets as may
-//! have been its own.
+//! Which offsets are lost is seen from what comes after the hole: the next block of a topic, or
+//! the next generation's topic table. Where nothing comes after it, as at the end of the live
+//! journal, each topic gives up as many offsets as may have been its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +43,8 @@ pub struct Repaired {
     pub given_up: Vec<Loss>,
     /// Events of the store that are not lost.
     pub events: u64,
-    /// The file with those that can be published again, a JSON object a line. If nothing is lost now, that of the repair before.
+    /// The file with those that can be published again, a JSON object a line. If nothing is lost
+    /// now, that of the repair before.
     pub salvaged: Option<PathBuf>,
     /// MANIFEST was missing, and this is a whole one that had not got into its place.
     pub manifest: Option<PathBuf>,
@@ -49,11 +52,12 @@ pub struct Repaired {
     pub is_done: bool,
 }
 
-/// Looks for damage in all journals; gives up what is damaged if `accept_loss` is set, and otherwise changes nothing.
+/// Looks for damage in all journals; gives up what is damaged if `accept_loss` is set, and
+/// otherwise changes nothing.
 ///
 /// # Errors
-/// `Locked`; `Unusable` if there is no store, or a newer one; `Corrupt` if MANIFEST is damaged, or a journal in a way that no damage
-/// explains; `NoSpace`, `Io`.
+/// `Locked`; `Unusable` if there is no store, or a newer one; `Corrupt` if MANIFEST is damaged, or
+/// a journal in a way that no damage explains; `NoSpace`, `Io`.
 pub fn repair(
     options: &Options,
     seams: &Seams,
@@ -143,7 +147,8 @@ impl Search<'_> {
         Ok(Some(path))
     }
 
-    /// Declares the holes, seals what is damaged, and begins a new live generation if the live one is.
+    /// Declares the holes, seals what is damaged, and begins a new live generation if the live one
+    /// is.
     fn give_up(self, hold: &Hold, manifest: &mut Manifest) -> Result<()> {
         let Self { options, seams, ledger: Ledger { topics, secret }, gaps, closed, missing, .. } = self;
         let (disk, dir) = (&*seams.disk, &options.data_dir);
@@ -164,7 +169,8 @@ impl Search<'_> {
             let holes = manifest.holes_of(*id);
             let Some(entry) = manifest.generations.iter_mut().find(|entry| entry.id == *id) else { continue };
             if entry.closed.is_none() {
-                // What nothing proves durable is made so before anything rests on it, as in recovery.
+                // What nothing proves durable is made so before anything rests on it, as in
+                // recovery.
                 let file = disk.open(&journal, Open::Write).during("open", &journal)?;
                 let length = file.len().during("read", &journal)?;
                 rewrite(&*file, &journal, 0, length.min(closed.end))?;
@@ -202,8 +208,9 @@ impl Search<'_> {
     }
 }
 
-/// Cuts what lies behind the end of a journal that MANIFEST says is closed. Before MANIFEST says so, the zeros there are what tells
-/// the end from a cut: a second repair would find damage that the first had made. It costs room if it fails, and nothing else.
+/// Cuts what lies after the end of a journal that MANIFEST says is closed. Before MANIFEST says
+/// so, the zeros there are what tells the end from a cut: a second repair would find damage that
+/// the first had made. It costs room if it fails, and nothing else.
 fn give_back_zeros(disk: &dyn Disk, journal: &Path, end: u64) {
     let cut = || {
         let file = disk.open(journal, Open::Write)?;

@@ -1,4 +1,5 @@
-//! Reads every journal, over what is damaged, and finds what is lost and which offsets are lost with it.
+//! Reads every journal, over what is damaged, and finds what is lost and which offsets are lost
+//! with it.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +23,8 @@ use crate::store::local::generation::ledger::{Audit, Ledger};
 use crate::store::local::generation::topic::{Topic, Topics};
 use crate::store::local::options::{Options, Seams};
 
-/// Event numbers, offsets and frames that are given up when it can't be known how many there were: more than a generation holds.
+/// Event numbers, offsets and frames that are given up when it can't be known how many there were:
+/// more than a generation holds.
 const UNKNOWN: u64 = 1 << 32;
 
 /// What was found, as far as the journals have been read.
@@ -102,8 +104,8 @@ impl<'a> Search<'a> {
         Ok(closed)
     }
 
-    /// The hole that begins where a walk has come to an end, and whether a sound frame is behind it; `None` if that is the end
-    /// of the journal.
+    /// The hole that begins where a walk has come to an end, and whether a sound frame is after
+    /// it; `None` if that is the end of the journal.
     fn find(
         &self,
         walk: &mut Walk,
@@ -113,7 +115,8 @@ impl<'a> Search<'a> {
         manifest: &Manifest,
     ) -> Result<Option<(Found, bool)>> {
         let Chain { at, sequence, first_event, store_id, .. } = walk.chain.clone();
-        // What is known of the end of the journal, if nothing that is whole comes behind the damage.
+        // What is known of the end of the journal, if nothing that is whole comes after the
+        // damage.
         let (mut end, mut next_frame, mut next_event, mut is_exact) = (at, sequence, first_event, true);
         let mut is_damage = at == 0;
         let mut from = at + 1;
@@ -175,7 +178,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Takes the events out of the hole found last that can still be read: blocks whose checksum is right.
+    /// Takes the events out of the hole found last that can still be read: blocks whose checksum is
+    /// right.
     fn salvage(&mut self, file: &dyn DiskFile, path: &Path, range: (u64, u64)) -> Result<()> {
         each_block(file, path, range, |block| {
             // One that is whole and still can't be read is not worth more than a damaged one.
@@ -186,7 +190,7 @@ impl<'a> Search<'a> {
     fn salvage_block(&mut self, block: &Block<'_>) -> Result<()> {
         let Lines { topic, first_offset, mut json } = Lines::of(block)?;
         let topic = self.ledger.topic(&topic)?;
-        // It is seen in the hole, not behind it: more may be lost.
+        // It is seen in the hole, not after it: more may be lost.
         if first_offset >= topic.next_offset() {
             self.gaps.see(&topic, first_offset.saturating_add(u64::from(block.count)), block)?;
         }
@@ -197,8 +201,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Gives up, of each topic that nothing was seen of behind the last hole, as many offsets as may be lost. None are if a
-    /// topic table comes behind it.
+    /// Gives up, of each topic that nothing was seen of after the last hole, as many offsets as
+    /// may be lost. None are if a topic table comes after it.
     pub(super) fn burn_what_may_be_lost(&mut self) {
         let lost: u64 = self.gaps.found.iter().map(|found| found.hole.events()).sum();
         let named = self.gaps.found.iter().flat_map(|found| &found.hole.topics);
@@ -224,8 +228,8 @@ pub(super) struct Gaps {
     seen: HashMap<u32, usize>,
     /// Events in sound blocks.
     pub(super) events: u64,
-    /// The tables of the generation tell what those before it hold. That of the first generation of all does not: it may
-    /// begin with offsets, when those before it are gone.
+    /// The tables of the generation tell what those before it hold. That of the first generation of
+    /// all does not: it may begin with offsets, when those before it are gone.
     has_tables: bool,
 }
 

@@ -1,8 +1,8 @@
-//! Work on a store that no process serves: proving that journal, indexes, filters and counters agree, and making the
-//! indexes anew.
+//! Work on a store that no process serves: proving that journal, indexes, filters and counters
+//! agree, and making the indexes anew.
 //!
-//! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the truth: everything
-//! else is compared with it.
+//! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the
+//! truth: everything else is compared with it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub struct Report {
 /// Proves that all parts of the store agree with its journal.
 ///
 /// # Errors
-/// `Locked`, `Unusable`; `Corrupt` if MANIFEST is; `Io`. Anything else that is wrong is in the report.
+/// `Locked`, `Unusable`; `Corrupt` if MANIFEST is; `Io`. Anything else that is wrong is in the
+/// report.
 pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Result<Report> {
     let (_hold, manifest) = open(options, &*seams.disk)?;
     let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
@@ -62,7 +63,8 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
     };
     let total = journal_bytes(options, &*seams.disk, &manifest);
     for entry in &manifest.generations {
-        // A file that is missing or can't be read is a fault as well: the other generations are still looked at.
+        // A file that is missing or can't be read is a fault as well: the other generations are
+        // still looked at.
         if let Err(e) = check.generation(entry, &manifest) {
             check.report.faults.push(e.to_string());
         }
@@ -111,12 +113,12 @@ impl Check<'_> {
             _ => {}
         }
         let secret = self.ledger.secret;
-        let place = sealed_files(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
-        let content = place.read_journal(&|_| {})?;
+        let files = sealed_files(self.options, self.seams, &self.files, manifest, &secret, (entry, found));
+        let content = files.read_journal(&|_| {})?;
         if entry.sealed {
-            place.compare(content)?;
-            // Those of an older format are made anew by the next start.
-            return if manifest.format < FORMAT { Ok(()) } else { self.filters(&place, manifest) };
+            files.compare(content)?;
+            // Those of an older format are rebuilt by the next start.
+            return if manifest.format < FORMAT { Ok(()) } else { self.filters(&files, manifest) };
         }
         match manifest.clean {
             Some(clean) if clean.covered.is_some() && entry.closed.is_none() => {
@@ -126,7 +128,8 @@ impl Check<'_> {
         }
     }
 
-    /// Proves that a generation's filter, and those that end with it, forget no claim of any that they are of.
+    /// Proves that a generation's filter, and those that end with it, forget no claim of any that
+    /// they are of.
     fn filters(&self, newest: &SealedFiles<'_>, manifest: &Manifest) -> Result<()> {
         if newest.has_older_filter()? {
             return Ok(());
@@ -156,8 +159,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Reads a journal with every check there is: the chain of frames, offsets, the topic table against what was
-    /// counted before.
+    /// Reads a journal with every check there is: the chain of frames, offsets, the topic table
+    /// against what was counted before.
     fn journal(&mut self, entry: &Entry, manifest: &Manifest) -> Result<Closed> {
         let path = journal_path(&self.options.data_dir, entry.id);
         let file = self.seams.disk.open(&path, Open::Read).during("open", &path)?;
@@ -209,7 +212,9 @@ impl Check<'_> {
                     claims += 1;
                 }
                 let found = index.block_at_or_before(head.topic, head.first_offset)?;
-                if !found.is_some_and(|(first, place)| first == head.first_offset && place.at == block.at) {
+                if !found
+                    .is_some_and(|(first, location)| first == head.first_offset && location.at == block.at)
+                {
                     return corrupt("it does not have a block of the journal");
                 }
                 blocks += 1;
@@ -285,12 +290,12 @@ impl SealedFiles<'_> {
             return corrupt("its claims are not those of the journal; run `sekali rebuild`");
         }
         let mut blocks = content.blocks.iter();
-        maps.each_block(&mut |key, place| {
-            same &= blocks.next().is_some_and(|expected| *expected == (key, place));
+        maps.each_block(&mut |key, location| {
+            same &= blocks.next().is_some_and(|expected| *expected == (key, location));
         })?;
         let mut frames = content.frames.iter();
-        maps.each_frame(&mut |first, place| {
-            same &= frames.next().is_some_and(|expected| *expected == (first, place));
+        maps.each_frame(&mut |first, location| {
+            same &= frames.next().is_some_and(|expected| *expected == (first, location));
         })?;
         if !same || blocks.next().is_some() || frames.next().is_some() {
             return corrupt("its blocks or frames are not those of the journal; run `sekali rebuild`");

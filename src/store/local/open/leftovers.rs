@@ -3,7 +3,7 @@
 //! | a folder holds | with a MANIFEST it is | without one it is |
 //! |---|---|---|
 //! | a frame that is not of a topic table | refused | refused |
-//! | a journal of zeros behind whole topic tables, or nothing | removed | removed, if it is the first generation's |
+//! | a journal of zeros after whole topic tables, or nothing | removed | removed, if it is the first generation's |
 //! | anything else | set aside under another name | refused |
 //! | what the operating system does not show | left, and the start ends | left, and the start ends |
 //!
@@ -130,7 +130,8 @@ pub(crate) fn set_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// What a folder holds. So many bytes at the beginning of its journal may be of a topic table that was not written whole.
+/// What a folder holds. So many bytes at the beginning of its journal may be of a topic table that
+/// was not written whole.
 fn content(disk: &dyn Disk, folder: &Path, head_bytes: u64) -> Result<Content> {
     let names = disk.list(folder).during("list", folder)?;
     let path = folder.join(JOURNAL);
@@ -152,7 +153,7 @@ fn journal_content(disk: &dyn Disk, path: &Path, head_bytes: u64) -> Result<Cont
     let len = file.len().during("measure", path)?;
     let mut window = vec![0; FrameHeader::BYTES.min(usize::try_from(len).unwrap_or(usize::MAX))];
     file.read_exact_at(&mut window, 0).during("read", path)?;
-    // Topic tables, frame by frame: what lies behind them must be zeros.
+    // Topic tables, frame by frame: what lies after them must be zeros.
     let mut zeros_from = 0;
     if let Ok(header) = FrameHeader::from_bytes(&window) {
         let mut reader = FrameReader::new(Arc::clone(&file), path, header.nonce);
@@ -183,7 +184,8 @@ fn journal_content(disk: &dyn Disk, path: &Path, head_bytes: u64) -> Result<Cont
     })
 }
 
-/// Whether these bytes begin with a frame other than those a generation begins with, of whatever nonce.
+/// Whether these bytes begin with a frame other than those a generation begins with, of whatever
+/// nonce.
 fn begins_events(bytes: &[u8]) -> bool {
     let Some(bytes) = bytes.get(..FrameHeader::BYTES) else { return false };
     let Ok(nonce) = FrameHeader::from_bytes(bytes).map(|header| header.nonce) else { return false };

@@ -1,4 +1,5 @@
-//! Opening a store: what is on disk is checked, made durable, and brought back into RAM before anything is answered.
+//! Opening a store: what is on disk is checked, made durable, and brought back into RAM before
+//! anything is answered.
 //!
 //! | found in the live journal | then |
 //! |---|---|
@@ -36,7 +37,8 @@ use crate::store::local::write::group::Committed;
 use crate::sync::Builder;
 use crate::sync::mpsc::sync_channel;
 
-/// Sets that wait for the thread of the tables: neither waits long for the other, and there is little to hold.
+/// Sets that wait for the thread of the tables: neither waits long for the other, and there is
+/// little to hold.
 const FOUND_WAITING: usize = 2;
 /// What recovery found.
 #[derive(Debug)]
@@ -73,8 +75,9 @@ pub(crate) fn recover(
     let is_older = manifest.format < FORMAT;
     manifest.format = FORMAT;
     if clean.is_some() || is_older {
-        // Cleared before the first write: from here on, only the journal is believed. And whoever knows only the older format
-        // is told before there is anything that it would take for damage.
+        // Cleared before the first write: from here on, only the journal is believed. And whoever
+        // knows only the older format is told before there is anything that it would take for
+        // damage.
         manifest.write(&**disk, hold)?;
     }
     let mut recovery = Recovery {
@@ -132,7 +135,7 @@ impl Recovery<'_> {
         // What was given up at the end need not be there.
         let cut = |end, hole: &Hole| if hole.end == end { hole.at } else { end };
         check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;
-        let place = SealedFiles {
+        let files = SealedFiles {
             disk: self.disk,
             files: self.files,
             data_dir: &self.options.data_dir,
@@ -142,25 +145,26 @@ impl Recovery<'_> {
             closed,
             holes,
         };
-        let maps = match place.open() {
+        let maps = match files.open() {
             Ok(maps) => {
                 if self.is_older {
                     tracing::info!(generation = entry.id, "a filter of an older version is made anew");
-                    place.renew_filter(&maps)?;
+                    files.renew_filter(&maps)?;
                 }
                 maps
             }
             Err(e) => {
                 tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
-                place.build(&|_| {})?.0
+                files.build(&|_| {})?.0
             }
         };
-        let generation = Generation::sealed(&place, maps);
+        let generation = Generation::sealed(&files, maps);
         self.generations.push(Arc::new(generation));
         Ok(())
     }
 
-    /// Reads a generation that is not sealed; returns where its journal goes on, and up to where it is zeroed.
+    /// Reads a generation that is not sealed; returns where its journal goes on, and up to where it
+    /// is zeroed.
     fn replay(
         &mut self,
         entry: &Entry,
@@ -196,7 +200,7 @@ impl Recovery<'_> {
         // A generation with holes is sealed.
         let mut walk = Walk::new(Arc::clone(&file), &path, self.store_id, entry, Arc::new([]));
         let mut durable_through = clean.map_or(0, |clean| clean.last_frame);
-        // Frames behind the last one that is proven durable.
+        // Frames after the last one that is proven durable.
         let mut unproven = Vec::new();
         while let Step::Frame(frame) = walk.step()? {
             replay.apply(&frame)?;

@@ -1,4 +1,5 @@
-//! What a journal that is not sealed brings back: topics, the workers' tables, and what the checkpoint has to do.
+//! What a journal that is not sealed brings back: topics, the workers' tables, and what the
+//! checkpoint has to do.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ const SET_CLAIMS: usize = 20_000;
 /// A set of claims, and the number of its worker.
 pub(super) type Found = (usize, Arc<ClaimSet>);
 
-/// Fills the workers' tables with what is found: a sixth of a start's work, and memory that is touched for the first time.
+/// Fills the workers' tables with what is found. It runs beside the reading of the journal, as it
+/// is much of a start's work.
 pub(super) fn restore(
     mut tables: Vec<Tables>,
     generation: &Arc<Generation>,
@@ -71,7 +73,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Hands what was collected to the workers' tables and the checkpoint; it reaches through frame `through`.
+    /// Hands what was collected to the workers' tables and the checkpoint; it reaches through frame
+    /// `through`.
     pub(super) fn end_sets(&mut self, through: u64) {
         let mut sets = Vec::new();
         let collected = std::mem::take(&mut self.sets);

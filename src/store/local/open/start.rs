@@ -12,7 +12,7 @@ use crate::store::local::admission::vitals::{Failure, Lag, Watches};
 use crate::store::local::background::checkpoint::{Checkpoint, LiveIndex};
 use crate::store::local::background::{filter_merge, hold_check};
 use crate::store::local::format::claim::Covered;
-use crate::store::local::format::codec::VERSION;
+use crate::store::local::format::codec::INDEX_VERSION;
 use crate::store::local::format::frame::Chain;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::INDEX;
@@ -51,7 +51,8 @@ impl std::fmt::Debug for Threads {
 }
 
 impl Threads {
-    /// Waits for all threads, in the order in which they feed each other; what they take from is closed already.
+    /// Waits for all threads, in the order in which they feed each other; what they take from is
+    /// closed already.
     pub(crate) fn join(
         self,
         shared: &Shared,
@@ -156,8 +157,8 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
     Ok((shared, commits, threads))
 }
 
-/// The index that a clean stop left, if all of it is there. What is not trusted is removed when the checkpoint needs
-/// the place.
+/// The index that a clean stop left, if all of it is there. What is not trusted is removed when the
+/// checkpoint needs the place.
 fn open_trusted_index(
     shared: &Shared,
     clean: Option<Clean>,
@@ -174,7 +175,7 @@ fn open_trusted_index(
     });
     let figures = live.closed();
     let expected = Covered {
-        version: VERSION,
+        version: INDEX_VERSION,
         nonce: live.nonce,
         through: clean.through,
         claims: figures.events,
@@ -191,8 +192,8 @@ fn open_trusted_index(
     }
 }
 
-/// The index can't be trusted although its claims have not been read into RAM: it is made anew from the journal, and
-/// until then what needs it is answered "rebuilding".
+/// The index can't be trusted although its claims have not been read into RAM: it is rebuilt from
+/// the journal, and until then what needs it is answered "rebuilding".
 fn doubt(live: &Generation, why: &str) -> Option<LiveIndex> {
     tracing::warn!(generation = live.id, why, "the index is made anew from the journal");
     live.begin_rebuild();

@@ -7,7 +7,8 @@ use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::shared::Shared;
 use crate::store::{Order, Page, Query, StoredEvent};
 
-/// What an event takes in an answer beside its fields: their names, its offset, its time of arrival.
+/// What an event takes in an answer beside its fields: their names, its offset, its time of
+/// arrival.
 const EVENT_SURROUND_BYTES: usize = 160;
 
 /// Collects events until the page is full or enough was read.
@@ -15,7 +16,8 @@ pub(crate) struct Collector<'a> {
     shared: &'a Shared,
     query: &'a Query,
     listing: Listing,
-    /// Event number or offset from which to go on: the first one not yet taken, or the last one taken.
+    /// Event number or offset from which to go on: the first one not yet taken, or the last one
+    /// taken.
     pub(crate) position: u64,
     /// What comes from here on is left out.
     pub(crate) end: u64,
@@ -68,8 +70,12 @@ impl<'a> Collector<'a> {
         self.is_full() || self.page.read_bytes >= if self.query.is_scan { SCAN_BYTES } else { LOOK_BYTES }
     }
 
-    pub(crate) fn is_ahead(&self, place: u64) -> bool {
-        if self.ascending() { place >= self.position && place < self.end } else { place < self.position }
+    pub(crate) fn is_ahead(&self, position: u64) -> bool {
+        if self.ascending() {
+            position >= self.position && position < self.end
+        } else {
+            position < self.position
+        }
     }
 
     /// Whether any of the places from the first to the one before the last is ahead.
@@ -94,29 +100,24 @@ impl<'a> Collector<'a> {
         is_wanted
     }
 
-    /// Takes what stands at `place`, if it is wanted; goes on behind it.
-    pub(crate) fn take(&mut self, place: u64, event: Option<StoredEvent>) {
-        self.position = if self.ascending() { place + 1 } else { place };
+    /// Takes what stands at `place`, if it is wanted; goes on after it.
+    pub(crate) fn take(&mut self, position: u64, event: Option<StoredEvent>) {
+        self.position = if self.ascending() { position + 1 } else { position };
         let Some(event) = event else { return };
-        self.bytes += EVENT_SURROUND_BYTES
-            + event.topic.len()
-            + event.event_id.len()
-            + event.timestamp.len()
-            + event.source.len()
-            + event.payload.len();
+        self.bytes += EVENT_SURROUND_BYTES + event.bytes();
         self.page.events.push(event);
         if self.query.cursors {
             self.page.cursors.push(write_cursor(self.shared, self.listing, self.position));
         }
     }
 
-    /// Goes on behind the events with these numbers, of which none is wanted.
+    /// Goes on after the events with these numbers, of which none is wanted.
     pub(crate) fn pass(&mut self, events: (u64, u64)) {
         self.page.passed += 1;
         self.skip(events);
     }
 
-    /// Goes on behind the events with these numbers, the last one exclusive.
+    /// Goes on after the events with these numbers, the last one exclusive.
     pub(crate) fn skip(&mut self, (first, behind): (u64, u64)) {
         self.position =
             if self.ascending() { self.position.max(behind) } else { self.position.min(first) }.min(self.end);
@@ -144,23 +145,23 @@ impl Turned {
     pub(crate) fn take(
         &mut self,
         collector: &mut Collector<'_>,
-        place: u64,
+        position: u64,
         event: Option<StoredEvent>,
     ) -> bool {
         if self.ascending {
-            collector.take(place, event);
+            collector.take(position, event);
             return !collector.is_full();
         }
-        self.waiting.push((place, event));
+        self.waiting.push((position, event));
         true
     }
 
     pub(crate) fn finish(self, collector: &mut Collector<'_>) {
-        for (place, event) in self.waiting.into_iter().rev() {
+        for (position, event) in self.waiting.into_iter().rev() {
             if collector.is_full() {
                 return;
             }
-            collector.take(place, event);
+            collector.take(position, event);
         }
     }
 }

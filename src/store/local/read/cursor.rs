@@ -1,7 +1,8 @@
 //! Cursors: positions of one store, as text.
 //!
-//! A cursor is an event number, or an offset in a topic, never an address in a file. It names the first event not yet
-//! given: ascending pages go on from it, descending ones from the one before it.
+//! A cursor is an event number, or an offset in a topic, never an address in a file. It names the
+//! first event not yet given: ascending pages go on from it, descending ones from the one before
+//! it.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::shared::Shared;
@@ -14,7 +15,8 @@ pub(crate) enum Listing {
     Topic(u64),
 }
 
-/// `a` or `t`, then in hexadecimal: half of the store's id, the position, and for a topic half of its hash.
+/// `a` or `t`, then in hexadecimal: half of the store's id, the position, and for a topic half of
+/// its hash.
 pub(crate) fn write_cursor(shared: &Shared, listing: Listing, position: u64) -> String {
     let store = store_half(shared);
     match listing {

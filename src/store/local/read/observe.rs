@@ -31,7 +31,8 @@ pub(crate) fn observe(shared: &Shared, is_ready: bool) {
     observe_topics(shared);
 }
 
-/// The first topics that were made have figures of their own; the others share one without a name, as no topic has.
+/// The first topics that were made have figures of their own; the others share one without a name,
+/// as no topic has.
 fn observe_topics(shared: &Shared) {
     let (totals, holding) = (shared.topics.totals(), shared.topics.holding());
     shared.seams.metrics.set(TOPICS, &[], holding as f64);
@@ -46,7 +47,8 @@ fn observe_topics(shared: &Shared) {
             shared.seams.metrics.set_total(TOPIC_EVENTS, &[("topic", name), ("outcome", outcome)], count);
         }
     };
-    // What the named ones have is taken from what all had before: the rest may be behind for a moment, never ahead.
+    // What the named ones have is taken from what all had before: the rest may be behind for a
+    // moment, never ahead.
     let (mut stored, mut duplicates, mut conflicts) =
         (totals.unique_processed, totals.duplicate_dropped, totals.conflicts);
     for topic in shared.topics.oldest() {

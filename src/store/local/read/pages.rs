@@ -1,7 +1,7 @@
 //! Reading: pages of durable events, by topic or over all, in either order.
 //!
-//! A page reads from one list of generations and up to the durable end as they were when it began. What it reads is bounded, so
-//! that whoever waits for a turn waits for milliseconds.
+//! A page reads from one list of generations and up to the durable end as they were when it began.
+//! What it reads is bounded, so that nobody waits long for a turn.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ use crate::sync::atomic::Ordering;
 const RUN_BYTES: usize = 8 << 10;
 /// What finding a block of a topic counts as.
 const BLOCK_FOUND_BYTES: usize = 4 << 10;
-/// What is fetched behind a run of frames while that is read, where all of a range is wanted. More than one read of the
-/// disk, so that it is there when its turn comes; not much more, as syncs wait behind it.
+/// What is fetched after a run of frames while that is read, where all of a range is wanted. More
+/// than one read of the disk, so that it is there when its turn comes; not much more, as syncs wait
+/// after it.
 const AHEAD_BYTES: NonZeroU64 = NonZeroU64::new(256 << 10).expect("not zero");
 
 /// One page.
@@ -38,7 +39,7 @@ pub(crate) fn page(shared: &Shared, query: &Query) -> Result<Page> {
     }
 }
 
-/// The cursor behind the last durable event of a topic, or of all.
+/// The cursor after the last durable event of a topic, or of all.
 pub(crate) fn end(shared: &Shared, topic: Option<&str>) -> String {
     match topic {
         Some(name) => {
@@ -56,9 +57,9 @@ fn events(generations: &[Arc<Generation>]) -> u64 {
 
 /// The event at `offset` of `topic`.
 pub(crate) fn event(shared: &Shared, topic: &Topic, offset: u64) -> Result<StoredEvent> {
-    let (generation, first, place) = locate(shared, topic, offset, None)?;
+    let (generation, first, location) = locate(shared, topic, offset, None)?;
     let mut found = None;
-    read_block(&generation, first, &place, topic, &mut |block, head, event, at| {
+    read_block(&generation, first, &location, topic, &mut |block, head, event, at| {
         if at == offset {
             found = Some(stored(block, head, event, at)?);
         }
@@ -79,12 +80,12 @@ fn topic_page(shared: &Shared, query: &Query, name: &str) -> Result<Page> {
             collector.skip(lost);
             continue;
         }
-        let (generation, first, place) = locate(shared, &topic, collector.target(), near.as_ref())?;
+        let (generation, first, location) = locate(shared, &topic, collector.target(), near.as_ref())?;
         near = Some(Arc::clone(&generation));
-        collector.count_read(BLOCK_FOUND_BYTES + place.length as usize);
+        collector.count_read(BLOCK_FOUND_BYTES + location.length as usize);
 
         let mut turned = Turned::new(&collector);
-        read_block(&generation, first, &place, &topic, &mut |block, head, event, offset| {
+        read_block(&generation, first, &location, &topic, &mut |block, head, event, offset| {
             if !collector.is_ahead(offset) {
                 return Ok(true);
             }
@@ -195,7 +196,8 @@ fn read_frame(frame: &Frame<'_>, collector: &mut Collector<'_>) -> Result<()> {
         blocks.reverse();
     }
     for (block, first) in blocks {
-        // Where nothing of it is left to give, it is not unpacked: a large frame is read by many pages.
+        // Where nothing of it is left to give, it is not unpacked: a large frame is read by many
+        // pages.
         if !collector.is_any_ahead((first, first + u64::from(block.count))) {
             continue;
         }
@@ -224,8 +226,9 @@ fn read_frame(frame: &Frame<'_>, collector: &mut Collector<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The block that holds `offset` of `topic`, and its first one: in the newest generation that has one beginning at or before it.
-/// `near` is where the block before was found: most often the next one is there too.
+/// The block that holds `offset` of `topic`, and its first one: in the newest generation that has
+/// one beginning at or before it. `near` is where the block before was found: most often the next
+/// one is there too.
 fn locate(
     shared: &Shared,
     topic: &Topic,
@@ -236,10 +239,10 @@ fn locate(
     let mut failed = None;
     for generation in near.into_iter().chain(all.iter().rev()) {
         match generation.block(topic, offset) {
-            Ok(Some((first, place)))
-                if (first..first.saturating_add(place.count.into())).contains(&offset) =>
+            Ok(Some((first, location)))
+                if (first..first.saturating_add(location.count.into())).contains(&offset) =>
             {
-                return Ok((Arc::clone(generation), first, place));
+                return Ok((Arc::clone(generation), first, location));
             }
             Ok(_) => {}
             // An older generation may have it all the same.
@@ -258,7 +261,8 @@ fn missing(topic: &Topic, offset: u64) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
-/// Shows the events of a block that begins with offset `first`, each with its offset, as long as `show` wants more.
+/// Shows the events of a block that begins with offset `first`, each with its offset, as long as
+/// `show` wants more.
 fn read_block(
     generation: &Generation,
     first: u64,
@@ -272,7 +276,8 @@ fn read_block(
     }
     let mut bytes = vec![0; location.length as usize];
     generation.journal()?.read_exact_at(&mut bytes, location.at).during("read", &path)?;
-    // Its head has no checksum of its own; that of its frame is not read here. So all of it is held against the location.
+    // Its head has no checksum of its own; that of its frame is not read here. So all of it is held
+    // against the location.
     let block = Block::open(&bytes, location.at, &path);
     let is_it = |block: &Block<'_>| block.kind == BlockKind::Events && block.location() == *location;
     let Some(block) = block.ok().filter(is_it) else {

@@ -1,7 +1,8 @@
 //! The thread of scans: reads that look at much and give little.
 //!
-//! Anybody can ask for them in a few bytes, and each can have a processor for as long as it takes to read the store. So they
-//! have one thread, of the lowest niceness, which does one short step of one of them at a time.
+//! Anybody can ask for them in a few bytes, and each can have a processor for as long as it takes
+//! to read the store. So they have one thread, of the lowest niceness, which does one short step of
+//! one of them at a time.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! Readers take turns: so many read at once, and those that wait are let in round robin, reader by reader.
+//! Readers take turns: so many read at once, and those that wait are let in round robin, reader by
+//! reader.
 //!
-//! A client that asks for a thousand listings at once waits for itself: one that asks for its first is behind one read of
-//! each other reader, not behind the thousand.
+//! A client that asks for a thousand listings at once waits for itself: one that asks for its first
+//! is after one read of each other reader, not after the thousand.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,7 +46,8 @@ impl Turns {
     pub(crate) async fn wait(self: &Arc<Self>, reader: u64) -> Turn {
         match self.ask(reader) {
             Ok(turn) => turn,
-            // A place is passed on to whoever waits, so the sender is never dropped unused; were it, one reads out of turn.
+            // A place is passed on to whoever waits, so the sender is never dropped unused; were
+            // it, one reads out of turn.
             Err(turn) => turn.await.unwrap_or_else(|_| Turn { turns: Arc::clone(self) }),
         }
     }

@@ -77,7 +77,7 @@ impl SealedFiles<'_> {
     }
 
     /// Whether the filter is of a format before this one: a start that was killed has written
-    /// MANIFEST anew, and not all filters. The next one makes it anew.
+    /// MANIFEST anew, and not all filters. The next one rebuilds it.
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
@@ -89,7 +89,8 @@ impl SealedFiles<'_> {
         Ok(magic == BLOOM_MAGIC)
     }
 
-    /// Reads a filter whose newest generation is this one; of which others it is, the caller checks.
+    /// Reads a filter whose newest generation is this one; of which others it is, the caller
+    /// checks.
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
@@ -119,7 +120,8 @@ impl SealedFiles<'_> {
         file.finish().during("sync", &path)
     }
 
-    /// Removes the filters that end with this generation: the next start makes them anew from those they are of.
+    /// Removes the filters that end with this generation: the next start rebuilds them from those
+    /// they are of.
     ///
     /// # Errors
     /// `Io`.

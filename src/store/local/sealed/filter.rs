@@ -1,12 +1,13 @@
 //! Filters of sealed generations: which one may hold an event, in RAM.
 //!
-//! A filter is a binary fuse map (Graf and Lemire, Binary Fuse Filters, 2022) from an event's hash to 16 bits: the number of the generation
-//! among those that the filter is of (its *lane*), and as much of the hash as there is room for. What was put in is always
-//! found, with its generation; anything else is let through once in 2^16 for one generation, in 2^10 for
-//! sixty-four. A look-up reads three places, whatever the number of generations, and a claim takes 2.5 bytes.
+//! A filter is a binary fuse map (Graf and Lemire, Binary Fuse Filters, 2022) from an event's hash
+//! to 16 bits: the number of the generation among those that the filter is of (its *lane*), and as
+//! much of the hash as there is room for. What was put in is always found, with its generation;
+//! anything else is let through once in 2^16 for one generation, in 2^10 for sixty-four. A look-up
+//! reads three positions, whatever the number of generations, and a claim takes 2.5 bytes.
 //!
-//! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order, and building one needs RAM for
-//! a shard alone.
+//! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order,
+//! and building one needs RAM for a shard alone.
 //!
 //! # File
 //! | bytes | what |
@@ -34,8 +35,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 36;
 /// Most generations of one filter.
 const GENERATIONS_MAX: usize = 64;
-/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three places of an event are in one page or two. Missing
-/// the TLB is what a look-up costs.
+/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three positions of an
+/// event are in one page or two. Missing the TLB is what a look-up costs.
 const SHARD_CLAIMS: u64 = 10_800;
 /// Seeds that are tried before a shard is given up; each does in nine of ten cases.
 const SEEDS: u64 = 100;
@@ -44,13 +45,13 @@ const PIECE_CELLS: usize = 128 << 10;
 /// Bits of a segment's length at most.
 const SEGMENT_BITS_MAX: u32 = 18;
 
-/// Events whose places are worked out before the first of them is read.
+/// Events whose positions are worked out before the first of them is read.
 const READ_AHEAD: usize = 32;
 
 /// A generation that a filter is of: its id and its nonce.
 pub type Lane = (u64, u64);
 
-/// Where a shard's cells lie, and how its places are found.
+/// Where a shard's cells lie, and how its positions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shard {
     seed: u64,
@@ -79,14 +80,15 @@ impl Shard {
 
     fn hash(&self, event: u128) -> u64 {
         let (low, high) = (event as u64, (event >> 64) as u64);
-        // The finish of MurmurHash3 over both halves; events' hashes are keyed, so this need only be different for each seed.
+        // The finish of MurmurHash3 over both halves; events' hashes are keyed, so this need only
+        // be different for each seed.
         let mut hash = (low ^ self.seed).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high;
         hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         hash ^ (hash >> 33)
     }
 
-    /// The places of a hash in its shard, in three segments in a row.
-    fn places(&self, hash: u64) -> [usize; 3] {
+    /// The positions of a hash in its shard, in three segments in a row.
+    fn positions(&self, hash: u64) -> [usize; 3] {
         let span = u64::from(self.segments) << self.segment_bits;
         let mask = (1u64 << self.segment_bits) - 1;
         let first = ((u128::from(hash) * u128::from(span)) >> 64) as u64;
@@ -99,7 +101,8 @@ impl Shard {
 /// Room for building shards, used again for each.
 #[derive(Default)]
 struct Peeling {
-    /// How many of the events that are left have a place here, and all their hashes and values together.
+    /// How many of the events that are left have a place here, and all their hashes and values
+    /// together.
     counts: Vec<u32>,
     hashes: Vec<u64>,
     values: Vec<u16>,
@@ -113,22 +116,22 @@ impl Peeling {
         let cells = shard.cells();
         for (event, value) in events {
             let hash = shard.hash(*event);
-            for place in shard.places(hash) {
-                self.counts[place] += 1;
-                self.hashes[place] ^= hash;
-                self.values[place] ^= value;
+            for position in shard.positions(hash) {
+                self.counts[position] += 1;
+                self.hashes[position] ^= hash;
+                self.values[position] ^= value;
             }
         }
         self.alone.clear();
-        self.alone.extend((0..cells).filter(|place| self.counts[*place] == 1));
+        self.alone.extend((0..cells).filter(|position| self.counts[*position] == 1));
         self.order.clear();
-        while let Some(place) = self.alone.pop() {
-            if self.counts[place] != 1 {
+        while let Some(position) = self.alone.pop() {
+            if self.counts[position] != 1 {
                 continue;
             }
-            let (hash, value) = (self.hashes[place], self.values[place]);
-            self.order.push((place, hash, value));
-            for other in shard.places(hash) {
+            let (hash, value) = (self.hashes[position], self.values[position]);
+            self.order.push((position, hash, value));
+            for other in shard.positions(hash) {
                 self.counts[other] -= 1;
                 self.hashes[other] ^= hash;
                 self.values[other] ^= value;
@@ -140,7 +143,8 @@ impl Peeling {
         self.order.len() == events.len()
     }
 
-    /// Appends a shard of these events to `cells`; `None` if no seed does, as when an event is there twice.
+    /// Appends a shard of these events to `cells`; `None` if no seed does, as when an event is
+    /// there twice.
     fn build(&mut self, events: &[(u128, u16)], cells: &mut Vec<u16>) -> Option<Shard> {
         let mut shard = Shard::of(events.len(), cells.len());
         for seed in 0..SEEDS {
@@ -154,10 +158,10 @@ impl Peeling {
             if self.peel(&shard, events) {
                 cells.resize(shard.start + shard.cells(), 0);
                 let own = &mut cells[shard.start..];
-                for (place, hash, value) in self.order.iter().rev() {
-                    let [a, b, c] = shard.places(*hash);
+                for (position, hash, value) in self.order.iter().rev() {
+                    let [a, b, c] = shard.positions(*hash);
                     // Its own cell is still 0.
-                    own[*place] = value ^ own[a] ^ own[b] ^ own[c];
+                    own[*position] = value ^ own[a] ^ own[b] ^ own[c];
                 }
                 return Some(shard);
             }
@@ -166,7 +170,8 @@ impl Peeling {
     }
 }
 
-/// The filter of one generation or several, over [`crate::store::local::format::hash::Secret::event`].
+/// The filter of one generation or several, over
+/// [`crate::store::local::format::hash::Secret::event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// By lane, oldest first.
@@ -180,7 +185,8 @@ impl Filter {
     /// The filter of generations whose claims are given in ascending order, `claims` in all.
     ///
     /// # Errors
-    /// What reading a claim gave; `Corrupt` if there are more generations than a filter can be of, or one event is there twice.
+    /// What reading a claim gave; `Corrupt` if there are more generations than a filter can be of,
+    /// or one event is there twice.
     pub fn build<I>(lanes: Vec<Lane>, claims: u64, events: Vec<I>) -> Result<Self>
     where
         I: Iterator<Item = Result<u128>>,
@@ -234,19 +240,20 @@ impl Filter {
         candidate
     }
 
-    /// Shows, of each event that may be in a generation, its place in `events` and that generation. All others are in none.
+    /// Shows, of each event that may be in a generation, its place in `events` and that generation.
+    /// All others are in none.
     ///
-    /// What an event costs is the waiting for memory. So the places of many are worked out first, then read in a row: the
-    /// processor waits for several of them at once.
+    /// What an event costs is the waiting for memory. So the positions of many are worked out first,
+    /// then read in a row: the processor waits for several of them at once.
     pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
         let lane_bits = self.lane_bits();
-        let mut places = [[0; 3]; READ_AHEAD];
+        let mut positions = [[0; 3]; READ_AHEAD];
         for (chunk, events) in events.chunks(READ_AHEAD).enumerate() {
-            for (places, event) in places.iter_mut().zip(events) {
-                *places = self.places(*event);
+            for (positions, event) in positions.iter_mut().zip(events) {
+                *positions = self.positions(*event);
             }
-            for (i, (event, &[a, b, c])) in events.iter().zip(&places).enumerate() {
-                let at = |place: usize| self.cells.get(place).copied();
+            for (i, (event, &[a, b, c])) in events.iter().zip(&positions).enumerate() {
+                let at = |position: usize| self.cells.get(position).copied();
                 let (Some(a), Some(b), Some(c)) = (at(a), at(b), at(c)) else { continue };
                 let cell = a ^ b ^ c;
                 if cell >> lane_bits << lane_bits == fingerprint(*event, lane_bits)
@@ -259,10 +266,10 @@ impl Filter {
     }
 
     /// The cells that an event leads to; in an empty shard, none.
-    fn places(&self, event: u128) -> [usize; 3] {
+    fn positions(&self, event: u128) -> [usize; 3] {
         match self.shards.get(shard_of(event, self.shards.len())) {
             Some(shard) if shard.segments > 0 => {
-                shard.places(shard.hash(event)).map(|place| shard.start + place)
+                shard.positions(shard.hash(event)).map(|position| shard.start + position)
             }
             _ => [usize::MAX; 3],
         }
@@ -316,7 +323,8 @@ impl Filter {
         write(&crc.to_le_bytes())
     }
 
-    /// Reads the content of the file at `path`, which must be of this store and of generations up to the one with this nonce.
+    /// Reads the content of the file at `path`, which must be of this store and of generations up
+    /// to the one with this nonce.
     ///
     /// # Errors
     /// `Corrupt` for anything else.

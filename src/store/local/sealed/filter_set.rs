@@ -1,8 +1,9 @@
 //! The filters of all sealed generations, in RAM.
 //!
-//! When four filters of one width are there, one of all their generations is made from their claims, behind the
-//! look-ups; so at most three filters of one generation, of four and of sixteen are asked, and one for each sixty-four.
-//! Filters are never changed: readers see the old set or the new.
+//! When four filters of one width are there, one of all their generations is made from their
+//! claims, after the look-ups; so at most three filters of one generation, of four and of sixteen
+//! are asked, and one for each sixty-four. Filters are never changed: readers see the old set or
+//! the new.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ pub struct FilterSet {
 }
 
 impl FilterSet {
-    /// Shows, of each event that generations may hold, its place in `events` and one of them; those of one event newest first,
-    /// then those whose filters are unread.
+    /// Shows, of each event that generations may hold, its place in `events` and one of them; those
+    /// of one event newest first, then those whose filters are unread.
     pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
         for filter in self.filters.iter().rev() {
             filter.candidates(events, &mut show);
@@ -76,12 +77,14 @@ impl Filters {
         self.set.read().clone()
     }
 
-    /// Adds a filter, unless there is one of its generations; those of which it has all go. Views taken from now on have it.
+    /// Adds a filter, unless there is one of its generations; those of which it has all go. Views
+    /// taken from now on have it.
     pub fn add(&self, filter: Filter) {
         self.replace(|set| set.with(filter));
     }
 
-    /// Adds sealed generations whose filters are read later. Until then, look-ups go to their claims.
+    /// Adds sealed generations whose filters are read later. Until then, look-ups go to their
+    /// claims.
     pub fn add_unread(&self, generations: &[u64]) {
         self.replace(|set| {
             let mut set = set.clone();

@@ -4,7 +4,7 @@ use crate::store::local::format::claim::FrameLocation;
 use crate::store::local::format::codec::FrameHeader;
 use crate::store::local::format::manifest::Hole;
 
-/// Bytes of journal behind which the sparse list of frames gets another entry.
+/// Bytes of journal after which the sparse list of frames gets another entry.
 const FRAME_STRIDE_BYTES: u64 = 64 << 10;
 
 /// Part of a journal: whole frames in a row.
@@ -12,7 +12,7 @@ const FRAME_STRIDE_BYTES: u64 = 64 << 10;
 pub(crate) struct FrameRun {
     /// Where it begins and ends in the file.
     pub(crate) bytes: (u64, u64),
-    /// Its first event's number, and that of the first one behind it.
+    /// Its first event's number, and that of the first one after it.
     pub(crate) events: (u64, u64),
     /// Earliest and latest arrival in it.
     pub(crate) received: (i64, i64),
@@ -48,18 +48,18 @@ impl FrameRun {
         all: Extent,
     ) -> Self {
         let everything = FrameLocation { at: 0, received_min: i64::MIN, received_max: i64::MAX };
-        let (first, place) = entry.unwrap_or((all.first_event, everything));
-        let (behind, to) = next.map_or((all.next_event, all.end), |(event, place)| (event, place.at));
+        let (first, location) = entry.unwrap_or((all.first_event, everything));
+        let (behind, to) = next.map_or((all.next_event, all.end), |(event, location)| (event, location.at));
         Self {
-            bytes: (place.at, to),
+            bytes: (location.at, to),
             events: (first, behind),
-            received: (place.received_min, place.received_max),
+            received: (location.received_min, location.received_max),
         }
     }
 }
 
-/// Adds a frame to a sparse list: a new entry every [`FRAME_STRIDE_BYTES`], else its arrivals to the last entry.
-/// Frames without events are left out, so that event numbers ascend.
+/// Adds a frame to a sparse list: a new entry every [`FRAME_STRIDE_BYTES`], else its arrivals to
+/// the last entry. Frames without events are left out, so that event numbers ascend.
 pub(crate) fn add_sparse(frames: &mut Vec<(u64, FrameLocation)>, frame: &FrameHeader) {
     if frame.events == 0 {
         return;

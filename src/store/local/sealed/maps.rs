@@ -1,4 +1,5 @@
-//! The maps of a sealed generation: claims by hash, blocks by topic and offset, frames by event number.
+//! The maps of a sealed generation: claims by hash, blocks by topic and offset, frames by event
+//! number.
 
 use super::frame_run::{Extent, FrameRun};
 use super::open_files::CachedFile;

@@ -1,7 +1,8 @@
-//! Handles of immutable files that are open only while they are used: 500 sealed generations of three files each must
-//! not hold 1,500 descriptors.
+//! Handles of immutable files that are open only while they are used: 500 sealed generations of
+//! three files each must not hold 1,500 descriptors.
 //!
-//! A clock: a file that was read since the hand last passed stays open, another one is closed to make room.
+//! A clock: a file that was read since the hand last passed stays open, another one is closed to
+//! make room.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Weak};
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{During, Result};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, MutexGuard};
 
 /// Files kept open at once by default.
 pub const OPEN_FILES_MAX: usize = 128;
@@ -26,7 +27,7 @@ struct Slot {
 pub struct FileCache {
     disk: Arc<dyn Disk>,
     capacity: usize,
-    /// Fingerprints whose file is open. Locked before a slot, never after.
+    /// Slots whose file is open. Locked before a slot, never after.
     ring: Mutex<VecDeque<Weak<Slot>>>,
 }
 
@@ -36,11 +37,6 @@ pub struct CachedFile {
     cache: Arc<FileCache>,
     path: PathBuf,
     slot: Arc<Slot>,
-}
-
-/// What these locks guard is whole at every moment: a panic elsewhere does no harm to it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 impl FileCache {
@@ -71,7 +67,7 @@ impl FileCache {
                 spared += 1;
                 ring.push_back(Arc::downgrade(&slot));
             } else {
-                lock(&slot.file).take();
+                slot.file.lock().take();
             }
         }
     }
@@ -88,14 +84,14 @@ impl CachedFile {
     /// # Errors
     /// `Io` if it can't be opened.
     pub fn get(&self) -> Result<Arc<dyn DiskFile>> {
-        if let Some(file) = lock(&self.slot.file).clone() {
+        if let Some(file) = self.slot.file.lock().clone() {
             self.slot.used.store(true, Ordering::Relaxed);
             return Ok(file);
         }
         let opened = self.cache.disk.open(&self.path, Open::Random).during("open", &self.path)?;
-        let mut ring = lock(&self.cache.ring);
+        let mut ring = self.cache.ring.lock();
         self.cache.make_room(&mut ring);
-        let mut file = lock(&self.slot.file);
+        let mut file = self.slot.file.lock();
         if let Some(file) = &*file {
             return Ok(file.clone()); // another thread was faster
         }
@@ -126,7 +122,7 @@ mod tests {
             let mut byte = [0];
             files[i].get().unwrap().read_exact_at(&mut byte, 0).unwrap();
             assert_eq!(byte, [i as u8]);
-            let open = files.iter().filter(|file| lock(&file.slot.file).is_some()).count();
+            let open = files.iter().filter(|file| file.slot.file.lock().is_some()).count();
             assert!(open <= 3, "{open} files are open");
         }
     }

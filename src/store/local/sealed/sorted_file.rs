@@ -1,11 +1,14 @@
-//! An immutable file of sorted records of one width: claims, processed and frames of a sealed generation.
+//! An immutable file of sorted records of one width: claims, processed and frames of a sealed
+//! generation.
 //!
-//! Read with positional reads, not mapped: a read error under a mapping is SIGBUS, the death of the process; and reading
-//! a cached page takes less than a microsecond. Blocks are found by interpolation on the first eight bytes of the key,
-//! so that uniform keys cost about two block reads, and any others no more than a bisection.
+//! Read with positional reads, not mapped: a read error under a mapping is SIGBUS, the death of the
+//! process; and reading a cached page is cheap. Blocks are found by
+//! interpolation on the first eight bytes of the key, so that uniform keys cost about two block
+//! reads, and any others no more than a bisection.
 //!
-//! Blocks of 4,096 bytes; the last four bytes of each are the CRC32C of the others, seeded with the generation's nonce and
-//! the block's number, so that a block in the wrong place is seen. Integers are little-endian.
+//! Blocks of 4,096 bytes; the last four bytes of each are the CRC32C of the others, seeded with the
+//! generation's nonce and the block's number, so that a block in the wrong place is seen. Integers
+//! are little-endian.
 //!
 //! | block 0: bytes | what |
 //! |---|---|
@@ -230,7 +233,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file and makes its content durable; the caller makes its name so. Returns the number of records.
+    /// Ends the file and makes its content durable; the caller makes its name so. Returns the
+    /// number of records.
     ///
     /// # Errors
     /// `Io`, `NoSpace`; the file is then of no use.
@@ -252,7 +256,8 @@ impl Writer {
     }
 }
 
-/// Writes a whole sorted file from records in strictly ascending order, and makes its content durable.
+/// Writes a whole sorted file from records in strictly ascending order, and makes its content
+/// durable.
 ///
 /// # Errors
 /// Those of [`Writer`].
@@ -367,12 +372,13 @@ impl SortedFile {
         (self.count - i * a_block).min(a_block) as usize
     }
 
-    /// Finds how many records have a key ≤ `key`. If the record before that place has `key` itself, it is in `block`.
-    /// Returns that number, and which data block was read last.
+    /// Finds how many records have a key ≤ `key`. If the record before that place has `key` itself,
+    /// it is in `block`. Returns that number, and which data block was read last.
     fn rank(&self, key: &[u8], block: &mut BlockBuffer) -> Result<(u64, Option<u64>)> {
         let a_block = self.shape.records_a_block();
         let wanted = prefix(key);
-        // The place is in a data block of low..high, or at the edge of one; record numbers and prefixes of its ends.
+        // The place is in a data block of low..high, or at the edge of one; record numbers and
+        // prefixes of its ends.
         let (mut low, mut high) = (0, self.blocks);
         let (mut low_at, mut high_at) = ((0, self.first), (self.count, self.last));
         let mut read = None;

@@ -40,7 +40,8 @@ pub(crate) struct EventsBlock {
 pub(crate) struct Group {
     pub(crate) blocks: Vec<EventsBlock>,
     pub(crate) claims: Option<Arc<ClaimSet>>,
-    /// Dropped events, which may rest on a claim of this group: durable with it or later, never before.
+    /// Dropped events, which may rest on a claim of this group: durable with it or later, never
+    /// before.
     pub(crate) counts: Vec<Pending>,
     pub(crate) received_at: i64,
     pub(crate) replies: Vec<Reply>,

@@ -5,9 +5,10 @@
 //!                              └──no───┐
 //! worker, large group ─────────────────┴──> the journal's thread, while the worker decides what comes next
 //! ```
-//! A hand-over costs a wake-up of a thread on either side, more than deciding a small group does. A large one is worth
-//! it: the disk works while the next group is decided. Groups are committed in the order in which they were handed over,
-//! whoever does it, as a duplicate may rest on an event of the group before.
+//! A hand-over costs a wake-up of a thread on either side, more than deciding a small group does. A
+//! large one is worth it: the disk works while the next group is decided. Groups are committed in
+//! the order in which they were handed over, whoever does it, as a duplicate may rest on an event
+//! of the group before.
 
 use std::sync::{Arc, OnceLock};
 
@@ -73,8 +74,8 @@ impl GroupCommit {
     }
 }
 
-/// The journal's thread: commits what nobody else did, and sees to what is due when nothing comes. Returns when nobody
-/// can hand anything over any more, with where the journal ends.
+/// The journal's thread: commits what nobody else did, and sees to what is due when nothing comes.
+/// Returns when nobody can hand anything over any more, with where the journal ends.
 fn run(writer: &Mutex<Writer>) -> Chain {
     loop {
         let mut writer = writer.lock_checked().unwrap_or_else(|writer| {

@@ -1,8 +1,9 @@
 //! The look-ups of many events of a group, made together before the first of them is decided.
 //!
-//! What a look-up costs is waiting for memory: tables and filters are too large for the processor's caches. One after the other, each
-//! decision waits for its own; together, the processor waits for many at once. What is found stays true while the group is
-//! decided: its filters are one view, and of its own events the tables are asked again.
+//! What a look-up costs is waiting for memory: tables and filters are too large for the processor's
+//! caches. One after the other, each decision waits for its own; together, the processor waits for
+//! many at once. What is found stays true while the group is decided: its filters are one view, and
+//! of its own events the tables are asked again.
 
 use crate::store::local::generation::claims::{ClaimRef, Tables};
 use crate::store::local::sealed::filter_set::FilterSet;
@@ -16,7 +17,7 @@ pub(crate) struct Lookahead {
     /// By number, whether the filters were asked.
     is_asked: Vec<bool>,
     /// What the tables may have of the others.
-    places: Vec<ClaimRef>,
+    known: Vec<ClaimRef>,
     /// Numbers of events, ascending, each with a generation that may hold it, newest first.
     candidates: Vec<(usize, u64)>,
 }
@@ -32,27 +33,28 @@ impl Lookahead {
         self.absent.clear();
         self.numbers.clear();
         self.is_asked.clear();
-        self.places.clear();
+        self.known.clear();
         self.candidates.clear();
         tables.warm_slots(&events);
         for (number, event) in events.enumerate() {
-            let place = tables.place(event);
-            self.is_asked.push(place.is_none());
-            match place {
-                Some(place) => self.places.push(place),
+            let known = tables.locate(event);
+            self.is_asked.push(known.is_none());
+            match known {
+                Some(known) => self.known.push(known),
                 None => {
                     self.absent.push(event);
                     self.numbers.push(number);
                 }
             }
         }
-        tables.warm(&self.places);
+        tables.warm(&self.known);
         let (numbers, candidates) = (&self.numbers, &mut self.candidates);
         filters.candidates(&self.absent, |event, id| candidates.push((numbers[event], id)));
         self.candidates.sort_by_key(|(number, _)| *number);
     }
 
-    /// The sealed generations that may hold an event, newest first; `None` if the filters were not asked.
+    /// The sealed generations that may hold an event, newest first; `None` if the filters were not
+    /// asked.
     pub(crate) fn generations(&self, number: usize) -> Option<Vec<u64>> {
         self.is_asked.get(number).filter(|asked| **asked)?;
         let from = self.candidates.partition_point(|(other, _)| *other < number);

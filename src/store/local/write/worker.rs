@@ -6,8 +6,9 @@
 //!            └> sled of the open generation  └> claims maps, newest first
 //! found: duplicate or conflict │ not found: next offset of its topic, claim remembered, event encoded
 //! ```
-//! It drains what is queued into one group, and hands the group to the journal's writer. A request of known events only,
-//! all of them durable, is answered once it is decided: it does not wait for the commit of those that came with it.
+//! It drains what is queued into one group, and hands the group to the journal's writer. A request
+//! of known events only, all of them durable, is answered once it is decided: it does not wait for
+//! the commit of those that came with it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,10 +36,10 @@ use crate::store::local::shared::Shared;
 use crate::store::{Outcome, Status};
 use crate::sync::atomic::Ordering;
 
-/// A look-up of events together takes no further request once it has so many: what it found is to be in the processor's caches still
-/// when they are decided.
+/// A look-up of events together takes no further request once it has so many: what it found is to
+/// be in the processor's caches still when they are decided.
 const TOGETHER_EVENTS: usize = 128;
-/// Claim events of a request: topic and status.
+/// Known events of a request: topic and status.
 type KnownEvents = SmallVec<[(usize, Status); 1]>;
 /// A request that is to be decided.
 #[derive(Debug)]
@@ -90,8 +91,8 @@ pub(crate) struct Worker {
     by_hash: HashTable<(u128, usize)>,
     blocks: Vec<OpenBlock>,
     received_at: Timestamp,
-    /// The filters of sealed generations as they were when the group began; a generation that was sealed since is
-    /// still in the tables.
+    /// The filters of sealed generations as they were when the group began; a generation that was
+    /// sealed since is still in the tables.
     filters: Arc<FilterSet>,
     lookahead: Lookahead,
     /// The request rests on something that is not durable yet.
@@ -181,7 +182,8 @@ impl Worker {
         }
     }
 
-    /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what there is of it in `jobs` is done first.
+    /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what
+    /// there is of it in `jobs` is done first.
     fn refusal(&self, jobs: &mut VecDeque<Job>) -> Option<(ErrorKind, String)> {
         let (lag, max) = (&self.shared.lag, self.shared.lag_max());
         if lag.claims() <= max {
@@ -206,7 +208,8 @@ impl Worker {
         (!lag.wait_below(max)).then(|| (ErrorKind::Overloaded, why.to_owned()))
     }
 
-    /// Decides requests whose events are looked up together: those that can be answered at once, and those that wait for the commit.
+    /// Decides requests whose events are looked up together: those that can be answered at once,
+    /// and those that wait for the commit.
     fn decide_together(&mut self, requests: Vec<Request>, at_once: &mut Decided, with_commit: &mut Decided) {
         let events = requests.iter().flat_map(|request| &request.items).map(|item| item.event);
         self.lookahead.look(events, &self.tables, &self.filters);
@@ -221,7 +224,8 @@ impl Worker {
         }
     }
 
-    /// Decides one request's events, which have the numbers from `first` on in the look-up lookahead.
+    /// Decides one request's events, which have the numbers from `first` on in the look-up
+    /// lookahead.
     fn decide(&mut self, Request { batch, items, reply }: Request, first: usize) -> (Reply, KnownEvents) {
         let (mut outcomes, mut known) = (Outcomes::with_capacity(items.len()), KnownEvents::new());
         self.must_commit = false;
@@ -268,7 +272,8 @@ impl Worker {
         frame.is_some_and(|frame| frame <= self.shared.durable.load(Ordering::Acquire))
     }
 
-    /// What is known of an event, of the look-up ahead if it has a number, and the frame that holds it (`None`: not in a frame yet).
+    /// What is known of an event, of the look-up ahead if it has a number, and the frame that holds
+    /// it (`None`: not in a frame yet).
     fn look_up(
         &self,
         hash: u128,
@@ -340,14 +345,7 @@ impl Worker {
             }
         };
         let block = &mut self.blocks[at];
-        let record = EventRecord {
-            digest: event.digest,
-            event_id: event.event_id,
-            timestamp: event.timestamp,
-            source: event.source,
-            payload: event.payload,
-        };
-        encode_varied(&record, &mut block.bytes);
+        encode_varied(&EventRecord::of(event), &mut block.bytes);
         block.count += 1;
         offset
     }

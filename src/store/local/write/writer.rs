@@ -1,10 +1,12 @@
-//! The journal's writer: makes one frame and one fdatasync of all groups that wait. `commit.rs` says in which thread.
+//! The journal's writer: makes one frame and one fdatasync of all groups that wait. `commit.rs`
+//! says in which thread.
 //!
 //! ```text
 //! groups ──> frame ──> write, fdatasync ──> publish (topics, blocks, durable end) ──> answers
 //!                                                 └──> checkpoint
 //! ```
-//! A write or sync that fails is final: the store is poisoned, and what waits is answered "unknown, safe to retry".
+//! A write or sync that fails is final: the store is poisoned, and what waits is answered "unknown,
+//! safe to retry".
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,8 +102,8 @@ impl Writer {
         has_more || (self.is_unwitnessed && !was_unwitnessed)
     }
 
-    /// Commits all that waits, then what is due when nothing comes. Returns the time until something may be due again;
-    /// `None` when nobody can hand anything over any more.
+    /// Commits all that waits, then what is due when nothing comes. Returns the time until
+    /// something may be due again; `None` when nobody can hand anything over any more.
     pub(crate) fn commit_all(&mut self) -> Option<Duration> {
         loop {
             match self.groups.try_recv() {
@@ -123,8 +125,8 @@ impl Writer {
         self.chain.clone()
     }
 
-    /// Commits `first` and all else that waits, as one frame; after a failure answers that it is unknown. Returns
-    /// whether there was more than a frame takes.
+    /// Commits `first` and all else that waits, as one frame; after a failure answers that it is
+    /// unknown. Returns whether there was more than a frame takes.
     fn commit(&mut self, first: Message) -> bool {
         let shared = Arc::clone(&self.shared);
         let _committing = shared.pace.commit(&shared.queues);
@@ -167,7 +169,8 @@ impl Writer {
         })
     }
 
-    /// Writes, unless the store has failed; a failure is final, as a second fdatasync would lie. Says whether all is well.
+    /// Writes, unless the store has failed; a failure is final, as a second fdatasync would lie.
+    /// Says whether all is well.
     fn attempt(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> bool {
         if self.shared.failure.get().is_some() {
             return false;
@@ -203,8 +206,8 @@ impl Writer {
             for block in group.blocks.drain(..) {
                 let at =
                     self.chain.at + self.builder.push_events(&block.bytes, block.count, group.received_at);
-                let place = BlockLocation { at, length: block.bytes.len() as u32, count: block.count };
-                blocks.push((block.topic, block.first_offset, place));
+                let location = BlockLocation { at, length: block.bytes.len() as u32, count: block.count };
+                blocks.push((block.topic, block.first_offset, location));
                 received.push(group.received_at);
             }
             if let Some(set) = group.claims.take() {
@@ -225,9 +228,9 @@ impl Writer {
         let header = self.write(FrameKind::Events, reserved)?;
 
         self.publish(&header, &counters, &blocks, claims_sum);
-        for ((topic, _, place), received_at) in blocks.iter().zip(received) {
+        for ((topic, _, location), received_at) in blocks.iter().zip(received) {
             // After the blocks: a reader that sees the offset finds the event.
-            self.shared.topics.add_events(topic, u64::from(place.count), received_at);
+            self.shared.topics.add_events(topic, u64::from(location.count), received_at);
         }
         self.shared
             .visible_events
@@ -242,7 +245,8 @@ impl Writer {
     /// Writes pending counts, if there are any and there is room for them.
     fn commit_counters(&mut self) -> Result<()> {
         self.counted_at = self.shared.now();
-        // What is pending now, and no more: duplicates that go on coming must not keep the writer here.
+        // What is pending now, and no more: duplicates that go on coming must not keep the writer
+        // here.
         let (topics, mut rejected) = self.shared.topics.take_pending();
         let mut topics = topics.into_iter().peekable();
         while topics.peek().is_some() || rejected > 0 {
@@ -333,7 +337,8 @@ impl Writer {
         self.generation.publish(header, blocks, claims_sum);
     }
 
-    /// Goes on in the next generation, if this one is full, the one before is sealed, and the next is prepared.
+    /// Goes on in the next generation, if this one is full, the one before is sealed, and the next
+    /// is prepared.
     fn rotate_if_full(&mut self) -> Result<()> {
         let is_full = self.generation.events() >= self.shared.options.generation_events
             || self.chain.at >= self.shared.options.generation_bytes;
@@ -361,7 +366,8 @@ impl Writer {
         }
     }
 
-    /// There was no room to rotate: the generation goes on, unless MANIFEST has the next one all the same.
+    /// There was no room to rotate: the generation goes on, unless MANIFEST has the next one all
+    /// the same.
     fn stay(&mut self, prepared: &Prepared, why: Error) -> Result<()> {
         let (disk, dir) = (&*self.shared.seams.disk, &self.shared.options.data_dir);
         let manifest = Manifest::read(disk, dir)?;

@@ -21,7 +21,7 @@ fn assert_fixed<T: FixedRecord + PartialEq + std::fmt::Debug>(record: &T, bytes:
 fn frame_header() {
     let mut header = FrameHeader {
         magic: FrameHeader::MAGIC,
-        version: VERSION,
+        version: FRAME_VERSION,
         kind: FrameKind::Events as u8,
         reserved: 0,
         length: 0x01020304,
@@ -77,8 +77,8 @@ fn a_body_that_repeats_itself_is_packed_and_a_short_or_random_one_is_not() {
     let kept = block(&[7; 4096]);
     assert_eq!(kept[2], BlockEncoding::Lz4 as u8);
     assert_eq!(unpack(BlockEncoding::Lz4, &kept[BlockHeader::BYTES..]).unwrap()[..], [7; 4096]);
-    // Spelt out, as another version of the packer may find other matches: the length; one byte and a match of 4,090 with
-    // what is one byte before; the last five bytes.
+    // Spelt out, as another version of the packer may find other matches: the length; one byte and
+    // a match of 4,090 with what is one byte before; the last five bytes.
     let packed = hex("00100000 1f 07 0100 ffffffffffffffffffffffffffffff f6 50 0707070707");
     assert_eq!(unpack(BlockEncoding::Lz4, &packed).unwrap()[..], [7; 4096]);
     for body in [vec![7; 1023], (0..4096).map(|_| fastrand::u8(..)).collect()] {
@@ -101,7 +101,8 @@ fn what_is_packed_is_unpacked_and_what_is_damaged_is_an_error() {
         for _ in 0..200 {
             let mut damaged = kept.to_vec();
             damaged[random.usize(..kept.len())] ^= 1 << random.u8(..8);
-            // Other bytes or an error: the checksum over them tells. Never a panic, never more than a block.
+            // Other bytes or an error: the checksum over them tells. Never a panic, never more than
+            // a block.
             let length = unpack(BlockEncoding::Lz4, &damaged).map_or(0, |body| body.len());
             assert!(length <= BLOCK_BYTES_MAX);
         }
@@ -156,7 +157,7 @@ fn values_of_the_indexes() {
         "0100000000000000 0200000000000000 0300000000000000",
     );
     assert_fixed(
-        &Covered { version: VERSION, nonce: 1, through: 2, claims: 3, sum: 4 },
+        &Covered { version: INDEX_VERSION, nonce: 1, through: 2, claims: 3, sum: 4 },
         "01 0100000000000000 0200000000000000 0300000000000000 0400000000000000",
     );
 }

@@ -1,4 +1,5 @@
-//! A journal of any frames is read as it was written; damaged anywhere, each frame is read as it was, or not at all.
+//! A journal of any frames is read as it was written; damaged anywhere, each frame is read as it
+//! was, or not at all.
 
 use std::io;
 

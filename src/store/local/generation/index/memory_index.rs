@@ -35,25 +35,22 @@ impl State {
     }
 }
 
-/// Indexes in memory, for tests. Clones share what they hold; it outlives an [`Index`] that is dropped.
+/// Indexes in memory, for tests. Clones share what they hold; it outlives an [`Index`] that is
+/// dropped.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryIndexes {
     dirs: Arc<Mutex<HashMap<PathBuf, Arc<Mutex<State>>>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 impl MemoryIndexes {
     fn state(&self, dir: &Path) -> Arc<Mutex<State>> {
-        lock(&self.dirs).entry(dir.to_owned()).or_default().clone()
+        self.dirs.lock().entry(dir.to_owned()).or_default().clone()
     }
 
     /// Takes back the last `sets` sets of the index in `dir`.
     pub fn lose_suffix(&self, dir: &Path, sets: usize) {
         let state = self.state(dir);
-        let mut state = lock(&state);
+        let mut state = state.lock();
         let kept = state.log.len().saturating_sub(sets);
         let log: Vec<Set> = state.log.drain(..).take(kept).collect();
         *state = State { failing: state.failing, ..State::default() };
@@ -65,7 +62,7 @@ impl MemoryIndexes {
 
     /// From now on, every call to the index in `dir` fails, or none does.
     pub fn set_failing(&self, dir: &Path, failing: bool) {
-        lock(&self.state(dir)).failing = failing;
+        self.state(dir).lock().failing = failing;
     }
 }
 
@@ -81,7 +78,7 @@ impl Indexes for MemoryIndexes {
     }
 
     fn remove(&self, dir: &Path) -> Result<()> {
-        lock(&self.dirs).remove(dir);
+        self.dirs.lock().remove(dir);
         Ok(())
     }
 }
@@ -93,7 +90,7 @@ struct MemoryIndex {
 
 impl MemoryIndex {
     fn state(&self) -> Result<MutexGuard<'_, State>> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         if state.failing {
             return Err(Error::new(ErrorKind::Io, "the model of the index was told to fail"));
         }
@@ -118,7 +115,10 @@ impl Index for MemoryIndex {
         }
         let set = Set {
             claims: claims.iter().map(|(key, claim)| (key.to_vec(), *claim)).collect(),
-            blocks: blocks.iter().map(|(topic, offset, place)| ((topic.to_vec(), *offset), *place)).collect(),
+            blocks: blocks
+                .iter()
+                .map(|(topic, offset, location)| ((topic.to_vec(), *offset), *location))
+                .collect(),
             covered: *covered,
         };
         state.apply(&set);
@@ -129,7 +129,7 @@ impl Index for MemoryIndex {
     fn block_at_or_before(&self, topic: &[u8], offset: u64) -> Result<Option<(u64, BlockLocation)>> {
         let state = self.state()?;
         let found = state.blocks.range((topic.to_vec(), 0)..=(topic.to_vec(), offset)).next_back();
-        Ok(found.map(|((_, offset), place)| (*offset, *place)))
+        Ok(found.map(|((_, offset), location)| (*offset, *location)))
     }
 
     fn covered(&self) -> Result<Option<Covered>> {
@@ -147,6 +147,6 @@ impl Index for MemoryIndex {
 
     fn for_each_block(&self, visit: &mut BlockVisitor<'_>) -> Result<()> {
         let blocks = self.state()?.blocks.clone();
-        blocks.iter().try_for_each(|((topic, offset), place)| visit(topic, *offset, *place))
+        blocks.iter().try_for_each(|((topic, offset), location)| visit(topic, *offset, *location))
     }
 }

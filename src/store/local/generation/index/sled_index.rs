@@ -1,8 +1,8 @@
 //! Indexes in sled. The only file that names it.
 //!
-//! Deliberately absent, each for a measured fault of sled 0.34.7: transactions and batches (a process-wide lock), `len`
-//! (scans), `drop_tree` (quadratic; a generation's folder is removed instead), `generate_id` (repeats after a crash),
-//! `flush_async` (deadlocks), the flusher thread.
+//! Deliberately absent, each for a measured fault of sled 0.34.7: transactions and batches (a
+//! process-wide lock), `len` (scans), `drop_tree` (quadratic; a generation's folder is removed
+//! instead), `generate_id` (repeats after a crash), `flush_async` (deadlocks), the flusher thread.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{BlockVisitor, ClaimVisitor, Index, Indexes};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::claim::{BlockLocation, Claim, Covered};
-use crate::store::local::format::codec::{FixedRecord, VERSION};
+use crate::store::local::format::codec::{FixedRecord, INDEX_VERSION};
 
 /// How often, and how long apart, a Db is opened whose lock is still held.
 const LOCK_TRIES: u32 = 200;
@@ -94,9 +94,10 @@ impl Indexes for SledIndexes {
     }
 }
 
-/// Cuts sled's file shorter and shorter. A file system that tells its disk what is free (`discard`) does so when it is, and a disk
-/// may do nothing else meanwhile: no sync of the journal then waits for more than a piece. Left whole if it is still open: a
-/// look-up that began before may read it, and goes on with a file that is removed.
+/// Cuts sled's file shorter and shorter. A file system that tells its disk what is free (`discard`)
+/// does so when it is, and a disk may do nothing else meanwhile: no sync of the journal then waits
+/// for more than a piece. Left whole if it is still open: a look-up that began before may read it,
+/// and goes on with a file that is removed.
 fn cut(path: &Path) -> std::io::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).open(path)?;
     let mut locked = file.try_lock();
@@ -120,7 +121,7 @@ fn cut(path: &Path) -> std::io::Result<()> {
 /// Puts a version byte and a record into `value`.
 fn encode(record: &impl FixedRecord, value: &mut Vec<u8>) {
     value.clear();
-    value.push(VERSION);
+    value.push(INDEX_VERSION);
     record.encode_to(value);
 }
 
@@ -137,7 +138,7 @@ fn sync_tree(dir: &Path) -> std::io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-/// sled's own errors say nothing of what is stored: the index is dropped and made anew.
+/// sled's own errors say nothing of what is stored: the index is dropped and rebuilt.
 fn error(dir: &Path, error: sled::Error) -> Error {
     match error {
         sled::Error::Io(e) => Error::io("use the index", dir, e),
@@ -187,9 +188,9 @@ impl SledIndex {
         useless(&self.dir, what)
     }
 
-    /// A record that lies behind a version byte.
+    /// A record that lies after a version byte.
     fn decode<T: FixedRecord>(&self, bytes: &[u8]) -> Result<T> {
-        let record = bytes.strip_prefix(&[VERSION]).and_then(|bytes| T::from_bytes(bytes).ok());
+        let record = bytes.strip_prefix(&[INDEX_VERSION]).and_then(|bytes| T::from_bytes(bytes).ok());
         record.ok_or_else(|| self.damaged(&format!("an entry is no {}", T::NAME)))
     }
 
@@ -229,8 +230,8 @@ impl Index for SledIndex {
                     return Err(Error::corrupt(&self.dir, 0, what));
                 }
             }
-            for (topic, offset, place) in blocks {
-                encode(place, &mut value);
+            for (topic, offset, location) in blocks {
+                encode(location, &mut value);
                 sled.processed.insert(block_key(topic, *offset), &value[..]).map_err(self.ours())?;
             }
             sled.meta.insert("covered", covered.encoded()).map_err(self.ours())?;
@@ -251,7 +252,7 @@ impl Index for SledIndex {
         self.guarded(|sled| {
             let Some(bytes) = sled.meta.get("covered").map_err(self.ours())? else { return Ok(None) };
             match Covered::from_bytes(&bytes) {
-                Ok(covered) if covered.version == VERSION => Ok(Some(covered)),
+                Ok(covered) if covered.version == INDEX_VERSION => Ok(Some(covered)),
                 _ => Err(self.damaged("`covered` is no covered range")),
             }
         })
@@ -285,7 +286,8 @@ impl Index for SledIndex {
 
 impl Drop for SledIndex {
     fn drop(&mut self) {
-        // A Db that panicked may panic again as it flushes; each handle alone, as two panics at once would abort.
+        // A Db that panicked may panic again as it flushes; each handle alone, as two panics at
+        // once would abort.
         if let Some(OpenSled { db, dedup, processed, meta }) = self.open.take() {
             for tree in [dedup, processed, meta] {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(tree)));

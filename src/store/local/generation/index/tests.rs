@@ -8,7 +8,7 @@ use super::memory_index::MemoryIndexes;
 use super::sled_index::{FREED_BYTES, SledIndexes};
 use super::*;
 use crate::error::ErrorKind;
-use crate::store::local::format::codec::VERSION;
+use crate::store::local::format::codec::INDEX_VERSION;
 
 const SLED: SledIndexes = SledIndexes { cache_bytes: 1 << 20 };
 
@@ -16,12 +16,12 @@ fn claim(offset: u64) -> Claim {
     Claim { offset, digest: [offset as u8; 16], received_at: 5 }
 }
 
-fn place(at: u64) -> BlockLocation {
+fn location(at: u64) -> BlockLocation {
     BlockLocation { at, length: 100, count: 10 }
 }
 
 fn covered(through: u64) -> Covered {
-    Covered { version: VERSION, nonce: 7, through, claims: through * 10, sum: 3 }
+    Covered { version: INDEX_VERSION, nonce: 7, through, claims: through * 10, sum: 3 }
 }
 
 /// Holds `claims` against both kinds of index, each in a fresh directory.
@@ -38,7 +38,7 @@ fn what_was_inserted_is_found_also_after_reopening() {
         assert_eq!(index.covered().unwrap(), None);
         assert_eq!(index.claim(b"t\0a").unwrap(), None);
         let blocks: [(&[u8], u64, BlockLocation); 3] =
-            [(b"t", 0, place(1)), (b"t", 10, place(2)), (b"u", 5, place(3))];
+            [(b"t", 0, location(1)), (b"t", 10, location(2)), (b"u", 5, location(3))];
         index.insert(&[(b"t\0a", claim(0)), (b"t\0b", claim(1))], &blocks, &covered(1)).unwrap();
         index.flush().unwrap();
         drop(index);
@@ -47,15 +47,15 @@ fn what_was_inserted_is_found_also_after_reopening() {
         assert_eq!(index.claim(b"t\0c").unwrap(), None);
         assert_eq!(index.covered().unwrap(), Some(covered(1)));
         for (topic, offset, found) in [
-            (&b"t"[..], 9, Some((0, place(1)))),
-            (b"t", 10, Some((10, place(2)))),
-            (b"t", u64::MAX, Some((10, place(2)))),
+            (&b"t"[..], 9, Some((0, location(1)))),
+            (b"t", 10, Some((10, location(2)))),
+            (b"t", u64::MAX, Some((10, location(2)))),
             (b"u", 4, None),
             (b"v", 9, None),
         ] {
             assert_eq!(index.block_at_or_before(topic, offset).unwrap(), found);
         }
-        let (mut claims, mut places) = (Vec::new(), Vec::new());
+        let (mut claims, mut locations) = (Vec::new(), Vec::new());
         index
             .for_each_claim(&mut |key, claim| {
                 claims.push((key.to_vec(), claim));
@@ -63,13 +63,13 @@ fn what_was_inserted_is_found_also_after_reopening() {
             })
             .unwrap();
         index
-            .for_each_block(&mut |topic, at, place| {
-                places.push((topic.to_vec(), at, place));
+            .for_each_block(&mut |topic, at, location| {
+                locations.push((topic.to_vec(), at, location));
                 Ok(())
             })
             .unwrap();
         assert_eq!(claims, [(b"t\0a".to_vec(), claim(0)), (b"t\0b".to_vec(), claim(1))]);
-        assert_eq!(places, blocks.map(|(topic, at, place)| (topic.to_vec(), at, place)));
+        assert_eq!(locations, blocks.map(|(topic, at, location)| (topic.to_vec(), at, location)));
         drop(index);
         indexes.remove(dir).unwrap();
         indexes.remove(dir).unwrap();
@@ -82,7 +82,7 @@ fn inserting_again_changes_nothing_and_another_claim_is_corruption() {
     on_both(|indexes, dir| {
         let index = indexes.open(dir).unwrap();
         for _ in 0..2 {
-            index.insert(&[(b"t\0a", claim(0))], &[(b"t", 0, place(0))], &covered(1)).unwrap();
+            index.insert(&[(b"t\0a", claim(0))], &[(b"t", 0, location(0))], &covered(1)).unwrap();
         }
         let error = index.insert(&[(b"t\0a", claim(9))], &[], &covered(2)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -99,7 +99,7 @@ fn the_model_loses_its_last_sets_and_fails_when_told() {
     let dir = Path::new("index");
     let index = indexes.open(dir).unwrap();
     index.insert(&[(b"t\0a", claim(0))], &[], &covered(1)).unwrap();
-    index.insert(&[(b"t\0b", claim(1))], &[(b"t", 0, place(0))], &covered(2)).unwrap();
+    index.insert(&[(b"t\0b", claim(1))], &[(b"t", 0, location(0))], &covered(2)).unwrap();
     indexes.lose_suffix(dir, 1);
     assert_eq!(index.covered().unwrap(), Some(covered(1)));
     assert_eq!(index.claim(b"t\0b").unwrap(), None);
@@ -170,7 +170,7 @@ fn damaged_files_are_an_error_or_read_as_a_part_and_never_end_the_process() {
     let claims: Vec<(&[u8], Claim)> =
         keys.iter().zip(0..).map(|(key, i)| (key.as_bytes(), claim(i))).collect();
     let index = SLED.open(&whole).unwrap();
-    index.insert(&claims, &[(b"t", 0, place(0))], &covered(1)).unwrap();
+    index.insert(&claims, &[(b"t", 0, location(0))], &covered(1)).unwrap();
     index.flush().unwrap();
     drop(index);
     assert_eq!(wrong_answers(&whole).unwrap(), 0);
