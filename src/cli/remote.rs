@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sekali::limits::{CLIENT_RECEIPT_BYTES_MAX, CLIENT_REFUSAL_BYTES_MAX};
 use ureq::Agent;
 use ureq::http::Request;
@@ -251,15 +252,11 @@ fn unusable(fault: ureq::http::Error) -> Failure {
     Failure::new(Exit::Fault, format!("cannot ask that: {fault}"))
 }
 
+/// What stands in a URI as it is, wherever it stands.
+pub(super) const UNRESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// A query value or a path segment, percent-encoded.
 pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+    utf8_percent_encode(text, UNRESERVED).to_string()
 }

@@ -16,9 +16,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::super::super::remote::UNRESERVED;
 use super::super::super::{Exit, Failure};
 
 /// Bytes of a database's head, and what those are that say whether it is in WAL mode.
@@ -140,15 +142,8 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 
 /// An absolute path in a URI.
 fn escaped(path: &Path) -> String {
-    let mut escaped = String::new();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => escaped.push(char::from(*byte)),
-            byte => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    const IN_PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+    percent_encode(path.as_os_str().as_bytes(), IN_PATH).to_string()
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
