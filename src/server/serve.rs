@@ -51,7 +51,8 @@ pub(super) async fn serve<S: EventStore>(
     }
 }
 
-/// As many bytes as tell which protocol the client speaks; `None` if the connection is over before.
+/// The first bytes, as many as tell which protocol the client speaks; `None` if the connection ends
+/// before.
 async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity) -> Option<BytesMut> {
     let mut early = BytesMut::new();
     while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
@@ -71,7 +72,8 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity)
     Some(early)
 }
 
-/// Drives a connection until it ends, or is told to. Two types of connection have no trait in common.
+/// Drives a connection until it ends, or is told to. hyper's two types of connection have no trait
+/// in common.
 macro_rules! drive {
     ($connection:expr, $activity:expr) => {{
         let (mut connection, mut drains) = (pin!($connection), false);
@@ -111,7 +113,7 @@ async fn serve_http1<S: EventStore>(
     builder
         // A client that has sent all it has may close its side, and still wants its answers.
         .half_close(true)
-        // The connection's place knows how long it waits for what.
+        // The slots of connections have the timeouts.
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX);
     drive!(builder.serve_connection(TokioIo::new(wire), answer), activity)

@@ -1,7 +1,8 @@
 //! The backend that a process was started with.
 //!
-//! A variant for each kind, so that everything above is compiled once and no call allocates a future.
-//! A second backend is a folder beside `local/` that implements [`EventStore`], and a variant here.
+//! A variant for each kind, so that everything above is compiled once and no call allocates a
+//! future. A second backend is a folder beside `local/` that implements [`EventStore`], and a
+//! variant here.
 
 use std::sync::Arc;
 

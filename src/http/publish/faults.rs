@@ -1,4 +1,5 @@
-//! What is wrong with a body that the fast path refused, in FastAPI's words. Never shows what was sent.
+//! What is wrong with a body that the fast path refused, in FastAPI's words. Never shows what was
+//! sent.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -10,7 +11,8 @@ use crate::http::publish::decode::{Collector, Decoded, Refused};
 use crate::http::wire::problem::{Fault, Loc};
 use crate::limits::LINE_BYTES_MAX;
 
-/// Looks at a body that the fast path did not take. The valid events of a list are taken all the same, if that is asked for.
+/// Looks at a body that the fast path did not take. The valid events of a list are taken all the
+/// same, if that is asked for.
 ///
 /// # Errors
 /// More than `events_max` events, or the faults and how many events have one (at least 1).
@@ -112,7 +114,7 @@ impl Finder {
         let (at, why) = match std::str::from_utf8(bytes) {
             Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => return Some(text),
-                // A fault of syntax, which shows nothing of what was sent; its place is said beside it.
+                // A fault of syntax shows nothing of what was sent; its position is said beside it.
                 Err(e) => {
                     let why = e.to_string();
                     let why = why.split(" at line ").next().unwrap_or_default().to_owned();
@@ -258,7 +260,8 @@ fn position(text: &str, line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The elements of an array; of one that is longer than `max`, one more than that, as all of them could take a multiple of the body.
+/// The elements of an array. Of an array that is longer than `max`, one more than that: all of them
+/// could take a multiple of the body.
 pub(crate) fn elements(text: &str, max: usize) -> serde_json::Result<Vec<&RawValue>> {
     struct First(usize);
     impl<'de> Visitor<'de> for First {
