@@ -155,7 +155,7 @@ pub struct Stats {
 
 /// How many topics a store may still have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicRoom {
+pub struct TopicCount {
     /// Topics that there are.
     pub made: usize,
     /// Most that there may be.
@@ -253,7 +253,7 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// How many topics there may still be. Asked for each publish, so it answers from memory; it
     /// may lag behind topics that are being made.
-    fn topic_room(&self) -> TopicRoom;
+    fn topic_count(&self) -> TopicCount;
 
     /// How many of `topics`, which are all different, the store does not have yet.
     ///

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::local::Local;
-use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 
@@ -56,8 +56,8 @@ impl EventStore for Backend {
         each!(self, store => store.stats().await)
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        each!(self, store => store.topic_room())
+    fn topic_count(&self) -> TopicCount {
+        each!(self, store => store.topic_count())
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

@@ -12,7 +12,7 @@ use sekali::http::Limits;
 use sekali::metrics::Metrics;
 use sekali::store::local::index::SledIndexes;
 use sekali::store::local::{Local, Options, Seams};
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -54,8 +54,8 @@ impl EventStore for Counting {
         self.store.stats().await
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        self.store.topic_room()
+    fn topic_count(&self) -> TopicCount {
+        self.store.topic_count()
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::event::Batch;
 use crate::http::wire::problem::Problem;
 use crate::limits::{TOPICS_CLIENT_PART, TOPICS_CLIENTS_MAX, TOPICS_SCARCE_PART};
-use crate::store::{EventStore, TopicRoom};
+use crate::store::{EventStore, TopicCount};
 use crate::sync::Mutex;
 
 /// Time after which a client has its whole quota again.
@@ -88,30 +88,18 @@ impl TopicQuota {
         peer: IpAddr,
         clock: &dyn Clock,
     ) -> Result<UnderWay<'_>, Problem> {
-        let TopicRoom { made, max } = store.topic_room();
-        let plenty = max - max / TOPICS_SCARCE_PART;
+        let TopicCount { made, max } = store.topic_count();
+        let scarce = max / TOPICS_SCARCE_PART;
+        let plenty = max - scarce;
         let way = UnderWay::new(&self.possible, batch.len());
         let possible = self.possible.load(Ordering::SeqCst) + self.known.load(Ordering::SeqCst);
         if made.saturating_add(possible) <= plenty {
             return Ok(way);
         }
         drop(way);
-        // Boxed, so that the futures of all other requests stay small.
-        Box::pin(self.admit_scarce(store, batch, peer, clock)).await
-    }
-
-    async fn admit_scarce<S: EventStore>(
-        &self,
-        store: &S,
-        batch: &Batch,
-        peer: IpAddr,
-        clock: &dyn Clock,
-    ) -> Result<UnderWay<'_>, Problem> {
-        let TopicRoom { made, max } = store.topic_room();
-        let scarce = max / TOPICS_SCARCE_PART;
-        let plenty = max - scarce;
         let topics: HashSet<&[u8]> = batch.iter().map(|event| event.topic).collect();
-        let new = store.count_new_topics(&Vec::from_iter(topics)).await?;
+        // Boxed, so that the futures of all other requests stay small.
+        let new = Box::pin(async move { store.count_new_topics(&Vec::from_iter(topics)).await }).await?;
         let way = UnderWay::new(&self.known, new);
         if new == 0 || scarce == 0 {
             return Ok(way);
