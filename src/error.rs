@@ -2,26 +2,28 @@
 
 use std::path::Path;
 
-/// What a failed call means to who made it.
+/// What a failed call means to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// Mend the request: its cursor is not one of this store's.
     BadCursor,
-    /// Start again from an earlier or later place: what the cursor points to is gone by retention.
+    /// Start again from an earlier or later cursor: what this one points to is gone.
     ExpiredCursor,
     /// Retry later; nothing of this request was decided.
     Overloaded,
-    /// Retry later: an index that this request needs is being rebuilt. Part of a batch may be stored.
+    /// Retry later: an index that this request needs is being rebuilt. Part of a batch may be
+    /// stored.
     Rebuilding,
     /// Retry: whether the events were stored is unknown, and sending them again is safe.
     Unsure,
-    /// Make room, then retry: the disk is full, or the store holds as many topics as it may.
+    /// Free space, then retry: the disk is full, or the store holds as many topics as it may.
     NoSpace,
     /// Don't retry here: the store is stopping.
     Stopping,
     /// Another process has the data directory.
     Locked,
-    /// The data directory can't be used as it is: missing, not writable, not a store, of a newer format.
+    /// The data directory can't be used as it is: missing, not writable, not a store, of a newer
+    /// format.
     Unusable,
     /// What is on disk is damaged and can't be mended without losing events.
     Corrupt,
@@ -43,7 +45,8 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` that says `message`, a sentence that names what to do where there is something to do.
+    /// An error of `kind` that says `message`, a sentence that names what to do where there is
+    /// something to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
@@ -64,7 +67,8 @@ impl Error {
         Self::new(ErrorKind::Corrupt, format!("{} is damaged at byte {offset}: {what}", path.display()))
     }
 
-    /// The same error with what to do about it, if it is a refusal of the operating system: the disk is to be cured, not the store.
+    /// The same error with what to do about it, if it is a refusal of the operating system: then
+    /// the disk is to be cured, not the store.
     pub(crate) fn with_cure(self, cure: &str) -> Self {
         match self.kind {
             ErrorKind::Io => Self { message: format!("{}; {cure}", self.message), ..self },

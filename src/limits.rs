@@ -1,6 +1,7 @@
 //! Every fixed limit, with its unit last, and how they relate.
 //!
-//! What a user may change is in [`crate::config`]; these are its defaults and the bounds that the formats rest on.
+//! What a user may change is in [`crate::config`]; these are its defaults and the bounds that the
+//! formats rest on.
 
 /// Longest topic.
 pub const TOPIC_BYTES_MAX: usize = 255;
@@ -20,9 +21,10 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 pub const DECODED_BYTES_MAX: usize = 64 << 20;
 /// Largest window of a zstd frame: the most that RFC 9659 lets a sender use.
 pub const ZSTD_WINDOW_BYTES_MAX: usize = 8 << 20;
-/// Largest window of a zstd file that `sekali publish` unpacks: what the zstd program unpacks without being told to.
+/// Largest window of a zstd file that `sekali publish` unpacks: what the zstd program unpacks
+/// without being told to.
 pub const FILE_WINDOW_BYTES_MAX: u64 = 128 << 20;
-/// Longest line of a stream of events: the largest payload, and room for the other fields.
+/// Longest line of a stream of events: the largest payload, with the other fields.
 pub const LINE_BYTES_MAX: usize = EVENT_BYTES_MAX + (64 << 10);
 /// Bytes at which a part of a stream is committed.
 pub const CHUNK_BYTES: usize = 512 << 10;
@@ -30,9 +32,10 @@ pub const CHUNK_BYTES: usize = 512 << 10;
 pub const CHUNK_LINES: usize = 1_000;
 /// Most events in one request.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
-/// Bytes of request bodies held at once, over all connections: half of it for the largest bodies alone.
+/// Bytes of request bodies held at once, over all connections: half of it for the largest bodies
+/// alone.
 pub const INFLIGHT_BYTES_MAX: usize = 128 << 20;
-/// Requests of one topic that are being stored at once; more of them wait. A commit of so many takes milliseconds.
+/// Requests of one topic that are being stored at once; more of them wait.
 pub const TOPIC_REQUESTS_MAX: usize = 256;
 /// And their bytes; a larger request is alone.
 pub const TOPIC_BYTES_INFLIGHT_MAX: usize = 1 << 20;
@@ -56,27 +59,31 @@ pub const PAGE_EVENTS_DEFAULT: usize = 100;
 pub const PAGE_EVENTS_MAX: usize = 10_000;
 /// Bytes of events at which a page ends, short; it may have one event more.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Journal bytes that are scanned for one page; a page that reaches it is short and still has a `next_cursor`.
+/// Journal bytes that are scanned for one page; a page that reaches it is short and still has a
+/// `next_cursor`.
 pub const PAGE_SCAN_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of a piece of an answer that is made while it is sent; a larger event is a piece of its own.
+/// Bytes of a piece of an answer that is made while it is sent; a larger event is a piece of its
+/// own.
 pub const PIECE_BYTES: usize = 64 << 10;
-/// Bytes of events that are read at once for a reader that has taken the first piece, as long as there is room: a read that
-/// gives little costs as much as one that gives this.
+/// Bytes of events that are read at once for a client that has taken the first piece, as far as the
+/// budget allows: a read that gives little costs as much as one that gives this.
 pub const READ_BYTES: usize = 256 << 10;
 /// Events of a read.
 pub const READ_EVENTS_MAX: usize = 1_000;
 /// Bytes of answers held for their readers, over all connections.
 pub const ANSWER_BYTES_INFLIGHT_MAX: usize = 32 << 20;
-/// Of these, bytes that only whole answers may take: an event, figures, the results of a publish.
+/// The part of that budget that only whole answers may take: an event, metrics, the results of a
+/// publish.
 pub const ANSWER_BYTES_RESERVED: usize = 8 << 20;
-/// A connection may hold one byte of answers for so many that are free.
+/// A connection may hold one byte of answers for this many that are free.
 pub const ANSWER_BYTES_FREE_SHARE: usize = 4;
-/// Whole answers of so many bytes are not counted: what HTTP keeps for a request is more.
+/// Whole answers up to this many bytes are not counted: what HTTP keeps for a request is more.
 pub const ANSWER_BYTES_UNCOUNTED: usize = 1 << 10;
-/// What a gzip encoder takes while a stream lasts: its window, its hash chains, and what it has not given yet.
+/// What a gzip encoder takes while a stream lasts: its window, its hash chains, and what it has not
+/// given yet.
 pub const GZIP_ENCODER_BYTES: usize = 320 << 10;
-/// Seconds that an answer under way waits for room for its next piece before it is cut short.
+/// Seconds that an answer under way waits for a permit for its next piece before it is cut short.
 pub const ANSWER_WAIT_SECONDS: u64 = 30;
 /// Reads of the disk at once; more wait. Each may hold a frame of the journal.
 pub const READS_MAX: usize = 8;
@@ -88,28 +95,29 @@ pub const SCANS_READ_MAX: usize = 1;
 pub const LOOK_BYTES: usize = 1 << 20;
 /// The same for a step of a scan.
 pub const SCAN_BYTES: usize = 4 << 20;
-/// A read that looked at so many events for each that it gives is a scan's.
+/// A read that looked at this many events for each that it gives belongs to a scan.
 pub const SCAN_PASSED_MIN: usize = 16;
-/// Tails that are woken at once; the next so many are a millisecond later.
+/// Tails that are woken at once; the next group is woken a millisecond later.
 pub const TAILS_WOKEN_MAX: usize = 32;
 /// Pages that tails read last and share.
 pub const TAIL_PAGES_KEPT: usize = 16;
 /// Part of the topics, in percent, at which the operator is told that they run out.
 pub const TOPICS_WARNED_PERCENT: usize = 80;
-/// The last part of the topics, one of so many, is given out in shares.
+/// The last part of the topics, one in this many, is given out by quotas.
 pub const TOPICS_SCARCE_PART: usize = 10;
-/// And each client gets one of so many of that part an hour.
+/// Each client's quota an hour is one in this many of that part.
 pub const TOPICS_CLIENT_PART: usize = 20;
-/// Clients whose shares are counted apart; more of them share one.
+/// Clients whose quotas are counted apart; more of them share one.
 pub const TOPICS_CLIENTS_MAX: usize = 1_024;
 /// Seconds without an event after which a tail sends a sign of life.
 pub const HEARTBEAT_SECONDS: u64 = 15;
 /// Shortest body of an answer that is worth compressing.
 pub const GZIP_BYTES_MIN: usize = 1 << 10;
 
-/// Seconds a request waits for room before it is refused with 503.
+/// Seconds a request waits to be admitted before it is refused with 503.
 pub const ADMISSION_SECONDS: u64 = 2;
-/// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read why.
+/// Seconds in which the rest of a refused body is read and dropped, so that its sender gets to read
+/// why.
 pub const LINGER_SECONDS: u64 = 2;
 /// And the most bytes of it.
 pub const LINGER_BYTES_MAX: usize = 64 << 20;
@@ -124,7 +132,7 @@ pub const GENERATION_BYTES: u64 = 512 << 20;
 const _: () = assert!(PIECE_BYTES <= READ_BYTES && READ_BYTES <= LOOK_BYTES && LOOK_BYTES <= SCAN_BYTES);
 const _: () = assert!(SCAN_BYTES <= PAGE_SCAN_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_RESERVED < ANSWER_BYTES_INFLIGHT_MAX);
-// The largest event goes out even where others hold half of the room.
+// The largest event goes out even where others hold half of the budget.
 const _: () = assert!(
     2 * (EVENT_BYTES_MAX + PIECE_BYTES) * ANSWER_BYTES_FREE_SHARE
         <= ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED
@@ -144,19 +152,22 @@ pub const BODY_SECONDS: u64 = 30;
 pub const BODY_WINDOW_SECONDS: u64 = 10;
 /// Bytes a second that a body brings in each window until it is whole: a modem's pace will do.
 pub const BODY_RATE_MIN: u64 = 1 << 10;
-/// Bytes of each body that have room of their own, so that small ones wait for no large ones.
+/// Bytes of each body that have a part of the budget of their own, so that small bodies wait for no
+/// large ones.
 pub const BODY_FIRST_BYTES: usize = 64 << 10;
-/// A body with more bytes takes a ticket: room for the largest that it can become.
+/// A body with more bytes takes a ticket: a permit for the largest that it can become.
 pub const LARGE_BYTES_MIN: usize = 4 << 20;
 /// Seconds that a body waits for a ticket before it is refused with 503.
 pub const TICKET_SECONDS: u64 = 10;
-/// Bytes a second below which a body may be ended when others lack the room that it holds.
+/// Bytes a second below which a body may be ended when others lack the bytes that it holds.
 pub const PRESSED_RATE_MIN: u64 = 64 << 10;
-/// When room is made it is this part of all, so that it need not be made anew for each body.
+/// When bodies are ended, this part of the budget is freed, so that it need not be done for each
+/// body.
 pub const EVICTED_PART: usize = 16;
 /// Most that a decoder holds: a window, what is decoded ahead of it, and a block as it was sent.
 pub const DECODER_BYTES_MAX: usize = ZSTD_WINDOW_BYTES_MAX + (1 << 20);
-/// Largest body that is decoded where it is received; a larger one is decoded by a thread beside the runtime's.
+/// Largest body that is decoded where it is received; a larger one is decoded by a thread beside
+/// the runtime's.
 pub const DECODED_INLINE_BYTES_MAX: usize = 256 << 10;
 /// Most bytes that decompressing a stream may add to what was sent without bringing an event.
 pub const BARREN_BYTES_MAX: u64 = 4 << 20;
@@ -165,7 +176,8 @@ const _: () = assert!(BODY_SECONDS.is_multiple_of(BODY_WINDOW_SECONDS));
 const _: () = assert!(PRESSED_RATE_MIN > BODY_RATE_MIN);
 // The largest body, at a steady pace that has it whole in time, is never found to be slow.
 const _: () = assert!(PRESSED_RATE_MIN < BODY_BYTES_MAX as u64 / BODY_SECONDS);
-// The largest part of the room has a ticket for the largest body, and for two that are not compressed.
+// The largest part of the budget has a ticket for the largest body, and for two that are not
+// compressed.
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= DECODED_BYTES_MAX);
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= 2 * BODY_BYTES_MAX);
 const _: () = assert!(BODY_FIRST_BYTES <= INFLIGHT_BYTES_MAX / 8 / 100);
@@ -174,40 +186,48 @@ const _: () = assert!(DECODED_INLINE_BYTES_MAX <= LARGE_BYTES_MIN);
 const _: () = assert!(BARREN_BYTES_MAX as usize > 2 * LINE_BYTES_MAX + CHUNK_BYTES);
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 100;
-/// Requests that an HTTP/2 client may take back before they were looked at; one more ends the connection.
+/// Requests that an HTTP/2 client may take back before they were looked at; one more ends the
+/// connection.
 pub const STREAMS_RESET_MAX: usize = 20;
-/// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends it.
+/// Seconds between pings on an HTTP/2 connection; one that is not answered within 20 seconds ends
+/// it.
 pub const PING_SECONDS: u64 = 20;
 
 // Connections.
 
-/// Seconds that a head may take from its first byte, a new connection until that, and one over HTTP/2 until its first request.
+/// Seconds that a head may take from its first byte, a new connection until that, and one over
+/// HTTP/2 until its first request.
 pub const HEAD_SECONDS: u64 = 10;
-/// Seconds that a connection is kept without a request: longer than the 60 that balancers keep theirs, so that these close first.
+/// Seconds that a connection is kept without a request: longer than the 60 that balancers keep
+/// theirs, so that these close first.
 pub const KEEP_ALIVE_SECONDS: u64 = 75;
 /// Most seconds that a user may have a connection kept.
 pub const KEEP_ALIVE_SECONDS_MAX: u64 = 86_400;
-/// Seconds in which a client must take some of an answer that waits for it; over HTTP/2 a piece of each stream's.
+/// Seconds in which a client must take some of an answer that waits for it; over HTTP/2 a piece of
+/// each stream's.
 pub const STALL_SECONDS: u64 = 30;
 /// Seconds that a connection which is told to end, and has no request under way, gets to do so.
 pub const GRACE_SECONDS: u64 = 2;
-/// Most places beyond those of `connections_max`, where only the state of the service is told.
+/// Most slots beyond those of `connections_max`, where only the state of the service is told.
 pub const SLOTS_RESERVED_MAX: usize = 32;
-/// One such place for so many others, and at least one.
+/// There is one such slot for this many others, and at least one.
 pub const SLOTS_RESERVED_SHARE: usize = 8;
-/// Seconds that a reserved place is kept without a request.
+/// Seconds that a reserved slot is kept without a request.
 pub const RESERVED_SECONDS: u64 = 2;
-/// A tail holds its place for as long as its reader likes: one of so many places at most is for tails.
+/// A tail holds its slot for as long as its reader likes, so at most one slot in this many is for
+/// tails.
 pub const TAILS_SHARE: usize = 2;
-/// Connections without a request that are looked for at once when places are short.
+/// Connections without a request that are looked for at once when slots are short.
 pub const CANDIDATES_MAX: usize = 64;
-/// Empty lines that may stand before a request, as some clients send one behind a body.
+/// Empty lines that may stand before a request, as some clients send one after a body.
 pub const BLANK_LINES_MAX: usize = 4;
 /// Longest line that begins a chunk of a body.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1 << 10;
-/// Piece in which an answer leaves over HTTP/2: the size of its frames, unless both sides agree on another.
+/// Piece in which an answer leaves over HTTP/2: the size of its frames, unless both sides agree on
+/// another.
 pub const STREAM_PIECE_BYTES: usize = 16 << 10;
-/// Shortest piece of which it matters that HTTP/2 may still hold it when its request counts as answered.
+/// Shortest piece of which it matters that HTTP/2 may still hold it when its request counts as
+/// answered.
 pub const STREAM_LAST_BYTES_MIN: usize = 1 << 10;
 
 /// Lines of the log that wait for stderr to take them; more are dropped and counted.

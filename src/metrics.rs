@@ -1,7 +1,8 @@
-//! Figures for Prometheus. Handles are made once: counting costs an atomic add.
+//! Metrics for Prometheus. Handles are made once: counting costs an atomic add.
 //!
-//! The recorder is this value's own, not the process's, so that tests can have many. [`FIGURES`] lists all but those of
-//! the process, which come from the library that reads them; `docs/metrics.md` says what each is for.
+//! The recorder is this value's own, not the process's, so that tests can have many. [`FIGURES`]
+//! lists all but those of the process, which come from the library that reads them;
+//! `docs/metrics.md` says what each is for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -64,7 +65,7 @@ pub const QUEUE: &str = "sekali_queue_requests";
 pub const LAG: &str = "sekali_checkpoint_lag_events";
 /// Generations, by state.
 pub const GENERATIONS: &str = "sekali_generations";
-/// Indexes that are being made anew.
+/// Indexes that are being rebuilt.
 pub const REBUILDING: &str = "sekali_index_rebuilding";
 /// Bytes of all journals.
 pub const JOURNAL_BYTES: &str = "sekali_journal_bytes";
@@ -272,7 +273,7 @@ impl Metrics {
         self.0.commit_bytes.increment(bytes);
     }
 
-    /// An index was made anew.
+    /// An index was rebuilt.
     pub fn rebuilt(&self) {
         self.0.rebuilds.increment(1);
     }
@@ -314,7 +315,8 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(name, labels)
 }
 
-/// Prometheus' text as OpenMetrics, which differs in what a counter is called above its samples, and in its end.
+/// Prometheus' text as OpenMetrics, which differs in what a counter is called above its samples,
+/// and in its end.
 pub fn open_metrics(text: &str) -> String {
     let mut open = String::with_capacity(text.len() + 16);
     let counters: Vec<&str> = text

@@ -1,7 +1,8 @@
 //! What a backend must do, in domain terms: events, outcomes, cursors and topics.
 //!
-//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. A backend that dedups, appends and
-//! counts in one SQL statement fits as well as [`local`], which has a journal and an index.
+//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. A backend that
+//! dedups, appends and counts in one SQL statement fits as well as [`local`], which has a journal
+//! and an index.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,11 +22,12 @@ pub enum Status {
     Stored,
     /// It was stored before with the same payload; dropped.
     Duplicate,
-    /// Its id was stored before with another payload; the first write stays, the newcomer was dropped.
+    /// Its id was stored before with another payload. The first write stays, and this event was
+    /// dropped.
     Conflict,
 }
 
-/// The answer for one event: the place of the stored event, whether it is this one or an earlier one.
+/// The answer for one event: where the stored event is, whether it is this one or an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// What became of it.
@@ -49,7 +51,7 @@ pub struct StoredEvent {
     pub source: Box<str>,
     /// One JSON value, byte for byte as it came.
     pub payload: Box<str>,
-    /// Its place in its topic, from 0.
+    /// Its number in its topic, from 0.
     pub offset: u64,
     /// When it arrived.
     pub received_at: Timestamp,
@@ -84,22 +86,23 @@ pub struct Query {
     pub since: Option<Timestamp>,
     /// Only events that arrived before this time.
     pub until: Option<Timestamp>,
-    /// By arrival.
+    /// Order of the events.
     pub order: Order,
     /// Go on from here: a [`Page::next_cursor`], opaque.
     pub cursor: Option<String>,
-    /// Leave out what comes behind this place: an [`EventStore::end`] taken earlier.
+    /// Leave out what comes after this cursor: an [`EventStore::end`] taken earlier.
     pub stop: Option<String>,
-    /// At most so many events.
+    /// At most this many events.
     pub limit: usize,
-    /// End the page where its events, and what surrounds them in an answer, reach so many bytes, rather than at the store's own
-    /// bound.
+    /// End the page where its events, and what surrounds them in an answer, reach this many bytes,
+    /// rather than at the store's own bound.
     pub bytes_max: Option<usize>,
     /// Whose listing it is, as a number that all reads of one client share: readers take turns.
     pub reader: u64,
-    /// It goes on with a listing that looked at much and gave little. Such reads take turns of their own, behind all others.
+    /// It goes on with a listing that looked at much and gave little. Such reads take turns of
+    /// their own, after all others.
     pub is_scan: bool,
-    /// Also give the cursor behind each event.
+    /// Also give the cursor after each event.
     pub cursors: bool,
 }
 
@@ -108,11 +111,11 @@ pub struct Query {
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<StoredEvent>,
-    /// The cursor behind each event, if asked for.
+    /// The cursor after each event, if asked for.
     pub cursors: Vec<String>,
     /// Where to go on; `None` at the end. A page may be short, even empty, and still have one.
     pub next_cursor: Option<String>,
-    /// The cursor of the place reached, at the end too: from there, later pages have only what was stored later.
+    /// The cursor reached, at the end too: from there, later pages have only what was stored later.
     pub reached: String,
     /// Events that were looked at and are not wanted.
     pub passed: usize,
@@ -158,7 +161,7 @@ pub struct Stats {
 
 /// How many topics a store may still have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicRoom {
+pub struct TopicCount {
     /// Topics that there are.
     pub made: usize,
     /// Most that there may be.
@@ -207,11 +210,13 @@ pub enum Health {
 /// A backend. All methods may be called at once from many tasks. [`Backend`](backend::Backend) is the one that a
 /// process was started with.
 pub trait EventStore: Send + Sync + 'static {
-    /// Stores what is new of `batch` and answers for each event, in the order of the batch, once every answer rests on
-    /// what is durable. Not a transaction: if it fails, part of the batch may be stored, and sending it again is safe.
+    /// Stores what is new of `batch` and answers for each event, in the order of the batch, once
+    /// every answer rests on what is durable. Not a transaction: if it fails, part of the batch may
+    /// be stored, and sending it again is safe.
     ///
     /// # Errors
-    /// `Overloaded` and `Stopping`: nothing was decided. `NoSpace`, `Rebuilding`, `Unsure`: send it all again later.
+    /// `Overloaded` and `Stopping`: nothing was decided. `NoSpace`, `Rebuilding`, `Unsure`: send it
+    /// all again later.
     fn append(&self, batch: Arc<Batch>) -> impl Future<Output = Result<Vec<Outcome>>> + Send;
 
     /// Counts `events` that were refused as invalid before they got here.
@@ -223,22 +228,24 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Rebuilding`, `Corrupt`, `Io`, `Stopping`.
     fn find(&self, topic: &str, event_id: &str) -> impl Future<Output = Result<Option<StoredEvent>>> + Send;
 
-    /// One page of durable events. A query with `limit` 0 gives an empty page. It takes a bounded time: where it would have to
-    /// look at more, the page is short, and says where to go on. Dropped before its turn, it reads nothing.
+    /// One page of durable events. A query with `limit` 0 gives an empty page. It takes a bounded
+    /// time: where it would have to look at more, the page is short, and says where to go on.
+    /// Dropped before its turn, it reads nothing.
     ///
     /// # Errors
     /// `BadCursor`, `ExpiredCursor`, `Rebuilding`, `Corrupt`, `Io`.
     fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send;
 
-    /// The cursor behind the newest durable event, of `topic` or of all. Cheap: those who wait for events compare it with
-    /// the place that they have reached. That of all moves after that of a topic, so who sees it move sees the other too.
+    /// The cursor after the newest durable event, of `topic` or of all. It is asked for often, by
+    /// readers that wait for events. The cursor of all moves after that of a topic, so a reader
+    /// that sees it move sees the other too.
     ///
     /// # Errors
     /// `Unsure`.
     fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
 
-    /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on. Cheap, and all of it is durable;
-    /// counts that wait to become so are in it once [`EventStore::stats`] has answered.
+    /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on. All of
+    /// it is durable; counts that are not yet are in it once [`EventStore::stats`] has answered.
     ///
     /// # Errors
     /// `BadCursor`.
@@ -250,9 +257,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure` if pending counts could not be made durable.
     fn stats(&self) -> impl Future<Output = Result<Stats>> + Send;
 
-    /// How many topics there may still be. Asked for each publish, so it answers from memory; it may
-    /// lag behind topics that are being made.
-    fn topic_room(&self) -> TopicRoom;
+    /// How many topics there may still be. Asked for each publish, so it answers from memory; it
+    /// may lag behind topics that are being made.
+    fn topic_count(&self) -> TopicCount;
 
     /// How many of `topics`, which are all different, the store does not have yet.
     ///
@@ -267,7 +274,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// events. Figures that a backend does not have are not shown.
     fn observe(&self) -> impl Future<Output = ()> + Send;
 
-    /// Waits until the store fails for good: it then answers nothing more, and only a restart helps.
+    /// Waits until the store fails for good: it then answers nothing more, and only a restart
+    /// helps.
     fn failed(&self) -> impl Future<Output = Error> + Send;
 
     /// Stops the store cleanly; what comes afterwards is refused with `Stopping`. It blocks, so it

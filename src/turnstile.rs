@@ -1,4 +1,5 @@
-//! Lets one log line a second of each kind through, and counts the others: whoever can cause lines can't flood the log.
+//! Lets one log line a second of each kind through and counts the others, so that clients that
+//! cause lines can't flood the log.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ impl Turnstile {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Whether a line may be written at `now`; if so, how many of its kind were left out since the one before.
+    /// How many lines of a kind were left out since the one before, if a line may be written at
+    /// `now`.
     pub fn pass(&self, kind: Kind, now: Instant) -> Option<u64> {
         let mut kinds = self.0.lock();
         let Some(passed) = kinds.iter_mut().find(|passed| passed.kind == kind) else {

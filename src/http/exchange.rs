@@ -37,7 +37,7 @@ impl<S: EventStore> Service<S> {
         connection: &Arc<Connection>,
     ) -> Result<Answer, Infallible> {
         let begin = self.clock.monotonic();
-        // From here on the head stays where it is: to hand it on as a value would copy it time and again.
+        // From here on the head stays where it is. To pass it on by value would copy it each time.
         let (head, body) = request.into_parts();
         let headers = Headers::of(&head.headers);
         let body = Upload::new(body, &headers);
@@ -153,8 +153,9 @@ impl<S: EventStore> Service<S> {
     }
 }
 
-/// What every answer says to browsers: it is what its type says, it is for this origin's pages, and it is kept nowhere. The
-/// description of the service alone is always the same.
+/// Tells browsers of every answer that it is what its type says, that it is for pages of this
+/// origin, and that it is not to be kept. Only the OpenAPI document may be kept, as it is always
+/// the same.
 fn protect(route: RouteLabel, headers: &mut HeaderMap) {
     const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,5 +1,5 @@
-//! Who may ask: not the pages of other origins that somebody's browser shows, and nobody under a
-//! foreign name.
+//! Which requests are let in: none from the pages of other origins that somebody's browser shows,
+//! and none under a foreign name.
 //!
 //! A browser sends what any page tells it to, to this machine too. It says from which page
 //! (`Origin`, `Sec-Fetch-Site`), and to which name (`Host`, `:authority`): a name that its owner
@@ -175,9 +175,9 @@ fn is_navigation(head: &Parts) -> bool {
     is_read && is(&FETCH_MODE, "navigate") && is(&FETCH_DEST, "document")
 }
 
-/// The answer to `OPTIONS`, if it is a question that is understood: a browser's, ahead of what a
-/// page of an allowed origin wants to send, or that of a sender of CloudEvents who wants to know
-/// whether it may. `allow` are the path's methods.
+/// The answer to `OPTIONS`, if it is a question that is understood. A browser asks ahead of what a
+/// page of an allowed origin wants to send; a sender of CloudEvents asks whether it may send.
+/// `allow` are the path's methods.
 pub(super) fn options(
     head: &Parts,
     is_shared: bool,

@@ -82,8 +82,8 @@ impl<S: EventStore> Service<S> {
         Ok(responder.send(PageOfEvents::new(pages, limit), "application/json", true).await?)
     }
 
-    /// A page of the one event that is known by these names, or of none. Unlike a path, a query can name `.` and `..`, which
-    /// clients take out of a path.
+    /// A page of the one event that is known by these names, or of none. Unlike a path, a query can
+    /// name `.` and `..`, which clients take out of a path.
     async fn only(&self, form: Form, topic: Option<&str>, event_id: &str) -> Result<Answer, Problem> {
         if form != Form::Page {
             let message = "One event comes as application/json only: leave this out, or mend Accept";

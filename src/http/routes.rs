@@ -25,7 +25,7 @@ pub(super) struct Route {
     pub(super) name: &'static str,
     /// What a caller needs to be allowed to do.
     pub(super) permission: Option<Permission>,
-    /// Whether the route is served when all other connections are taken: it tells how the service is.
+    /// Whether it is served to connections with a reserved slot: it tells how the service is.
     pub(super) is_vital: bool,
     handler: Handler,
 }

@@ -66,12 +66,10 @@ pub struct Service<S> {
     pub(super) limits: Limits,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Instant,
-    /// Room for bodies.
     pub(super) body_budget: Arc<BodyBudget>,
     pub(super) decode_pool: DecodePool,
     pub(super) topic_lanes: TopicLanes,
     pub(super) metrics: Metrics,
-    /// Room for answers that wait for their readers.
     pub(super) answer_budget: Arc<AnswerBudget>,
     pub(super) tail_hub: Arc<TailHub>,
     /// Tails that may still begin.

@@ -11,7 +11,8 @@ use crate::metrics::open_metrics;
 use crate::store::{EventStore, Health};
 
 impl<S: EventStore> Service<S> {
-    /// What this is, and where to go on; not ready, it is 503 for those who ask it for the service's health.
+    /// What this is, and where to go on. The status is 503 while the service is not ready, for
+    /// monitors that ask here.
     pub(super) fn root(&self) -> Answer {
         let (code, status) = match self.store.health() {
             Health::Ready => (StatusCode::OK, "ready"),

@@ -15,7 +15,8 @@ use futures_util::task::AtomicWaker;
 /// How often connections are looked at: the finest time that is told apart.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 
-/// The number of ticks so far. It stands still while the process does, so that nobody is blamed for that.
+/// The number of ticks so far. It stands still while the process does, so that nobody is blamed for
+/// that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticks(Arc<AtomicU32>);
 
@@ -69,8 +70,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Activity {
     ticks: Ticks,
-    /// The other side: an address, or an IPv6 network, as one host has as many addresses of it as it
-    /// likes.
+    /// The other side: an address, or an IPv6 network, as one host has as many addresses of it as
+    /// it likes.
     pub(super) peer: IpAddr,
     /// Whether it has a reserved slot, where only the state of the service is told.
     pub(super) is_reserved: bool,
@@ -178,7 +179,8 @@ impl Activity {
         stuck != 0 && self.ticks.are_over(stuck.wrapping_sub(1), seconds)
     }
 
-    /// Whether it was told to drain, and did not end within `seconds` although nothing is under way.
+    /// Whether it was told to drain, and did not end within `seconds` although nothing is under
+    /// way.
     pub(super) fn outstays(&self, seconds: u64) -> bool {
         let drains = self.drains.load(Ordering::Relaxed);
         drains != 0 && !self.is_busy() && {

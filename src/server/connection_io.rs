@@ -1,8 +1,9 @@
 //! The bytes of a connection, between what carries them and hyper.
 //!
-//! [`ConnectionIo`] gives hyper one HTTP/1 message at a time ([`Framing`]) and answers the heads that
-//! hyper must not see. It notices that nobody takes what is written, or that the reader of a tail has
-//! gone, and keeps the connection's [`Activity`] up to date. HTTP/2 passes through it as it is.
+//! [`ConnectionIo`] gives hyper one HTTP/1 message at a time ([`Framing`]) and answers the heads
+//! that hyper must not see. It notices that nobody takes what is written, or that the reader of a
+//! tail has gone, and keeps the connection's [`Activity`] up to date. HTTP/2 passes through it as
+//! it is.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,7 +22,8 @@ use super::transport::Transport;
 use crate::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX};
 use crate::metrics::{Metrics, RouteLabel};
 
-/// Head and body of an answer up to so many bytes are copied together: `send` is cheaper than `writev`.
+/// Up to this many bytes, head and body of an answer are copied together: `send` is cheaper than
+/// `writev`.
 const TOGETHER_BYTES: usize = 1 << 10;
 
 /// The stream of a connection.
@@ -33,7 +35,7 @@ pub(super) struct ConnectionIo<T: Transport> {
     framing: Framing,
     /// Received, and not given to hyper yet.
     early: BytesMut,
-    /// Bytes of these that hyper may have: the rest of a head for which it had no room.
+    /// Bytes of `early` that hyper may have: the rest of a head for which its buffer was too small.
     cleared: usize,
     mode: Mode,
 }
@@ -46,7 +48,8 @@ enum Mode {
     Messages,
     /// What the answer to a head that was refused still lacks.
     Refusing(BytesMut),
-    /// What still comes is dropped, up to so many bytes, so that the client gets to read that answer.
+    /// What still comes is dropped, up to this many bytes, so that the client gets to read that
+    /// answer.
     Dropping(usize),
     /// The framing of a body is broken.
     Broken,
@@ -224,10 +227,12 @@ impl<T: Transport> ConnectionIo<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks whether the reader of a tail has gone. What it sends meanwhile is kept, as far as a head may be long.
+    /// Looks whether the reader of a tail has gone. What it sends meanwhile is kept, up to the
+    /// length of a head.
     ///
-    /// A client may close its side and still want its answers, so hyper is told not to look for the end of what it sends
-    /// (`half_close`). But a tail has no end, and while it is silent nothing is written that would show that nobody reads.
+    /// A client may close its side and still want its answers, so hyper is told not to look for the
+    /// end of what it sends (`half_close`). But a tail has no end, and while it is silent nothing
+    /// is written that would show that nobody reads.
     fn watch_reader(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.early.len() < HEAD_BYTES_MAX {
             let mut bytes = [0; 256];
@@ -300,7 +305,8 @@ impl<T: Transport> AsyncWrite for ConnectionIo<T> {
         match self.mode {
             Mode::Refusing(_) => ready!(self.write_refusal(cx))?,
             Mode::Messages if self.activity.is_tail() => self.watch_reader(cx)?,
-            // An export that finds nothing is silent too. Once its head is refused by whoever has gone, the system knows.
+            // An export that finds nothing is silent too. The system knows of a client that has
+            // gone once it has refused the head.
             Mode::Messages if self.activity.is_stream() => {
                 if let Some(e) = self.stream.failure() {
                     return Poll::Ready(Err(e));

@@ -1,9 +1,10 @@
 //! Where HTTP/1 messages begin and end, held against RFC 9112 before hyper sees a byte.
 //!
-//! hyper reads some heads that two readers could take for different requests: it drops a `Content-Length` beside a
-//! `Transfer-Encoding`, calls a body chunked whatever was done to it before, and takes a bare LF for a line's end. A proxy in
-//! front that reads them otherwise would see other requests than this service does. So a head is shown to hyper only when
-//! it is whole and has one meaning, and no bytes are shown beyond the message that it begins.
+//! hyper reads some heads that two readers could take for different requests: it drops a
+//! `Content-Length` beside a `Transfer-Encoding`, calls a body chunked whatever was done to it
+//! before, and takes a bare LF for a line's end. A proxy in front that reads them otherwise would
+//! see other requests than this service does. So a head is shown to hyper only when it is whole and
+//! has one meaning, and no bytes are shown beyond the message that it begins.
 //!
 //! ```text
 //! Between ── head ──> Length ──┬─> Between
@@ -41,22 +42,22 @@ impl Refusal {
     }
 }
 
-/// The body's framing is broken: what follows can't be told apart from it.
+/// The framing of a body is broken: what follows can't be told apart from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
 /// What lies between two messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// So many bytes before a head mean nothing.
+    /// This many bytes before a head mean nothing.
     Blank(usize),
     /// No whole head.
     Partial,
-    /// A head of so many bytes, which may be passed on.
+    /// A head of this many bytes, which may be passed on.
     Head(usize),
 }
 
-/// The place in a connection's messages.
+/// Where a connection is among its messages.
 #[derive(Debug, Default)]
 pub(super) struct Framing(State);
 
@@ -79,7 +80,8 @@ impl Framing {
         matches!(self.0, State::Between(_))
     }
 
-    /// Looks at all that was received since the last message, of which some may have been looked at before.
+    /// Looks at all that was received since the last message, of which some may have been looked at
+    /// before.
     ///
     /// # Errors
     /// The head must not be passed on.
@@ -96,7 +98,8 @@ impl Framing {
         Ok(found)
     }
 
-    /// How many of the bytes that come next belong to the body, and whether it is broken behind these.
+    /// How many of the bytes that come next belong to the body, and whether it is broken after
+    /// them.
     pub(super) fn body(&mut self, next: &[u8]) -> (usize, Result<(), Broken>) {
         match &mut self.0 {
             State::Between(_) => (0, Ok(())),

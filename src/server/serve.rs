@@ -32,6 +32,7 @@ pub(super) struct Host<S> {
 /// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
+/// Serves a connection until it ends, or its activity is told to.
 pub(super) async fn serve<S: EventStore>(
     mut stream: impl Transport,
     client: Arc<Connection>,
@@ -40,18 +41,19 @@ pub(super) async fn serve<S: EventStore>(
 ) {
     let Some(early) = first_bytes(&mut stream, &activity).await else { return };
     let is_http2 = early.starts_with(PREFACE);
-    let wire = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
+    let stream = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
     let ended = if is_http2 {
-        serve_http2(wire, client, host, activity).await
+        serve_http2(stream, client, host, activity).await
     } else {
-        serve_http1(wire, client, host, activity).await
+        serve_http1(stream, client, host, activity).await
     };
     if let Err(e) = ended {
         tracing::debug!(error = %e, "a connection ended early");
     }
 }
 
-/// As many bytes as tell which protocol the client speaks; `None` if the connection is over before.
+/// The first bytes, as many as tell which protocol the client speaks; `None` if the connection ends
+/// before.
 async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity) -> Option<BytesMut> {
     let mut early = BytesMut::new();
     while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
@@ -71,7 +73,8 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity)
     Some(early)
 }
 
-/// Drives a connection until it ends, or is told to. Two types of connection have no trait in common.
+/// Drives a connection until it ends, or is told to. hyper's two types of connection have no trait
+/// in common.
 macro_rules! drive {
     ($connection:expr, $activity:expr) => {{
         let (mut connection, mut drains) = (pin!($connection), false);
@@ -92,7 +95,7 @@ macro_rules! drive {
 }
 
 async fn serve_http1<S: EventStore>(
-    wire: ConnectionIo<impl Transport>,
+    stream: ConnectionIo<impl Transport>,
     client: Arc<Connection>,
     host: Arc<Host<S>>,
     activity: Arc<Activity>,
@@ -111,14 +114,14 @@ async fn serve_http1<S: EventStore>(
     builder
         // A client that has sent all it has may close its side, and still wants its answers.
         .half_close(true)
-        // The connection's place knows how long it waits for what.
+        // The slots of connections have the timeouts.
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX);
-    drive!(builder.serve_connection(TokioIo::new(wire), answer), activity)
+    drive!(builder.serve_connection(TokioIo::new(stream), answer), activity)
 }
 
 async fn serve_http2<S: EventStore>(
-    wire: ConnectionIo<impl Transport>,
+    stream: ConnectionIo<impl Transport>,
     client: Arc<Connection>,
     host: Arc<Host<S>>,
     activity: Arc<Activity>,
@@ -138,5 +141,5 @@ async fn serve_http2<S: EventStore>(
         .max_pending_accept_reset_streams(STREAMS_RESET_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(PING_SECONDS));
-    drive!(builder.serve_connection(TokioIo::new(wire), answer), activity)
+    drive!(builder.serve_connection(TokioIo::new(stream), answer), activity)
 }

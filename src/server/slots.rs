@@ -8,8 +8,8 @@
 //! | those are taken too | the reserved slot that has been idle longest |
 //! | those are all busy | nothing: it waits in the kernel's queue |
 //!
-//! A peer that leaves others their share, such as a balancer in front, loses nothing while slots are
-//! free.
+//! A peer that leaves others their share, such as a balancer in front, loses nothing while slots
+//! are free.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -47,7 +47,7 @@ pub(super) struct Slots {
 #[derive(Debug)]
 struct Slot {
     activity: Arc<Activity>,
-    /// Not told to make room.
+    /// It was not told to end for another connection.
     counts: bool,
 }
 
@@ -73,8 +73,8 @@ impl Slots {
         self.slots.len()
     }
 
-    /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none is
-    /// free for now.
+    /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none
+    /// is free for now.
     pub(super) fn assign(&mut self, peer: IpAddr) -> Option<Arc<Activity>> {
         let is_reserved = if self.open.taken < self.limits.connections_max || self.make_room(false) {
             false
@@ -179,7 +179,8 @@ impl Slots {
         }
     }
 
-    /// Looks for connections without a request. All are looked at, so it is done for many new connections at once.
+    /// Looks for connections without a request. It looks at all of them, so it finds candidates for
+    /// many new connections at once.
     fn search(&mut self, is_reserved: bool) {
         let now = self.ticks.now();
         let mut found: Vec<_> = self

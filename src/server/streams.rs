@@ -1,9 +1,10 @@
 //! The requests of an HTTP/2 connection: how many are under way, and whether their readers get on.
 //!
-//! A client says for each stream how much it has room for, so one stream can stand still while its connection lives. hyper asks a
-//! body for its next piece before it looks whether there is room for it, and hands a piece to h2 as soon as there is room
-//! for one byte. So what a stream has in hand is known only by the time that passes until its body is asked again: that
-//! is noted by the body ([`Paced`]) and held against the limit where the stream is driven ([`Streams`]).
+//! A client says for each stream how many bytes it takes, so one stream can stand still while its
+//! connection lives. hyper asks a body for its next piece before it looks whether the stream takes
+//! it, and hands a piece to h2 as soon as the stream takes one byte. So what a stream has in hand
+//! is known only by the time that passes until its body is asked again. The body notes that
+//! ([`Paced`]), and it is held against the limit where the stream is driven ([`Streams`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use crate::sync::Mutex;
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     activity: Arc<Activity>,
-    /// Seconds without room for a piece after which a stream is reset.
+    /// Seconds without leave to send a piece after which a stream is reset.
     stall_seconds: u64,
-    /// The flow of the request that was just taken: hyper has it answered and driven one after the other.
+    /// The flow of the request that was just taken: hyper has it answered, and then driven.
     next: Arc<Mutex<Option<Arc<Flow>>>>,
 }
 
@@ -65,13 +66,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 #[derive(Debug)]
 pub(super) struct Flow {
     ticks: Ticks,
-    /// 1 + the tick since which a piece waits for room; 0 if none does.
+    /// 1 + the tick since which a piece waits to be sent; 0 if none does.
     waits: AtomicU32,
 }
 
 impl Flow {
-    /// Ready once a piece has waited for too long. The timer is made when one waits at all, and left as it is when
-    /// that one goes.
+    /// Ready once a piece has waited for too long. The timer is made when one waits at all, and
+    /// left as it is when that one goes.
     fn poll_stalled(
         &self,
         seconds: u64,
@@ -97,7 +98,8 @@ impl Flow {
     }
 }
 
-/// The body of an answer, in pieces small enough that their leaving shows whether the reader gets on.
+/// The body of an answer, in pieces small enough that their leaving shows whether the reader gets
+/// on.
 #[derive(Debug)]
 pub(super) struct Paced<B> {
     body: B,
@@ -111,8 +113,8 @@ impl<B> Paced<B> {
         Self { body, rest: Bytes::new(), flow }
     }
 
-    /// The next piece. The last byte goes by itself: there is room for it only when all before it has left, so that until
-    /// then the stream is under way.
+    /// The next piece. The last byte goes by itself: it is sent only when everything before it has
+    /// left, so that until then the stream is under way.
     fn cut(&mut self) -> Bytes {
         let length = match self.rest.len() {
             length if length > STREAM_PIECE_BYTES => STREAM_PIECE_BYTES,

@@ -1,12 +1,13 @@
 //! The backend that a process was started with.
 //!
-//! A variant for each kind, so that everything above is compiled once and no call allocates a future.
-//! A second backend is a folder beside `local/` that implements [`EventStore`], and a variant here.
+//! A variant for each kind, so that everything above is compiled once and no call allocates a
+//! future. A second backend is a folder beside `local/` that implements [`EventStore`], and a
+//! variant here.
 
 use std::sync::Arc;
 
 use super::local::Local;
-use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 
@@ -55,8 +56,8 @@ impl EventStore for Backend {
         each!(self, store => store.stats().await)
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        each!(self, store => store.topic_room())
+    fn topic_count(&self) -> TopicCount {
+        each!(self, store => store.topic_count())
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

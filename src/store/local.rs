@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::store::{
-    EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom, TopicStats,
+    EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage, TopicStats,
 };
 use crate::sync::{self, Mutex};
 
@@ -352,8 +352,8 @@ impl EventStore for Local {
         Ok(Stats { totals: self.core.topics.totals(), topics: self.core.topics.holding() })
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        TopicRoom { made: self.core.topics.made(), max: self.core.topics.max() }
+    fn topic_count(&self) -> TopicCount {
+        TopicCount { made: self.core.topics.made(), max: self.core.topics.max() }
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

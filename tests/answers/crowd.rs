@@ -7,7 +7,7 @@ use std::time::Duration;
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::store::local::Local;
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicPage, TopicRoom};
+use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -50,8 +50,8 @@ impl EventStore for Counting {
         self.store.stats().await
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        self.store.topic_room()
+    fn topic_count(&self) -> TopicCount {
+        self.store.topic_count()
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

@@ -6,7 +6,7 @@ use sekali::clock::Timestamp;
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::store::{
-    EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicPage, TopicRoom,
+    EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicCount, TopicPage,
 };
 
 /// Says of all that it stored it, and keeps nothing. What it is given is looked at first.
@@ -41,8 +41,8 @@ impl EventStore for Sink {
         Ok(Stats::default())
     }
 
-    fn topic_room(&self) -> TopicRoom {
-        TopicRoom { made: 0, max: usize::MAX }
+    fn topic_count(&self) -> TopicCount {
+        TopicCount { made: 0, max: usize::MAX }
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {

@@ -1,4 +1,4 @@
-//! Room for bodies: how many of their bytes are held at once, and by which of them.
+//! The budget of bodies: how many of their bytes are held at once, and by which of them.
 //!
 //! | part | of all | what takes it |
 //! |---|---|---|
@@ -6,18 +6,18 @@
 //! | more | 5/16 | what comes after that, up to 4 MiB of a body, and all that a stream holds |
 //! | large | 9/16 | bodies of more than 4 MiB, by ticket; others borrow what is free of it |
 //!
-//! Room is taken for bytes that arrived, never for those that are declared. A ticket is room for
-//! the largest that its body can become, and is had once 4 MiB of it are there.
+//! Bytes are taken when they arrive, never when they are declared. A ticket is a permit for the
+//! largest that its body can become; a body takes it once 4 MiB have arrived.
 //!
 //! Nothing waits in a circle:
-//! - A body with a ticket has all the room that it can need: it waits for its sender and for a
-//!   place to be decoded, which is held without waiting for anything. So every ticket is given
+//! - A body with a ticket has all the bytes that it can need: it waits for its sender, and for a
+//!   slot of the decode pool, which is held without waiting for anything. So every ticket is given
 //!   back, or its body ends because it comes too slowly.
 //! - A body that waits for a ticket holds bytes of `first` and `more`, which no body with a ticket
 //!   waits for. What is borrowed of `large` belongs to bodies that never want a ticket.
 //! - In `first` and `more` bodies do hold some bytes and wait for others. Such a wait ends after
-//!   [`ADMISSION_SECONDS`]; and when nothing but such bodies holds the room, the one that got least
-//!   is ended at once (`guests.rs`).
+//!   [`ADMISSION_SECONDS`]; and when nothing but such bodies holds the budget, the one that got
+//!   least is ended at once (`eviction.rs`).
 
 use std::ops::Deref;
 use std::pin::pin;
@@ -38,16 +38,16 @@ use crate::limits::{
 
 /// Bodies that wait for a ticket hold no more than this part of `more`.
 const PARKED_PART: usize = 4;
-/// Longest pause before a body that waits looks for room again. The first pauses are shorter.
+/// Longest pause before a body that waits tries again. The first pauses are shorter.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// All the room there is.
+/// The budget of all bodies.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
     first: Part,
     more: Part,
     large: Part,
-    /// Places to wait for a ticket.
+    /// Bodies that may wait for a ticket.
     parking: Semaphore,
     /// Bytes of `first` that one body may take.
     first_each: usize,
@@ -113,7 +113,7 @@ impl BodyBudget {
         self.first.held() + self.more.held() + self.large.held()
     }
 
-    /// Whether half of what all bodies but the large ones share is free.
+    /// Whether half of what all bodies but the large ones use is free.
     pub(crate) fn is_half_free(&self) -> bool {
         self.first.held() + self.more.held() <= (self.first.bytes + self.more.bytes) / 2
     }
@@ -128,25 +128,25 @@ impl BodyBudget {
         self.large.bytes.min(DECODED_BYTES_MAX + DECODER_BYTES_MAX)
     }
 
-    /// The share of a body that never needs more than `most` bytes.
+    /// The permit of a body that never needs more than `most` bytes.
     pub(crate) fn permit_for_body(&self, most: usize) -> BodyPermit<'_> {
         BodyPermit::new(self, most.min(self.large.bytes), self.first_each, most <= self.large_from)
     }
 
-    /// The share of a stream, which gets no ticket and borrows nothing, as it may last.
+    /// The permit of a stream. It gets no ticket and borrows nothing, as it may last.
     pub(crate) fn permit_for_stream(&self) -> BodyPermit<'_> {
         BodyPermit::new(self, 0, 0, false)
     }
 }
 
-/// A whole body, and its share of the bytes held.
+/// A whole body, and its permit.
 #[derive(Debug)]
 pub(crate) struct WholeBody<'a> {
     pub(crate) bytes: Bytes,
     pub(crate) permit: BodyPermit<'a>,
 }
 
-/// The room that a share is of.
+/// The budget that a permit belongs to.
 #[derive(Debug)]
 enum Of<'a> {
     Lent(&'a BodyBudget),
@@ -164,14 +164,14 @@ impl Deref for Of<'_> {
     }
 }
 
-/// A body's share of the room, given back when it is dropped.
+/// The bytes that a body holds, given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct BodyPermit<'a> {
     budget: Of<'a>,
     first: usize,
     more: usize,
     large: usize,
-    /// What it may take of `first`.
+    /// Bytes that it may take of `first`.
     first_max: usize,
     /// What a ticket is for; 0 if there is none to be had.
     most: usize,
@@ -207,7 +207,7 @@ impl<'a> BodyPermit<'a> {
         self.has_ticket
     }
 
-    /// Grows to at least `bytes`. If there is no room it waits for others, for a short time.
+    /// Grows to at least `bytes`. If that much is not free, it waits for a short time.
     pub(crate) async fn grow_to(&mut self, bytes: usize, pace: &mut Pace<'_>) -> Result<(), Problem> {
         if self.has_ticket {
             return Ok(());
@@ -263,7 +263,7 @@ impl<'a> BodyPermit<'a> {
         Err(busy())
     }
 
-    /// Exchanges what it has for room for the most that the body can become.
+    /// Exchanges what it has for a ticket: the most that the body can become.
     async fn get_ticket(&mut self, pace: &mut Pace<'_>) -> Result<(), Problem> {
         let BodyPermit { budget, most, .. } = self;
         let most = *most;
@@ -300,7 +300,7 @@ impl<'a> BodyPermit<'a> {
         }
     }
 
-    /// Takes `bytes` of this share out of it.
+    /// Moves `bytes` of this permit into another one.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let more = bytes.min(self.more);
         let first = (bytes - more).min(self.first);
@@ -313,7 +313,7 @@ impl<'a> BodyPermit<'a> {
         Self { budget, first, more, large: 0, first_max: 0, most: 0, borrows: false, has_ticket: false }
     }
 
-    /// The same share, which may outlive the request.
+    /// The same permit, which may outlive the request.
     pub(crate) fn into_owned(mut self, budget: &Arc<BodyBudget>) -> BodyPermit<'static> {
         let owned = BodyPermit {
             budget: Of::Owned(Arc::clone(budget)),
@@ -342,7 +342,7 @@ impl Drop for BodyPermit<'_> {
     }
 }
 
-/// There is no room for the body.
+/// The refusal of a body for which the budget is spent.
 pub(crate) fn busy() -> Problem {
     let message = "too many requests are under way; send this one again later";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close()

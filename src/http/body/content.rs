@@ -40,7 +40,8 @@ pub(crate) fn dialect(headers: &Headers<'_>) -> Result<Dialect, Problem> {
     // An empty one says nothing, as none does.
     let kind = headers.content_type.first.map(media_type).filter(|kind| !kind.is_empty());
     let is = |name: &str| kind.is_some_and(|kind| kind.eq_ignore_ascii_case(name.as_bytes()));
-    // A CloudEvents format says by itself where the attributes are, whatever other headers there are.
+    // A CloudEvents format says by itself where the attributes are, whatever other headers there
+    // are.
     let is_format = kind.is_some_and(|kind| {
         kind.get(..23).is_some_and(|start| start.eq_ignore_ascii_case(b"application/cloudevents"))
     });
@@ -100,7 +101,8 @@ pub(crate) fn encoding(headers: &Headers<'_>) -> Result<Option<Encoding>, Proble
     }
 }
 
-/// The byte order mark that a text may begin with: senders on Windows write it, and the original ignores it.
+/// The byte order mark that a text may begin with: senders on Windows write it, and the original
+/// ignores it.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A text without its byte order mark.

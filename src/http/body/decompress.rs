@@ -37,7 +37,7 @@ pub(crate) struct Decompressor {
     has_begun: bool,
     /// Whether it stands at the end of a member or frame.
     is_whole: bool,
-    /// Whether the last step filled its room, so that there may be more without any input.
+    /// Whether the last step filled its buffer, so that there may be more without any input.
     was_full: bool,
     made: u64,
 }
@@ -69,7 +69,7 @@ impl Decompressor {
         }
     }
 
-    /// Notes that something came, so that room is found before memory is taken. Whether it is the
+    /// Notes that something came, so that a permit is taken before memory is. Whether it is the
     /// first.
     pub(crate) fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.has_begun, true)
@@ -85,7 +85,7 @@ impl Decompressor {
         self.was_full
     }
 
-    /// Takes from `input`, fills `room`, and says how much of it.
+    /// Takes from `input`, fills `out`, and says how much of it.
     pub(crate) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Damage> {
         let codec = self.codec.get_or_insert_with(|| match self.encoding {
             Encoding::Gzip => Codec::Gzip(Box::new(Decompress::new_gzip(GZIP_WINDOW_LOG))),
@@ -153,7 +153,7 @@ mod tests {
         ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest)
     }
 
-    /// Decodes `body`, given in pieces, with so much room a step.
+    /// Decodes `body`, given in pieces, with a buffer of `out` bytes a step.
     fn decode(encoding: Encoding, body: &[u8], piece: usize, out: usize) -> Result<Vec<u8>, Damage> {
         let mut decompressor = Decompressor::new(encoding);
         let (mut decoded, mut out) = (Vec::new(), vec![0; out]);

@@ -1,7 +1,6 @@
-//! Bodies that did not come at once, and which of them go when room is short.
+//! Bodies whose senders must be waited for, and which of them are ended when bytes are short.
 //!
-//! A body that lies behind its head is taken and gone before anybody could ask; only what has to be
-//! waited for is listed.
+//! A body that comes together with its head is taken and gone at once; it is never listed here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -18,7 +17,7 @@ use crate::sync::{Mutex, MutexGuard};
 const WINDOW: Duration = Duration::from_millis(500);
 /// The same of a body with a ticket, of which much is there already.
 const TICKET_WINDOW: Duration = Duration::from_secs(2);
-/// Room is made at most once in this time: it looks at all bodies.
+/// Bodies are ended at most once in this time, as all of them are looked at for that.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is short.
@@ -26,11 +25,11 @@ const INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) enum Want {
     /// Bytes that all bodies share.
     Bytes,
-    /// Room for a large body.
+    /// A ticket for a large body.
     Ticket,
 }
 
-/// The list of them.
+/// The list of such bodies.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingBodies(Mutex<List>);
 
@@ -38,11 +37,11 @@ pub(crate) struct WaitingBodies(Mutex<List>);
 struct List {
     next: u64,
     bodies: BTreeMap<u64, Arc<Mutex<State>>>,
-    /// When room was made last.
+    /// When bodies were ended last.
     evicted: Option<Instant>,
 }
 
-/// Who sends a body.
+/// The connection and the peer that send a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {
     connection: usize,
@@ -66,7 +65,7 @@ struct State {
     window_begun: Instant,
     /// Bytes a second in the window before.
     speed: Option<u64>,
-    /// It waits for room, not for its sender.
+    /// It waits for bytes of the budget, not for its sender.
     is_held_up: bool,
     is_ended: bool,
     waker: Option<Waker>,
@@ -187,7 +186,7 @@ impl WaitingBody<'_> {
         }
     }
 
-    /// Notes whether it waits for room. When it goes on, its sender is given time again.
+    /// Notes whether it waits for the budget. When it goes on, its sender is given time again.
     pub(crate) fn hold_up(&self, is_held_up: bool, now: Instant) {
         let mut state = lock(&self.state);
         if state.is_held_up && !is_held_up {
@@ -267,7 +266,7 @@ fn over_its_share(seen: &[Seen], by: Sender, all: usize) -> Option<u64> {
     }
 }
 
-/// Who holds most, and how much.
+/// The sender that holds most, and how much.
 fn most<K: Copy + Eq + Hash>(seen: &[Seen], key: impl Fn(&Sender) -> K) -> Option<(K, usize)> {
     let mut sums = HashMap::new();
     for body in seen {
@@ -276,8 +275,8 @@ fn most<K: Copy + Eq + Hash>(seen: &[Seen], key: impl Fn(&Sender) -> K) -> Optio
     sums.into_iter().max_by_key(|(_, held)| *held)
 }
 
-/// If those that wait for room hold nearly all of it themselves, none would ever get on: the one
-/// with least.
+/// A body to end so that the others get on: if bodies that wait for the budget hold nearly all of
+/// it themselves, the one of them with least.
 fn stuck(seen: &[Seen], all: usize) -> Option<u64> {
     let held_up = || seen.iter().filter(|body| body.is_held_up);
     let held: usize = held_up().map(|body| body.held).sum();

@@ -1,7 +1,8 @@
-//! The pace of a body: one that comes too slowly is ended, and so is one whose room is wanted for
-//! others.
+//! The pace of a body: a body that comes too slowly is ended, and so is one whose bytes are wanted
+//! for others.
 //!
-//! What lies behind its head costs no timer and is in no list: both begin with the first wait.
+//! A body that comes together with its head costs no timer and is in no list: both begin with the
+//! first wait.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -62,12 +63,12 @@ pub(crate) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// That of a body which is to be whole.
+    /// The pace of a body that is to be whole.
     pub(crate) fn of_body(waiting: &'a WaitingBodies, clock: &'a dyn Clock, connection: &Connection) -> Self {
         Self::new(waiting, clock, connection, BODY)
     }
 
-    /// That of a stream, which may last as long as events come.
+    /// The pace of a stream, which may last as long as events come.
     pub(crate) fn of_stream(
         waiting: &'a WaitingBodies,
         clock: &'a dyn Clock,
@@ -131,7 +132,7 @@ impl<'a> Pace<'a> {
         .await
     }
 
-    /// Waits for room, which is not the sender's fault.
+    /// Waits for the budget, which is not the sender's fault.
     pub(crate) async fn hold_up<F: Future>(&mut self, what: F) -> Result<F::Output, Problem> {
         self.enter();
         let Some(body) = &self.body else { return Err(unwanted()) };
@@ -147,7 +148,7 @@ impl<'a> Pace<'a> {
         output
     }
 
-    /// Lets others go for what this body lacks.
+    /// Has other bodies ended for what this body lacks.
     pub(crate) fn evict(&mut self, want: Want, wanted: usize, all: usize) {
         self.enter();
         if let Some(body) = &self.body {
@@ -155,7 +156,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    /// Notes that so many bytes came in all, how far that brought the body, and what it holds.
+    /// Notes how many bytes came in all, how far that brought the body, and what it holds.
     pub(crate) fn note(&mut self, received: u64, progress: u64, held: (usize, usize)) {
         (self.received, self.progress) = (received, progress);
         self.note_held(held);
@@ -182,8 +183,8 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// The output of what is ready when it is asked a second time. A body mostly lies behind its head,
-/// and is there once the connection has looked for it: it needs no timer.
+/// The output of what is ready when it is asked a second time. A body mostly comes together with
+/// its head, and is there once the connection has looked for it: it needs no timer.
 async fn soon<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut is_first = true;
     poll_fn(|cx| match future.as_mut().poll(cx) {

@@ -11,8 +11,9 @@ use tokio::runtime::Handle;
 use crate::http::wire::headers::Headers;
 use crate::limits::{LINGER_BYTES_MAX, LINGER_SECONDS};
 
-/// A body. If it is dropped before its end, the rest is read and dropped for a short time behind the answer: a sender that
-/// saw the connection or the stream reset while it sends would not get to read why.
+/// A body. If it is dropped before its end, the rest is read and dropped for a short time after the
+/// answer: a sender that saw the connection or the stream reset while it sends would not get to
+/// read why.
 #[derive(Debug)]
 pub(crate) struct Upload {
     /// `None` once it is over, or broken.

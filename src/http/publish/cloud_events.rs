@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::event::{self, BatchBuilder, Field, PAYLOAD_ABSENT, timestamp};
 use crate::http::body::content::Dialect;
 use crate::http::publish::decode::{Decoded, Refused, Text};
-use crate::http::publish::faults::{Entries, STRING, UNICODE, elements, json_text};
+use crate::http::publish::faults::{Entries, Found, STRING, UNICODE, elements, json_text};
 use crate::http::publish::options::Options;
 use crate::http::wire::problem::{Fault, Loc};
 
@@ -51,24 +51,20 @@ pub(crate) fn decode(
                 mapper.event(&[root], text.trim_ascii());
             } else {
                 let Ok(events) = elements(text, events_max) else {
-                    let fault = fault(vec![root], "list_type", "Input should be an array of CloudEvents");
-                    return Err(Refused::Faulty(vec![fault], 1));
+                    let msg = "Input should be an array of CloudEvents".to_owned();
+                    return Err(Refused::Faulty(vec![Fault { loc: vec![root], msg, kind: "list_type" }], 1));
                 };
                 if events.len() > events_max {
                     return Err(Refused::TooMany);
                 }
                 for (index, event) in events.iter().enumerate() {
-                    mapper.index = index;
+                    mapper.found.index = index;
                     mapper.event(&[root, Loc::Index(index)], event.get());
                 }
             }
         }
     }
     mapper.finish(is_single, options.partial)
-}
-
-fn fault(loc: Vec<Loc>, kind: &'static str, msg: &str) -> Fault {
-    Fault { loc, msg: msg.to_owned(), kind }
 }
 
 /// The attributes of an event that are there.
@@ -86,10 +82,7 @@ struct Mapper<'o> {
     arrival: String,
     builder: BatchBuilder,
     indexes: Vec<usize>,
-    /// The index of the event looked at.
-    index: usize,
-    faults: Vec<(usize, Fault)>,
-    rejected: u64,
+    found: Found,
 }
 
 impl<'o> Mapper<'o> {
@@ -99,27 +92,23 @@ impl<'o> Mapper<'o> {
             arrival: arrival.to_string(),
             builder: BatchBuilder::new(body),
             indexes: Vec::new(),
-            index: 0,
-            faults: Vec::new(),
-            rejected: 0,
+            found: Found::default(),
         }
     }
 
     fn finish(self, is_single: bool, partial: bool) -> Result<Decoded, Refused> {
-        let Self { builder, indexes, faults, rejected, .. } = self;
-        if !faults.is_empty() && (is_single || !partial) {
-            return Err(Refused::Faulty(faults.into_iter().map(|(_, fault)| fault).collect(), rejected));
+        let Self { builder, indexes, found, .. } = self;
+        if !found.faults.is_empty() && (is_single || !partial) {
+            let rejected = found.rejected;
+            return Err(Refused::Faulty(found.into_faults(), rejected));
         }
+        let Found { faults, rejected, .. } = found;
         Ok(Decoded { batch: builder.finish(), is_single, indexes: Some(indexes), faults, rejected })
-    }
-
-    fn add(&mut self, loc: Vec<Loc>, kind: &'static str, msg: &str) {
-        self.faults.push((self.index, fault(loc, kind, msg)));
     }
 
     /// An event in the JSON format.
     fn event(&mut self, loc: &[Loc], text: &str) {
-        let before = self.faults.len();
+        let before = self.found.faults.len();
         let at = |name| [loc, &[Loc::Name(name)]].concat();
         match serde_json::from_str::<Entries<'_>>(text) {
             Ok(Entries(entries)) => {
@@ -138,16 +127,16 @@ impl<'o> Mapper<'o> {
                 let data = self.data(&entries, kind.as_deref().map(|kind| Kind::of(kind.as_bytes())), at);
                 self.take(before, &attributes, data.as_deref(), at, at("data"));
             }
-            Err(_) if text.starts_with('{') => self.add(loc.to_vec(), "string_unicode", UNICODE),
+            Err(_) if text.starts_with('{') => self.found.add(loc.to_vec(), "string_unicode", UNICODE),
             Err(_) => {
-                self.add(
+                self.found.add(
                     loc.to_vec(),
                     "model_attributes_type",
                     "Input should be a CloudEvent: a JSON object",
                 );
             }
         }
-        self.rejected += u64::from(self.faults.len() > before);
+        self.found.count_since(before);
     }
 
     /// The one value of a member.
@@ -160,7 +149,7 @@ impl<'o> Mapper<'o> {
         let mut values = entries.iter().filter(|(key, _)| key == name).map(|(_, value)| value.get());
         let value = values.next();
         if values.next().is_some() {
-            self.add(at(name), "duplicate_field", "The field is there more than once");
+            self.found.add_duplicate(at(name));
         }
         value
     }
@@ -178,7 +167,7 @@ impl<'o> Mapper<'o> {
             Err(_) if raw.starts_with('"') => ("string_unicode", UNICODE),
             Err(_) => ("string_type", STRING),
         };
-        self.add(at(name), fault.0, fault.1);
+        self.found.add(at(name), fault.0, fault.1);
         // There is something; that it is of no use has been said.
         None
     }
@@ -196,7 +185,7 @@ impl<'o> Mapper<'o> {
                 .map(|raw| if kind == Some(Kind::Text) { same_text(raw) } else { Cow::Borrowed(raw) });
         };
         if data.is_some() {
-            self.add(at("data_base64"), "value_error", "There must be data or data_base64, not both");
+            self.found.add(at("data_base64"), "value_error", "There must be data or data_base64, not both");
         }
         match STANDARD.decode(encoded.as_bytes()) {
             Ok(bytes) => {
@@ -205,7 +194,11 @@ impl<'o> Mapper<'o> {
                 return Some(Cow::Owned(json.unwrap_or_else(|_| base64_string(&bytes))));
             }
             Err(_) => {
-                self.add(at("data_base64"), "value_error", "Input should be standard base64, padded with =");
+                self.found.add(
+                    at("data_base64"),
+                    "value_error",
+                    "Input should be standard base64, padded with =",
+                );
             }
         }
         None
@@ -228,15 +221,17 @@ impl<'o> Mapper<'o> {
         ];
         for (name, value) in required {
             let loc = at(name);
-            let is_known = self.faults[before..].iter().any(|(_, fault)| fault.loc == loc);
+            let is_known = self.found.faults[before..].iter().any(|(_, fault)| fault.loc == loc);
             match value.as_deref() {
-                None if !is_known => self.add(loc, "missing", "Field required"),
-                Some("") => self.add(loc, "string_too_short", "A CloudEvent's attribute must not be empty"),
+                None if !is_known => self.found.add(loc, "missing", "Field required"),
+                Some("") => {
+                    self.found.add(loc, "string_too_short", "A CloudEvent's attribute must not be empty");
+                }
                 _ => {}
             }
         }
         if attributes.specversion.as_deref().is_some_and(|version| !version.is_empty() && version != "1.0") {
-            self.add(at("specversion"), "literal_error", "Input should be '1.0'");
+            self.found.add(at("specversion"), "literal_error", "Input should be '1.0'");
         }
         let text = |value: &Option<Cow<'_, str>>| value.as_deref().unwrap_or_default().to_owned();
         let (id, source) = (text(&attributes.id), text(&attributes.source));
@@ -245,7 +240,7 @@ impl<'o> Mapper<'o> {
         let event_id = if self.options.dedup_source { format!("{source} {id}") } else { id };
         if self.options.dedup_source && source.contains(' ') {
             let msg = "With dedup=source the source must hold no blank: a URI reference has none";
-            self.add(at("source"), "value_error", msg);
+            self.found.add(at("source"), "value_error", msg);
         }
         // Empty and absent ones were told above.
         for (name, value, check) in [
@@ -257,18 +252,18 @@ impl<'o> Mapper<'o> {
             if let Err(found) = check(value)
                 && (!value.is_empty() || name == "time")
             {
-                self.add(at(name), found.kind, found.message);
+                self.found.add(at(name), found.kind, found.message);
             }
         }
-        if self.faults.len() > before {
+        if self.found.faults.len() > before {
             return;
         }
         let Ok(time) = timestamp::keep(&time) else { return };
         match self.builder.push(&topic, &event_id, &time, &source, data.unwrap_or(PAYLOAD_ABSENT)) {
-            Ok(()) => self.indexes.push(self.index),
+            Ok(()) => self.indexes.push(self.found.index),
             Err(found) => {
                 let loc = if found.field == Field::Payload { data_at } else { at(found.field.name()) };
-                self.add(loc, found.kind, found.message);
+                self.found.add(loc, found.kind, found.message);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The fast path of a body: one pass, fields borrowed from the body, straight into a batch.
 //!
-//! Four shapes: an event, an array of events, `{"events":[…]}`, `{"events":{…}}`. Whatever is not one of them, valid, is
-//! refused here without a reason; `faults.rs` finds the reason. [`Collector`] takes events one by one.
+//! There are four shapes: an event, an array of events, `{"events":[…]}`, `{"events":{…}}`.
+//! Anything else is refused here without a reason; `faults.rs` finds the reason. [`Collector`]
+//! takes events one by one.
 
 use std::borrow::Cow;
 
@@ -19,9 +20,9 @@ pub(crate) struct Decoded {
     pub(crate) batch: Batch,
     /// Whether the body was one event, not a list.
     pub(crate) is_single: bool,
-    /// Places of the batch's events in the body's list, where some of that are invalid.
+    /// Indexes of the batch's events in the body's list, if some of the list are invalid.
     pub(crate) indexes: Option<Vec<usize>>,
-    /// What is wrong with the invalid ones, and their places.
+    /// What is wrong with the invalid ones, and their indexes.
     pub(crate) faults: Vec<(usize, Fault)>,
     /// How many are invalid.
     pub(crate) rejected: u64,
@@ -32,11 +33,12 @@ pub(crate) struct Decoded {
 pub(crate) enum Refused {
     /// More events than a batch may have.
     TooMany,
-    /// These faults, in so many events.
+    /// These faults, and how many events have one.
     Faulty(Vec<Fault>, u64),
 }
 
-/// Decodes a body of at most `events_max` events; `None` if it is not JSON, or something in it is invalid or too much.
+/// Decodes a body of at most `events_max` events; `None` if it is not JSON, or something in it is
+/// invalid or too much.
 pub(crate) fn decode(body: &Bytes, events_max: usize) -> Option<Decoded> {
     // Looked at once for all strings in it.
     let text = std::str::from_utf8(body).ok()?;

@@ -1,4 +1,5 @@
-//! What is wrong with a body that the fast path refused, in FastAPI's words. Never shows what was sent.
+//! What is wrong with a body that the fast path refused, in FastAPI's words. Never shows what was
+//! sent.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -10,7 +11,8 @@ use crate::http::publish::decode::{Collector, Decoded, Refused};
 use crate::http::wire::problem::{Fault, Loc};
 use crate::limits::LINE_BYTES_MAX;
 
-/// Looks at a body that the fast path did not take. The valid events of a list are taken all the same, if that is asked for.
+/// Looks at a body that the fast path did not take. The valid events of a list are taken all the
+/// same, if that is asked for.
 ///
 /// # Errors
 /// More than `events_max` events, or the faults and how many events have one (at least 1).
@@ -18,22 +20,19 @@ pub(crate) fn look(body: &Bytes, events_max: usize, takes_valid: bool) -> Result
     let collected = takes_valid.then(|| (Collector::new(body.clone()), Vec::new()));
     let mut finder = Finder { events_max, collected, ..Finder::default() };
     finder.body(body);
-    let Finder { faults, rejected, is_list, has_too_many, collected, .. } = finder;
+    let Finder { mut found, is_list, has_too_many, collected, .. } = finder;
     match collected {
         _ if has_too_many => Err(Refused::TooMany),
         Some((events, indexes)) if is_list => {
+            let Found { faults, rejected, .. } = found;
             Ok(Decoded { batch: events.finish(), is_single: false, indexes: Some(indexes), faults, rejected })
         }
         _ => {
-            let mut faults: Vec<_> = faults.into_iter().map(|(_, fault)| fault).collect();
-            if faults.is_empty() {
-                faults.push(Fault {
-                    loc: vec![Loc::Name("body")],
-                    msg: INVALID.to_owned(),
-                    kind: "value_error",
-                });
+            if found.faults.is_empty() {
+                found.add(vec![Loc::Name("body")], "value_error", INVALID);
             }
-            Err(Refused::Faulty(faults, rejected.max(1)))
+            let rejected = found.rejected.max(1);
+            Err(Refused::Faulty(found.into_faults(), rejected))
         }
     }
 }
@@ -44,7 +43,7 @@ pub(crate) fn look(body: &Bytes, events_max: usize, takes_valid: bool) -> Result
 /// Why it is not.
 pub(crate) fn json_text(body: &[u8]) -> Result<&str, Vec<Fault>> {
     let mut finder = Finder::default();
-    finder.text(body).ok_or_else(|| finder.into_faults())
+    finder.text(body).ok_or_else(|| finder.found.into_faults())
 }
 
 /// The faults of one line of a stream, at least one.
@@ -53,29 +52,57 @@ pub(crate) fn find_in_line(line: &[u8], number: usize) -> Vec<Fault> {
     let mut finder = Finder::default();
     if line.len() > LINE_BYTES_MAX {
         let msg = format!("The line must have at most {LINE_BYTES_MAX} bytes");
-        finder.add(loc.to_vec(), "line_too_long", msg);
+        finder.found.add(loc.to_vec(), "line_too_long", msg);
     } else if let Some(text) = finder.json(&loc, line) {
         finder.event(&loc, text.trim_ascii());
     }
-    if finder.faults.is_empty() {
-        finder.add(loc.to_vec(), "value_error", INVALID);
+    if finder.found.faults.is_empty() {
+        finder.found.add(loc.to_vec(), "value_error", INVALID);
     }
-    finder.into_faults()
+    finder.found.into_faults()
+}
+
+/// What is wrong with a body, as far as it has been looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The index of the event looked at.
+    pub(crate) index: usize,
+    /// Faults, each with the index of its event.
+    pub(crate) faults: Vec<(usize, Fault)>,
+    /// Events with a fault.
+    pub(crate) rejected: u64,
+}
+
+impl Found {
+    /// Adds a fault of the event looked at.
+    pub(crate) fn add(&mut self, loc: Vec<Loc>, kind: &'static str, msg: impl Into<String>) {
+        self.faults.push((self.index, Fault { loc, msg: msg.into(), kind }));
+    }
+
+    /// Adds the fault of a member that an object has twice.
+    pub(crate) fn add_duplicate(&mut self, loc: Vec<Loc>) {
+        self.add(loc, "duplicate_field", "The field is there more than once");
+    }
+
+    /// The faults alone.
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        self.faults.into_iter().map(|(_, fault)| fault).collect()
+    }
+
+    /// Counts the event looked at as rejected, if a fault was found since there were `before`.
+    pub(crate) fn count_since(&mut self, before: usize) {
+        self.rejected += u64::from(self.faults.len() > before);
+    }
 }
 
 #[derive(Default)]
 struct Finder {
-    /// With the event's index in the list.
-    faults: Vec<(usize, Fault)>,
-    /// Events with a fault.
-    rejected: u64,
+    found: Found,
     /// The body is a list of events.
     is_list: bool,
     /// Events that it may have.
     events_max: usize,
     has_too_many: bool,
-    /// The index of the event looked at.
-    index: usize,
     /// Valid events and their indexes, if they are asked for.
     collected: Option<(Collector, Vec<usize>)>,
     scratch: Vec<u8>,
@@ -89,19 +116,11 @@ const OBJECT: &str = "Input should be an event: a JSON object with topic, event_
 const SHAPE: &str = "Input should be an event, an array of events, or an object with events";
 
 impl Finder {
-    fn into_faults(self) -> Vec<Fault> {
-        self.faults.into_iter().map(|(_, fault)| fault).collect()
-    }
-
-    fn add(&mut self, loc: Vec<Loc>, kind: &'static str, msg: impl Into<String>) {
-        self.faults.push((self.index, Fault { loc, msg: msg.into(), kind }));
-    }
-
     /// The text of a body; a fault if it is no JSON.
     fn text<'a>(&mut self, body: &'a [u8]) -> Option<&'a str> {
         let root = Loc::Name("body");
         if body.trim_ascii().is_empty() {
-            self.add(vec![root], "missing", "Field required");
+            self.found.add(vec![root], "missing", "Field required");
             return None;
         }
         self.json(&[root], body)
@@ -112,7 +131,7 @@ impl Finder {
         let (at, why) = match std::str::from_utf8(bytes) {
             Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
                 Ok(_) => return Some(text),
-                // A fault of syntax, which shows nothing of what was sent; its place is said beside it.
+                // A fault of syntax shows nothing of what was sent; its position is said beside it.
                 Err(e) => {
                     let why = e.to_string();
                     let why = why.split(" at line ").next().unwrap_or_default().to_owned();
@@ -121,7 +140,11 @@ impl Finder {
             },
             Err(e) => (e.valid_up_to(), "not UTF-8".to_owned()),
         };
-        self.add([loc, &[Loc::Index(at)]].concat(), "json_invalid", format!("JSON decode error: {why}"));
+        self.found.add(
+            [loc, &[Loc::Index(at)]].concat(),
+            "json_invalid",
+            format!("JSON decode error: {why}"),
+        );
         None
     }
 
@@ -132,7 +155,7 @@ impl Finder {
         match text.as_bytes().first() {
             Some(b'[') => self.list(&[root], text),
             Some(b'{') => self.object(text),
-            _ => self.add(vec![root], "model_attributes_type", SHAPE),
+            _ => self.found.add(vec![root], "model_attributes_type", SHAPE),
         }
     }
 
@@ -140,7 +163,7 @@ impl Finder {
     fn hint_at_lines(&mut self, body: &[u8]) {
         let starts_object =
             |text: Option<&[u8]>| text.is_some_and(|text| text.trim_ascii().starts_with(b"{"));
-        if let [(_, fault)] = &mut self.faults[..]
+        if let [(_, fault)] = &mut self.found.faults[..]
             && let [_, Loc::Index(at)] = fault.loc[..]
             && starts_object(Some(body))
             && starts_object(body.get(at..))
@@ -155,7 +178,7 @@ impl Finder {
     fn object(&mut self, text: &str) {
         let root = Loc::Name("body");
         let Ok(Entries(entries)) = serde_json::from_str(text) else {
-            return self.add(vec![root], "string_unicode", UNICODE);
+            return self.found.add(vec![root], "string_unicode", UNICODE);
         };
         let has = |name: &str| entries.iter().any(|(key, _)| key == name);
         let mut envelopes = entries.iter().filter(|(key, _)| key == "events");
@@ -163,7 +186,7 @@ impl Finder {
             Some((_, events)) if !has("topic") && !has("event_id") => {
                 let loc = [root, Loc::Name("events")];
                 if envelopes.next().is_some() {
-                    return self.add(loc.to_vec(), "duplicate_field", "The field is there more than once");
+                    return self.found.add_duplicate(loc.to_vec());
                 }
                 match events.get().as_bytes().first() {
                     Some(b'[') => self.list(&loc, events.get()),
@@ -176,7 +199,7 @@ impl Finder {
 
     fn list(&mut self, loc: &[Loc], text: &str) {
         let Ok(items) = elements(text, self.events_max) else {
-            return self.add(loc.to_vec(), "json_invalid", "JSON decode error");
+            return self.found.add(loc.to_vec(), "json_invalid", "JSON decode error");
         };
         self.is_list = true;
         self.has_too_many = items.len() > self.events_max;
@@ -184,32 +207,32 @@ impl Finder {
             return;
         }
         for (index, item) in items.iter().enumerate() {
-            self.index = index;
+            self.found.index = index;
             let loc = [loc, &[Loc::Index(index)]].concat();
             self.event(&loc, item.get());
         }
     }
 
     fn event(&mut self, loc: &[Loc], text: &str) {
-        let before = self.faults.len();
+        let before = self.found.faults.len();
         if text.starts_with('{') {
             match serde_json::from_str::<Entries<'_>>(text) {
                 Ok(Entries(entries)) => self.fields(loc, &entries),
-                Err(_) => self.add(loc.to_vec(), "string_unicode", UNICODE),
+                Err(_) => self.found.add(loc.to_vec(), "string_unicode", UNICODE),
             }
         } else {
-            self.add(loc.to_vec(), "model_attributes_type", OBJECT);
+            self.found.add(loc.to_vec(), "model_attributes_type", OBJECT);
         }
-        if self.faults.len() == before
+        if self.found.faults.len() == before
             && let Some((events, indexes)) = &mut self.collected
         {
             if events.take(text.as_bytes()) {
-                indexes.push(self.index);
+                indexes.push(self.found.index);
             } else {
-                self.add(loc.to_vec(), "value_error", INVALID);
+                self.found.add(loc.to_vec(), "value_error", INVALID);
             }
         }
-        self.rejected += u64::from(self.faults.len() > before);
+        self.found.count_since(before);
     }
 
     fn fields(&mut self, loc: &[Loc], entries: &[(String, &RawValue)]) {
@@ -218,14 +241,14 @@ impl Finder {
             let mut values = entries.iter().filter(|(key, _)| key == field.name()).map(|(_, value)| *value);
             let Some(value) = values.next() else {
                 if field != Field::Payload {
-                    self.add(loc, "missing", "Field required");
+                    self.found.add(loc, "missing", "Field required");
                 }
                 continue;
             };
             if values.next().is_some() {
-                self.add(loc, "duplicate_field", "The field is there more than once");
+                self.found.add_duplicate(loc);
             } else if let Err((kind, msg)) = self.field(field, value.get()) {
-                self.add(loc, kind, msg);
+                self.found.add(loc, kind, msg);
             }
         }
     }
@@ -258,7 +281,8 @@ fn position(text: &str, line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The elements of an array; of one that is longer than `max`, one more than that, as all of them could take a multiple of the body.
+/// The elements of an array. Of an array that is longer than `max`, one more than that: all of them
+/// could take a multiple of the body.
 pub(crate) fn elements(text: &str, max: usize) -> serde_json::Result<Vec<&RawValue>> {
     struct First(usize);
     impl<'de> Visitor<'de> for First {

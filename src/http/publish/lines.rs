@@ -1,11 +1,13 @@
-//! `POST /publish` of a stream of lines: committed in chunks while it arrives, in flat memory, of any length.
+//! `POST /publish` of a stream of lines, of any length: it is committed in chunks while it arrives,
+//! in flat memory.
 //!
 //! ```text
 //! body → pieces → lines ┬ gathers while the chunk before it is committed
 //!                       └→ chunk, decoded → commit, one at a time → progress
 //! ```
-//! Chunks are committed in order and one at a time, so that of two lines with one id the first wins, and "so many lines
-//! are stored" is exact. A chunk need not be full: when nothing is being committed, what is there goes.
+//! Chunks are committed in order and one at a time. So the first of two lines with one id wins, and
+//! the number of lines stored is exact. A chunk need not be full: when nothing is being committed,
+//! what is there goes.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -224,7 +226,8 @@ impl<'a> LineReader<'a> {
         Ok(())
     }
 
-    /// How far the next line is, in bytes. Of zstd a whole window may come before any of it is decoded.
+    /// How far the next line is, in bytes. Of zstd a whole window may come before any of it is
+    /// decoded.
     fn progress(&self) -> u64 {
         let packed = match self.encoding {
             Some(Encoding::Zstd) => self.source.received() - self.received_before,

@@ -56,7 +56,8 @@ impl Counts {
     }
 }
 
-/// Appends the list of results. `indexes` are the events' places in the body, if they are not those in the batch.
+/// Appends the list of results. `indexes` are those of the events in the body, if they differ from
+/// those in the batch.
 pub(crate) fn push_results(
     body: &mut Vec<u8>,
     batch: &Batch,
@@ -101,7 +102,8 @@ fn push_field(body: &mut Vec<u8>, field: &[u8]) {
     body.push(b'"');
 }
 
-/// Appends `rejected` and the list of errors, without braces. `name` is that of the number beside each: its index or line.
+/// Appends `rejected` and the list of errors, without braces. `name` is that of the number beside
+/// each: its index or line.
 pub(crate) fn push_errors(body: &mut Vec<u8>, name: &str, rejected: u64, errors: &[(usize, Fault)]) {
     // A Vec takes all that is written.
     let _ = write!(body, r#","rejected":{rejected},"errors":["#);

@@ -1,7 +1,9 @@
-//! New topics, once they run out: the last tenth is given out in shares, so that no client uses up what there is for ever.
+//! The quota of new topics: the last tenth of them is given out by client and hour, so that no
+//! client uses up what there is for ever.
 //!
-//! Topics are never removed. Until nine tenths of them are made, making one costs a look at two counters; from there on, a
-//! batch's topics are looked up, and what is new among them is counted to its client, by the hour.
+//! Topics are never removed. Until nine tenths of them are made, a new one costs a look at two
+//! counters. From there on, a batch's topics are looked up, and what is new among them counts for
+//! its client.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,13 +17,13 @@ use crate::clock::Clock;
 use crate::event::Batch;
 use crate::http::wire::problem::Problem;
 use crate::limits::{TOPICS_CLIENT_PART, TOPICS_CLIENTS_MAX, TOPICS_SCARCE_PART};
-use crate::store::{EventStore, TopicRoom};
+use crate::store::{EventStore, TopicCount};
 use crate::sync::Mutex;
 
-/// After so long, a client has its share again.
+/// Time after which a client has its whole quota again.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Topics that are being made, and what clients have used of their shares.
+/// Topics that are being made, and what clients have used of their quotas.
 #[derive(Debug, Default)]
 pub(crate) struct TopicQuota {
     /// Events of batches under way that were not looked at: each may have a new topic.
@@ -58,10 +60,10 @@ impl Drop for UnderWay<'_> {
 }
 
 impl TopicQuota {
-    /// Gives a client so many topics of its share.
+    /// Takes `topics` from a client's quota of `share` an hour.
     ///
     /// # Errors
-    /// How long until it has another one, if this one has not as many left.
+    /// How long until the client has a new quota, if too little is left of this one.
     fn give(&self, client: IpAddr, topics: usize, share: usize, now: Instant) -> Result<(), Duration> {
         let mut clients = self.clients.lock();
         clients.retain(|_, used| now.saturating_duration_since(used.since) < HOUR);
@@ -75,10 +77,10 @@ impl TopicQuota {
         Ok(())
     }
 
-    /// Lets a batch of this client have its new topics.
+    /// Lets a batch of the client at `peer` have its new topics.
     ///
     /// # Errors
-    /// 429: they run out, and the client has had its share of them. Nothing of the batch was decided.
+    /// 429: topics run out, and the client has used its quota. Nothing of the batch was decided.
     pub(crate) async fn admit<S: EventStore>(
         &self,
         store: &S,
@@ -86,30 +88,18 @@ impl TopicQuota {
         peer: IpAddr,
         clock: &dyn Clock,
     ) -> Result<UnderWay<'_>, Problem> {
-        let TopicRoom { made, max } = store.topic_room();
-        let plenty = max - max / TOPICS_SCARCE_PART;
+        let TopicCount { made, max } = store.topic_count();
+        let scarce = max / TOPICS_SCARCE_PART;
+        let plenty = max - scarce;
         let way = UnderWay::new(&self.possible, batch.len());
         let possible = self.possible.load(Ordering::SeqCst) + self.known.load(Ordering::SeqCst);
         if made.saturating_add(possible) <= plenty {
             return Ok(way);
         }
         drop(way);
-        // Boxed, so that the futures of all other requests stay small.
-        Box::pin(self.admit_scarce(store, batch, peer, clock)).await
-    }
-
-    async fn admit_scarce<S: EventStore>(
-        &self,
-        store: &S,
-        batch: &Batch,
-        peer: IpAddr,
-        clock: &dyn Clock,
-    ) -> Result<UnderWay<'_>, Problem> {
-        let TopicRoom { made, max } = store.topic_room();
-        let scarce = max / TOPICS_SCARCE_PART;
-        let plenty = max - scarce;
         let topics: HashSet<&[u8]> = batch.iter().map(|event| event.topic).collect();
-        let new = store.count_new_topics(&Vec::from_iter(topics)).await?;
+        // Boxed, so that the futures of all other requests stay small.
+        let new = Box::pin(async move { store.count_new_topics(&Vec::from_iter(topics)).await }).await?;
         let way = UnderWay::new(&self.known, new);
         if new == 0 || scarce == 0 {
             return Ok(way);
@@ -129,7 +119,7 @@ impl TopicQuota {
     }
 }
 
-/// Whose share an address has: a network of IPv6 is one client's.
+/// The client that an address belongs to: a network of IPv6 is one client.
 fn client(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {

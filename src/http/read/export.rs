@@ -55,7 +55,8 @@ impl<S: EventStore> Maker for Export<S> {
     }
 }
 
-/// Appends an event and a line's end. A payload may have line ends between its tokens, where a blank means the same.
+/// Appends an event and a line's end. A payload may have line ends between its tokens, where a
+/// blank means the same.
 pub(crate) fn push_line(lines: &mut Vec<u8>, event: &StoredEvent) {
     let start = lines.len();
     push_event(lines, event);

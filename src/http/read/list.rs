@@ -1,6 +1,6 @@
 //! JSON objects with one long list: pages of events, of topics, and the topics' names of `/stats`.
 //!
-//! One that is made in several steps has its count behind the list: it is not known before.
+//! An object that is made in several steps has its count after the list: it is not known before.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ impl Object {
         Self { before, name, is_counted, has_begun: false, count: 0 }
     }
 
-    /// Appends what comes before the entries of a step, which has `entries` and may be the last one.
+    /// Appends what comes before the entries of a step, which has `entries` and may be the last
+    /// one.
     fn begin(&self, out: &mut Vec<u8>, entries: usize, is_last: bool) {
         if self.has_begun {
             return;
@@ -152,7 +153,7 @@ pub(crate) struct ListOfTopics<S> {
     store: Arc<S>,
     account: Account,
     object: Object,
-    /// Appends a topic, which takes at most so many bytes.
+    /// Appends a topic, which takes at most `entry_bytes_max` bytes.
     write: fn(&mut Vec<u8>, &TopicStats),
     entry_bytes_max: usize,
     /// What follows the list; a cursor if there is none.
@@ -204,7 +205,8 @@ impl<S: EventStore> ListOfTopics<S> {
 impl<S: EventStore> Maker for ListOfTopics<S> {
     async fn step(&mut self) -> Result<Made> {
         if self.object.has_begun {
-            // Nothing here waits, and a reader that is fast enough would keep the thread for as long as the list is.
+            // Nothing here waits, so a fast reader would keep the thread for as long as the list
+            // is.
             tokio::task::yield_now().await;
         }
         let mut permit = self.account.piece(0, PIECE_BYTES, !self.object.has_begun).await?;

@@ -1,4 +1,4 @@
-//! Events read for an answer, a page of the store at a time, each as large as there is room for.
+//! Events read for an answer, one page of the store at a time, each as large as the budget allows.
 
 use std::sync::Arc;
 
@@ -26,15 +26,16 @@ impl<S: EventStore> Pages<S> {
         Self { store: Arc::clone(store), query, account, has_begun: false }
     }
 
-    /// The next page, of at most `left` events, and what `write` makes of it: bytes, and what else it wants to tell. It is
-    /// called again if the page takes more room than was thought.
+    /// The next page, of at most `left` events, and what `write` makes of it: bytes, and what else
+    /// it wants to tell. `write` is called again if the page needs a larger permit than was
+    /// thought.
     pub(crate) async fn next<T>(
         &mut self,
         left: usize,
         write: impl Fn(&Page) -> (Vec<u8>, T) + Send,
     ) -> Result<(Page, Portion, T)> {
         let mut least = 0;
-        // Whoever has begun to read gets more at once, if there is room.
+        // A client that has begun to read gets more at once, if the budget allows.
         let most = if self.has_begun { READ_BYTES } else { PIECE_BYTES };
         loop {
             let mut permit = self.permit(least, most).await?;
@@ -45,19 +46,19 @@ impl<S: EventStore> Pages<S> {
                 self.go_on(page.reached.clone(), page.is_scan());
                 return Ok((page, Portion::new(bytes, permit), told));
             }
-            // A large event: read again once there is room for it.
+            // A large event: it is read again once there is a permit for it.
             least = bytes.len();
         }
     }
 
-    /// Goes on behind a page.
+    /// Goes on after a page.
     pub(crate) fn go_on(&mut self, reached: String, is_scan: bool) {
         self.query.cursor = Some(reached);
         self.query.is_scan = is_scan;
         self.has_begun = true;
     }
 
-    /// Room for a page.
+    /// A permit for a page.
     pub(crate) async fn permit(&self, least: usize, most: usize) -> Result<AnswerPermit> {
         self.account.piece(least, most, !self.has_begun).await
     }

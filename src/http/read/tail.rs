@@ -24,8 +24,9 @@ use crate::store::{EventStore, Page, Query};
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Silence after which a tail shows that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
-/// What a tail begins with: milliseconds until a client that lost it comes back. No blank line is behind it, nor behind a
-/// sign of life: many parsers take one for the end of an event, and give their user an empty one.
+/// What a tail begins with: milliseconds until a client that lost it comes back. No blank line
+/// follows it, nor a sign of life: many parsers take a blank line for the end of an event, and give
+/// their user an empty one.
 const RETRY: &[u8] = b"retry: 1000\n";
 /// A comment, which shows that the service is there.
 const BEAT: &[u8] = b":\n";
@@ -82,7 +83,7 @@ struct Tail<S> {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A tail, behind what it begins with.
+/// A tail, after what it begins with.
 struct Begun<S> {
     tail: Tail<S>,
     has_begun: bool,
@@ -130,7 +131,7 @@ impl<S: EventStore> Maker for Tail<S> {
 }
 
 impl<S: EventStore> Tail<S> {
-    /// The next page, as another tail has read it, or read for all that are at this place.
+    /// The next page, as another tail has read it, or read for all tails at this position.
     async fn read(&mut self) -> Result<(Arc<TailPage>, Portion)> {
         let mut permit = self.pages.permit(0, PIECE_BYTES).await?;
         let position = Position::of(&self.pages.query, &self.end.borrow());
@@ -146,13 +147,14 @@ impl<S: EventStore> Tail<S> {
             let portion = Portion::new(shared.messages.clone(), permit);
             return Ok((shared, portion));
         }
-        // There is room for less of it.
+        // The budget allows only a smaller page.
         drop(permit);
         let (page, portion, ()) = self.pages.next(READ_EVENTS_MAX, |page| (messages(page), ())).await?;
         Ok((Arc::new(TailPage::new(&page, Bytes::new())), portion))
     }
 
-    /// Waits until there is something behind the place reached; `false` if the service stops first.
+    /// Waits until there is something after the position reached; `false` if the service stops
+    /// first.
     async fn wait_for_more(&mut self) -> Result<bool> {
         loop {
             if self.end.changed().await.is_err() || self.end.borrow_and_update().is_none() {

@@ -1,8 +1,9 @@
-//! What tails share: somebody who wakes them, and the pages that they read last.
+//! What all tails share: the task that wakes them, and the pages that they read last.
 //!
-//! Tails that are at the same place want the same next page. The first that asks for it reads and writes it, and the others
-//! take the same bytes: a thousand tails cost one read. They are woken a few at a time, so that whoever publishes meanwhile
-//! has its turn between them; the more there are, the later the last one hears of an event.
+//! Tails at the same position want the same next page. The first that asks for it reads and writes
+//! it, and the others take the same bytes. Tails are woken a few at a time, so that requests to
+//! publish have their turn in between; the more tails there are, the later the last one hears of an
+//! event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What all tails of a service share.
 #[derive(Debug)]
 pub(crate) struct TailHub {
-    /// Those who wait, as they are woken together.
+    /// The tails that wait, by the groups in which they are woken.
     groups: Mutex<Groups>,
     /// The newest first.
     pages: Mutex<VecDeque<(Position, SharedPage)>>,
@@ -51,7 +52,8 @@ pub(crate) struct Position {
     source: Option<String>,
     since: Option<Timestamp>,
     cursor: Option<String>,
-    /// Where the store ended when tails were told last: what was read before then may have been the end, and is not any more.
+    /// Where the store ended when tails were told last. What was read before then may have been the
+    /// end, and is not any more.
     end: End,
 }
 
@@ -61,7 +63,7 @@ pub(crate) struct TailPage {
     pub(crate) messages: Bytes,
     /// The id of its last event.
     pub(crate) last: Option<String>,
-    /// The place behind it.
+    /// The cursor after it.
     pub(crate) reached: String,
     /// Whether it ended before the store did.
     pub(crate) has_more: bool,
@@ -106,8 +108,8 @@ impl TailHub {
         end
     }
 
-    /// Wakes all tails when the store has another end, as long as it is polled. They don't look for themselves, so a thousand
-    /// of them cost nothing while nothing is stored.
+    /// Wakes all tails when the store has another end, as long as it is polled. Tails do not look
+    /// for themselves, so they cost nothing while nothing is stored.
     pub(crate) async fn lead<F: Future<Output = Result<String>>>(&self, end: impl Fn() -> F) {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -159,7 +161,7 @@ impl TailHub {
         }
     }
 
-    /// The page at a place: one that another tail has read or is reading, or what `read` gives.
+    /// The page at a position: one that another tail has read or is reading, or what `read` gives.
     ///
     /// # Errors
     /// Those of `read`.

@@ -66,7 +66,7 @@ pub(crate) fn fixed(kind: HeaderValue, bytes: &'static [u8]) -> Answer {
     answer
 }
 
-/// Has the bytes of an answer in the room that was taken for them.
+/// An answer whose bytes hold the permit that was taken for them.
 pub(crate) fn held(status: StatusCode, body: Vec<u8>, mut permit: AnswerPermit) -> Answer {
     // What it is beyond what was thought waits for nobody: the events are stored.
     permit.resize(body.len());
@@ -76,25 +76,25 @@ pub(crate) fn held(status: StatusCode, body: Vec<u8>, mut permit: AnswerPermit) 
     answer
 }
 
-/// A refusal that has no room for its reasons.
+/// A refusal for whose reasons the budget has no bytes left.
 const UNTOLD: &[u8] =
     br#"{"detail":"the request is refused; what is wrong with it is too long to tell while so many answers wait for their readers"}"#;
 
-/// Whether an answer needs no room.
+/// Whether an answer is too short to need a permit.
 pub(crate) fn is_short(answer: &Answer) -> bool {
     answer.body().size_hint().upper().is_some_and(|length| length <= ANSWER_BYTES_UNCOUNTED as u64)
 }
 
-/// Among the extensions of an answer whose bytes have room, or need none.
+/// Among the extensions of an answer whose bytes have a permit, or need none.
 #[derive(Clone, Copy, Debug)]
 struct IsHeld;
 
-/// Has a whole answer's bytes take room while it waits for its reader, and packs them, if that is wanted and they are long
-/// enough to gain by it.
-/// A refusal for which there is none is told without its reasons.
+/// Has a whole answer's bytes take a permit while the answer waits for its reader, and compresses
+/// them, if that is wanted and they are long enough to gain by it. A refusal for which the budget
+/// is spent is told without its reasons.
 ///
 /// # Errors
-/// There is no room.
+/// `Overloaded`: the budget is spent.
 pub(crate) async fn hold(mut answer: Answer, account: &Account, is_gzip: bool) -> Result<Answer> {
     if answer.extensions_mut().remove::<IsHeld>().is_some() {
         return Ok(answer);

@@ -1,11 +1,12 @@
-//! Room for answers that wait for their readers.
+//! The budget of answers: how many of their bytes wait for their readers.
 //!
-//! Whoever reads slowly, or not at all, has its answers wait in memory. All of them share one budget, and what a connection may
-//! hold depends on what is free: the fuller it is, the less each may have, so that there is something left for a connection that
-//! holds nothing yet. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
+//! A client that reads slowly has its answers wait in memory. All answers share one budget, and
+//! what a connection may hold depends on what is free: the fuller the budget, the less each
+//! connection may have, so that something is left for one that holds nothing yet. (Choudhury and
+//! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
 //!
 //! ```text
-//! room ─> a piece is made ─> HTTP holds it ─> it has left, or its connection has ended: the room is free again
+//! permit ─> a piece is made ─> HTTP holds it ─> it has left, or its connection ended: the bytes are free
 //! ```
 
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use crate::limits::{
 };
 use crate::sync::Mutex;
 
-/// How often those who wait for room look for it.
+/// How often an answer that waits for a permit tries again.
 const LOOK: Duration = Duration::from_millis(10);
-/// The least that is worth a piece: with less free, its reader waits.
+/// The smallest permit that is worth a piece: with less free, its reader waits.
 const LEAST_BYTES: usize = 4 << 10;
 
-/// What an answer is, to its room.
+/// Which part of the budget an answer takes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Made at once, and soon gone: has a reserve.
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
     Stream,
 }
 
-/// All room that there is.
+/// The budget of all connections.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerBudget {
     held: Mutex<HeldBytes>,
@@ -77,7 +78,7 @@ impl AnswerBudget {
     }
 }
 
-/// Whoever holds answers: a connection.
+/// A connection's account with the budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     budget: Arc<AnswerBudget>,
@@ -94,7 +95,7 @@ impl Account {
         self.connection.number()
     }
 
-    /// As much room as it may have, from `least` to `most` bytes.
+    /// A permit for as much as the connection may have, from `least` to `most` bytes.
     pub(crate) fn take(&self, kind: Kind, least: usize, most: usize) -> Option<AnswerPermit> {
         let mut permit = AnswerPermit { account: self.clone(), kind, bytes: 0 };
         permit.add(least, most).then_some(permit)
@@ -122,8 +123,9 @@ impl Account {
         tokio::time::timeout(patience, looks).await.map_err(|_| budget_spent())
     }
 
-    /// Room for a piece of at most `most` bytes, or for less of it. The first of an answer may be a small one of the reserve
-    /// where streams have taken all else: a short page is served then, too.
+    /// A permit for a piece of at most `most` bytes, or for less of it. Where streams have taken
+    /// everything else, the first piece of an answer may be a small one of the reserve, so that a
+    /// short page is served even then.
     ///
     /// # Errors
     /// `Overloaded`: there was none.
@@ -141,13 +143,13 @@ impl Account {
     }
 }
 
-/// What is answered where there is no room.
+/// What is answered when the budget is spent.
 pub(crate) fn budget_spent() -> Error {
     let message = "too many answers wait for their readers; send the request again later";
     Error::new(ErrorKind::Overloaded, message)
 }
 
-/// Room for so many bytes, until it is dropped.
+/// Leave to hold a number of bytes, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct AnswerPermit {
     account: Account,
@@ -160,7 +162,7 @@ impl AnswerPermit {
         self.bytes
     }
 
-    /// Takes more, if there is as much as `least`.
+    /// Takes more, if at least `least` bytes are to be had.
     fn add(&mut self, least: usize, most: usize) -> bool {
         let mut held = self.account.budget.held.lock();
         let own = &self.account.connection.answer_bytes;
@@ -195,7 +197,7 @@ impl AnswerPermit {
         self.bytes -= bytes;
     }
 
-    /// The bytes that it is for; whoever drops them gives the room back.
+    /// Bytes that give the permit back when they are dropped.
     pub(crate) fn hold(self, bytes: impl Into<Bytes>) -> Bytes {
         Bytes::from_owner(Held { bytes: bytes.into(), _room: self })
     }

@@ -14,7 +14,7 @@ pub struct Connection {
     number: u64,
     /// Bytes of its answers that wait to be read; changed by `answer_budget.rs` alone.
     pub(crate) answer_bytes: AtomicUsize,
-    /// All other places are taken, so that this one is for those who ask how the service is.
+    /// All other slots are taken, so this connection is told only how the service is.
     is_reserved: bool,
 }
 
@@ -28,7 +28,7 @@ impl Connection {
         Self { peer, local, number, answer_bytes: AtomicUsize::default(), is_reserved: false }
     }
 
-    /// The same connection at a reserved place, if `is_reserved`: only the state of the service is told there.
+    /// The same connection, with a reserved slot if `is_reserved`.
     pub fn reserved(self, is_reserved: bool) -> Self {
         Self { is_reserved, ..self }
     }

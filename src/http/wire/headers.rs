@@ -1,4 +1,5 @@
-//! The headers that every request is looked at for, found in one pass: each look-up in the map would hash a name.
+//! The headers that are looked for in every request, found in one pass: each look-up in the map
+//! would hash a name.
 
 use hyper::header::{
     CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,

@@ -41,8 +41,8 @@ struct Liking {
     closeness: u8,
 }
 
-/// How much a client likes any of `kinds`, of one type: what is said of the kind counts more than of its type, and that
-/// more than of all.
+/// How much a client likes any of `kinds`, of one type: what is said of the kind counts more than
+/// of its type, and that more than of all.
 fn liking(headers: &HeaderMap, kinds: &[&str]) -> Liking {
     let kind_of = |range: &str| kinds.iter().any(|kind| range.eq_ignore_ascii_case(kind));
     let type_of = |range: &str| {

@@ -1,4 +1,5 @@
-//! Refusals: FastAPI's shape, or RFC 9457 for who accepts `application/problem+json`. Never an echo of what was sent.
+//! Refusals, in FastAPI's shape, or in that of RFC 9457 for clients that accept
+//! `application/problem+json`. They never echo what was sent.
 
 use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -9,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::http::wire::answer::{Answer, with_type};
 use crate::limits::FAULTS_LISTED_MAX;
 
-/// One part of a fault's place.
+/// One part of the path to a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loc {
     Name(&'static str),
@@ -90,7 +91,7 @@ impl Problem {
         self.with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// Says that the same request may succeed once somebody has made room.
+    /// Says that the same request may succeed once the operator has freed space.
     fn retry_much_later(self) -> Self {
         self.with(RETRY_AFTER, HeaderValue::from_static("30"))
     }
@@ -100,7 +101,7 @@ impl Problem {
         self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// `request_id` names the request, for who reads no headers.
+    /// `request_id` names the request, for clients that read no headers.
     pub(crate) fn into_answer(self, as_problem: bool, request_id: &str) -> Answer {
         let mut body = Vec::new();
         if as_problem {

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use percent_encoding::percent_decode;
+
 use crate::clock::Timestamp;
 use crate::http::wire::problem::{Fault, Loc, Problem};
 
@@ -10,7 +12,7 @@ use crate::http::wire::problem::{Fault, Loc, Problem};
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Parses what stands behind the `?`.
+    /// Parses what follows the `?`.
     ///
     /// # Errors
     /// It is no UTF-8.
@@ -34,8 +36,8 @@ impl Parameters {
         self.get("cursor").filter(|cursor| !cursor.is_empty())
     }
 
-    /// The id of the last event that a reader of a tail saw; an empty one is none. Readers that can't set a header put it
-    /// here, as `lastEventId`, `last-event-id` or the like.
+    /// The id of the last event that a reader of a tail saw; an empty one is none. Readers that
+    /// can't set a header put it here, as `lastEventId`, `last-event-id` or the like.
     pub(crate) fn last_event_id(&self) -> Option<&str> {
         let is_name = |name: &str| {
             let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
@@ -74,7 +76,8 @@ impl Parameters {
         }
     }
 
-    /// A point of time. In a query an unescaped `+` is a blank, so where a blank makes no sense a `+` was meant.
+    /// A point of time. In a query an unescaped `+` is a blank, so where a blank makes no sense a
+    /// `+` was meant.
     pub(crate) fn time(&self, name: &'static str) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let mended = || {
@@ -99,25 +102,11 @@ pub(crate) fn decode(text: &str, plus_is_blank: bool) -> Option<String> {
 
 /// Percent-decoding of bytes; what is no valid escape stays as it is.
 pub(crate) fn unescape(bytes: &[u8], plus_is_blank: bool) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escape = bytes.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        match escape {
-            Some(escaped) => {
-                decoded.push(escaped);
-                at += 3;
-            }
-            None => {
-                decoded.push(if plus_is_blank && byte == b'+' { b' ' } else { byte });
-                at += 1;
-            }
-        }
+    if !plus_is_blank {
+        return percent_decode(bytes).collect();
     }
-    decoded
+    let blanks = bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte });
+    percent_decode(&blanks.collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a request is called: its id, and the trace that it is part of (W3C Trace Context).
+//! The id of a request, and the trace that it is part of (W3C Trace Context).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    /// The names of a request: those that it came with, or an id of its own.
+    /// The id and trace that a request came with, or an id made for it.
     pub(crate) fn identify(&self, headers: &Headers<'_>) -> RequestId {
         let given = headers.request_id.first.filter(|id| is_id(id.as_bytes()));
         let trace = headers.traceparent.first.filter(|trace| is_traceparent(trace.as_bytes())).cloned();
@@ -44,7 +44,8 @@ fn is_id(text: &[u8]) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
 }
 
-/// `version-trace_id-parent_id-flags` in lower-case hexadecimal; a later version may go on behind that.
+/// `version-trace_id-parent_id-flags` in lower-case hexadecimal; a later version may go on after
+/// that.
 fn is_traceparent(text: &[u8]) -> bool {
     let is_hex = |from: usize, to: usize| {
         text.get(from..to)
@@ -63,7 +64,7 @@ fn is_traceparent(text: &[u8]) -> bool {
         && (text.len() == 55 || (!is_zero(0, 2) && is_dash(55)))
 }
 
-/// A request's names.
+/// A request's id and trace.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId {
     id: HeaderValue,
@@ -71,7 +72,7 @@ pub(crate) struct RequestId {
 }
 
 impl RequestId {
-    /// Names an answer as its request.
+    /// Gives an answer the id and trace of its request.
     pub(crate) fn name(self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.id);
         if let Some(trace) = self.trace {

@@ -1,8 +1,9 @@
-//! Answers that are made while they are sent, piece by piece: the next is made when the one before has left, so that what an
-//! answer holds does not grow with its length, and a reader that stops reading stops it.
+//! Answers that are made while they are sent, piece by piece. The next piece is made when the one
+//! before has left, so what an answer holds does not grow with its length, and a client that stops
+//! reading stops it.
 //!
 //! ```text
-//! Maker ─> portion, with the room that it takes ─> gzip ─> pieces of at most 64 KiB ─> HTTP
+//! Maker ─> portion, with its permit ─> gzip ─> pieces of at most 64 KiB ─> HTTP
 //! ```
 
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ use crate::turnstile::Turnstile;
 /// Of lines about answers that failed.
 static CUT_SHORT: Turnstile = Turnstile::new();
 
-/// Part of an answer; the room is that of its bytes, if they take any that counts.
+/// Part of an answer, with the permit of its bytes, if they take any that counts.
 #[derive(Debug, Default)]
 pub(crate) struct Portion {
     pub(crate) bytes: Bytes,
@@ -34,7 +35,7 @@ pub(crate) struct Portion {
 }
 
 impl Portion {
-    /// Bytes with their room.
+    /// Bytes with their permit.
     pub(crate) fn new(bytes: impl Into<Bytes>, permit: AnswerPermit) -> Self {
         Self { bytes: bytes.into(), permit: Some(permit) }
     }
@@ -62,7 +63,7 @@ pub(crate) trait Maker: Send + 'static {
     fn step(&mut self) -> impl Future<Output = Result<Made>> + Send;
 }
 
-/// How an answer goes out.
+/// What an answer needs to know of its request in order to go out.
 #[derive(Debug)]
 pub(crate) struct Responder<'a> {
     pub(crate) budget: &'a Arc<AnswerBudget>,
@@ -72,13 +73,14 @@ pub(crate) struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    /// It, as long as the answer lasts. Short answers do without: all requests would change one count of references.
+    /// The account that pays for an answer. Short answers do without, as all requests would change
+    /// one count of references.
     pub(crate) fn account(&self) -> Account {
         Account::new(self.budget, self.connection)
     }
 
-    /// Sends what a maker makes; whole, if its first step is the last one and it may be. What fails in the first step can
-    /// still be answered with a status.
+    /// Sends what a maker makes. The answer is whole if `may_be_whole` and the first step is the
+    /// last one. What fails in the first step can still be answered with a status.
     pub(crate) async fn send(
         &self,
         mut maker: impl Maker,
@@ -93,7 +95,7 @@ impl Responder<'_> {
             first => first,
         };
         let making = Making { first: Some(first), maker: Some(maker), request_id: self.request_id.clone() };
-        // Where there is no room for an encoder, it goes out as it is.
+        // If the budget has no bytes left for an encoder, the answer goes out as it is.
         let encoder = match self.is_gzip {
             true => self.account().take(Kind::Stream, GZIP_ENCODER_BYTES, GZIP_ENCODER_BYTES),
             false => None,
@@ -165,7 +167,7 @@ impl<M: Maker> Portions for Making<M> {
 /// Packs portions.
 struct Packing<M> {
     making: Making<M>,
-    /// The encoder's; `None` at the end.
+    /// The encoder's permit; `None` at the end.
     permit: Option<AnswerPermit>,
     /// Made when there is something to pack: an answer that nobody begins to read has none.
     encoder: Option<GzEncoder<Vec<u8>>>,
@@ -178,7 +180,7 @@ impl<M: Maker> Portions for Packing<M> {
             let mut encoder = self.encoder.take().unwrap_or_else(|| GzEncoder::new(Vec::new(), LEVEL));
             let (bytes, permit) = match portion {
                 Some(Portion { bytes, permit }) => (Some(bytes), permit),
-                // The encoder's room is that of what it gives last.
+                // What the encoder gives last takes the encoder's permit.
                 None => (None, self.permit.take()),
             };
             let packing = tokio::task::spawn_blocking(move || {
@@ -196,7 +198,7 @@ impl<M: Maker> Portions for Packing<M> {
                 continue;
             }
             let permit = permit.map(|mut permit| {
-                // What is a little more than it was given had been in the encoder, which has room of its own.
+                // What exceeds the permit had been in the encoder, which has a permit of its own.
                 permit.resize(packed.len().min(permit.bytes()));
                 permit
             });

@@ -6,7 +6,7 @@ use crate::limits::{CHUNK_LINE_BYTES_MAX, HEAD_BYTES_MAX};
 /// Digits of the largest size that is told apart from nonsense.
 const DIGITS_MAX: usize = 15;
 
-/// The place in a chunked body.
+/// Where a reader is in a chunked body.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     state: State,
@@ -21,7 +21,7 @@ pub(super) struct Chunks {
 enum State {
     #[default]
     Size,
-    /// Blanks behind a size.
+    /// Blanks after a size.
     Blank,
     Extension,
     SizeLf,
@@ -37,7 +37,8 @@ enum State {
 }
 
 impl Chunks {
-    /// How many of the next bytes belong to the body; then whether that was its end, or it is broken behind these.
+    /// How many of the next bytes belong to the body; then whether that was its end, or it is
+    /// broken after them.
     pub(super) fn take(&mut self, next: &[u8]) -> (usize, Result<bool, Broken>) {
         let mut at = 0;
         while at < next.len() {

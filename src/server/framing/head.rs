@@ -154,8 +154,8 @@ impl Head {
     }
 }
 
-/// Whether a line has a byte that no head may hold. It is looked at as a whole, so that the compiler can look at many bytes at
-/// once.
+/// Whether a line has a byte that no head may hold. It is looked at as a whole, so that the
+/// compiler can look at many bytes at once.
 fn holds_controls(line: &[u8]) -> bool {
     line.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
 }

@@ -1,4 +1,5 @@
-//! The framing held against hyper's own: what passes is read alike with and without it, however it is cut.
+//! The framing held against hyper's own: what passes is read alike with and without it, however it
+//! is cut.
 
 use std::sync::Arc;
 

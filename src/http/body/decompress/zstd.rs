@@ -27,7 +27,7 @@ enum Part {
     Block,
     /// All is decoded, and not all given.
     Rest,
-    /// So many bytes to skip.
+    /// This many bytes to skip.
     Skipped(usize),
 }
 
@@ -37,8 +37,8 @@ fn decoder() -> FrameDecoder {
     decoder
 }
 
-/// What the decoder takes to hold so many bytes: its buffer doubles, with two blocks to spare.
-/// Beside it is a block's parts.
+/// What the decoder takes to hold `bytes`: its buffer doubles, with two blocks to spare. The parts
+/// of a block come on top.
 fn capacity(bytes: usize) -> usize {
     let spare = 2 * BLOCK_BYTES_MAX;
     if bytes <= spare { bytes.next_power_of_two() } else { (bytes - spare).next_power_of_two() + spare }
@@ -79,7 +79,7 @@ impl Zstd {
         self.part == Part::Head && self.held.is_empty()
     }
 
-    /// Takes from `input` until some of `room` is filled, or the input is used up.
+    /// Takes from `input` until some of `out` is filled, or the input is used up.
     pub(crate) fn step(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Damage> {
         loop {
             if matches!(self.part, Part::Block | Part::Rest) && self.decoder.can_collect() > 0 {
@@ -117,7 +117,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// Holds `bytes` of the part, if so many are there.
+    /// Holds `bytes` of the part, if that many are there.
     fn gather(&mut self, input: &mut Bytes, bytes: usize) -> bool {
         let missing = bytes.saturating_sub(self.held.len()).min(input.len());
         self.held.extend_from_slice(&input.split_to(missing));

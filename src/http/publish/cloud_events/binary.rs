@@ -37,7 +37,7 @@ impl Mapper<'_> {
         let kind = headers.get(CONTENT_TYPE).map_or(Kind::Json, |value| Kind::of(value.as_bytes()));
         let data = self.payload(kind, body);
         self.take(0, &attributes, data.as_deref(), at, vec![Loc::Name("body")]);
-        self.rejected = u64::from(!self.faults.is_empty());
+        self.found.rejected = u64::from(!self.found.faults.is_empty());
     }
 
     /// The value of a header: out of its quotes, then percent-decoded, once.
@@ -45,12 +45,12 @@ impl Mapper<'_> {
         let mut values = headers.get_all(header).iter();
         let value = unescape(&unquote(values.next()?.as_bytes()), false);
         if values.next().is_some() {
-            self.add(at(name), "duplicate_field", "The header is there more than once");
+            self.found.add(at(name), "duplicate_field", "The header is there more than once");
         }
         match String::from_utf8(value) {
             Ok(text) => Some(Cow::Owned(text)),
             Err(_) => {
-                self.add(at(name), "string_unicode", "Input should be percent-encoded UTF-8");
+                self.found.add(at(name), "string_unicode", "Input should be percent-encoded UTF-8");
                 None
             }
         }
@@ -61,7 +61,7 @@ impl Mapper<'_> {
         let root = vec![Loc::Name("body")];
         // As JSON it may take six times as much.
         if body.len() > EVENT_BYTES_MAX {
-            self.add(root, "payload_too_large", "Data must have at most 1 MiB");
+            self.found.add(root, "payload_too_large", "Data must have at most 1 MiB");
             return None;
         }
         if kind == Kind::Json && body.is_empty() {
@@ -69,8 +69,8 @@ impl Mapper<'_> {
         }
         match as_json(kind, body) {
             Ok(json) => return Some(json),
-            Err(Odd::Json(faults)) => self.faults.extend(faults.into_iter().map(|fault| (0, fault))),
-            Err(Odd::Text) => self.add(root, "string_unicode", "Text should be UTF-8"),
+            Err(Odd::Json(faults)) => self.found.faults.extend(faults.into_iter().map(|fault| (0, fault))),
+            Err(Odd::Text) => self.found.add(root, "string_unicode", "Text should be UTF-8"),
         }
         None
     }
