@@ -6,8 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use sekali::store::local::format::codec::{BlockEncoding, BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind};
 use sekali::disk::{Disk, Open, read};
+use sekali::store::local::format::codec::{
+    BlockEncoding, BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind,
+};
 use sekali_fuzz::{DATA, MemDisk, go_through, killed};
 
 /// The last frame of all, and its journal. The last generation of all may be one that is only
