@@ -5,9 +5,11 @@
 //! cli → server → http → store → local: router → worker → journal ⇢ checkpoint → index, seal
 //! ```
 //!
-//! Read `store/local/write/worker.rs` first: it decides what becomes of an event. `store/local/format/codec.rs` has every persisted byte.
-//! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
-//! `store/local/generation/index/sled_index.rs` names it. ARCHITECTURE.md has the table of rooms, and says which may import from which.
+//! Read `store/local/write/worker.rs` first: it decides what becomes of an event.
+//! `store/local/format/codec.rs` has every persisted byte. Deliberately absent: nothing under
+//! `store` knows HTTP; nothing above it knows sled, and only
+//! `store/local/generation/index/sled_index.rs` names it. ARCHITECTURE.md has the table of rooms,
+//! and says which may import from which.
 
 pub mod auth;
 pub mod authority;

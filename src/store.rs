@@ -207,8 +207,8 @@ pub enum Health {
     NotReady(String),
 }
 
-/// A backend. All methods may be called at once from many tasks. [`Backend`](backend::Backend) is the one that a
-/// process was started with.
+/// A backend. All methods may be called at once from many tasks. [`Backend`](backend::Backend) is
+/// the one that a process was started with.
 pub trait EventStore: Send + Sync + 'static {
     /// Stores what is new of `batch` and answers for each event, in the order of the batch, once
     /// every answer rests on what is durable. Not a transaction: if it fails, part of the batch may

@@ -1,6 +1,6 @@
-//! Connections, from outside: which of them get a place, what ends one, how HTTP/1's messages are told
-//! apart, and that a log which nobody reads stops nothing. Limits are seconds here, so that nothing
-//! is waited for that takes long.
+//! Connections, from outside: which of them get a place, what ends one, how HTTP/1's messages are
+//! told apart, and that a log which nobody reads stops nothing. Limits are seconds here, so that
+//! nothing is waited for that takes long.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

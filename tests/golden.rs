@@ -1,8 +1,10 @@
-//! Data directories that earlier versions left: every later version opens them, reads all that is in them, knows every id,
-//! and goes on. They are never made anew. A new format gets directories beside them.
+//! Data directories that earlier versions left: every later version opens them, reads all that is
+//! in them, knows every id, and goes on. They are never made anew. A new format gets directories
+//! beside them.
 //!
-//! Each holds events `id-0` to `id-719`, event n in `topic-{n % 3}`; the first hundred were sent twice, and `id-5` once more
-//! with another payload. `stopped` was stopped cleanly; `killed` was not, with claims that had not reached the index.
+//! Each holds events `id-0` to `id-719`, event n in `topic-{n % 3}`; the first hundred were sent
+//! twice, and `id-5` once more with another payload. `stopped` was stopped cleanly; `killed` was
+//! not, with claims that had not reached the index.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 

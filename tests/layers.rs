@@ -1,5 +1,6 @@
-//! The source held against its map: ARCHITECTURE.md says in which rooms files live and on which floors these are. A file
-//! imports from its own room and from lower floors only, no files import each other in a circle, and one file names sled.
+//! The source held against its map: ARCHITECTURE.md says in which rooms files live and on which
+//! floors these are. A file imports from its own room and from lower floors only, no files import
+//! each other in a circle, and one file names sled.
 
 #![allow(clippy::unwrap_used, reason = "a surprise ends the test")]
 
@@ -40,7 +41,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files of `src`, by their paths below it, without comments and without the tests at their ends.
+/// All files of `src`, by their paths below it, without comments and without the tests at their
+/// ends.
 fn sources() -> BTreeMap<String, String> {
     fn find(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).unwrap() {
@@ -64,7 +66,8 @@ fn sources() -> BTreeMap<String, String> {
     found.into_iter().map(read).collect()
 }
 
-/// Adds all paths that begin at the front of `text` after `before`; `{…}` stands for several. Returns what follows.
+/// Adds all paths that begin at the front of `text` after `before`; `{…}` stands for several.
+/// Returns what follows.
 fn paths<'a>(mut text: &'a str, before: &[&'a str], found: &mut Vec<Vec<&'a str>>) -> &'a str {
     let mut path = before.to_vec();
     loop {
@@ -164,7 +167,8 @@ fn no_files_import_each_other_in_a_circle() {
     let arrows: BTreeMap<&String, BTreeSet<String>> = sources
         .iter()
         .map(|(file, code)| {
-            // A module and the files in its folder are one thing: what a file takes from a module around it is not asked.
+            // A module and the files in its folder are one thing: what a file takes from a module
+            // around it is not asked.
             let is_around =
                 |target: &String| file.starts_with(&(target.trim_end_matches(".rs").to_owned() + "/"));
             let targets = imports(file, code, &sources).into_iter().filter(|target| !is_around(target));

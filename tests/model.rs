@@ -147,7 +147,8 @@ fn no_single_failed_call_breaks_a_promise() {
     assert!(failed > 0 && failed < come, "{failed} of {come} took the store down");
 }
 
-/// Plays one kind of work that breaks off or fails at up to `most` places; how many faults have come.
+/// Plays one kind of work that breaks off or fails at up to `most` places; how many faults have
+/// come.
 fn mend_one(work: Work, seed: u64, most: usize, chosen: impl Fn(End) -> bool) -> u64 {
     let job = prepare(work, seed).unwrap_or_else(|why| panic!("SEKALI_SEED={seed}: {why}"));
     let Some(job) = job else { return 0 };

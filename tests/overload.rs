@@ -22,8 +22,9 @@ use support::{now, rounds};
 
 const HOT_CONNECTIONS: usize = 640;
 const OTHER_TOPICS: usize = 8;
-/// Connections of each other topic: so many that one, with a request in flight, keeps up with what is due even if an
-/// answer takes three times what it takes the hot senders' requests to have their turn.
+/// Connections of each other topic: so many that one, with a request in flight, keeps up with what
+/// is due even if an answer takes three times what it takes the hot senders' requests to have their
+/// turn.
 const OTHER_CONNECTIONS: usize = 32;
 /// What each of the other topics asks for, of what the service could do alone.
 const OTHER_SHARE: f64 = 0.02;

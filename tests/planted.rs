@@ -1,5 +1,6 @@
-//! One mistake for each rule that a fault could break: built into a copy of the source, each must be caught by a test that passes
-//! without it. What is caught by nothing is a rule that nothing holds.
+//! One mistake for each rule that a fault could break: built into a copy of the source, each must
+//! be caught by a test that passes without it. What is caught by nothing is a rule that nothing
+//! holds.
 //!
 //! Builds the copies in the target directory, beside what is built already: half a minute each.
 

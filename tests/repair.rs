@@ -184,8 +184,8 @@ fn is_witnessed(data_dir: &Path) -> bool {
     header.kind != FrameKind::Events as u8
 }
 
-/// Whether a repair finds neither an event nor the name of a topic, as when all but a cut journal of
-/// the first generation, whose topics no table names, are lost.
+/// Whether a repair finds neither an event nor the name of a topic, as when all but a cut journal
+/// of the first generation, whose topics no table names, are lost.
 fn names_nothing(options: &Options) -> bool {
     let seen = repair(options, &seams(), false, &|_, _| ()).unwrap();
     seen.events == 0 && seen.losses.iter().all(|loss| loss.offsets.is_empty())
@@ -211,7 +211,8 @@ fn trial(golden: &Path, seed: u64) -> &'static str {
     };
     damage(&data_dir, &mut rng);
     if last_frames(&data_dir).is_empty() || names_nothing(&options) {
-        // Nothing whole is left that names a topic: that everything is lost is all that can be said.
+        // Nothing whole is left that names a topic: that everything is lost is all that can be
+        // said.
         let repaired = repair(&options, &seams(), true, &|_, _| ()).unwrap();
         assert!(repaired.events == 0 && !repaired.losses.is_empty(), "seed {seed}: {repaired:?}");
         return "lost";

@@ -4,9 +4,10 @@
 //! append ─> workers (by topic) ─> journal (one frame, one fdatasync for all) ─> answers
 //!                                    └┄> checkpoint ─> sled ┄> seal ─> claims, processed, frames, filter
 //! ```
-//! Workers decide, and commit small groups themselves; the journal's thread commits the others. Off the path of an answer,
-//! threads prepare room in the journal, put claims into the index and seal full generations, merge filters, and look whether
-//! the data directory is still there. Nothing reaches the index before the journal holds it durably.
+//! Workers decide, and commit small groups themselves; the journal's thread commits the others. Off
+//! the path of an answer, threads prepare room in the journal, put claims into the index and seal
+//! full generations, merge filters, and look whether the data directory is still there. Nothing
+//! reaches the index before the journal holds it durably.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,8 @@ const WATCH: Duration = Duration::from_secs(1);
 /// container, a virtual machine that was moved. The disk is not to blame.
 const STOOD_STILL: Duration = Duration::from_secs(5);
 
-/// What a start says that the operating system keeps from its files. Damage is something else, and has another cure.
+/// What a start says that the operating system keeps from its files. Damage is something else, and
+/// has another cure.
 const CURE: &str = "no event was touched: cure the disk or the permissions, then start again";
 
 /// An open store. Dropping it stops it as a crash would; [`Local::close`] stops it cleanly.
@@ -82,8 +84,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// Opens the store in `options.data_dir`, or makes one; returns once everything that was ever answered is durable
-    /// and known.
+    /// Opens the store in `options.data_dir`, or makes one; returns once everything that was ever
+    /// answered is durable and known.
     ///
     /// # Errors
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
@@ -99,11 +101,12 @@ impl Local {
         })
     }
 
-    /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and the next start told
-    /// that it may trust both. Must not be called from within an async task.
+    /// Stops cleanly: what is queued is decided and committed, the index brought up to date, and
+    /// the next start told that it may trust both. Must not be called from within an async task.
     ///
     /// # Errors
-    /// `Unsure` if the store had failed; `NoSpace`, `Io` if the end could not be recorded (what was answered is safe).
+    /// `Unsure` if the store had failed; `NoSpace`, `Io` if the end could not be recorded (what was
+    /// answered is safe).
     pub fn close(&self) -> Result<()> {
         let Some((chain, index)) = self.join() else { return Ok(()) };
         let (Some(chain), None) = (chain, self.core.failure.get()) else {
@@ -127,8 +130,8 @@ impl Local {
         self.core.update_manifest(|manifest| manifest.clean = Some(clean))
     }
 
-    /// Waits until the store fails: it then answers nothing more, and only a restart helps. An fdatasync or a sled call
-    /// that hangs is such a failure.
+    /// Waits until the store fails: it then answers nothing more, and only a restart helps. An
+    /// fdatasync or a sled call that hangs is such a failure.
     pub async fn failed(&self) -> Error {
         let mut looked = self.core.now();
         loop {
@@ -159,7 +162,8 @@ impl Local {
         [&core.watches.journal, &core.watches.index, &core.watches.hold, &core.preallocation.watch]
     }
 
-    /// Ends all threads, in the order in which they feed each other; `None` if that was done before.
+    /// Ends all threads, in the order in which they feed each other; `None` if that was done
+    /// before.
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().take()?;
         self.core.queues.iter().for_each(Queue::close);
@@ -167,7 +171,8 @@ impl Local {
         Some(threads.join(&self.core, self.commits.lock().take()))
     }
 
-    /// Places in the queues of `workers`, all or none, in order so that no two requests wait for each other.
+    /// Places in the queues of `workers`, all or none, in order so that no two requests wait for
+    /// each other.
     async fn places(
         &self,
         workers: impl Iterator<Item = usize>,
@@ -179,7 +184,8 @@ impl Local {
                 Ok(place) => place,
                 Err(_) => {
                     let deadline = Duration::from_secs(ADMISSION_SECONDS);
-                    // Boxed: it is seldom waited for, and all requests' futures would have its size.
+                    // Boxed: it is seldom waited for, and all requests' futures would have its
+                    // size.
                     match Box::pin(sync::timeout(deadline, Arc::clone(queue).acquire_owned())).await {
                         Some(Ok(place)) => place,
                         _ => {
@@ -205,7 +211,8 @@ impl Local {
         }
     }
 
-    /// Makes counts durable that wait or are on their way, so that what is shown is never taken back.
+    /// Makes counts durable that wait or are on their way, so that what is shown is never taken
+    /// back.
     async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
         let commits = self.commits.lock().clone().ok_or_else(stopping)?;
@@ -227,7 +234,8 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // A thread that hangs in the operating system is not waited for: the process is about to end.
+        // A thread that hangs in the operating system is not waited for: the process is about to
+        // end.
         if self.check_watches().is_ok() {
             self.join();
         }
@@ -255,7 +263,8 @@ impl EventStore for Local {
             }
         }
         if !wakes.is_empty() {
-            // What they send joins the group. If this is given up meanwhile, the worker is woken all the same.
+            // What they send joins the group. If this is given up meanwhile, the worker is woken
+            // all the same.
             sync::yield_task().await;
             drop(wakes);
         }
@@ -305,7 +314,8 @@ impl EventStore for Local {
         let turn = turns.wait(query.reader).await;
         let is_scan = query.is_scan;
         if is_scan {
-            // It may have waited for long: whoever has gone meanwhile is noticed before anything is read for it.
+            // It may have waited for long: whoever has gone meanwhile is noticed before anything is
+            // read for it.
             sync::yield_task().await;
         }
         // The place is given back when the read is done, whether anybody waits for it or not.

@@ -84,8 +84,8 @@ impl Display for Seen {
 pub struct Honest;
 
 impl Honest {
-    /// What they meet while `time` passes. One publishes on a connection that it keeps, one on a new
-    /// connection each time, one asks for health on a new connection each time.
+    /// What they meet while `time` passes. One publishes on a connection that it keeps, one on a
+    /// new connection each time, one asks for health on a new connection each time.
     pub fn run(addr: SocketAddr, time: Duration) -> Seen {
         let end = now() + time;
         let ask = |is_kept: bool, is_publish: bool| {

@@ -1,4 +1,5 @@
-//! Places for connections: when all are taken, which newcomer gets one and which connection loses one.
+//! Places for connections: when all are taken, which newcomer gets one and which connection loses
+//! one.
 
 use sekali::http::Limits;
 

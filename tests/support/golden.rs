@@ -1,4 +1,5 @@
-//! The directories of `tests/golden` and what is in them: 720 events in three topics, the same in each.
+//! The directories of `tests/golden` and what is in them: 720 events in three topics, the same in
+//! each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,8 +76,8 @@ impl Damage {
         }
     }
 
-    /// Whether it would take the last commits with their witnesses: nothing is left then that could tell, and that is among the
-    /// limits of the promise.
+    /// Whether it would take the last commits with their witnesses: nothing is left then that could
+    /// tell, and that is among the limits of the promise.
     pub fn takes_the_end(self, content: &[u8], at: usize) -> bool {
         let end = content.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
         self == Self::Zeros && (at / 4_096 + 1) * 4_096 >= end

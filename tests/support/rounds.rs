@@ -1,7 +1,7 @@
 //! How often each fault is played. `SEKALI_FAULTS=all` plays each as often as a change to this
-//! repository needs, and `SEKALI_FAULTS=soak` plays it for a day or two. Without it a short round is
-//! played: it fails if the service is broken, and takes seconds. A variable of its own, which goes
-//! before that, sets one of the numbers.
+//! repository needs, and `SEKALI_FAULTS=soak` plays it for a day or two. Without it a short round
+//! is played: it fails if the service is broken, and takes seconds. A variable of its own, which
+//! goes before that, sets one of the numbers.
 
 /// A number for threads of the machine, or another where a seed drives them: then histories take
 /// milliseconds, and a short round has as many as any other.

@@ -15,9 +15,9 @@ const PRIVATE_MODE: u32 = 0o600;
 
 #[derive(Debug)]
 pub(super) enum Output {
-    /// A new file beside the one at `path`, which it replaces in the end. Its name can't be foreseen,
-    /// and it is created only where nothing is, so nobody can put a link there that leads elsewhere.
-    /// It is removed unless it is completed, as it would be taken for what is complete.
+    /// A new file beside the one at `path`, which it replaces in the end. Its name can't be
+    /// foreseen, and it is created only where nothing is, so nobody can put a link there that leads
+    /// elsewhere. It is removed unless it is completed, as it would be taken for what is complete.
     Replacement { file: NamedTempFile, path: PathBuf },
     /// A pipe or a device is where it is for whoever reads it: a file instead of it would reach
     /// nobody.

@@ -35,8 +35,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 36;
 /// Most generations of one filter.
 const GENERATIONS_MAX: usize = 64;
-/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three positions of an
-/// event are in one page or two. Missing the TLB is what a look-up costs.
+/// Claims in a shard, at most about: its segments are then of 1 KiB, so that the three positions of
+/// an event are in one page or two. Missing the TLB is what a look-up costs.
 const SHARD_CLAIMS: u64 = 10_800;
 /// Seeds that are tried before a shard is given up; each does in nine of ten cases.
 const SEEDS: u64 = 100;
@@ -243,8 +243,8 @@ impl Filter {
     /// Shows, of each event that may be in a generation, its place in `events` and that generation.
     /// All others are in none.
     ///
-    /// What an event costs is the waiting for memory. So the positions of many are worked out first,
-    /// then read in a row: the processor waits for several of them at once.
+    /// What an event costs is the waiting for memory. So the positions of many are worked out
+    /// first, then read in a row: the processor waits for several of them at once.
     pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
         let lane_bits = self.lane_bits();
         let mut positions = [[0; 3]; READ_AHEAD];
