@@ -26,7 +26,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use self::address::Address;
 pub use self::size::Size;
@@ -282,7 +282,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
         }
-        if let Err(fault) = EnvFilter::builder().parse(&self.log) {
+        if let Err(fault) = self.log.parse::<Targets>() {
             return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
         }
         Ok(())

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use sekali::config::{Config, LogFormat};
 use sekali::limits::{LOG_BYTES_MAX, LOG_SECONDS};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::exit::{Exit, Failure};
 
@@ -38,9 +40,9 @@ impl Log {
 /// Starts logging as configured. JSON lines are flat:
 /// `{"timestamp":…,"level":…,"message":…,"target":…, fields…}`.
 pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
-    let filter = EnvFilter::builder()
-        .parse(&config.log)
-        .map_err(|fault| Failure::new(Exit::Configuration, format!("log is {:?}: {fault}", config.log)))?;
+    let filter: Targets = (config.log).parse().map_err(|fault: ParseError| {
+        Failure::new(Exit::Configuration, format!("log is {:?}: {fault}", config.log))
+    })?;
     let terminal = stderr().is_terminal();
     let json = match config.log_format {
         LogFormat::Auto => !terminal,
@@ -48,12 +50,18 @@ pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
         LogFormat::Json => true,
     };
     let queue = Queue::default();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
+    let logs = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(queue.clone());
     let started = if json {
-        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        logs.json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .finish()
+            .with(filter)
+            .try_init()
     } else {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        logs.with_ansi(colours).with_target(false).try_init()
+        logs.with_ansi(colours).with_target(false).finish().with(filter).try_init()
     };
     started.map_err(|fault| Failure::new(Exit::Configuration, format!("cannot start logging: {fault}")))?;
     queue.clone().write_to(stderr()).map_err(|e| {
