@@ -40,6 +40,7 @@ use crate::sync::mpsc::sync_channel;
 /// Sets that wait for the thread of the tables: neither waits long for the other, and there is
 /// little to hold.
 const FOUND_WAITING: usize = 2;
+
 /// What recovery found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
