@@ -94,7 +94,7 @@ const PLANTED: [Planted; 33] = [
         rule: "a claim that the index lacks is looked up in the journal",
         file: "src/store/local/generation.rs",
         right: "let known = self.claim_in_journal(&key)?;",
-        wrong: "let known: Option<Known> = None;",
+        wrong: "let known: Option<Claim> = None;",
         test: FORGETFUL,
     },
     Planted {
