@@ -1,53 +1,26 @@
 //! Who asks, and what they may do. Knows no HTTP.
 //!
-//! Whoever reaches the service may do everything: there are no tokens yet. A caller is known before
-//! a request is handled all the same, and each route names the permission that it needs.
+//! ```text
+//! token of a request ─> parsed ─> looked up by its id ─> digests compared ─> Caller
+//! tokens file ─> TokensFile ─> Authenticator, which exchanges its grants when the file changes
+//! ```
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `scope` | what a token allows, as text and as the permissions of a caller |
+//! | `token` | the secret that a client shows, its text and its digest |
+//! | `tokens_file` | what is kept of tokens on disk |
+//! | `authenticator` | who a request comes from, and when that ends |
+//! | `caller` | what a request may do |
+//! | `tickets` | what a page shows once in the place of a token |
+//! | `failures` | how long those wait who fail again and again |
 
-/// What a caller may be allowed to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Publish events.
-    Publish,
-    /// Read events, and the names and counts of topics.
-    Read,
-    /// Read the metrics of the service.
-    Metrics,
-}
+pub mod authenticator;
+pub mod caller;
+pub mod failures;
+pub mod scope;
+pub mod tickets;
+pub mod token;
+pub mod tokens_file;
 
-/// Whoever sends a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller {
-    permissions: &'static [Permission],
-}
-
-impl Caller {
-    /// Somebody who has not said who they are. They may do everything.
-    pub const fn anyone() -> Self {
-        Self { permissions: &[Permission::Publish, Permission::Read, Permission::Metrics] }
-    }
-
-    /// Somebody who may do nothing.
-    #[cfg(test)]
-    pub const fn nobody() -> Self {
-        Self { permissions: &[] }
-    }
-
-    /// Whether the caller may do what needs `permission`.
-    pub fn may(self, permission: Permission) -> bool {
-        self.permissions.contains(&permission)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn anyone_may_do_everything_and_a_reader_may_not_publish() {
-        let all = [Permission::Publish, Permission::Read, Permission::Metrics];
-        assert!(all.into_iter().all(|permission| Caller::anyone().may(permission)));
-        let reader = Caller { permissions: &[Permission::Read] };
-        assert!(reader.may(Permission::Read));
-        assert!(!reader.may(Permission::Publish) && !reader.may(Permission::Metrics));
-    }
-}
+pub use self::caller::{Caller, Permission};

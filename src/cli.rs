@@ -24,6 +24,7 @@ mod process;
 mod publish;
 mod serve;
 mod terminal;
+mod token;
 mod totals;
 
 use std::io::Write;
@@ -68,6 +69,8 @@ enum Command {
     Stats(totals::StatsArguments),
     /// Show what each topic holds
     Topics(totals::TopicsArguments),
+    /// Make, list, revoke and rotate tokens
+    Token(token::Arguments),
     /// Print every setting in effect and where it came from
     Config(config::Arguments),
     /// Prove that journal, indexes, filters and counters of a stopped store agree
@@ -101,6 +104,7 @@ pub(crate) fn run() -> Exit {
         Command::Get(arguments) => arguments.run(),
         Command::Stats(arguments) => arguments.run(),
         Command::Topics(arguments) => arguments.run(),
+        Command::Token(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.verify(),
         Command::Rebuild(arguments) => arguments.rebuild(),

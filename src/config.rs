@@ -171,6 +171,20 @@ settings! {
     #[arg(value_name = "DIR")]
     data_dir: PathBuf as PathBuf = PathBuf::from("./data");
 
+    /// File with what is known of tokens, as `sekali token` writes it [default: tokens.toml in the
+    /// data directory]
+    #[arg(value_name = "FILE")]
+    tokens_file: Option<PathBuf> as PathBuf = None;
+
+    /// File with the token that becomes the first one, where a service that others can reach has
+    /// none [default: one is made, in admin-token in the data directory]
+    #[arg(value_name = "FILE")]
+    bootstrap_token_file: Option<PathBuf> as PathBuf = None;
+
+    /// Ask nobody for a token, also where others can reach the service
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    insecure_no_auth: bool as bool = false;
+
     /// Refuse to create a store where there is none, as when a volume is not mounted
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     must_exist: bool as bool = false;
@@ -259,6 +273,11 @@ impl Config {
         let config = Self::merge(flags, environment, layer, path);
         config.check()?;
         Ok(config)
+    }
+
+    /// The path of the tokens file.
+    pub fn tokens_file(&self) -> PathBuf {
+        self.tokens_file.clone().unwrap_or_else(|| self.data_dir.join("tokens.toml"))
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -12,6 +12,7 @@ use crate::limits::{
 };
 
 mod fault;
+pub mod pattern;
 pub mod timestamp;
 
 use self::fault::fault;
@@ -99,6 +100,13 @@ impl Batch {
     /// All events, in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = EventRef<'_>> {
         (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Keeps the events for which `keep` says so, which is told their indexes too.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize, EventRef<'_>) -> bool) {
+        let kept: Vec<bool> = self.iter().enumerate().map(|(index, event)| keep(index, event)).collect();
+        let mut kept = kept.into_iter();
+        self.events.retain(|_| kept.next().unwrap_or_default());
     }
 
     #[inline]

@@ -1,19 +1,21 @@
 //! HTTP: routes, bodies, answers. Knows no storage, only [`EventStore`](crate::store::EventStore).
 //!
 //! ```text
-//! request → guard → route → caller → body (limits) → decode → store → answer
+//! request → guard → route → admission → body (limits) → decode → store → answer
 //! ```
 //! | file or room | what |
 //! |---|---|
 //! | `exchange.rs` | the way of a request, as drawn above |
 //! | `routes.rs`, `openapi.rs` | what is where: the table, and its description for programs |
 //! | `guard.rs` | which hosts and which pages of browsers may ask |
+//! | `admission.rs` | who asks, and whether they may |
 //! | `service.rs`, `state.rs` | what all requests share, and how that is told |
 //! | `wire/` | heads of requests, answers, and the budget of answers |
 //! | `body/` | bodies of requests, and their budget |
 //! | `publish/` | `POST /publish` |
 //! | `read/` | pages, exports, tails, and lists of topics |
 
+mod admission;
 mod body;
 mod exchange;
 mod guard;

@@ -258,3 +258,16 @@ const _: () = assert!(CLIENT_PAGE_BYTES_MAX as usize >= 2 * (PAGE_BYTES_MAX + LI
 const _: () = assert!(CLIENT_STATS_BYTES_MAX as usize >= TOPICS_MAX * (TOPIC_BYTES_MAX + 3));
 const _: () = assert!(CLIENT_RECEIPT_BYTES_MAX as usize >= FAULTS_LISTED_MAX * 8 * SOURCE_BYTES_MAX);
 const _: () = assert!(CLIENT_LINE_BYTES_MAX as usize >= 2 * LINE_BYTES_MAX);
+
+/// Most bytes of a tokens file: some thousand tokens.
+pub const TOKENS_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Seconds in which a ticket can be used.
+pub const AUTH_TICKET_SECONDS: u64 = 30;
+/// Most tickets that wait to be used.
+pub const AUTH_TICKETS_MAX: usize = 10_000;
+/// Failures to show a token, of one client within a minute, that are answered at once.
+pub const FAILURES_FREE: u32 = 20;
+/// Seconds that the answers to further ones wait.
+pub const FAILURE_PAUSE_SECONDS: u64 = 1;
+/// Most clients whose failures are counted apart.
+pub const FAILURES_PEERS_MAX: usize = 10_000;

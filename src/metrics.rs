@@ -50,6 +50,9 @@ const COMMIT_BYTES: &str = "sekali_commit_bytes_total";
 const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
+const DENIED: &str = "sekali_auth_failures_total";
+/// Whether the tokens file was read as it is now.
+pub const TOKENS_FILE_READ: &str = "sekali_tokens_file_read";
 const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
 /// By topic and outcome, over the life of the store.
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
@@ -77,7 +80,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 25] = [
+pub const FIGURES: [Figure; 27] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -103,6 +106,12 @@ pub const FIGURES: [Figure; 25] = [
     (JOURNAL_BYTES, Kind::Gauge, "Bytes of events in all journals."),
     (DISK_FREE, Kind::Gauge, "Bytes that are free on the disk of the store."),
     (DISK_RESERVE, Kind::Gauge, "Free bytes below which no events are taken."),
+    (DENIED, Kind::Counter, "Requests that were not let in, by reason."),
+    (
+        TOKENS_FILE_READ,
+        Kind::Gauge,
+        "1 if the tokens file is in use as it is now, 0 if it is wrong and an earlier one is.",
+    ),
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
@@ -126,9 +135,9 @@ impl RouteLabel {
     pub const NONE: Self = Self { name: "none", number: 0 };
 }
 
-const STATUSES: [u16; 24] = [
-    200, 204, 207, 400, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502, 503,
-    504, 507, 0,
+const STATUSES: [u16; 25] = [
+    200, 204, 207, 400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502,
+    503, 504, 507, 0,
 ];
 
 /// The service's figures.
@@ -261,6 +270,11 @@ impl Metrics {
         self.0.rejected.increment(events);
     }
 
+    /// A request was not let in, for a reason of which there are few.
+    pub fn denied(&self, reason: &'static str) {
+        self.0.recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(1);
+    }
+
     /// How many connections are open.
     pub fn connections(&self, open: usize) {
         self.0.connections.set(open as f64);
@@ -313,6 +327,24 @@ impl Metrics {
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name, labels)
+}
+
+/// Prometheus' text without the figures of topics that are not shown.
+pub fn of_topics(text: &str, is_shown: impl Fn(&str) -> bool) -> String {
+    let is_kept = |line: &&str| {
+        let Some((_, label)) = line.split_once("topic=\"") else { return true };
+        let mut topic = String::new();
+        let mut chars = label.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' => break,
+                '\\' => topic.extend(chars.next()),
+                c => topic.push(c),
+            }
+        }
+        topic.is_empty() || is_shown(&topic)
+    };
+    text.split_inclusive('\n').filter(|line| line.starts_with('#') || is_kept(line)).collect()
 }
 
 /// Prometheus' text as OpenMetrics, which differs in what a counter is called above its samples,

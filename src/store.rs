@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::Batch;
+use crate::event::pattern::TopicPatterns;
 use crate::limits::SCAN_PASSED_MIN;
 
 pub mod backend;
@@ -80,6 +81,8 @@ pub enum Order {
 pub struct Query {
     /// Only this topic.
     pub topic: Option<String>,
+    /// Only topics that these patterns mean.
+    pub only: Option<Arc<TopicPatterns>>,
     /// Only events from this source.
     pub source: Option<String>,
     /// Only events that arrived at or after this time.
@@ -244,12 +247,18 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure`.
     fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
 
-    /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on. All of
-    /// it is durable; counts that are not yet are in it once [`EventStore::stats`] has answered.
+    /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on; of all,
+    /// or of those that `only` means. All of it is durable; counts that are not yet are in it once
+    /// [`EventStore::stats`] has answered.
     ///
     /// # Errors
     /// `BadCursor`.
-    fn topics(&self, cursor: Option<&str>, limit: usize) -> impl Future<Output = Result<TopicPage>> + Send;
+    fn topics(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> impl Future<Output = Result<TopicPage>> + Send;
 
     /// Totals that a restart will not take back, with all that was answered before.
     ///

@@ -112,7 +112,7 @@ async fn examine(
     let all: Vec<u64> = list(store, None).await?.iter().map(number).collect();
     assert_eq!((all.len(), all.iter().copied().collect()), (there.len(), there.clone()));
     assert_eq!(store.stats().await?.totals.unique_processed, repaired.events);
-    let topics = store.topics(None, 100).await?.topics;
+    let topics = store.topics(None, 100, None).await?.topics;
     assert_eq!(topics.iter().map(|topic| topic.unique_processed).sum::<u64>(), repaired.events);
     if repaired.losses.iter().all(|loss| loss.events.is_some()) {
         let lost: u64 = repaired.losses.iter().filter_map(|loss| loss.events).sum();

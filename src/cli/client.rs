@@ -5,6 +5,7 @@
 //! ```
 
 pub(crate) mod answers;
+mod credential;
 pub(crate) mod exchange;
 pub(crate) mod listing;
 mod proxy;

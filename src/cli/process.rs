@@ -1,6 +1,7 @@
 //! What a process that opens a store sets up first: its log, the threads it may have, the mode
 //! of its files, and when freed memory is given back.
 
+pub(crate) mod authentication;
 pub(crate) mod logging;
 pub(crate) mod memory;
 pub(crate) mod threads;

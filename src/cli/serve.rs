@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sekali::auth::authenticator::Authenticator;
 use sekali::authority::AllowedOrigin;
 use sekali::clock::{Clock, SystemClock};
 use sekali::config::{Config, Layer, unknown_variables};
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 use super::config::ConfigFile;
 use super::exit::{Exit, Failure};
 use super::local_store;
+use super::process::authentication::Authentication;
 use super::process::keep_private;
 use super::process::logging::{self, Log};
 use super::process::memory;
@@ -90,7 +92,8 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
     config.connections_max = allow_files(config.connections_max);
-    // Before the store is opened: a port in use is found at once, not after a recovery.
+    // Before the store is opened: what is wrong is found at once, not after a recovery.
+    let authentication = Authentication::read(&config)?;
     let listener = listen(config.listen).await?;
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
@@ -108,8 +111,11 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
         },
         _ = &mut stop => return Ok(Exit::Success),
     };
+    let is_local = is_local(&listener)?;
+    let authenticator = authentication.start(&config, is_local, &metrics)?;
     announce(&listener, &config)?;
-    let exit = serve_store(store, &config, metrics, listener, async { _ = stop.await }).await?;
+    let exit =
+        serve_store(store, &config, authenticator, metrics, listener, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
 }
@@ -118,6 +124,7 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
 async fn serve_store(
     store: Backend,
     config: &Config,
+    authenticator: Arc<Authenticator>,
     metrics: Metrics,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -134,6 +141,7 @@ async fn serve_store(
             origins: config.cors_origin.clone(),
             is_any_address: config.listen.ip().is_unspecified(),
         },
+        authenticator,
         ..Limits::default()
     };
     let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
@@ -215,13 +223,19 @@ async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+/// The address that a listener has.
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    let address = listener.local_addr();
+    address.map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))
+}
+
+/// Whether programs of this machine alone can reach a listener.
+fn is_local(listener: &TcpListener) -> Result<bool, Failure> {
+    address(listener).map(|address| address.ip().is_loopback())
+}
+
 fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
-    let addr = listener
-        .local_addr()
-        .map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))?;
-    if !addr.ip().is_loopback() {
-        warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
-    }
+    let addr = address(listener)?;
     if config.cors_origin.contains(&AllowedOrigin::Any) {
         warn!("every page that a browser of this network shows can read and write: cors_origin is *");
     }

@@ -8,15 +8,16 @@ use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 
-use super::{guard, openapi};
+use super::{admission, guard, openapi};
 use crate::auth::{Caller, Permission};
 use crate::http::body::upload::Upload;
 use crate::http::read::tail::IsTail;
 use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
-use crate::http::wire::answer::{Answer, IsStream, hold, is_short, without_body};
+use crate::http::wire::answer::{Answer, IsStream, hold, is_short, until, without_body};
 use crate::http::wire::connection::Connection;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::negotiation::takes_gzip;
@@ -51,8 +52,8 @@ impl<S: EventStore> Service<S> {
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
                 let route = Route::find(head.uri.path());
-                let call = Call { head: &head, headers: &headers, body, responder: &responder };
-                (page, route, self.respond(route, page.is_some(), Caller::anyone(), call).await)
+                let answered = self.respond(route, page.is_some(), &head, &headers, body, &responder).await;
+                (page, route, answered)
             }
             Err(problem) => (None, None, Err(problem)),
         };
@@ -96,11 +97,13 @@ impl<S: EventStore> Service<S> {
         &self,
         route: Option<&Route>,
         is_shared: bool,
-        caller: Caller,
-        call: Call<'_>,
+        head: &Parts,
+        headers: &Headers<'_>,
+        body: Upload,
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
-        let head = call.head;
-        if call.responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
+        let (connection, request_id) = (responder.connection, responder.request_id);
+        if connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
             let message = "all connections that are served at once are taken; connect again later";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
         }
@@ -119,8 +122,25 @@ impl<S: EventStore> Service<S> {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, message);
             return Err(problem.with(ALLOW, HeaderValue::from_static(allow)));
         }
-        route.admit(caller)?;
-        self.handle(route, call).await
+        if route.permission.is_none() {
+            let caller = &Caller::anyone();
+            return self.handle(route, Call { head, headers, body, responder, caller }).await;
+        }
+        let query = head.uri.query().unwrap_or_default();
+        let caller = &self.caller(headers, query, connection, request_id).await?;
+        let call = Call { head, headers, body, responder, caller };
+        let answered = match route.admit(caller) {
+            Ok(()) => tokio::select! {
+                biased;
+                answered = self.handle(route, call) => answered,
+                () = caller.ended() => Err(admission::ended()),
+            },
+            Err(problem) => Err(problem),
+        };
+        if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
+            self.log_forbidden(caller, connection, request_id);
+        }
+        answered.map(|answer| until(answer, caller))
     }
 
     /// A line about a request: at level `warn` if the service failed, else at `debug`.

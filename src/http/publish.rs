@@ -7,6 +7,7 @@ pub(super) mod decode_pool;
 mod faults;
 mod lines;
 mod options;
+mod permitted;
 mod receipt;
 pub(super) mod topic_lanes;
 pub(super) mod topic_quota;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::event::Batch;
 use crate::http::body::content::{self, Dialect};
@@ -34,13 +36,14 @@ use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn publish(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, headers, body, responder } = call;
+        let Call { head, headers, body, responder, caller } = call;
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options, responder.connection)).await;
+            return Box::pin(self.publish_lines(body, encoding, &options, caller, responder.connection))
+                .await;
         }
         let held = self.body(body, encoding, responder.connection).await?;
         let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
@@ -56,7 +59,7 @@ impl<S: EventStore> Service<S> {
             }
             Refused::Faulty(faults, events) => self.refuse(faults, events),
         })?;
-        let answer = self.store_and_answer(decoded, &options, responder).await;
+        let answer = self.store_and_answer(decoded, &options, caller, responder).await;
         drop(permit);
         answer
     }
@@ -93,12 +96,14 @@ impl<S: EventStore> Service<S> {
         &self,
         decoded: Decoded,
         options: &Options,
+        caller: &Caller,
         responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
-        let Decoded { batch, is_single, indexes, faults: mut errors, rejected } = decoded;
-        if rejected > 0 {
-            self.reject(rejected);
+        if decoded.rejected > 0 {
+            self.reject(decoded.rejected);
         }
+        let Decoded { batch, is_single, indexes, faults: mut errors, rejected } =
+            permitted::only(caller, decoded, options.partial)?;
         let is_shown = options.all_results || options.partial || options.reject_conflicts || is_single;
         let batch = Arc::new(batch);
         // Its names are needed once the outcomes are there.

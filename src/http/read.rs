@@ -11,6 +11,8 @@ use std::io::Write;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 
+use crate::auth::{Caller, Permission};
+use crate::http::admission::forbidden;
 use crate::http::read::list::{ListOfTopics, PageOfEvents};
 use crate::http::read::pages::Pages;
 use crate::http::service::{Call, Service};
@@ -29,7 +31,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn events(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, responder, .. } = call;
+        let Call { head, responder, caller, .. } = call;
         let form = form(&head.headers).ok_or_else(|| {
             let message = "events come as application/json, application/x-ndjson or text/event-stream: \
                            name one of them in Accept, or leave it out";
@@ -41,8 +43,15 @@ impl<S: EventStore> Service<S> {
             Some("desc") => Order::Descending,
             Some(_) => return Err(bad("order", "literal_error", "Input should be 'asc' or 'desc'".into())),
         };
+        let topic = parameters.get("topic").map(str::to_owned);
+        if let Some(topic) = &topic {
+            check_readable(caller, topic)?;
+        }
+        // What may be read of one topic was just asked.
+        let only = caller.readable().filter(|_| topic.is_none());
         let query = Query {
-            topic: parameters.get("topic").map(str::to_owned),
+            topic,
+            only,
             source: parameters.get("source").map(str::to_owned),
             since: parameters.time("since")?,
             until: parameters.time("until")?,
@@ -111,7 +120,10 @@ impl<S: EventStore> Service<S> {
         let names = path.strip_suffix('/').unwrap_or(path).strip_prefix("/events/");
         let (topic, event_id) = names.and_then(|names| names.split_once('/')).unwrap_or_default();
         let found = match (decode(topic, false), decode(event_id, false)) {
-            (Some(topic), Some(event_id)) => self.store.find(&topic, &event_id).await?,
+            (Some(topic), Some(event_id)) => {
+                check_readable(call.caller, &topic)?;
+                self.store.find(&topic, &event_id).await?
+            }
             // No event has such a name.
             _ => None,
         };
@@ -128,30 +140,30 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn stats(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let totals = self.store.stats().await?.totals;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started).as_secs_f64();
-        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let mut after = Vec::new();
         // A Vec takes all that is written.
-        let _ = write!(
-            before,
-            r#""received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"rejected":{},"#,
-            totals.received(),
-            totals.unique_processed,
-            totals.duplicate_dropped,
-            totals.conflicts,
-            totals.rejected
-        );
         let _ = write!(after, r#","uptime_seconds":{uptime:.3},"uptime":{uptime:.3}"#);
-        let names = ListOfTopics::names(&self.store, call.responder.account(), before, after);
+        let only = call.caller.readable();
+        let names = ListOfTopics::names(&self.store, call.responder.account(), totals, only, after);
         Ok(call.responder.send(names, "application/json", true).await?)
     }
 
     pub(super) async fn topics(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let Call { head, responder, .. } = call;
+        let Call { head, responder, caller, .. } = call;
         let parameters = Parameters::parse(head.uri.query().unwrap_or(""))?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
         let cursor = parameters.cursor().map(str::to_owned);
         // So that the page has all that was answered before.
         self.store.stats().await?;
-        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit);
+        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit, caller.readable());
         Ok(responder.send(topics, "application/json", true).await?)
     }
+}
+
+/// Lets a caller read a topic, whether it exists or not.
+///
+/// # Errors
+/// 403: the caller's scopes do not allow it.
+fn check_readable(caller: &Caller, topic: &str) -> Result<(), Problem> {
+    if caller.may_read(topic.as_bytes()) { Ok(()) } else { Err(forbidden(Permission::Read)) }
 }

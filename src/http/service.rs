@@ -6,7 +6,11 @@ use std::time::Instant;
 use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use crate::clock::Clock;
+use crate::auth::Caller;
+use crate::auth::authenticator::Authenticator;
+use crate::auth::failures::Failures;
+use crate::auth::tickets::Tickets;
+use crate::clock::{Clock, SystemClock};
 use crate::http::body::budget::BodyBudget;
 use crate::http::body::upload::Upload;
 use crate::http::guard::Access;
@@ -40,8 +44,10 @@ pub struct Limits {
     pub keep_alive_seconds: u64,
     /// Seconds in which a client must take some of what waits for it.
     pub stall_seconds: u64,
-    /// Who may ask, beside the programs of this machine.
+    /// Which hosts and pages may ask, beside the programs of this machine.
     pub access: Access,
+    /// Who may ask.
+    pub authenticator: Arc<Authenticator>,
 }
 
 impl Default for Limits {
@@ -55,6 +61,7 @@ impl Default for Limits {
             keep_alive_seconds: limits::KEEP_ALIVE_SECONDS,
             stall_seconds: limits::STALL_SECONDS,
             access: Access::default(),
+            authenticator: Arc::new(Authenticator::open(Arc::new(SystemClock))),
         }
     }
 }
@@ -78,6 +85,9 @@ pub struct Service<S> {
     pub(super) request_ids: RequestIds,
     /// Of lines about requests that failed.
     pub(super) turnstile: Turnstile,
+    pub(super) authenticator: Arc<Authenticator>,
+    pub(super) failures: Failures,
+    pub(super) tickets: Tickets,
 }
 
 impl<S: EventStore> Service<S> {
@@ -89,7 +99,8 @@ impl<S: EventStore> Service<S> {
         let tail_permits = Arc::new(Semaphore::new(tails_max));
         let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
             Default::default();
-        let turnstile = Turnstile::new();
+        let (turnstile, authenticator) = (Turnstile::new(), Arc::clone(&limits.authenticator));
+        let (failures, tickets) = Default::default();
         Self {
             store,
             limits,
@@ -105,6 +116,9 @@ impl<S: EventStore> Service<S> {
             topic_quota,
             request_ids,
             turnstile,
+            authenticator,
+            failures,
+            tickets,
         }
     }
 }
@@ -115,4 +129,5 @@ pub(super) struct Call<'a> {
     pub(super) headers: &'a Headers<'a>,
     pub(super) body: Upload,
     pub(super) responder: &'a Responder<'a>,
+    pub(super) caller: &'a Caller,
 }

@@ -7,7 +7,7 @@ use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json, with_type};
 use crate::http::wire::negotiation::quality;
 use crate::http::wire::problem::Problem;
-use crate::metrics::open_metrics;
+use crate::metrics::{of_topics, open_metrics};
 use crate::store::{EventStore, Health};
 
 impl<S: EventStore> Service<S> {
@@ -39,6 +39,10 @@ impl<S: EventStore> Service<S> {
         self.store.observe().await;
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let text = self.metrics.render(uptime, self.body_budget.held(), self.answer_budget.held());
+        let text = match call.caller.readable() {
+            Some(only) => of_topics(&text, |topic| only.matches(topic.as_bytes())),
+            None => text,
+        };
         let open = "application/openmetrics-text";
         let is_open = quality(&call.head.headers, &ACCEPT, |kind| kind.eq_ignore_ascii_case(open));
         let (kind, text) = match is_open {

@@ -10,6 +10,7 @@ use super::local::Local;
 use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use crate::error::{Error, Result};
 use crate::event::Batch;
+use crate::event::pattern::TopicPatterns;
 
 /// The open store of a process.
 #[derive(Debug)]
@@ -48,8 +49,13 @@ impl EventStore for Backend {
         each!(self, store => store.end(topic).await)
     }
 
-    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
-        each!(self, store => store.topics(cursor, limit).await)
+    async fn topics(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> Result<TopicPage> {
+        each!(self, store => store.topics(cursor, limit, only).await)
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -32,6 +32,7 @@ use self::write::group_commit::GroupCommit;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
+use crate::event::pattern::TopicPatterns;
 use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::store::{
     EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage, TopicStats,
@@ -334,9 +335,14 @@ impl EventStore for Local {
         Ok(read::end(&self.core, topic))
     }
 
-    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
+    async fn topics(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> Result<TopicPage> {
         let after = cursor.map(|cursor| read_topic_cursor(&self.core, cursor)).transpose()?;
-        let mut topics = self.core.topics.holders(after.as_deref(), limit.saturating_add(1));
+        let mut topics = self.core.topics.holders(after.as_deref(), limit.saturating_add(1), only);
         let has_more = topics.len() > limit;
         topics.truncate(limit);
         let next_cursor =

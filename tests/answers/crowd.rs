@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
+use sekali::event::pattern::TopicPatterns;
 use sekali::store::local::Local;
 use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,8 +43,13 @@ impl EventStore for Counting {
         self.store.end(topic).await
     }
 
-    async fn topics(&self, cursor: Option<&str>, limit: usize) -> Result<TopicPage> {
-        self.store.topics(cursor, limit).await
+    async fn topics(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> Result<TopicPage> {
+        self.store.topics(cursor, limit, only).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -196,7 +196,7 @@ pub fn topics(world: &mut World, rng: &mut Rng) -> Verdict {
     let limit = rng.usize(1..8);
     loop {
         let store = world.store();
-        let page = wait("topics", async { store.topics(cursor.as_deref(), limit).await })?;
+        let page = wait("topics", async { store.topics(cursor.as_deref(), limit, None).await })?;
         let page = page.map_err(|e| format!("topics: {e}"))?;
         topics.extend(page.topics);
         cursor = page.next_cursor;

@@ -119,8 +119,14 @@ impl Connection {
         // Writing to a Vec cannot fail.
         let _ = write!(
             self.request,
-            "POST /publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            "POST /publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
         );
+        if let Some(authorization) = &self.target.authorization {
+            self.request.extend_from_slice(b"Authorization: ");
+            self.request.extend_from_slice(authorization.as_bytes());
+            self.request.extend_from_slice(b"\r\n");
+        }
+        self.request.extend_from_slice(b"\r\n");
         workload.write_body(events, &mut self.request);
         (self.events, self.due, self.begun, self.attempts) = (events, due, now, 0);
         self.send(now)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
 use ureq::Agent;
-use ureq::http::header::LOCATION;
+use ureq::http::header::{AUTHORIZATION, LOCATION};
 use ureq::http::{Request, Response};
 
 use super::proxy::{self, Via};
@@ -139,14 +139,18 @@ impl Route {
     }
 
     fn send(&self, agent: &Agent, request: &Request<Vec<u8>>) -> Result<Response<ureq::Body>, Miss> {
-        let answer = agent.run(request.clone()).map_err(|e| self.miss(e))?;
+        let mut request = request.clone();
+        if let Some(authorization) = &self.target.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let uri = request.uri().clone();
+        let answer = agent.run(request).map_err(|e| self.miss(e))?;
         if !answer.status().is_redirection() {
             return Ok(answer);
         }
         let location = answer.headers().get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()));
         let to = location.map_or("nowhere".to_owned(), |to| to.chars().take(500).collect());
-        let (status, uri) = (answer.status().as_u16(), request.uri());
-        Err(Miss::Lasting(redirected(uri, status, &to)))
+        Err(Miss::Lasting(redirected(uri, answer.status().as_u16(), &to)))
     }
 
     /// The body of an answer. Of a refusal its beginning is enough; of what was asked for, too much

@@ -1,4 +1,4 @@
-//! Where a client command finds the service.
+//! Where a client command finds the service, and what it shows there.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,6 +8,9 @@ use std::time::Duration;
 use sekali::config::Layer;
 use sekali::config::address::{from_here, is_localhost};
 
+use ureq::http::HeaderValue;
+
+use super::credential::Credential;
 use crate::cli::config::ConfigFile;
 use crate::cli::exit::{Exit, Failure};
 
@@ -24,6 +27,8 @@ pub(crate) struct Target {
     /// The host alone, without the brackets of an IPv6 address.
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// The value of the header that shows a token to it.
+    pub(crate) authorization: Option<HeaderValue>,
 }
 
 impl FromStr for Target {
@@ -55,7 +60,12 @@ impl FromStr for Target {
         match bare.parse::<IpAddr>() {
             // All addresses of a machine are none that can be asked for.
             Ok(address) if address.is_unspecified() => Ok(Self::at((address, port_or_default).into())),
-            _ => Ok(Self { host: host.to_owned(), name: bare.to_owned(), port: port_or_default }),
+            _ => Ok(Self {
+                host: host.to_owned(),
+                name: bare.to_owned(),
+                port: port_or_default,
+                authorization: None,
+            }),
         }
     }
 }
@@ -64,7 +74,7 @@ impl Target {
     /// The service that listens on `listen`, seen from the same machine.
     pub(crate) fn at(listen: SocketAddr) -> Self {
         let here = from_here(listen);
-        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port() }
+        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port(), authorization: None }
     }
 
     /// Whether it is this machine, by its name or its address.
@@ -98,6 +108,8 @@ pub(crate) struct ServiceUrl {
     /// serve` listens by the same environment] [env: SEKALI_URL]
     #[arg(long)]
     url: Option<Target>,
+    #[command(flatten)]
+    credential: Credential,
 }
 
 impl ServiceUrl {
@@ -108,21 +120,27 @@ impl ServiceUrl {
 
     /// The same, with the configuration file that was named.
     pub(crate) fn target_or(self, file: ConfigFile) -> Result<Target, Failure> {
-        let unusable = |why: String| Failure::new(Exit::Configuration, why);
-        if let Some(target) = self.url {
-            return Ok(target);
-        }
-        if let Some(text) = std::env::var_os("SEKALI_URL").filter(|text| !text.is_empty()) {
-            let text = text.to_string_lossy();
-            return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
-        }
-        let listen = file.resolve(Layer::default())?.listen;
-        if listen.port() == 0 {
-            let why = "by the configuration the service takes a free port: name it with --url or SEKALI_URL";
-            return Err(unusable(why.to_owned()));
-        }
-        Ok(Target::at(listen))
+        let Self { url, credential } = self;
+        Ok(Target { authorization: credential.header()?, ..named(url, file)? })
     }
+}
+
+/// The service that a URL names; without one the environment or the configuration does.
+fn named(url: Option<Target>, file: ConfigFile) -> Result<Target, Failure> {
+    let unusable = |why: String| Failure::new(Exit::Configuration, why);
+    if let Some(target) = url {
+        return Ok(target);
+    }
+    if let Some(text) = std::env::var_os("SEKALI_URL").filter(|text| !text.is_empty()) {
+        let text = text.to_string_lossy();
+        return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
+    }
+    let listen = file.resolve(Layer::default())?.listen;
+    if listen.port() == 0 {
+        let why = "by the configuration the service takes a free port: name it with --url or SEKALI_URL";
+        return Err(unusable(why.to_owned()));
+    }
+    Ok(Target::at(listen))
 }
 
 #[cfg(test)]
@@ -143,7 +161,7 @@ mod tests {
             ("http://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("[::]:7", "[::1]:7", "::1", 7),
         ] {
-            let expected = Target { host: host.to_owned(), name: name.to_owned(), port };
+            let expected = Target { host: host.to_owned(), name: name.to_owned(), port, authorization: None };
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         for bad in [

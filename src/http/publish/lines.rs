@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use crate::auth::Caller;
 use crate::http::body::budget::BodyPermit;
 use crate::http::body::content::Encoding;
 use crate::http::body::decoded::{DecodedBody, PIECE_BYTES};
@@ -22,6 +23,7 @@ use crate::http::body::pace::Pace;
 use crate::http::body::upload::Upload;
 use crate::http::publish::chunk::{Chunk, Lines};
 use crate::http::publish::options::Options;
+use crate::http::publish::permitted;
 use crate::http::publish::receipt::{Counts, conflict, push_errors};
 use crate::http::service::Service;
 use crate::http::wire::answer::{Answer, json};
@@ -101,6 +103,7 @@ impl<S: EventStore> Service<S> {
         body: Upload,
         encoding: Option<Encoding>,
         options: &Options,
+        caller: &Caller,
         connection: &Connection,
     ) -> Result<Answer, Problem> {
         let mut reader = LineReader {
@@ -116,7 +119,7 @@ impl<S: EventStore> Service<S> {
             failure: None,
         };
         let mut progress = Progress::default();
-        match self.store_lines(&mut reader, &mut progress, options, connection.peer()).await {
+        match self.store_lines(&mut reader, &mut progress, options, caller, connection.peer()).await {
             Ok(()) => Ok(progress.into_answer()),
             Err(problem) => Err(progress.refuse(problem)),
         }
@@ -127,6 +130,7 @@ impl<S: EventStore> Service<S> {
         reader: &mut LineReader<'_>,
         progress: &mut Progress,
         options: &Options,
+        caller: &Caller,
         peer: IpAddr,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
@@ -136,12 +140,11 @@ impl<S: EventStore> Service<S> {
             if next.is_none()
                 && (reader.lines.is_full() || (committing.is_none() && reader.lines.count() > 0))
             {
-                next = Some(reader.chunk(options.partial));
+                next = Some(self.chunk(reader, caller, options.partial));
             }
             if committing.is_none()
                 && let Some((chunk, permit)) = next.take()
             {
-                self.reject_lines(&chunk);
                 committing = Some(Box::pin(self.commit(chunk, permit, options.reject_conflicts, peer)));
                 continue;
             }
@@ -159,10 +162,28 @@ impl<S: EventStore> Service<S> {
         }
     }
 
-    fn reject_lines(&self, chunk: &Chunk) {
-        if chunk.rejected > 0 {
-            self.reject(chunk.rejected);
+    /// The next chunk, with what its caller may publish. A fault ends the stream, unless it is to
+    /// go on.
+    fn chunk<'a>(
+        &self,
+        reader: &mut LineReader<'a>,
+        caller: &Caller,
+        goes_on: bool,
+    ) -> (Chunk, BodyPermit<'a>) {
+        let (mut chunk, permit) = reader.chunk(goes_on);
+        let forbidden = permitted::only_lines(caller, &mut chunk, goes_on);
+        if goes_on || forbidden == 0 {
+            if chunk.rejected > 0 {
+                self.reject(chunk.rejected);
+            }
+            chunk.rejected += forbidden;
+        } else {
+            chunk.rejected = forbidden;
         }
+        if !goes_on && !chunk.faults.is_empty() {
+            reader.end_before(&mut chunk, forbidden > 0);
+        }
+        (chunk, permit)
     }
 
     async fn commit(
@@ -247,27 +268,32 @@ impl<'a> LineReader<'a> {
         self.failure = Some(problem);
     }
 
-    /// Cuts and decodes what is there. A fault ends the stream, unless it is to go on.
+    /// Cuts and decodes what is there.
     fn chunk(&mut self, goes_on: bool) -> (Chunk, BodyPermit<'a>) {
         let (text, count) = self.lines.cut();
         let permit = self.permit.split(text.len());
-        let mut chunk = Chunk::decode(&text, self.cut, goes_on);
+        let chunk = Chunk::decode(&text, self.cut, goes_on);
         self.cut += count;
         if !chunk.batch.is_empty() {
             self.fruitful = (self.source.received(), self.source.made());
         }
-        if !goes_on && !chunk.faults.is_empty() {
-            let before = chunk.through;
-            let faults = chunk.faults.drain(..).map(|(line, mut fault)| {
-                fault.msg = format!("line {line}: {}; the {before} lines before it are stored", fault.msg);
-                fault
-            });
-            let problem = Problem::invalid(faults.collect());
-            let message = format!("line {} is no valid event", before + 1);
-            self.lines = Lines::default();
-            self.fail(problem.saying(StatusCode::UNPROCESSABLE_ENTITY, message));
-        }
         (chunk, permit)
+    }
+
+    /// Ends the stream before the line that a chunk's faults are about.
+    fn end_before(&mut self, chunk: &mut Chunk, is_forbidden: bool) {
+        let before = chunk.through;
+        let faults = chunk.faults.drain(..).map(|(line, mut fault)| {
+            fault.msg = format!("line {line}: {}; the {before} lines before it are stored", fault.msg);
+            fault
+        });
+        let problem = Problem::invalid(faults.collect());
+        let (status, what) = match is_forbidden {
+            true => (StatusCode::FORBIDDEN, "may not be published with this token"),
+            false => (StatusCode::UNPROCESSABLE_ENTITY, "is no valid event"),
+        };
+        self.lines = Lines::default();
+        self.fail(problem.saying(status, format!("line {} {what}", before + 1)));
     }
 }
 

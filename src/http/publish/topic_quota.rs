@@ -120,7 +120,7 @@ impl TopicQuota {
 }
 
 /// The client that an address belongs to: a network of IPv6 is one client.
-fn client(peer: IpAddr) -> IpAddr {
+pub(crate) fn client(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -6,12 +6,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::event::pattern::TopicPatterns;
 use crate::http::read::pages::Pages;
 use crate::http::wire::answer_budget::Account;
 use crate::http::wire::json::{push_event, push_number, push_optional, push_string};
 use crate::http::wire::streaming::{Made, Maker, Portion};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX};
-use crate::store::{EventStore, Page, TopicStats};
+use crate::store::{EventStore, Page, TopicStats, Totals};
 
 /// The object, and how far it is.
 #[derive(Debug)]
@@ -156,10 +157,22 @@ pub(crate) struct ListOfTopics<S> {
     /// Appends a topic, which takes at most `entry_bytes_max` bytes.
     write: fn(&mut Vec<u8>, &TopicStats),
     entry_bytes_max: usize,
-    /// What follows the list; a cursor if there is none.
-    after: Option<Vec<u8>>,
+    /// Only topics that these patterns mean.
+    only: Option<Arc<TopicPatterns>>,
+    after: After,
     cursor: Option<String>,
     left: usize,
+}
+
+/// What follows the list.
+#[derive(Debug)]
+enum After {
+    /// The cursor of the next page.
+    Cursor,
+    /// These members.
+    Members(Vec<u8>),
+    /// The totals of the topics listed, and these members.
+    Totals(Totals, Vec<u8>),
 }
 
 /// Most bytes that a topic's name takes, with each of its bytes escaped.
@@ -170,9 +183,25 @@ const FIGURES_BYTES_MAX: usize = 400;
 const WORTH_ASKING: usize = 8;
 
 impl<S: EventStore> ListOfTopics<S> {
-    /// All topics' names, with these members before and after them.
-    pub(crate) fn names(store: &Arc<S>, account: Account, before: Vec<u8>, after: Vec<u8>) -> Self {
+    /// All topics' names, with the totals of the store. Of those that `only` means, the totals are
+    /// the sums over them, and how many events were refused is not known by topic.
+    pub(crate) fn names(
+        store: &Arc<S>,
+        account: Account,
+        totals: Totals,
+        only: Option<Arc<TopicPatterns>>,
+        members: Vec<u8>,
+    ) -> Self {
         let write = |out: &mut Vec<u8>, topic: &TopicStats| push_string(out, &topic.topic);
+        let mut before = Vec::new();
+        let after = match &only {
+            Some(_) => After::Totals(Totals::default(), members),
+            None => {
+                push_totals(&mut before, totals);
+                let _ = write!(before, r#""rejected":{},"#, totals.rejected);
+                After::Members(members)
+            }
+        };
         let object = Object::new(before, "topics", false);
         Self {
             store: Arc::clone(store),
@@ -180,14 +209,21 @@ impl<S: EventStore> ListOfTopics<S> {
             object,
             write,
             entry_bytes_max: NAME_BYTES_MAX,
-            after: Some(after),
+            only,
+            after,
             cursor: None,
             left: usize::MAX,
         }
     }
 
     /// A page of topics' figures.
-    pub(crate) fn page(store: &Arc<S>, account: Account, cursor: Option<String>, limit: usize) -> Self {
+    pub(crate) fn page(
+        store: &Arc<S>,
+        account: Account,
+        cursor: Option<String>,
+        limit: usize,
+        only: Option<Arc<TopicPatterns>>,
+    ) -> Self {
         let object = Object::new(Vec::new(), "topics", true);
         Self {
             store: Arc::clone(store),
@@ -195,7 +231,8 @@ impl<S: EventStore> ListOfTopics<S> {
             object,
             write: push_topic,
             entry_bytes_max: NAME_BYTES_MAX + FIGURES_BYTES_MAX,
-            after: None,
+            only,
+            after: After::Cursor,
             cursor,
             left: limit,
         }
@@ -218,8 +255,13 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
                 break self.cursor.clone();
             }
             let limit = fit.max(1).min(self.left);
-            let page = self.store.topics(self.cursor.as_deref(), limit).await?;
+            let page = self.store.topics(self.cursor.as_deref(), limit, self.only.as_deref()).await?;
             for topic in &page.topics {
+                if let After::Totals(sums, _) = &mut self.after {
+                    sums.unique_processed += topic.unique_processed;
+                    sums.duplicate_dropped += topic.duplicate_dropped;
+                    sums.conflicts += topic.conflicts;
+                }
                 self.object.comma(&mut topics, entries);
                 (self.write)(&mut topics, topic);
                 entries += 1;
@@ -242,8 +284,14 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
             return Ok(Made::Part(Portion::new(out, permit)));
         }
         match &self.after {
-            Some(after) => out.extend_from_slice(after),
-            None => {
+            After::Members(members) => out.extend_from_slice(members),
+            After::Totals(sums, members) => {
+                out.push(b',');
+                push_totals(&mut out, *sums);
+                out.extend_from_slice(b"\"rejected\":null");
+                out.extend_from_slice(members);
+            }
+            After::Cursor => {
                 out.extend_from_slice(b",\"next_cursor\":");
                 push_optional(&mut out, next_cursor.as_deref());
             }
@@ -252,6 +300,19 @@ impl<S: EventStore> Maker for ListOfTopics<S> {
         permit.resize(out.len());
         Ok(Made::End(Portion::new(out, permit)))
     }
+}
+
+/// Appends what became of events, and a comma.
+fn push_totals(out: &mut Vec<u8>, totals: Totals) {
+    // A Vec takes all that is written.
+    let _ = write!(
+        out,
+        r#""received":{},"unique_processed":{},"duplicate_dropped":{},"conflicts":{},"#,
+        totals.received(),
+        totals.unique_processed,
+        totals.duplicate_dropped,
+        totals.conflicts
+    );
 }
 
 fn push_topic(out: &mut Vec<u8>, topic: &TopicStats) {

@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::event::pattern::TopicPatterns;
 use crate::limits::{PIECE_BYTES, TAIL_PAGES_KEPT, TAILS_WOKEN_MAX};
 use crate::store::{Page, Query};
 use crate::sync::Mutex;
@@ -49,6 +50,7 @@ type SharedPage = Arc<OnceCell<Arc<TailPage>>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     topic: Option<String>,
+    only: Option<Arc<TopicPatterns>>,
     source: Option<String>,
     since: Option<Timestamp>,
     cursor: Option<String>,
@@ -84,8 +86,8 @@ impl TailPage {
 
 impl Position {
     pub(crate) fn of(query: &Query, end: &End) -> Self {
-        let Query { topic, source, since, cursor, .. } = query.clone();
-        Self { topic, source, since, cursor, end: end.clone() }
+        let Query { topic, only, source, since, cursor, .. } = query.clone();
+        Self { topic, only, source, since, cursor, end: end.clone() }
     }
 }
 

@@ -6,13 +6,14 @@ use std::pin::Pin;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use futures_util::stream::{Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Body as _, Frame};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::error::{Error, Result};
+use crate::auth::Caller;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::wire::answer_budget::{Account, AnswerPermit, Kind, budget_spent};
 use crate::limits::{ANSWER_BYTES_UNCOUNTED, GZIP_BYTES_MIN};
 
@@ -56,6 +57,42 @@ pub(crate) fn streamed(kind: HeaderValue, pieces: Pieces) -> Answer {
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer.extensions_mut().insert(IsStream);
     answer
+}
+
+/// The same answer, which is cut short when its caller may have no more of it.
+pub(crate) fn until(answer: Answer, caller: &Caller) -> Answer {
+    if answer.extensions().get::<IsStream>().is_none() {
+        return answer;
+    }
+    let caller = caller.clone();
+    answer.map(|body| match body {
+        Either::Left(whole) => Either::Left(whole),
+        Either::Right(frames) => {
+            let ended = async move {
+                caller.ended().await;
+                Err(Error::new(ErrorKind::Stopping, "the reader's token is no longer valid"))
+            };
+            let frames: Frames = Box::pin(until_first(frames, ended));
+            Either::Right(StreamBody::new(frames))
+        }
+    })
+}
+
+/// The frames of a body until `ended` gives the last one.
+fn until_first(
+    frames: StreamBody<Frames>,
+    ended: impl Future<Output = Result<Frame<Bytes>, Error>> + Send + 'static,
+) -> impl Stream<Item = Result<Frame<Bytes>, Error>> + Send {
+    let ended = Box::pin(stream::once(ended));
+    // The second stream never ends the first, unless it gives something.
+    stream::unfold(Some((frames, ended)), async |state| {
+        let (mut frames, mut ended) = state?;
+        tokio::select! {
+            biased;
+            Some(last) = ended.next() => Some((last, None)),
+            frame = frames.next() => frame.map(|frame| (frame, Some((frames, ended)))),
+        }
+    })
 }
 
 /// An answer whose bytes are the program's own, and take no memory.

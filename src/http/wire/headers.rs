@@ -2,7 +2,7 @@
 //! would hash a name.
 
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 
 /// The header of a request's id, in requests and in answers.
@@ -34,6 +34,7 @@ pub(crate) struct Headers<'a> {
     pub(crate) traceparent: Header<'a>,
     pub(crate) origin: Header<'a>,
     pub(crate) fetch_site: Header<'a>,
+    pub(crate) authorization: Header<'a>,
 }
 
 impl<'a> Headers<'a> {
@@ -49,6 +50,7 @@ impl<'a> Headers<'a> {
             traceparent,
             origin,
             fetch_site,
+            authorization,
         } = &mut headers;
         let mut known = [
             (HOST, host),
@@ -60,6 +62,7 @@ impl<'a> Headers<'a> {
             (TRACEPARENT, traceparent),
             (ORIGIN, origin),
             (FETCH_SITE, fetch_site),
+            (AUTHORIZATION, authorization),
         ];
         for (name, value) in map {
             if let Some((_, header)) = known.iter_mut().find(|(known, _)| known == name) {

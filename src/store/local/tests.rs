@@ -109,7 +109,7 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
             let stats = store.stats().await.unwrap();
             assert_eq!(stats.totals.unique_processed, sent as u64);
             assert_eq!(stats.topics, topics.len() as u64);
-            let page = store.topics(None, 10).await.unwrap();
+            let page = store.topics(None, 10, None).await.unwrap();
             assert!(page.topics.iter().map(|topic| &*topic.topic).eq(topics));
             let rounds = round as u64 + 1;
             assert_eq!(stats.totals.conflicts, rounds);

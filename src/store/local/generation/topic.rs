@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::pattern::TopicPatterns;
 use crate::limits::{TOPICS_MEASURED_MAX, TOPICS_WARNED_PERCENT};
 use crate::store::Totals;
 use crate::store::local::format::entries::{CounterEntry, TopicEntry};
@@ -276,13 +277,32 @@ impl Topics {
         by_name.values().map(Arc::clone).collect()
     }
 
-    /// At most `limit` of the topics that hold events, sorted by name, from after `after` on.
-    pub(crate) fn holders(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Topic>> {
-        use std::ops::Bound;
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    /// At most `limit` of the topics that hold events, sorted by name, from after `after` on; of
+    /// all, or of those that `only` means.
+    pub(crate) fn holders(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> Vec<Arc<Topic>> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
         let by_name = self.by_name.read();
-        let topics = by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, topic)| topic);
-        topics.filter(|topic| topic.events() > 0).take(limit).map(Arc::clone).collect()
+        let mut topics = by_name.range::<str, _>((after.map_or(Unbounded, Excluded), Unbounded));
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some((name, topic)) = topics.next()
+        {
+            let Some(only) = only.filter(|only| !only.matches(name.as_bytes())) else {
+                if topic.events() > 0 {
+                    found.push(Arc::clone(topic));
+                }
+                continue;
+            };
+            // There may be many topics between two that are meant.
+            let Some(next) = only.next_from(name) else { break };
+            topics = by_name.range::<str, _>((Included(next), Unbounded));
+        }
+        found
     }
 
     /// Durable totals.

@@ -95,7 +95,8 @@ impl<'a> Collector<'a> {
 
     pub(crate) fn wants(&mut self, head: &EventsHead<'_>, event: &EventRecord<'_>) -> bool {
         let is_wanted = self.arrived_in_range((head.received_at, head.received_at))
-            && self.query.source.as_ref().is_none_or(|source| source.as_bytes() == event.source);
+            && self.query.source.as_ref().is_none_or(|source| source.as_bytes() == event.source)
+            && self.query.only.as_ref().is_none_or(|only| only.matches(head.topic));
         self.page.passed += usize::from(!is_wanted);
         is_wanted
     }

@@ -1,0 +1,72 @@
+//! Slows down whoever fails to show a token again and again.
+//!
+//! Nobody is locked out: others may come from the same address, and what they show is looked at
+//! first. A token can't be guessed at any pace; this keeps those who try from taking the processor
+//! and the log.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::limits::{FAILURE_PAUSE_SECONDS, FAILURES_FREE, FAILURES_PEERS_MAX};
+use crate::sync::Mutex;
+
+/// How long a failure counts.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Failures, by the client that made them.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<IpAddr, Tally>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    since: Instant,
+    failures: u32,
+}
+
+impl Failures {
+    /// Counts a failure of a client, and says how long its answer has to wait.
+    pub fn count(&self, client: IpAddr, now: Instant) -> Duration {
+        let mut clients = self.0.lock();
+        if clients.len() >= FAILURES_PEERS_MAX {
+            clients.retain(|_, tally| now.saturating_duration_since(tally.since) < MEMORY);
+        }
+        // With too many, those that are not known yet count as one.
+        let is_full = clients.len() >= FAILURES_PEERS_MAX && !clients.contains_key(&client);
+        let client = if is_full { Ipv6Addr::UNSPECIFIED.into() } else { client };
+        let tally = clients.entry(client).or_insert(Tally { since: now, failures: 0 });
+        if now.saturating_duration_since(tally.since) >= MEMORY {
+            *tally = Tally { since: now, failures: 0 };
+        }
+        tally.failures = tally.failures.saturating_add(1);
+        let is_slowed = tally.failures > FAILURES_FREE;
+        Duration::from_secs(if is_slowed { FAILURE_PAUSE_SECONDS } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    #[test]
+    fn a_client_is_slowed_after_some_failures_and_others_are_not() {
+        let (failures, now) = (Failures::default(), SystemClock.monotonic());
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        for _ in 0..FAILURES_FREE {
+            assert!(failures.count(one, now).is_zero());
+        }
+        assert!(!failures.count(one, now).is_zero());
+        assert!(failures.count(other, now).is_zero());
+        assert!(failures.count(one, now + MEMORY).is_zero());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (failures, now) = (Failures::default(), SystemClock.monotonic());
+        for number in 0..2 * FAILURES_PEERS_MAX {
+            failures.count(IpAddr::from((number as u32).to_be_bytes()), now);
+        }
+        assert!(failures.0.lock().len() <= FAILURES_PEERS_MAX + 1);
+    }
+}

@@ -1,0 +1,368 @@
+//! What is kept of tokens on disk: a TOML file that people may read and edit. It has no secrets.
+//!
+//! ```toml
+//! [[token]]
+//! id = "8hQ2mVx0Lr"
+//! name = "checkout"
+//! sha256 = "…"                          # of the whole token
+//! allow = ["publish:orders.*", "read:*"]
+//! source = ["checkout"]                 # it may name no other source; without it, any
+//! created = "2026-11-29T10:00:00.000000Z"
+//! expires = "2027-02-27T10:00:00.000000Z"
+//! revoked = "2026-12-01T10:00:00.000000Z"
+//!
+//! [[certificate]]                       # of a client, over TLS
+//! name = "worker"
+//! san = ["uri:spiffe://example.org/worker"]
+//! allow = ["consume:orders.*"]
+//! ```
+//!
+//! A file is replaced as a whole, so that whoever reads it sees all of the old or all of the new
+//! one. Programs that change it take turns by locking it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::scope::Scope;
+use super::token::{Digest, ID_CHARS, Token};
+use crate::clock::Timestamp;
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::event::check_source;
+use crate::limits::TOKENS_FILE_BYTES_MAX;
+
+/// What is kept of one token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The public part of the token.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What the token is compared with.
+    #[serde(with = "text")]
+    pub sha256: Digest,
+    /// What it allows.
+    pub allow: Vec<Scope>,
+    /// The sources that its events may name; any, if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// When it was revoked; it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Timestamp>,
+}
+
+impl Entry {
+    /// What is kept of a token that is made now.
+    pub fn new(token: &Token, name: &str, allow: Vec<Scope>, created: Timestamp) -> Self {
+        let (id, sha256) = (token.id().to_owned(), token.digest());
+        Self {
+            id,
+            name: name.to_owned(),
+            sha256,
+            allow,
+            source: Vec::new(),
+            created,
+            expires: None,
+            revoked: None,
+        }
+    }
+}
+
+/// What a client's certificate allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// What people call it.
+    pub name: String,
+    /// Names of which the certificate must have one, as `dns:`, `uri:` or `email:` and the name.
+    pub san: Vec<String>,
+    /// What it allows.
+    pub allow: Vec<Scope>,
+    /// The sources that its events may name; any, if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<String>,
+}
+
+/// The file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokensFile {
+    /// What is kept of tokens.
+    #[serde(default, rename = "token", skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Entry>,
+    /// What certificates allow.
+    #[serde(default, rename = "certificate", skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
+}
+
+impl TokensFile {
+    /// Reads the file; `None` if there is none.
+    ///
+    /// # Errors
+    /// `Unusable`: it is no tokens file, or others may write to it. `Io`.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        match File::open(path) {
+            Ok(file) => Self::from_file(&file, path).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).during("open", path),
+        }
+    }
+
+    fn from_file(file: &File, path: &Path) -> Result<Self> {
+        let about = file.metadata().during("look at", path)?;
+        if about.mode() & 0o002 != 0 {
+            let message = format!(
+                "everybody may write to {}, and so give themselves a token: chmod o-w it",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Unusable, message));
+        }
+        let mut text = String::new();
+        file.take(TOKENS_FILE_BYTES_MAX + 1).read_to_string(&mut text).during("read", path)?;
+        if text.len() as u64 > TOKENS_FILE_BYTES_MAX {
+            let message = format!("{} has more than {TOKENS_FILE_BYTES_MAX} bytes", path.display());
+            return Err(Error::new(ErrorKind::Unusable, message));
+        }
+        Self::parse(&text)
+            .map_err(|why| Error::new(ErrorKind::Unusable, format!("{}: {why}", path.display())))
+    }
+
+    /// Reads the text of a file.
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let file: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        file.check().map(|()| file)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        for (at, Entry { id, name, allow, source, .. }) in self.tokens.iter().enumerate() {
+            if id.len() != ID_CHARS || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(format!("token {name:?}: the id {id:?} is not {ID_CHARS} letters and digits"));
+            }
+            if self.tokens[..at].iter().any(|other| other.id == *id) {
+                return Err(format!("two tokens have the id {id:?}"));
+            }
+            check_entry("token", name, allow, source)?;
+        }
+        for (at, Certificate { name, san, allow, source }) in self.certificates.iter().enumerate() {
+            check_entry("certificate", name, allow, source)?;
+            if san.is_empty() {
+                return Err(format!("certificate {name:?} has no san: name at least one"));
+            }
+            for name in san {
+                if !["dns:", "uri:", "email:"].iter().any(|kind| name.starts_with(kind)) {
+                    return Err(format!("certificate san {name:?} must begin with dns:, uri: or email:"));
+                }
+                if self.certificates[..at].iter().any(|other| other.san.contains(name)) {
+                    return Err(format!("two certificates have the san {name:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the file, which is made if there is none, and keeps others from changing it
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// Those of `change`, which then has changed nothing; `Unusable`, `Io`.
+    pub fn edit<T, E: From<Error>>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let locked = lock(path)?;
+        let mut file = Self::from_file(&locked, path)?;
+        let done = change(&mut file)?;
+        file.check().map_err(|why| Error::new(ErrorKind::Unusable, why))?;
+        file.replace(path, &locked)?;
+        Ok(done)
+    }
+
+    /// Puts this file in the place of another one, whose owner and mode it gets.
+    fn replace(&self, path: &Path, old: &File) -> Result<()> {
+        let text = toml::to_string(self)
+            .map_err(|e| Error::new(ErrorKind::Unusable, format!("cannot write tokens: {e}")))?;
+        let about = old.metadata().during("look at", path)?;
+        let folder = folder(path);
+        let mut new = tempfile::NamedTempFile::new_in(folder).during("make a file in", folder)?;
+        new.write_all(b"# Changed by `sekali token`; a running service sees it at once.\n\n")
+            .and_then(|()| new.write_all(text.as_bytes()))
+            .during("write", new.path())?;
+        keep_owner(new.as_file(), (about.uid(), about.gid()), path)?;
+        let mode = std::fs::Permissions::from_mode(about.mode() & 0o777);
+        new.as_file().set_permissions(mode).during("set the mode of", new.path())?;
+        new.as_file().sync_all().during("sync", new.path())?;
+        new.persist(path).map_err(|e| Error::io("replace", path, e.error))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).during("sync", folder)
+    }
+}
+
+fn check_entry(
+    kind: &str,
+    name: &str,
+    allow: &[Scope],
+    source: &[String],
+) -> std::result::Result<(), String> {
+    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        return Err(format!(
+            "the name {name:?} of a {kind} must have 1 to 100 bytes without control characters"
+        ));
+    }
+    if allow.is_empty() {
+        return Err(format!("{kind} {name:?} allows nothing: give allow at least one scope"));
+    }
+    source.iter().try_for_each(|source| {
+        check_source(source).map_err(|fault| format!("{kind} {name:?}: source {source:?}: {}", fault.message))
+    })
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens the file and locks it; makes an empty one if there is none.
+fn lock(path: &Path) -> Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).during("open", path)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|e| Error::io("lock", path, e.into()))?;
+        let (locked, there) = (file.metadata().during("look at", path)?, std::fs::metadata(path));
+        // Whoever had it before may have replaced it.
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+            if locked.len() == 0 {
+                let about = std::fs::metadata(folder(path)).during("look at", folder(path))?;
+                keep_owner(&file, (about.uid(), about.gid()), path)?;
+            }
+            return Ok(file);
+        }
+    }
+}
+
+/// Gives a file to the user that has what it replaces, or the folder that it is made in, if that is
+/// somebody else: `root` changes the file of a service that runs as another user.
+pub fn keep_owner(file: &File, (uid, gid): (u32, u32), path: &Path) -> Result<()> {
+    let about = file.metadata().during("look at", path)?;
+    if (about.uid(), about.gid()) == (uid, gid) || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .map_err(|e| Error::io("change the owner of", path, e.into()))
+}
+
+/// Values that are kept as texts.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> (Token, Entry) {
+        let token = Token::generate().unwrap();
+        let scopes = vec!["publish:orders.*".parse().unwrap(), Scope::Metrics];
+        let entry = Entry::new(&token, name, scopes, Timestamp(1_795_000_000_000_000));
+        (token, entry)
+    }
+
+    #[test]
+    fn a_file_is_read_back_as_it_was_written_and_has_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        assert_eq!(TokensFile::read(&path).unwrap(), None);
+        let (token, mut first) = entry("a \"name\"");
+        first.expires = Some(Timestamp(1_795_000_000_000_001));
+        first.source = vec!["checkout".to_owned()];
+        for entry in [first.clone(), entry("second").1] {
+            TokensFile::edit(&path, |file| {
+                file.tokens.push(entry);
+                Result::<(), Error>::Ok(())
+            })
+            .unwrap();
+        }
+        let read = TokensFile::read(&path).unwrap().unwrap();
+        assert_eq!(read.tokens[0], first);
+        assert_eq!(read.tokens.len(), 2);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(&token.reveal()[20..]), "{text}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    TokensFile::edit(path, |file| {
+                        file.tokens.push(entry(&number.to_string()).1);
+                        Result::<(), Error>::Ok(())
+                    })
+                    .unwrap();
+                });
+            }
+        });
+        assert_eq!(TokensFile::read(&path).unwrap().unwrap().tokens.len(), 8);
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_with_its_place() {
+        let (_, entry) = entry("one");
+        let good = toml::to_string(&TokensFile { tokens: vec![entry], ..TokensFile::default() }).unwrap();
+        assert!(TokensFile::parse(&good).is_ok());
+        for (from, to, expected) in [
+            ("sha256 = \"", "sha256 = \"x", "64 hexadecimal digits"),
+            ("metrics", "everything", "is no scope"),
+            ("name =", "title =", "unknown field"),
+            ("[[token]]", "[[token", "TOML parse error at line 1"),
+            ("name = \"one\"", "name = \"\"", "1 to 100 bytes"),
+            ("id = \"", "id = \"é", "letters and digits"),
+        ] {
+            let sentence = TokensFile::parse(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(sentence.contains(expected), "{from}: {sentence}");
+        }
+        let twice = format!("{good}\n{good}");
+        assert!(TokensFile::parse(&twice).unwrap_err().contains("two tokens have the id"));
+        let certificate = "[[certificate]]\nname = \"w\"\nsan = [\"worker\"]\nallow = [\"admin\"]\n";
+        assert!(TokensFile::parse(certificate).unwrap_err().contains("must begin with dns:"));
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(TokensFile::read(&path).unwrap_err().to_string().contains("chmod o-w"));
+    }
+}

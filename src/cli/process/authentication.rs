@@ -1,0 +1,196 @@
+//! Who is let in by a service: the tokens file, its first token, and its changes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sekali::auth::authenticator::Authenticator;
+use sekali::auth::scope::Scope;
+use sekali::auth::token::Token;
+use sekali::auth::tokens_file::{Entry, TokensFile};
+use sekali::clock::{Clock, SystemClock};
+use sekali::config::Config;
+use sekali::error::{Error, ErrorKind};
+use sekali::metrics::{Metrics, TOKENS_FILE_READ};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::cli::exit::{Exit, Failure};
+
+/// The target of log lines about who is let in.
+const AUDIT: &str = "sekali::audit";
+/// The file of the data directory that has the first token.
+const ADMIN_TOKEN: &str = "admin-token";
+/// How often the tokens file is looked at, and whether a token's time is over.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What is known of tokens before the store is opened.
+pub(crate) struct Authentication {
+    path: PathBuf,
+    file: Option<TokensFile>,
+    seen: Option<Version>,
+}
+
+/// What tells a file from the one that was there before.
+type Version = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Authentication {
+    /// Reads the tokens file, if there is one.
+    ///
+    /// # Errors
+    /// The file is wrong, or is there although nobody is to be asked for a token.
+    pub(crate) fn read(config: &Config) -> Result<Self, Failure> {
+        let path = config.tokens_file();
+        let seen = version(&path);
+        let file = TokensFile::read(&path).map_err(|e| Failure::new(Exit::Configuration, e))?;
+        if file.is_some() && config.insecure_no_auth {
+            let sentence = format!(
+                "insecure_no_auth is set, and there is a tokens file, {}: leave out the one or move away the other",
+                path.display()
+            );
+            return Err(Failure::new(Exit::Configuration, sentence));
+        }
+        Ok(Self { path, file, seen })
+    }
+
+    /// Lets in whom the file knows. Without a file everybody is let in who reaches a service of this
+    /// machine alone; a service that others reach gets a first token.
+    ///
+    /// # Errors
+    /// The first token can't be written.
+    pub(crate) fn start(
+        self,
+        config: &Config,
+        is_local: bool,
+        metrics: &Metrics,
+    ) -> Result<Arc<Authenticator>, Failure> {
+        let authenticator = Arc::new(Authenticator::open(Arc::new(SystemClock)));
+        let Self { path, mut file, mut seen } = self;
+        if file.is_none() && config.insecure_no_auth {
+            warn!(target: AUDIT, "insecure: whoever reaches this service can read and write, as insecure_no_auth is set");
+        } else if file.is_none() && !is_local {
+            bootstrap(config, &path)?;
+            seen = version(&path);
+            file = TokensFile::read(&path)?;
+        }
+        if let Some(file) = file {
+            info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), path = %path.display(), "tokens are asked for");
+            authenticator.replace(file);
+        }
+        metrics.set(TOKENS_FILE_READ, &[], 1.0);
+        tokio::spawn(follow(Arc::clone(&authenticator), path, seen, metrics.clone()));
+        Ok(authenticator)
+    }
+}
+
+/// Writes a first token, which may do everything.
+fn bootstrap(config: &Config, path: &Path) -> Result<(), Failure> {
+    let (token, from) = match &config.bootstrap_token_file {
+        Some(given) => (read_token(given)?, given.clone()),
+        None => {
+            let own = config.data_dir.join(ADMIN_TOKEN);
+            let token = match read_token(&own) {
+                Ok(token) => token,
+                Err(_) if !own.exists() => make_token(&own)?,
+                Err(failure) => return Err(failure),
+            };
+            (token, own)
+        }
+    };
+    TokensFile::edit(path, |file| {
+        let entry = Entry::new(&token, "admin", vec![Scope::Admin], SystemClock.now());
+        file.tokens.push(entry);
+        Ok::<_, Failure>(())
+    })?;
+    warn!(
+        target: AUDIT,
+        token = token.id(),
+        "there were no tokens: an admin token is in {}; use it to make others with `sekali token create`, then revoke it",
+        from.display()
+    );
+    Ok(())
+}
+
+/// The token that a file has alone.
+fn read_token(path: &Path) -> Result<Token, Failure> {
+    let failure = |why: String| Failure::new(Exit::Configuration, format!("{}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| failure(format!("cannot read a token: {e}")))?;
+    text.trim().parse().map_err(|e: sekali::auth::token::NoToken| failure(e.to_string()))
+}
+
+/// Makes a token, durably, in a file that its owner alone can read.
+fn make_token(path: &Path) -> Result<Token, Failure> {
+    let token = Token::generate()?;
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+            writeln!(file, "{}", token.reveal())?;
+            file.sync_all()?;
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        });
+    written.map_err(|e| Error::io("write a token to", path, e))?;
+    Ok(token)
+}
+
+fn version(path: &Path) -> Option<Version> {
+    let about = std::fs::metadata(path).ok()?;
+    let (modified, changed) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));
+    Some((about.dev(), about.ino(), about.len(), modified, changed))
+}
+
+/// Has the authenticator know what the file has, whenever it changes or SIGHUP comes, and ends what
+/// goes on with tokens whose time is over.
+async fn follow(
+    authenticator: Arc<Authenticator>,
+    path: PathBuf,
+    mut seen: Option<Version>,
+    metrics: Metrics,
+) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    loop {
+        let is_asked = tokio::select! {
+            _ = looks.tick() => false,
+            Some(()) = heard(&mut hangup) => true,
+        };
+        authenticator.expire();
+        let now = version(&path);
+        if now == seen && !is_asked {
+            continue;
+        }
+        let is_gone = now.is_none() && seen.is_some();
+        seen = now;
+        let read = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || TokensFile::read(&path)
+        });
+        let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
+        match read {
+            Ok(Some(file)) => {
+                info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), "the tokens file was read again");
+                authenticator.replace(file);
+                metrics.set(TOKENS_FILE_READ, &[], 1.0);
+            }
+            Ok(None) if is_gone => {
+                warn!(target: AUDIT, path = %path.display(), "the tokens file is gone; the tokens that it had stay in use");
+                metrics.set(TOKENS_FILE_READ, &[], 0.0);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                warn!(target: AUDIT, error = %e, "the tokens file is wrong; the tokens of before stay in use");
+                metrics.set(TOKENS_FILE_READ, &[], 0.0);
+            }
+        }
+    }
+}
+
+/// Waits for the next SIGHUP; for ever, if that can't be waited for.
+async fn heard(hangup: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,165 @@
+//! Who asks, and whether they may: every request is looked at here before any of its body is read.
+//!
+//! | request | answer |
+//! |---|---|
+//! | shows nothing, or what is no valid token, where one is needed | 401, after a pause if that is repeated |
+//! | shows a token whose scopes do not fit | 403 |
+//! | was let in, and its token ends meanwhile | 401, or the answer is cut short |
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+
+use crate::auth::authenticator::Denied;
+use crate::auth::token::{self, ID_CHARS, PREFIX};
+use crate::auth::{Caller, Permission};
+use crate::http::publish::topic_quota::client;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::connection::Connection;
+use crate::http::wire::headers::Headers;
+use crate::http::wire::problem::Problem;
+use crate::http::wire::query::Parameters;
+use crate::http::wire::request_id::RequestId;
+use crate::limits::AUTH_TICKET_SECONDS;
+use crate::store::EventStore;
+
+/// The target of log lines about who was let in and who was not.
+const AUDIT: &str = "sekali::audit";
+
+impl<S: EventStore> Service<S> {
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// 401: a token is needed, and none that is valid was shown.
+    pub(super) async fn caller(
+        &self,
+        headers: &Headers<'_>,
+        query: &str,
+        connection: &Connection,
+        request_id: &RequestId,
+    ) -> Result<Caller, Problem> {
+        if self.authenticator.is_open() {
+            return Ok(Caller::anyone());
+        }
+        let shown = match headers.authorization.first {
+            Some(value) if headers.authorization.count == 1 => Some(bearer(value)),
+            Some(_) => Some(""),
+            None => None,
+        };
+        let denied = match self.authenticator.authenticate(shown, &[]) {
+            Ok(caller) => return Ok(caller),
+            Err(denied) => denied,
+        };
+        if denied == Denied::Missing
+            && let Some(caller) = self.redeem(query)
+        {
+            return Ok(caller);
+        }
+        // Boxed, so that the futures of all other requests stay small.
+        let pause = self.note_failure(denied, shown.unwrap_or_default(), connection, request_id);
+        Box::pin(tokio::time::sleep(pause)).await;
+        Err(unauthorized(denied))
+    }
+
+    /// The owner of the ticket that a query has.
+    fn redeem(&self, query: &str) -> Option<Caller> {
+        if !query.contains("ticket=") {
+            return None;
+        }
+        let parameters = Parameters::parse(query).ok()?;
+        self.tickets.redeem(parameters.get("ticket")?, self.clock.monotonic())
+    }
+
+    /// Counts and logs a failure; how long its answer has to wait.
+    fn note_failure(
+        &self,
+        denied: Denied,
+        shown: &str,
+        connection: &Connection,
+        request_id: &RequestId,
+    ) -> Duration {
+        let now = self.clock.monotonic();
+        self.metrics.denied(denied.name());
+        if let Some(left_out) = self.turnstile.pass((denied.name(), 401), now) {
+            // The id is public, and there is one only in what has the form of a token.
+            let token = token::parse(shown).map_or("", |_| &shown[PREFIX.len()..PREFIX.len() + ID_CHARS]);
+            let (peer, request_id) = (connection.peer(), request_id.id());
+            tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, reason = denied.name(), "not let in: {denied}");
+        }
+        self.failures.count(client(connection.peer()), now)
+    }
+
+    /// A line about a request that its caller's scopes do not allow.
+    pub(super) fn log_forbidden(&self, caller: &Caller, connection: &Connection, request_id: &RequestId) {
+        if let Some(left_out) = self.turnstile.pass(("forbidden", 403), self.clock.monotonic()) {
+            let (token, peer, request_id) = (caller.id(), connection.peer(), request_id.id());
+            tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, "refused: the token's scopes do not allow it");
+        }
+    }
+
+    /// Answers with a ticket for whoever asks.
+    pub(super) fn ticket(&self, call: &Call<'_>) -> Result<Answer, Problem> {
+        let ticket = self.tickets.issue(call.caller.clone(), self.clock.monotonic())?;
+        let body = serde_json::json!({"ticket": ticket, "expires_in": AUTH_TICKET_SECONDS});
+        Ok(json(StatusCode::OK, body.to_string().into_bytes()))
+    }
+}
+
+/// What follows `Bearer` in a header; nothing, if it has another scheme.
+fn bearer(value: &HeaderValue) -> &str {
+    let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
+    parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
+}
+
+/// The answer to a request that is not let in. It tells a slip in the token from one that is not
+/// good, and nothing else.
+fn unauthorized(denied: Denied) -> Problem {
+    let message = match denied {
+        Denied::Missing => "this needs a token: send it as Authorization: Bearer sekali_…".to_owned(),
+        Denied::NoToken(why) => why.to_string(),
+        _ => "the token is not valid: ask whoever runs this service for another one".to_owned(),
+    };
+    let challenge = match denied {
+        Denied::Missing => "Bearer realm=\"sekali\"",
+        _ => "Bearer realm=\"sekali\", error=\"invalid_token\"",
+    };
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, message);
+    problem.with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// The answer to a request whose token ended while it was under way.
+pub(super) fn ended() -> Problem {
+    unauthorized(Denied::Revoked)
+}
+
+/// The answer to a caller without a permission.
+pub(super) fn forbidden(needed: Permission) -> Problem {
+    let message = match needed {
+        Permission::Metrics | Permission::Admin => {
+            format!("the token does not allow this: it needs the scope {}", needed.scope())
+        }
+        _ => format!("the token does not allow this: it needs a scope {}:TOPICS that fits", needed.scope()),
+    };
+    Problem::new(StatusCode::FORBIDDEN, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_taken_out_of_its_header() {
+        for (header, expected) in [
+            ("Bearer abc", "abc"),
+            ("bearer  abc ", "abc"),
+            ("BEARER abc", "abc"),
+            ("Basic abc", ""),
+            ("abc", ""),
+            ("", ""),
+        ] {
+            assert_eq!(bearer(&HeaderValue::from_static(header)), expected, "{header:?}");
+        }
+    }
+}
