@@ -57,7 +57,7 @@ impl Client {
     ///
     /// # Errors
     /// There was no whole answer: whether the request was carried out is unknown.
-    fn send(
+    pub fn send(
         &mut self,
         method: &str,
         path: &str,

@@ -25,6 +25,8 @@ const READY_SECONDS: u64 = 60;
 #[derive(Clone, Debug)]
 pub struct Start {
     pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listen: String,
     pub workers: usize,
     pub generation_events: u64,
     pub generation_bytes: u64,
@@ -40,6 +42,7 @@ impl Start {
         let data_dir = data_dir.to_owned();
         Self {
             data_dir,
+            listen: "127.0.0.1:0".to_owned(),
             workers: 2,
             generation_events: 300,
             generation_bytes: 65_536,
@@ -55,7 +58,7 @@ impl Start {
         let mut words = self.under.iter().cloned().chain([binary]);
         let mut child = Command::new(words.next().unwrap())
             .args(words)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
+            .args(["serve", "--listen", &self.listen, "--log-format", "json", "--data-dir"])
             .arg(&self.data_dir)
             .args(["--workers", &self.workers.to_string()])
             .args(["--generation-events", &self.generation_events.to_string()])

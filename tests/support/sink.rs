@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sekali::clock::Timestamp;
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
+use sekali::event::pattern::TopicPatterns;
 use sekali::store::{
     EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicCount, TopicPage,
 };
@@ -33,7 +34,7 @@ impl EventStore for Sink {
         Ok(String::new())
     }
 
-    async fn topics(&self, _: Option<&str>, _: usize) -> Result<TopicPage> {
+    async fn topics(&self, _: Option<&str>, _: usize, _: Option<&TopicPatterns>) -> Result<TopicPage> {
         Ok(TopicPage::default())
     }
 

@@ -1,0 +1,141 @@
+//! `sekali token`, the first token of a service that others can reach, and the commands that show
+//! tokens.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::support::process::Start;
+use super::support::until;
+use super::{Guarded, id, made, printed, program, token_command};
+
+#[test]
+fn a_token_is_made_listed_rotated_and_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.toml");
+    let first = made(&file, &["--name", "checkout", "--allow", "publish:orders.*", "--expires", "90d"]);
+    assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let listed = || -> serde_json::Value {
+        serde_json::from_str(&printed(&token_command(&file, &["list", "--json"]))).unwrap()
+    };
+    assert_eq!(listed()[0]["id"], id(&first));
+    assert_eq!(listed()[0]["allow"][0], "publish:orders.*");
+    let second = printed(&token_command(&file, &["rotate", id(&first), "--overlap", "1h"]));
+    let tokens = listed();
+    assert_eq!((&tokens[1]["name"], &tokens[1]["id"]), (&"checkout".into(), &id(&second).into()));
+    assert_ne!(tokens[0]["expires"], tokens[1]["expires"]);
+    assert!(token_command(&file, &["revoke", id(&first)]).status.success());
+    assert_eq!(listed()[0]["state"], "revoked");
+    let shown = printed(&token_command(&file, &["list"]));
+    assert!(shown.contains("revoked") && shown.contains("checkout"), "{shown}");
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(&second[18..]));
+}
+
+#[test]
+fn what_is_wrong_with_a_command_is_told_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.toml");
+    for (arguments, code, expected) in [
+        (&["create", "--name", "x", "--allow", "write:*"][..], 2, "is no scope"),
+        (&["create", "--name", "x"], 2, "--allow"),
+        (&["create", "--name", "x", "--allow", "read:a*b"], 2, "comes last"),
+        (&["create", "--name", "x", "--allow", "admin", "--expires", "soon"], 2, "--expires"),
+        (&["revoke", "8hQ2mVx0Lr"], 1, "no token has the id"),
+    ] {
+        let output = token_command(&file, arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    std::fs::write(&file, "[[token]]\n").unwrap();
+    let output = token_command(&file, &["list"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A service that listens at all addresses, with these variables.
+fn reachable(start: &Start, variables: &[(&str, &std::ffi::OsStr)]) -> Result<super::support::process::Server, String> {
+    let mut start = start.clone();
+    start.env.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())));
+    start.listen = "0.0.0.0:0".to_owned();
+    start.ready().map(|(server, _)| server)
+}
+
+#[test]
+fn a_service_that_others_reach_makes_a_first_token_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start::tiny_generations(&dir.path().join("data"));
+    let mut server = reachable(&start, &[]).unwrap();
+    let path = start.data_dir.join("admin-token");
+    let token = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    let log = server.log();
+    assert!(log.contains("admin-token") && !log.contains(token.trim()), "{log}");
+    server.kill();
+    let mut server = reachable(&start, &[]).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), token);
+    server.kill();
+    let file = start.data_dir.join("tokens.toml");
+    assert!(printed(&token_command(&file, &["list"])).contains(id(&token)));
+    // Without its entry, as after a crash between both files, the same token gets one again.
+    std::fs::remove_file(&file).unwrap();
+    let mut server = reachable(&start, &[]).unwrap();
+    assert!(printed(&token_command(&file, &["list"])).contains(id(&token)));
+    assert_eq!(server.terminate(), Some(0));
+    let verified = program().args(["verify", "--data-dir"]).arg(&start.data_dir).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+#[test]
+fn a_first_token_may_be_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start::tiny_generations(&dir.path().join("data"));
+    let (given, wrong) = (dir.path().join("given"), dir.path().join("wrong"));
+    let token = made(&dir.path().join("other.toml"), &["--name", "x", "--allow", "admin"]);
+    std::fs::write(&given, format!("{token}\n")).unwrap();
+    std::fs::write(&wrong, "secret").unwrap();
+    let refused = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", wrong.as_os_str())]).unwrap_err();
+    assert!(refused.contains("this is no token") && !refused.contains("secret"), "{refused}");
+    let mut server = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", given.as_os_str())]).unwrap();
+    assert!(!start.data_dir.join("admin-token").exists());
+    let listed = printed(&token_command(&start.data_dir.join("tokens.toml"), &["list"]));
+    assert!(listed.contains(id(&token)), "{listed}");
+    server.kill();
+    let both = reachable(&start, &[("SEKALI_INSECURE_NO_AUTH", "true".as_ref())]).unwrap_err();
+    assert!(both.contains("insecure_no_auth"), "{both}");
+}
+
+#[test]
+fn the_door_of_a_running_service_is_closed_by_its_first_token() {
+    let service = super::Service::new();
+    assert_eq!(service.post(&super::support::service::event("a", "1", 1)), 200);
+    let token = made(&service.start.data_dir.join("tokens.toml"), &["--name", "x", "--allow", "read:*"]);
+    let closed = until(10, || (service.post("{}") == 401).then_some(()));
+    assert!(closed.is_some(), "{}", service.server.log());
+    let file = service.path("token");
+    std::fs::write(&file, &token).unwrap();
+    let stats = program().args(["stats", "--url", &service.url(), "--token-file"]).arg(&file).output().unwrap();
+    assert!(printed(&stats).contains('1'));
+}
+
+#[test]
+fn client_commands_show_the_token_of_a_file_or_a_variable() {
+    let (guarded, admin) = Guarded::new();
+    let (file, url) = (guarded.service.path("token"), guarded.service.url());
+    std::fs::write(&file, format!("{admin}\n")).unwrap();
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let variables = variables.iter().copied();
+        program().args(arguments).args(["--url", &url]).envs(variables).output().unwrap()
+    };
+    let path = file.to_str().unwrap();
+    assert!(run(&["stats", "--token-file", path], &[]).status.success());
+    assert!(run(&["stats"], &[("SEKALI_TOKEN_FILE", path)]).status.success());
+    assert!(run(&["topics"], &[("SEKALI_TOKEN", &admin)]).status.success());
+    let bench = ["bench", "--events", "200", "--connections", "2", "--batch", "10"];
+    let benched = run(&bench, &[("SEKALI_TOKEN", &admin)]);
+    assert!(benched.status.success(), "{}", String::from_utf8_lossy(&benched.stderr));
+    let refused = run(&["stats"], &[]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("needs a token"), "{told}");
+    std::fs::write(&file, "two words").unwrap();
+    let refused = run(&["stats", "--token-file", path], &[]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(!String::from_utf8_lossy(&refused.stderr).contains("two words"));
+}

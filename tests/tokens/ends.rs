@@ -1,0 +1,117 @@
+//! Tokens that end while something goes on, and tokens files that are wrong.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::support::service::event;
+use super::support::{now, until};
+use super::{Guarded, id, token_command};
+
+/// Long after whatever ends has ended.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request that is under way: its connection, of which the head of the answer was read if there
+/// is one.
+fn open(guarded: &Guarded, token: &str, request: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(guarded.addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let host = guarded.addr();
+    write!(stream, "{request}Host: {host}\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
+    BufReader::new(stream)
+}
+
+/// Reads until an answer's head is over; its status.
+fn head(stream: &mut BufReader<TcpStream>) -> u16 {
+    let mut status = String::new();
+    stream.read_line(&mut status).unwrap();
+    let mut line = String::from("-");
+    while !line.trim().is_empty() {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    status.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_goes_on_with_a_revoked_token_ends_and_others_go_on() {
+    let (guarded, admin) = Guarded::new();
+    assert_eq!(guarded.publish(&admin, "/publish", &event("a", "1", 1)).0, 200);
+    let (revoked, stays) = (guarded.token(&["read:*", "publish:*"]), guarded.token(&["read:*"]));
+    let tail = "GET /events HTTP/1.1\r\nAccept: text/event-stream\r\n";
+    let upload = "POST /publish HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
+    let mut tails: Vec<_> = [&revoked, &stays].map(|token| open(&guarded, token, tail)).into();
+    for tail in &mut tails {
+        assert_eq!(head(tail), 200);
+    }
+    let mut upload = open(&guarded, &revoked, upload);
+    let line = event("a", "2", 1);
+    write!(upload.get_mut(), "{:x}\r\n{line}\n\r\n", line.len() + 1).unwrap();
+    let stored = until(20, || (guarded.get(&admin, "/stats").1["unique_processed"] == 2).then_some(()));
+    assert!(stored.is_some(), "the upload is under way");
+
+    let begun = now();
+    assert!(token_command(&guarded.tokens_file, &["revoke", id(&revoked)]).status.success());
+    let mut rest = Vec::new();
+    // It is cut short, without its proper end.
+    let _ = tails[0].read_to_end(&mut rest);
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
+    assert_eq!(head(&mut upload), 401);
+    eprintln!("ended after {:?}", begun.elapsed());
+    assert_eq!(guarded.get(&revoked, "/stats").0, 401);
+
+    assert_eq!(guarded.publish(&admin, "/publish", &event("a", "3", 1)).0, 200);
+    let mut seen = String::new();
+    while !seen.contains("\"3\"") {
+        seen.clear();
+        assert_ne!(tails[1].read_line(&mut seen).unwrap(), 0, "the other tail ended");
+    }
+}
+
+#[test]
+fn an_expired_token_ends_by_itself() {
+    let (guarded, _) = Guarded::new();
+    let token = guarded.token_as(&["--allow", "read:*", "--expires", "3s"]);
+    let mut tail = open(&guarded, &token, "GET /events HTTP/1.1\r\nAccept: text/event-stream\r\n");
+    assert_eq!(head(&mut tail), 200);
+    let _ = tail.read_to_end(&mut Vec::new());
+    assert_eq!(guarded.get(&token, "/stats").0, 401);
+}
+
+#[test]
+fn a_wrong_tokens_file_changes_nothing_and_is_told() {
+    let (guarded, admin) = Guarded::new();
+    let good = std::fs::read(&guarded.tokens_file).unwrap();
+    let figure = |value: &str| {
+        let figures = guarded.ask(Some(&admin), "GET", "/metrics").body;
+        let line = format!("\nsekali_tokens_file_read {value}\n");
+        String::from_utf8_lossy(&figures).contains(&line).then_some(())
+    };
+    for wrong in [&b"[[token]]\nid = 1\n"[..], b"\xff", b"[[token"] {
+        std::fs::write(&guarded.tokens_file, wrong).unwrap();
+        assert!(until(10, || figure("0")).is_some(), "a wrong file is told");
+        assert_eq!(guarded.get(&admin, "/stats").0, 200);
+        std::fs::write(&guarded.tokens_file, &good).unwrap();
+        assert!(until(10, || figure("1")).is_some(), "a good file is read again");
+    }
+    std::fs::remove_file(&guarded.tokens_file).unwrap();
+    assert!(until(10, || figure("0")).is_some(), "a file that is gone is told");
+    assert_eq!(guarded.get(&admin, "/stats").0, 200);
+    assert!(guarded.service.server.log().contains("sekali::audit"));
+}
+
+#[test]
+fn whoever_fails_again_and_again_waits_and_others_do_not() {
+    let (guarded, admin) = Guarded::new();
+    let unknown = sekali::auth::token::Token::generate().unwrap();
+    let took = || {
+        let begun = now();
+        assert_eq!(guarded.get(unknown.reveal(), "/stats").0, 401);
+        begun.elapsed()
+    };
+    let slowed = (0..100).find(|_| took() >= Duration::from_secs(1));
+    assert!(slowed.is_some_and(|failures| failures >= 10), "{slowed:?}");
+    assert_eq!(guarded.get(&admin, "/stats").0, 200);
+    let log = guarded.service.server.log();
+    assert!(log.contains("\"reason\":\"unknown\"") && !log.contains(unknown.reveal()), "{log}");
+}

@@ -1,0 +1,163 @@
+//! What each scope allows on each route.
+
+use serde_json::json;
+
+use super::support::service::event;
+use super::{Guarded, Response};
+
+const LINES: &str = "application/x-ndjson";
+
+/// Scopes that a token may have, and one token without any that fits.
+const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
+
+/// Each route that needs a permission, and which of the scopes above give it.
+const ROUTES: [(&str, &str, [bool; 6]); 9] = [
+    ("POST", "/publish", [true, false, false, false, true, true]),
+    ("GET", "/events", [false, true, false, false, true, false]),
+    ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
+    ("GET", "/events?topic=b", [false, false, false, false, true, false]),
+    ("GET", "/events/a.1/1", [false, true, false, false, true, false]),
+    ("GET", "/events/b/1", [false, false, false, false, true, false]),
+    ("GET", "/stats", [false, true, false, false, true, false]),
+    ("GET", "/topics", [false, true, false, false, true, false]),
+    ("GET", "/metrics", [false, false, false, true, true, false]),
+];
+
+#[test]
+fn each_scope_allows_its_routes_and_no_other() {
+    let (guarded, admin) = Guarded::new();
+    let both = format!("[{},{}]", event("a.1", "1", 1), event("b", "1", 1));
+    assert_eq!(guarded.publish(&admin, "/publish", &both).0, 200);
+    for (at, scope) in SCOPES.into_iter().enumerate() {
+        let token = guarded.token(&[scope]);
+        for (method, path, allowed) in ROUTES {
+            let body = if method == "POST" { event("a.1", "1", 1) } else { String::new() };
+            let answer = guarded.send(Some(&token), method, path, "application/json", body.as_bytes());
+            let expected = if allowed[at] { 200 } else { 403 };
+            assert_eq!(answer.status, expected, "{scope}: {method} {path}: {}", text(&answer));
+        }
+    }
+}
+
+#[test]
+fn without_a_token_only_what_tells_how_the_service_is_is_answered() {
+    let (guarded, _) = Guarded::new();
+    for path in ["/", "/healthz", "/readyz", "/health", "/openapi.json"] {
+        assert_eq!(guarded.ask(None, "GET", path).status, 200, "{path}");
+    }
+    for (method, path, _) in ROUTES.into_iter().chain([("POST", "/tickets", [false; 6])]) {
+        let answer = guarded.ask(None, method, path);
+        assert_eq!(answer.status, 401, "{method} {path}");
+        assert!(text(&answer).contains("Authorization: Bearer"), "{}", text(&answer));
+    }
+    let slip = "sekali_8hQ2mVx0Lr_0000000000000000000000000000000000000000000000000";
+    assert!(text(&guarded.ask(Some(slip), "GET", "/stats")).contains("checksum"));
+    let unknown = sekali::auth::token::Token::generate().unwrap();
+    let told = text(&guarded.ask(Some(unknown.reveal()), "GET", "/stats"));
+    assert!(told.contains("not valid") && !told.contains("unknown"), "{told}");
+}
+
+#[test]
+fn a_batch_with_a_forbidden_topic_is_refused_whole_or_in_part() {
+    let (guarded, admin) = Guarded::new();
+    let token = guarded.token(&["publish:a.*"]);
+    let mixed =
+        format!("[{},{},{}]", event("a.1", "1", 1), event("b", "1", 1), event("a.2", "1", 1));
+    let (status, told) = guarded.publish(&token, "/publish", &mixed);
+    assert_eq!((status, &told["detail"][0]["loc"]), (403, &json!(["body", 1, "topic"])), "{told}");
+    assert_eq!(guarded.get(&admin, "/stats").1["unique_processed"], 0);
+
+    let (status, told) = guarded.publish(&token, "/publish?partial=true&results=all", &mixed);
+    assert_eq!((status, &told["unique_processed"], &told["rejected"]), (207, &json!(2), &json!(1)), "{told}");
+    assert_eq!((&told["errors"][0]["index"], &told["errors"][0]["type"]), (&json!(1), &json!("forbidden")));
+    assert_eq!((&told["results"][1]["index"], &told["results"][1]["topic"]), (&json!(2), &json!("a.2")));
+    let (status, told) = guarded.publish(&token, "/publish?partial=true", &event("b", "1", 1));
+    assert_eq!(status, 403, "{told}");
+    let stats = guarded.get(&admin, "/stats").1;
+    assert_eq!((&stats["unique_processed"], &stats["rejected"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn lines_are_looked_at_one_by_one() {
+    let (guarded, admin) = Guarded::new();
+    let token = guarded.token(&["publish:a.*"]);
+    let lines = [event("a.1", "1", 1), event("b", "1", 1), "{}".to_owned(), event("a.1", "2", 1)].join("\n");
+    let answer = guarded.send(Some(&token), "POST", "/publish", LINES, lines.as_bytes());
+    let (status, told) = super::json(&answer);
+    assert_eq!((status, &told["progress"]["lines"]), (403, &json!(1)), "{told}");
+    assert!(told["detail"][0]["msg"].as_str().unwrap().starts_with("line 2:"), "{told}");
+
+    let answer = guarded.send(Some(&token), "POST", "/publish?partial=true", LINES, lines.as_bytes());
+    let (status, told) = super::json(&answer);
+    assert_eq!((status, &told["received"], &told["rejected"]), (207, &json!(2), &json!(2)), "{told}");
+    let kinds: Vec<_> = told["errors"].as_array().unwrap().iter().map(|error| &error["line"]).collect();
+    assert_eq!(kinds[0], &json!(2), "{told}");
+    assert_eq!(guarded.get(&admin, "/stats").1["unique_processed"], 2);
+}
+
+#[test]
+fn a_token_with_a_source_names_no_other() {
+    let (guarded, _) = Guarded::new();
+    let token = guarded.token_as(&["--allow", "publish:*", "--source", "checkout"]);
+    let of = |source: &str| event("a", "1", 1).replace("\"source\":\"test\"", &format!("\"source\":\"{source}\""));
+    let (status, told) = guarded.publish(&token, "/publish", &of("billing"));
+    assert_eq!((status, &told["detail"][0]["loc"]), (403, &json!(["body", "source"])), "{told}");
+    assert_eq!(guarded.publish(&token, "/publish", &of("checkout")).0, 200);
+}
+
+#[test]
+fn lists_totals_and_figures_have_only_what_may_be_read() {
+    let (guarded, admin) = Guarded::new();
+    let topics = ["a.1", "a.2", "b", "c.\\\"quoted\\\"", "d"];
+    let events: Vec<_> = topics.iter().map(|topic| event(topic, "1", 1)).collect();
+    let twice = format!("[{},{}]", events.join(","), events.join(","));
+    assert_eq!(guarded.publish(&admin, "/publish", &twice).0, 200);
+    let token = guarded.token(&["read:a.*", "read:d", "metrics"]);
+
+    let names = |told: &serde_json::Value, list: &str| -> Vec<String> {
+        let name = |entry: &serde_json::Value| entry["topic"].as_str().unwrap().to_owned();
+        told[list].as_array().unwrap().iter().map(name).collect()
+    };
+    let own = ["a.1", "a.2", "d"].map(str::to_owned);
+    assert_eq!(names(&guarded.get(&token, "/events").1, "events"), own);
+    let newest = guarded.get(&token, "/events?order=desc&limit=2").1;
+    assert_eq!(names(&newest, "events"), ["d", "a.2"]);
+    assert_eq!(names(&guarded.get(&token, "/topics").1, "topics"), own);
+    let first = guarded.get(&token, "/topics?limit=2").1;
+    assert_eq!(names(&first, "topics"), own[..2]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = guarded.get(&token, &format!("/topics?cursor={cursor}")).1;
+    assert_eq!((names(&rest, "topics"), &rest["next_cursor"]), (own[2..].to_vec(), &json!(null)));
+
+    let stats = guarded.get(&token, "/stats").1;
+    assert_eq!(stats["topics"], json!(own));
+    let totals = [&stats["received"], &stats["unique_processed"], &stats["duplicate_dropped"], &stats["rejected"]];
+    assert_eq!(totals, [&json!(6), &json!(3), &json!(3), &json!(null)], "{stats}");
+
+    let figures = text(&guarded.ask(Some(&token), "GET", "/metrics"));
+    for (topic, is_shown) in [("a.1", true), ("b", false), ("c.", false), ("d", true)] {
+        assert_eq!(figures.contains(&format!("topic=\"{topic}")), is_shown, "{topic}");
+    }
+    let lines = text(&guarded.send(Some(&token), "GET", "/events", LINES, b""));
+    assert!(!lines.contains("\"b\""), "{lines}");
+}
+
+#[test]
+fn a_ticket_is_good_once_in_the_place_of_a_token() {
+    let (guarded, admin) = Guarded::new();
+    assert_eq!(guarded.publish(&admin, "/publish", &event("a", "1", 1)).0, 200);
+    let token = guarded.token(&["read:a"]);
+    let (status, told) = guarded.publish(&token, "/tickets", "");
+    assert_eq!(status, 200, "{told}");
+    let ticket = told["ticket"].as_str().unwrap();
+    let path = format!("/events?topic=a&ticket={ticket}");
+    assert_eq!(guarded.ask(None, "GET", "/events?topic=a&ticket=none").status, 401);
+    assert_eq!(guarded.ask(None, "GET", &path).status, 200);
+    assert_eq!(guarded.ask(None, "GET", &path).status, 401);
+    let ticket = guarded.publish(&token, "/tickets", "").1["ticket"].as_str().unwrap().to_owned();
+    assert_eq!(guarded.ask(None, "GET", &format!("/events?topic=b&ticket={ticket}")).status, 403);
+}
+
+fn text(answer: &Response) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
