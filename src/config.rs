@@ -32,6 +32,7 @@ use self::address::Address;
 pub use self::size::Size;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
+use crate::peer::TrustedProxy;
 
 /// How logs are written to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -161,6 +162,11 @@ settings! {
     /// domain as .example.org, or * for all; may be repeated
     #[arg(value_name = "HOST")]
     allowed_host: Vec<AllowedHost> as Vec<AllowedHost> = Vec::new();
+
+    /// Proxy that is believed when it names the client of a request in Forwarded or X-Forwarded-For:
+    /// an address, a network such as 10.0.0.0/8, or unix; may be repeated
+    #[arg(value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy> as Vec<TrustedProxy> = Vec::new();
 
     /// Origin whose pages may read and publish with a browser, such as https://app.example.org; *
     /// allows every page; may be repeated

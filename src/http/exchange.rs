@@ -18,12 +18,14 @@ use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, IsStream, hold, is_short, without_body};
 use crate::http::wire::connection::Connection;
+use crate::http::wire::forwarded;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::negotiation::takes_gzip;
 use crate::http::wire::problem::{self, Problem};
 use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
+use crate::peer::Peer;
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
@@ -45,8 +47,14 @@ impl<S: EventStore> Service<S> {
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
-        let responder =
-            Responder { budget: &self.answer_budget, connection, is_gzip, request_id: &request_id };
+        let peer = forwarded::client(&self.limits.trusted_proxies, connection.peer(), &head.headers);
+        let responder = Responder {
+            budget: &self.answer_budget,
+            connection,
+            key: peer.into(),
+            is_gzip,
+            request_id: &request_id,
+        };
         let access = &self.limits.access;
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
@@ -82,7 +90,7 @@ impl<S: EventStore> Service<S> {
         access.share(page, answer.headers_mut());
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(label, answer.status(), took);
-        self.log(&request_id, label, answer.status(), took);
+        self.log(&request_id, peer, label, answer.status(), took);
         request_id.name(answer.headers_mut());
         if connection.is_reserved() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -124,16 +132,17 @@ impl<S: EventStore> Service<S> {
     }
 
     /// A line about a request: at level `warn` if the service failed, else at `debug`.
-    fn log(&self, request_id: &RequestId, route: RouteLabel, status: StatusCode, took: Duration) {
+    fn log(&self, request_id: &RequestId, peer: Peer, route: RouteLabel, status: StatusCode, took: Duration) {
         let (id, trace, route) = (request_id.id(), request_id.trace(), route.name);
         let (status, seconds) = (status.as_u16(), took.as_secs_f64());
         if status < 500 {
-            tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
+            tracing::debug!(request_id = id, trace_id = trace, %peer, route, status, seconds, "answered");
         } else if let Some(left_out) = self.turnstile.pass((route, status), self.clock.monotonic()) {
             let request_id = id;
             tracing::warn!(
                 request_id,
                 trace_id = trace,
+                %peer,
                 route,
                 status,
                 seconds,
