@@ -242,6 +242,8 @@ macro_rules! as_text {
     )+ };
 }
 
+pub(crate) use as_text;
+
 as_text!(AllowedHost AllowedOrigin);
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use self::address::Address;
 pub use self::size::Size;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
+use crate::peer::TrustedProxy;
 
 /// How logs are written to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -162,6 +163,11 @@ settings! {
     #[arg(value_name = "HOST")]
     allowed_host: Vec<AllowedHost> as Vec<AllowedHost> = Vec::new();
 
+    /// Proxy that is believed when it names the client of a request in Forwarded or X-Forwarded-For:
+    /// an address, a network such as 10.0.0.0/8, or unix; may be repeated
+    #[arg(value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy> as Vec<TrustedProxy> = Vec::new();
+
     /// Origin whose pages may read and publish with a browser, such as https://app.example.org; *
     /// allows every page; may be repeated
     #[arg(value_name = "ORIGIN")]
@@ -174,12 +180,12 @@ settings! {
     /// File with what is known of tokens, as `sekali token` writes it [default: tokens.toml in the
     /// data directory]
     #[arg(value_name = "FILE")]
-    tokens_file: Option<PathBuf> as PathBuf = None;
+    tokens_file: PathBuf as PathBuf = PathBuf::new();
 
     /// File with the token that becomes the first one, where a service that others can reach has
     /// none [default: one is made, in admin-token in the data directory]
     #[arg(value_name = "FILE")]
-    bootstrap_token_file: Option<PathBuf> as PathBuf = None;
+    bootstrap_token_file: PathBuf as PathBuf = PathBuf::new();
 
     /// Ask nobody for a token, also where others can reach the service
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
@@ -277,7 +283,10 @@ impl Config {
 
     /// The path of the tokens file.
     pub fn tokens_file(&self) -> PathBuf {
-        self.tokens_file.clone().unwrap_or_else(|| self.data_dir.join("tokens.toml"))
+        match self.tokens_file.as_os_str().is_empty() {
+            true => self.data_dir.join("tokens.toml"),
+            false => self.tokens_file.clone(),
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -21,6 +21,8 @@ pub mod event;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod peer;
+pub mod quota;
 pub mod server;
 pub mod store;
 pub mod sync;

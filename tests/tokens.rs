@@ -70,7 +70,8 @@ impl Guarded {
 
     fn token_as(&self, arguments: &[&str]) -> String {
         let token = made(&self.tokens_file, &[&["--name", "test"], arguments].concat());
-        let known = support::until(10, || (self.ask(Some(&token), "GET", "/stats").status != 401).then_some(()));
+        let known =
+            support::until(10, || (self.ask(Some(&token), "GET", "/stats").status != 401).then_some(()));
         assert!(known.is_some(), "the token is not known: {}", self.service.server.log());
         token
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::scope::Scope;
 use super::tokens_file::{Certificate, Entry};
-use crate::event::pattern::TopicPatterns;
+use crate::event::pattern::{TopicPattern, TopicPatterns};
+use crate::quota::QuotaKey;
 
 /// What a caller may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,11 @@ impl Caller {
         self.grant.as_ref().map_or("", |grant| &grant.id)
     }
 
+    /// Whom what the caller takes is counted for, if that is not its address.
+    pub fn quota_key(&self) -> Option<QuotaKey> {
+        self.grant.as_ref().map(|grant| QuotaKey::Grant(grant.number))
+    }
+
     /// Whether the caller's token or certificate was revoked, changed or has expired meanwhile.
     pub fn has_ended(&self) -> bool {
         self.grant.as_ref().is_some_and(|grant| *grant.ended.borrow())
@@ -117,6 +124,8 @@ impl Caller {
 #[derive(Debug)]
 pub(super) struct Grant {
     id: Box<str>,
+    /// Stands for the id, and hardly ever for another.
+    number: u64,
     publish: TopicPatterns,
     read: Arc<TopicPatterns>,
     consume: TopicPatterns,
@@ -140,12 +149,13 @@ impl Grant {
 
     fn new(id: &str, scopes: &[Scope], sources: &[String]) -> Self {
         let is_admin = scopes.contains(&Scope::Admin);
-        let all = is_admin.then(crate::event::pattern::TopicPattern::all);
-        let patterns = |of: fn(&Scope) -> Option<&crate::event::pattern::TopicPattern>| {
+        let all = is_admin.then(TopicPattern::all);
+        let patterns = |of: fn(&Scope) -> Option<&TopicPattern>| {
             scopes.iter().filter_map(of).cloned().chain(all.clone()).collect()
         };
         Self {
             id: id.into(),
+            number: xxh3_64(id.as_bytes()),
             publish: patterns(|scope| if let Scope::Publish(topics) = scope { Some(topics) } else { None }),
             read: Arc::new(patterns(
                 |scope| if let Scope::Read(topics) = scope { Some(topics) } else { None },

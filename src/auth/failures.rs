@@ -5,10 +5,12 @@
 //! and the log.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use crate::limits::{FAILURE_PAUSE_SECONDS, FAILURES_FREE, FAILURES_PEERS_MAX};
+use crate::peer::Peer;
+use crate::quota::QuotaKey;
 use crate::sync::Mutex;
 
 /// How long a failure counts.
@@ -16,7 +18,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 
 /// Failures, by the client that made them.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<IpAddr, Tally>>);
+pub struct Failures(Mutex<HashMap<QuotaKey, Tally>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tally {
@@ -26,14 +28,15 @@ struct Tally {
 
 impl Failures {
     /// Counts a failure of a client, and says how long its answer has to wait.
-    pub fn count(&self, client: IpAddr, now: Instant) -> Duration {
+    pub fn count(&self, client: Peer, now: Instant) -> Duration {
+        let client = QuotaKey::from(client);
         let mut clients = self.0.lock();
         if clients.len() >= FAILURES_PEERS_MAX {
             clients.retain(|_, tally| now.saturating_duration_since(tally.since) < MEMORY);
         }
         // With too many, those that are not known yet count as one.
         let is_full = clients.len() >= FAILURES_PEERS_MAX && !clients.contains_key(&client);
-        let client = if is_full { Ipv6Addr::UNSPECIFIED.into() } else { client };
+        let client = if is_full { Peer::from(Ipv6Addr::UNSPECIFIED).into() } else { client };
         let tally = clients.entry(client).or_insert(Tally { since: now, failures: 0 });
         if now.saturating_duration_since(tally.since) >= MEMORY {
             *tally = Tally { since: now, failures: 0 };
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn a_client_is_slowed_after_some_failures_and_others_are_not() {
         let (failures, now) = (Failures::default(), SystemClock.monotonic());
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let (one, other) = (Peer::from([10, 0, 0, 1]), Peer::from([10, 0, 0, 2]));
         for _ in 0..FAILURES_FREE {
             assert!(failures.count(one, now).is_zero());
         }
@@ -65,7 +68,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (failures, now) = (Failures::default(), SystemClock.monotonic());
         for number in 0..2 * FAILURES_PEERS_MAX {
-            failures.count(IpAddr::from((number as u32).to_be_bytes()), now);
+            failures.count(Peer::from((number as u32).to_be_bytes()), now);
         }
         assert!(failures.0.lock().len() <= FAILURES_PEERS_MAX + 1);
     }

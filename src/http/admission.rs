@@ -14,15 +14,14 @@ use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use crate::auth::authenticator::Denied;
 use crate::auth::token::{self, ID_CHARS, PREFIX};
 use crate::auth::{Caller, Permission};
-use crate::http::publish::topic_quota::client;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
-use crate::http::wire::connection::Connection;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::Parameters;
 use crate::http::wire::request_id::RequestId;
 use crate::limits::AUTH_TICKET_SECONDS;
+use crate::peer::Peer;
 use crate::store::EventStore;
 
 /// The target of log lines about who was let in and who was not.
@@ -37,7 +36,7 @@ impl<S: EventStore> Service<S> {
         &self,
         headers: &Headers<'_>,
         query: &str,
-        connection: &Connection,
+        peer: Peer,
         request_id: &RequestId,
     ) -> Result<Caller, Problem> {
         if self.authenticator.is_open() {
@@ -58,7 +57,7 @@ impl<S: EventStore> Service<S> {
             return Ok(caller);
         }
         // Boxed, so that the futures of all other requests stay small.
-        let pause = self.note_failure(denied, shown.unwrap_or_default(), connection, request_id);
+        let pause = self.note_failure(denied, shown.unwrap_or_default(), peer, request_id);
         Box::pin(tokio::time::sleep(pause)).await;
         Err(unauthorized(denied))
     }
@@ -73,28 +72,22 @@ impl<S: EventStore> Service<S> {
     }
 
     /// Counts and logs a failure; how long its answer has to wait.
-    fn note_failure(
-        &self,
-        denied: Denied,
-        shown: &str,
-        connection: &Connection,
-        request_id: &RequestId,
-    ) -> Duration {
+    fn note_failure(&self, denied: Denied, shown: &str, peer: Peer, request_id: &RequestId) -> Duration {
         let now = self.clock.monotonic();
         self.metrics.denied(denied.name());
         if let Some(left_out) = self.turnstile.pass((denied.name(), 401), now) {
             // The id is public, and there is one only in what has the form of a token.
             let token = token::parse(shown).map_or("", |_| &shown[PREFIX.len()..PREFIX.len() + ID_CHARS]);
-            let (peer, request_id) = (connection.peer(), request_id.id());
+            let request_id = request_id.id();
             tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, reason = denied.name(), "not let in: {denied}");
         }
-        self.failures.count(client(connection.peer()), now)
+        self.failures.count(peer, now)
     }
 
     /// A line about a request that its caller's scopes do not allow.
-    pub(super) fn log_forbidden(&self, caller: &Caller, connection: &Connection, request_id: &RequestId) {
+    pub(super) fn log_forbidden(&self, caller: &Caller, peer: Peer, request_id: &RequestId) {
         if let Some(left_out) = self.turnstile.pass(("forbidden", 403), self.clock.monotonic()) {
-            let (token, peer, request_id) = (caller.id(), connection.peer(), request_id.id());
+            let (token, request_id) = (caller.id(), request_id.id());
             tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, "refused: the token's scopes do not allow it");
         }
     }

@@ -4,7 +4,7 @@ pub(super) mod budget;
 pub(super) mod content;
 pub(super) mod decoded;
 mod decompress;
-mod eviction;
+pub(super) mod eviction;
 pub(super) mod pace;
 pub(super) mod upload;
 mod whole;

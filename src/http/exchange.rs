@@ -19,12 +19,14 @@ use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, IsStream, hold, is_short, until, without_body};
 use crate::http::wire::connection::Connection;
+use crate::http::wire::forwarded;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::negotiation::takes_gzip;
 use crate::http::wire::problem::{self, Problem};
 use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
+use crate::peer::Peer;
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
@@ -46,13 +48,20 @@ impl<S: EventStore> Service<S> {
         let is_head = head.method == Method::HEAD;
         let is_read = is_head || head.method == Method::GET;
         let is_gzip = is_read && takes_gzip(&head.headers);
-        let responder =
-            Responder { budget: &self.answer_budget, connection, is_gzip, request_id: &request_id };
+        let peer = forwarded::client(&self.limits.trusted_proxies, connection.peer(), &head.headers);
+        let responder = Responder {
+            budget: &self.answer_budget,
+            connection,
+            key: peer.into(),
+            is_gzip,
+            request_id: &request_id,
+        };
         let access = &self.limits.access;
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
                 let route = Route::find(head.uri.path());
-                let answered = self.respond(route, page.is_some(), &head, &headers, body, &responder).await;
+                let answered =
+                    self.respond(route, page.is_some(), &head, &headers, body, (&responder, peer)).await;
                 (page, route, answered)
             }
             Err(problem) => (None, None, Err(problem)),
@@ -83,7 +92,7 @@ impl<S: EventStore> Service<S> {
         access.share(page, answer.headers_mut());
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(label, answer.status(), took);
-        self.log(&request_id, label, answer.status(), took);
+        self.log(&request_id, peer, label, answer.status(), took);
         request_id.name(answer.headers_mut());
         if connection.is_reserved() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -100,7 +109,7 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
-        responder: &Responder<'_>,
+        (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Answer, Problem> {
         let (connection, request_id) = (responder.connection, responder.request_id);
         if connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
@@ -127,7 +136,8 @@ impl<S: EventStore> Service<S> {
             return self.handle(route, Call { head, headers, body, responder, caller }).await;
         }
         let query = head.uri.query().unwrap_or_default();
-        let caller = &self.caller(headers, query, connection, request_id).await?;
+        let caller = &self.caller(headers, query, peer, request_id).await?;
+        let responder = &Responder { key: caller.quota_key().unwrap_or(responder.key), ..*responder };
         let call = Call { head, headers, body, responder, caller };
         let answered = match route.admit(caller) {
             Ok(()) => tokio::select! {
@@ -138,22 +148,23 @@ impl<S: EventStore> Service<S> {
             Err(problem) => Err(problem),
         };
         if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
-            self.log_forbidden(caller, connection, request_id);
+            self.log_forbidden(caller, peer, request_id);
         }
         answered.map(|answer| until(answer, caller))
     }
 
     /// A line about a request: at level `warn` if the service failed, else at `debug`.
-    fn log(&self, request_id: &RequestId, route: RouteLabel, status: StatusCode, took: Duration) {
+    fn log(&self, request_id: &RequestId, peer: Peer, route: RouteLabel, status: StatusCode, took: Duration) {
         let (id, trace, route) = (request_id.id(), request_id.trace(), route.name);
         let (status, seconds) = (status.as_u16(), took.as_secs_f64());
         if status < 500 {
-            tracing::debug!(request_id = id, trace_id = trace, route, status, seconds, "answered");
+            tracing::debug!(request_id = id, trace_id = trace, %peer, route, status, seconds, "answered");
         } else if let Some(left_out) = self.turnstile.pass((route, status), self.clock.monotonic()) {
             let request_id = id;
             tracing::warn!(
                 request_id,
                 trace_id = trace,
+                %peer,
                 route,
                 status,
                 seconds,

@@ -12,7 +12,6 @@ mod receipt;
 pub(super) mod topic_lanes;
 pub(super) mod topic_quota;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::auth::Caller;
 use crate::clock::Timestamp;
 use crate::event::Batch;
 use crate::http::body::content::{self, Dialect};
+use crate::http::body::eviction::Sender;
 use crate::http::publish::decode::{Decoded, Refused};
 use crate::http::publish::decode_pool::Decoding;
 use crate::http::publish::options::Options;
@@ -32,6 +32,7 @@ use crate::http::wire::answer_budget::{Account, AnswerPermit, Kind};
 use crate::http::wire::problem::{Fault, Loc, Problem};
 use crate::http::wire::streaming::Responder;
 use crate::limits::ADMISSION_SECONDS;
+use crate::quota::QuotaKey;
 use crate::store::{EventStore, Outcome, Status};
 
 impl<S: EventStore> Service<S> {
@@ -40,12 +41,12 @@ impl<S: EventStore> Service<S> {
         let dialect = content::dialect(headers)?;
         let encoding = content::encoding(headers)?;
         let options = Options::parse(head.uri.query().unwrap_or(""), dialect)?;
+        let sender = Sender::of(responder);
         if dialect == Dialect::Lines {
             // Boxed, so that the futures of all other requests stay small.
-            return Box::pin(self.publish_lines(body, encoding, &options, caller, responder.connection))
-                .await;
+            return Box::pin(self.publish_lines(body, encoding, &options, caller, sender)).await;
         }
-        let held = self.body(body, encoding, responder.connection).await?;
+        let held = self.body(body, encoding, sender).await?;
         let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
         let events_max = self.limits.batch_events_max;
         let decoding = Decoding { dialect, options: &options, arrival, events_max };
@@ -79,9 +80,9 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn append(
         &self,
         batch: Arc<Batch>,
-        peer: IpAddr,
+        key: QuotaKey,
     ) -> Result<(Vec<Outcome>, Counts), Problem> {
-        let _topics = self.topic_quota.admit(&*self.store, &batch, peer, &*self.clock).await?;
+        let _topics = self.topic_quota.admit(&*self.store, &batch, key, &*self.clock).await?;
         // Where bodies hold half of what they may, the rest is for other topics.
         let patience =
             || Duration::from_secs(if self.body_budget.is_half_free() { ADMISSION_SECONDS } else { 0 });
@@ -115,7 +116,7 @@ impl<S: EventStore> Service<S> {
             }
             _ => None,
         };
-        let (outcomes, counts) = self.append(batch, responder.connection.peer()).await?;
+        let (outcomes, counts) = self.append(batch, responder.key).await?;
         if options.reject_conflicts && counts.conflicts > 0 {
             if is_single {
                 return Err(refuse_conflict(shown.as_deref(), &outcomes));

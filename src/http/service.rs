@@ -24,6 +24,7 @@ use crate::http::wire::request_id::RequestIds;
 use crate::http::wire::streaming::Responder;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::peer::TrustedProxy;
 use crate::store::EventStore;
 use crate::turnstile::Turnstile;
 
@@ -44,6 +45,8 @@ pub struct Limits {
     pub keep_alive_seconds: u64,
     /// Seconds in which a client must take some of what waits for it.
     pub stall_seconds: u64,
+    /// Proxies that are believed when they name the client of a request.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Which hosts and pages may ask, beside the programs of this machine.
     pub access: Access,
     /// Who may ask.
@@ -60,6 +63,7 @@ impl Default for Limits {
             head_seconds: limits::HEAD_SECONDS,
             keep_alive_seconds: limits::KEEP_ALIVE_SECONDS,
             stall_seconds: limits::STALL_SECONDS,
+            trusted_proxies: Vec::new(),
             access: Access::default(),
             authenticator: Arc::new(Authenticator::open(Arc::new(SystemClock))),
         }

@@ -4,13 +4,14 @@
 //! that now and then, and ends those that wait for too long. So no connection needs a timer, and a
 //! request costs a few plain writes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+
+use crate::peer::Peer;
 
 /// How often connections are looked at: the finest time that is told apart.
 pub(super) const TICK: Duration = Duration::from_millis(250);
@@ -70,9 +71,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Activity {
     ticks: Ticks,
-    /// The other side: an address, or an IPv6 network, as one host has as many addresses of it as
-    /// it likes.
-    pub(super) peer: IpAddr,
+    /// The other side, as [`Peer::network`] counts it.
+    pub(super) peer: Peer,
     /// Whether it has a reserved slot, where only the state of the service is told.
     pub(super) is_reserved: bool,
     /// The phase, above the tick at which it began.
@@ -92,7 +92,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(ticks: Ticks, peer: IpAddr, is_reserved: bool) -> Self {
+    pub(super) fn new(ticks: Ticks, peer: Peer, is_reserved: bool) -> Self {
         let activity = Self {
             ticks,
             peer,

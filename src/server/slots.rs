@@ -12,7 +12,6 @@
 //! are free.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use tokio::task::Id;
@@ -22,6 +21,7 @@ use crate::http::Limits;
 use crate::limits::{
     CANDIDATES_MAX, GRACE_SECONDS, RESERVED_SECONDS, SLOTS_RESERVED_MAX, SLOTS_RESERVED_SHARE,
 };
+use crate::peer::Peer;
 
 /// Ticks that a connection gets to send something before its slot may be given to another.
 const CHANCE_TICKS: u32 = 2;
@@ -39,7 +39,7 @@ pub(super) struct Slots {
     /// The connections that are open, by their tasks.
     slots: HashMap<Id, Slot>,
     /// Connections of each peer that were not told to end.
-    peers: HashMap<IpAddr, usize>,
+    peers: HashMap<Peer, usize>,
     open: Kind,
     reserved: Kind,
 }
@@ -75,7 +75,7 @@ impl Slots {
 
     /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none
     /// is free for now.
-    pub(super) fn assign(&mut self, peer: IpAddr) -> Option<Arc<Activity>> {
+    pub(super) fn assign(&mut self, peer: Peer) -> Option<Arc<Activity>> {
         let is_reserved = if self.open.taken < self.limits.connections_max || self.make_room(false) {
             false
         } else if self.reserved.taken < reserved(self.limits.connections_max) || self.make_room(true) {
@@ -83,7 +83,7 @@ impl Slots {
         } else {
             return None;
         };
-        Some(Arc::new(Activity::new(self.ticks.clone(), network(peer), is_reserved)))
+        Some(Arc::new(Activity::new(self.ticks.clone(), peer.network(), is_reserved)))
     }
 
     /// Notes the task of a connection that was assigned a slot.
@@ -203,16 +203,5 @@ impl Slots {
         kind.is_searched = found.len() <= CANDIDATES_MAX;
         let rest = found.split_off(found.len().saturating_sub(CANDIDATES_MAX));
         kind.candidates = rest.into_iter().map(|(_, _, task, mark)| (task, mark)).collect();
-    }
-}
-
-/// What counts as one peer.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        },
     }
 }

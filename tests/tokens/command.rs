@@ -51,7 +51,10 @@ fn what_is_wrong_with_a_command_is_told_and_nothing_is_changed() {
 }
 
 /// A service that listens at all addresses, with these variables.
-fn reachable(start: &Start, variables: &[(&str, &std::ffi::OsStr)]) -> Result<super::support::process::Server, String> {
+fn reachable(
+    start: &Start,
+    variables: &[(&str, &std::ffi::OsStr)],
+) -> Result<super::support::process::Server, String> {
     let mut start = start.clone();
     start.env.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())));
     start.listen = "0.0.0.0:0".to_owned();
@@ -111,7 +114,8 @@ fn the_door_of_a_running_service_is_closed_by_its_first_token() {
     assert!(closed.is_some(), "{}", service.server.log());
     let file = service.path("token");
     std::fs::write(&file, &token).unwrap();
-    let stats = program().args(["stats", "--url", &service.url(), "--token-file"]).arg(&file).output().unwrap();
+    let stats =
+        program().args(["stats", "--url", &service.url(), "--token-file"]).arg(&file).output().unwrap();
     assert!(printed(&stats).contains('1'));
 }
 

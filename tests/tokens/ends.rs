@@ -39,7 +39,8 @@ fn what_goes_on_with_a_revoked_token_ends_and_others_go_on() {
     assert_eq!(guarded.publish(&admin, "/publish", &event("a", "1", 1)).0, 200);
     let (revoked, stays) = (guarded.token(&["read:*", "publish:*"]), guarded.token(&["read:*"]));
     let tail = "GET /events HTTP/1.1\r\nAccept: text/event-stream\r\n";
-    let upload = "POST /publish HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
+    let upload =
+        "POST /publish HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
     let mut tails: Vec<_> = [&revoked, &stays].map(|token| open(&guarded, token, tail)).into();
     for tail in &mut tails {
         assert_eq!(head(tail), 200);

@@ -61,8 +61,7 @@ fn without_a_token_only_what_tells_how_the_service_is_is_answered() {
 fn a_batch_with_a_forbidden_topic_is_refused_whole_or_in_part() {
     let (guarded, admin) = Guarded::new();
     let token = guarded.token(&["publish:a.*"]);
-    let mixed =
-        format!("[{},{},{}]", event("a.1", "1", 1), event("b", "1", 1), event("a.2", "1", 1));
+    let mixed = format!("[{},{},{}]", event("a.1", "1", 1), event("b", "1", 1), event("a.2", "1", 1));
     let (status, told) = guarded.publish(&token, "/publish", &mixed);
     assert_eq!((status, &told["detail"][0]["loc"]), (403, &json!(["body", 1, "topic"])), "{told}");
     assert_eq!(guarded.get(&admin, "/stats").1["unique_processed"], 0);
@@ -99,7 +98,8 @@ fn lines_are_looked_at_one_by_one() {
 fn a_token_with_a_source_names_no_other() {
     let (guarded, _) = Guarded::new();
     let token = guarded.token_as(&["--allow", "publish:*", "--source", "checkout"]);
-    let of = |source: &str| event("a", "1", 1).replace("\"source\":\"test\"", &format!("\"source\":\"{source}\""));
+    let of =
+        |source: &str| event("a", "1", 1).replace("\"source\":\"test\"", &format!("\"source\":\"{source}\""));
     let (status, told) = guarded.publish(&token, "/publish", &of("billing"));
     assert_eq!((status, &told["detail"][0]["loc"]), (403, &json!(["body", "source"])), "{told}");
     assert_eq!(guarded.publish(&token, "/publish", &of("checkout")).0, 200);
@@ -131,7 +131,8 @@ fn lists_totals_and_figures_have_only_what_may_be_read() {
 
     let stats = guarded.get(&token, "/stats").1;
     assert_eq!(stats["topics"], json!(own));
-    let totals = [&stats["received"], &stats["unique_processed"], &stats["duplicate_dropped"], &stats["rejected"]];
+    let totals =
+        [&stats["received"], &stats["unique_processed"], &stats["duplicate_dropped"], &stats["rejected"]];
     assert_eq!(totals, [&json!(6), &json!(3), &json!(3), &json!(null)], "{stats}");
 
     let figures = text(&guarded.ask(Some(&token), "GET", "/metrics"));

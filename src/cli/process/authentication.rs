@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use sekali::clock::{Clock, SystemClock};
 use sekali::config::Config;
 use sekali::error::{Error, ErrorKind};
 use sekali::metrics::{Metrics, TOKENS_FILE_READ};
-use tokio::signal::unix::{SignalKind, signal};
+use sekali::watch::Watched;
 use tracing::{info, warn};
 
 use crate::cli::exit::{Exit, Failure};
@@ -24,18 +25,15 @@ use crate::cli::exit::{Exit, Failure};
 const AUDIT: &str = "sekali::audit";
 /// The file of the data directory that has the first token.
 const ADMIN_TOKEN: &str = "admin-token";
-/// How often the tokens file is looked at, and whether a token's time is over.
+/// How often it is looked whether a token's time is over.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What is known of tokens before the store is opened.
 pub(crate) struct Authentication {
     path: PathBuf,
     file: Option<TokensFile>,
-    seen: Option<Version>,
+    watched: Watched,
 }
-
-/// What tells a file from the one that was there before.
-type Version = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Authentication {
     /// Reads the tokens file, if there is one.
@@ -44,7 +42,8 @@ impl Authentication {
     /// The file is wrong, or is there although nobody is to be asked for a token.
     pub(crate) fn read(config: &Config) -> Result<Self, Failure> {
         let path = config.tokens_file();
-        let seen = version(&path);
+        let watched = Watched::new(vec![path.clone()])
+            .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))?;
         let file = TokensFile::read(&path).map_err(|e| Failure::new(Exit::Configuration, e))?;
         if file.is_some() && config.insecure_no_auth {
             let sentence = format!(
@@ -53,7 +52,7 @@ impl Authentication {
             );
             return Err(Failure::new(Exit::Configuration, sentence));
         }
-        Ok(Self { path, file, seen })
+        Ok(Self { path, file, watched })
     }
 
     /// Lets in whom the file knows. Without a file everybody is let in who reaches a service of this
@@ -68,12 +67,11 @@ impl Authentication {
         metrics: &Metrics,
     ) -> Result<Arc<Authenticator>, Failure> {
         let authenticator = Arc::new(Authenticator::open(Arc::new(SystemClock)));
-        let Self { path, mut file, mut seen } = self;
+        let Self { path, mut file, watched } = self;
         if file.is_none() && config.insecure_no_auth {
             warn!(target: AUDIT, "insecure: whoever reaches this service can read and write, as insecure_no_auth is set");
         } else if file.is_none() && !is_local {
             bootstrap(config, &path)?;
-            seen = version(&path);
             file = TokensFile::read(&path)?;
         }
         if let Some(file) = file {
@@ -81,24 +79,19 @@ impl Authentication {
             authenticator.replace(file);
         }
         metrics.set(TOKENS_FILE_READ, &[], 1.0);
-        tokio::spawn(follow(Arc::clone(&authenticator), path, seen, metrics.clone()));
+        tokio::spawn(follow(Arc::clone(&authenticator), path, watched, metrics.clone()));
         Ok(authenticator)
     }
 }
 
 /// Writes a first token, which may do everything.
 fn bootstrap(config: &Config, path: &Path) -> Result<(), Failure> {
-    let (token, from) = match &config.bootstrap_token_file {
-        Some(given) => (read_token(given)?, given.clone()),
-        None => {
-            let own = config.data_dir.join(ADMIN_TOKEN);
-            let token = match read_token(&own) {
-                Ok(token) => token,
-                Err(_) if !own.exists() => make_token(&own)?,
-                Err(failure) => return Err(failure),
-            };
-            (token, own)
-        }
+    let (own, given) = (config.data_dir.join(ADMIN_TOKEN), &config.bootstrap_token_file);
+    let (token, from) = match given.as_os_str().is_empty() {
+        false => (read_token(given)?, given.clone()),
+        // A start that was cut short may have left it.
+        true if own.exists() => (read_token(&own)?, own),
+        true => (make_token(&own)?, own),
     };
     TokensFile::edit(path, |file| {
         let entry = Entry::new(&token, "admin", vec![Scope::Admin], SystemClock.now());
@@ -134,35 +127,18 @@ fn make_token(path: &Path) -> Result<Token, Failure> {
     Ok(token)
 }
 
-fn version(path: &Path) -> Option<Version> {
-    let about = std::fs::metadata(path).ok()?;
-    let (modified, changed) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));
-    Some((about.dev(), about.ino(), about.len(), modified, changed))
-}
-
-/// Has the authenticator know what the file has, whenever it changes or SIGHUP comes, and ends what
-/// goes on with tokens whose time is over.
-async fn follow(
-    authenticator: Arc<Authenticator>,
-    path: PathBuf,
-    mut seen: Option<Version>,
-    metrics: Metrics,
-) {
+/// Has the authenticator know what the file has, whenever that changes, and ends what goes on with
+/// tokens whose time is over.
+async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: Watched, metrics: Metrics) {
     let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut hangup = signal(SignalKind::hangup()).ok();
     loop {
-        let is_asked = tokio::select! {
-            _ = looks.tick() => false,
-            Some(()) = heard(&mut hangup) => true,
-        };
-        authenticator.expire();
-        let now = version(&path);
-        if now == seen && !is_asked {
-            continue;
+        let mut changed = pin!(watched.changed());
+        loop {
+            tokio::select! {
+                _ = looks.tick() => authenticator.expire(),
+                () = &mut changed => break,
+            }
         }
-        let is_gone = now.is_none() && seen.is_some();
-        seen = now;
         let read = tokio::task::spawn_blocking({
             let path = path.clone();
             move || TokensFile::read(&path)
@@ -174,23 +150,16 @@ async fn follow(
                 authenticator.replace(file);
                 metrics.set(TOKENS_FILE_READ, &[], 1.0);
             }
-            Ok(None) if is_gone => {
+            // There was none before.
+            Ok(None) if authenticator.is_open() => {}
+            Ok(None) => {
                 warn!(target: AUDIT, path = %path.display(), "the tokens file is gone; the tokens that it had stay in use");
                 metrics.set(TOKENS_FILE_READ, &[], 0.0);
             }
-            Ok(None) => {}
             Err(e) => {
                 warn!(target: AUDIT, error = %e, "the tokens file is wrong; the tokens of before stay in use");
                 metrics.set(TOKENS_FILE_READ, &[], 0.0);
             }
         }
-    }
-}
-
-/// Waits for the next SIGHUP; for ever, if that can't be waited for.
-async fn heard(hangup: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
-    match hangup {
-        Some(hangup) => hangup.recv().await,
-        None => std::future::pending().await,
     }
 }

@@ -352,8 +352,9 @@ pub(crate) fn busy() -> Problem {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::http::wire::connection::Connection;
+    use crate::http::body::eviction::Sender;
     use crate::limits::{BODY_BYTES_MAX, INFLIGHT_BYTES_MAX};
+    use crate::peer::Peer;
 
     #[test]
     fn small_bodies_have_room_whatever_streams_and_large_bodies_hold() {
@@ -397,8 +398,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ticket_waits_for_the_one_before_and_gives_back_what_it_does_not_need() {
         let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
-        let connection = Connection::within_process();
-        let mut pace = Pace::of_body(&budget.waiting, &SystemClock, &connection);
+        let sender = Sender { connection: 1, key: Peer::User(0).into() };
+        let mut pace = Pace::of_body(&budget.waiting, &SystemClock, sender);
         let mut first = budget.permit_for_body(budget.decoded_most());
         first.grow_to(LARGE_BYTES_MIN + 1, &mut pace).await.unwrap();
         assert!(first.has_ticket());

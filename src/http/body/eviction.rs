@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::http::wire::connection::Connection;
+use crate::http::wire::streaming::Responder;
 use crate::limits::{EVICTED_PART, PRESSED_RATE_MIN};
+use crate::quota::QuotaKey;
 use crate::sync::{Mutex, MutexGuard};
 
 /// A body's speed is that of so much time, and a younger one has none yet.
@@ -41,16 +41,17 @@ struct List {
     evicted: Option<Instant>,
 }
 
-/// The connection and the peer that send a body.
+/// The connection by which a body comes, and whom it is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sender {
-    connection: usize,
-    peer: IpAddr,
+    pub(crate) connection: u64,
+    pub(crate) key: QuotaKey,
 }
 
 impl Sender {
-    pub(crate) fn of(connection: &Connection) -> Self {
-        Self { connection: std::ptr::from_ref(connection).addr(), peer: connection.peer() }
+    /// The sender of the request that `responder` answers.
+    pub(crate) fn of(responder: &Responder<'_>) -> Self {
+        Self { connection: responder.connection.number(), key: responder.key }
     }
 }
 
@@ -246,15 +247,15 @@ fn slowest(seen: &[Seen], wanted: usize) -> Vec<u64> {
     needed.map(|body| body.id).collect()
 }
 
-/// A body of a peer that holds more than half of all, or of a connection that holds more than a
+/// A body of a client that holds more than half of all, or of a connection that holds more than a
 /// quarter, unless it is the one that asks: the one that has come least far.
 fn over_its_share(seen: &[Seen], by: Sender, all: usize) -> Option<u64> {
     let least = |of: &dyn Fn(&Sender) -> bool| {
         seen.iter().filter(|body| of(&body.sender)).min_by_key(|body| body.received).map(|body| body.id)
     };
-    match most(seen, |sender| sender.peer) {
-        Some((peer, held)) if held > all / 2 && peer != by.peer => {
-            return least(&|sender| sender.peer == peer);
+    match most(seen, |sender| sender.key) {
+        Some((key, held)) if held > all / 2 && key != by.key => {
+            return least(&|sender| sender.key == key);
         }
         _ => {}
     }
@@ -285,21 +286,13 @@ fn stuck(seen: &[Seen], all: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::clock::{Clock, SystemClock};
+    use crate::peer::Peer;
 
-    fn seen(id: u64, peer: u8, connection: usize, held: usize, speed: Option<u64>) -> Seen {
-        let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer));
-        Seen {
-            id,
-            sender: Sender { connection, peer },
-            held,
-            received: held as u64,
-            speed,
-            is_held_up: false,
-        }
+    fn seen(id: u64, peer: u8, connection: u64, held: usize, speed: Option<u64>) -> Seen {
+        let key = Peer::from([10, 0, 0, peer]).into();
+        Seen { id, sender: Sender { connection, key }, held, received: held as u64, speed, is_held_up: false }
     }
 
     #[test]
@@ -343,7 +336,7 @@ mod tests {
 
     #[test]
     fn if_all_wait_for_each_other_the_one_with_least_goes() {
-        let mut bodies: Vec<_> = (1..5).map(|id| seen(id, 1, id as usize, 100 * id as usize, None)).collect();
+        let mut bodies: Vec<_> = (1..5).map(|id| seen(id, 1, id, 100 * id as usize, None)).collect();
         assert_eq!(stuck(&bodies, 1_000), None, "their senders may end them");
         for body in &mut bodies {
             body.is_held_up = true;

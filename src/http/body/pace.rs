@@ -14,7 +14,6 @@ use tokio::time::{Sleep, sleep};
 
 use crate::clock::Clock;
 use crate::http::body::eviction::{Sender, WaitingBodies, WaitingBody, Want};
-use crate::http::wire::connection::Connection;
 use crate::http::wire::problem::Problem;
 use crate::limits::{BODY_RATE_MIN, BODY_SECONDS, BODY_WINDOW_SECONDS};
 
@@ -64,24 +63,20 @@ pub(crate) struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     /// The pace of a body that is to be whole.
-    pub(crate) fn of_body(waiting: &'a WaitingBodies, clock: &'a dyn Clock, connection: &Connection) -> Self {
-        Self::new(waiting, clock, connection, BODY)
+    pub(crate) fn of_body(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender) -> Self {
+        Self::new(waiting, clock, sender, BODY)
     }
 
     /// The pace of a stream, which may last as long as events come.
-    pub(crate) fn of_stream(
-        waiting: &'a WaitingBodies,
-        clock: &'a dyn Clock,
-        connection: &Connection,
-    ) -> Self {
-        Self::new(waiting, clock, connection, STREAM)
+    pub(crate) fn of_stream(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender) -> Self {
+        Self::new(waiting, clock, sender, STREAM)
     }
 
-    fn new(waiting: &'a WaitingBodies, clock: &'a dyn Clock, connection: &Connection, rule: Rule) -> Self {
+    fn new(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender, rule: Rule) -> Self {
         Self {
             waiting,
             clock,
-            sender: Sender::of(connection),
+            sender,
             rule,
             body: None,
             timer: None,

@@ -7,10 +7,10 @@ use hyper::StatusCode;
 use crate::http::body::budget::WholeBody;
 use crate::http::body::content::Encoding;
 use crate::http::body::decoded::DecodedBody;
+use crate::http::body::eviction::Sender;
 use crate::http::body::pace::Pace;
 use crate::http::body::upload::Upload;
 use crate::http::service::Service;
-use crate::http::wire::connection::Connection;
 use crate::http::wire::problem::{Problem, body_too_large, broken_body};
 use crate::limits::LARGE_BYTES_MIN;
 
@@ -20,13 +20,13 @@ impl<S> Service<S> {
         &self,
         body: Upload,
         encoding: Option<Encoding>,
-        connection: &Connection,
+        sender: Sender,
     ) -> Result<WholeBody<'_>, Problem> {
         let max = self.limits.body_bytes_max;
         if body.declared().is_some_and(|length| length > max as u64) {
             return Err(body_too_large(max));
         }
-        let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, connection);
+        let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, sender);
         match encoding {
             None => self.take(body, pace).await,
             Some(encoding) => Box::pin(self.take_decoded(body, encoding, pace)).await,

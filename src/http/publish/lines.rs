@@ -9,7 +9,6 @@
 //! the number of lines stored is exact. A chunk need not be full: when nothing is being committed,
 //! what is there goes.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::auth::Caller;
 use crate::http::body::budget::BodyPermit;
 use crate::http::body::content::Encoding;
 use crate::http::body::decoded::{DecodedBody, PIECE_BYTES};
+use crate::http::body::eviction::Sender;
 use crate::http::body::pace::Pace;
 use crate::http::body::upload::Upload;
 use crate::http::publish::chunk::{Chunk, Lines};
@@ -27,9 +27,9 @@ use crate::http::publish::permitted;
 use crate::http::publish::receipt::{Counts, conflict, push_errors};
 use crate::http::service::Service;
 use crate::http::wire::answer::{Answer, json};
-use crate::http::wire::connection::Connection;
 use crate::http::wire::problem::{Fault, Loc, Problem};
 use crate::limits::{BARREN_BYTES_MAX, FAULTS_LISTED_MAX, LINE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX};
+use crate::quota::QuotaKey;
 use crate::store::{EventStore, Status};
 
 /// A chunk under way to the store.
@@ -104,13 +104,13 @@ impl<S: EventStore> Service<S> {
         encoding: Option<Encoding>,
         options: &Options,
         caller: &Caller,
-        connection: &Connection,
+        sender: Sender,
     ) -> Result<Answer, Problem> {
         let mut reader = LineReader {
             source: DecodedBody::new(body, encoding),
             lines: Lines::default(),
             permit: self.body_budget.permit_for_stream(),
-            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, connection),
+            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, sender),
             encoding,
             received_before: 0,
             fruitful: (0, 0),
@@ -119,7 +119,7 @@ impl<S: EventStore> Service<S> {
             failure: None,
         };
         let mut progress = Progress::default();
-        match self.store_lines(&mut reader, &mut progress, options, caller, connection.peer()).await {
+        match self.store_lines(&mut reader, &mut progress, options, caller, sender.key).await {
             Ok(()) => Ok(progress.into_answer()),
             Err(problem) => Err(progress.refuse(problem)),
         }
@@ -131,7 +131,7 @@ impl<S: EventStore> Service<S> {
         progress: &mut Progress,
         options: &Options,
         caller: &Caller,
-        peer: IpAddr,
+        key: QuotaKey,
     ) -> Result<(), Problem> {
         let mut committing: Option<Commit<'_>> = None;
         // Decoded while the chunk before it is committed.
@@ -145,7 +145,7 @@ impl<S: EventStore> Service<S> {
             if committing.is_none()
                 && let Some((chunk, permit)) = next.take()
             {
-                committing = Some(Box::pin(self.commit(chunk, permit, options.reject_conflicts, peer)));
+                committing = Some(Box::pin(self.commit(chunk, permit, options.reject_conflicts, key)));
                 continue;
             }
             if committing.is_none() && reader.is_ended {
@@ -191,13 +191,13 @@ impl<S: EventStore> Service<S> {
         chunk: Chunk,
         permit: BodyPermit<'_>,
         reject_conflicts: bool,
-        peer: IpAddr,
+        key: QuotaKey,
     ) -> Result<Progress, Problem> {
         let Chunk { batch, numbers, through: lines, faults: mut errors, rejected } = chunk;
         if batch.is_empty() {
             return Ok(Progress { lines, rejected, errors, ..Progress::default() });
         }
-        let (outcomes, counts) = self.append(Arc::new(batch), peer).await?;
+        let (outcomes, counts) = self.append(Arc::new(batch), key).await?;
         drop(permit);
         if reject_conflicts && counts.conflicts > 0 {
             let lines =

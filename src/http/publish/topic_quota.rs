@@ -6,7 +6,7 @@
 //! its client.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::clock::Clock;
 use crate::event::Batch;
 use crate::http::wire::problem::Problem;
 use crate::limits::{TOPICS_CLIENT_PART, TOPICS_CLIENTS_MAX, TOPICS_SCARCE_PART};
+use crate::peer::Peer;
+use crate::quota::QuotaKey;
 use crate::store::{EventStore, TopicCount};
 use crate::sync::Mutex;
 
@@ -30,7 +32,7 @@ pub(crate) struct TopicQuota {
     possible: AtomicUsize,
     /// New topics of batches under way that were looked at.
     known: AtomicUsize,
-    clients: Mutex<HashMap<IpAddr, Used>>,
+    clients: Mutex<HashMap<QuotaKey, Used>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,11 +66,11 @@ impl TopicQuota {
     ///
     /// # Errors
     /// How long until the client has a new quota, if too little is left of this one.
-    fn give(&self, client: IpAddr, topics: usize, share: usize, now: Instant) -> Result<(), Duration> {
+    fn give(&self, client: QuotaKey, topics: usize, share: usize, now: Instant) -> Result<(), Duration> {
         let mut clients = self.clients.lock();
         clients.retain(|_, used| now.saturating_duration_since(used.since) < HOUR);
         let is_full = clients.len() >= TOPICS_CLIENTS_MAX && !clients.contains_key(&client);
-        let client = if is_full { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { client };
+        let client = if is_full { Peer::from(Ipv6Addr::UNSPECIFIED).into() } else { client };
         let used = clients.entry(client).or_insert(Used { since: now, topics: 0 });
         if used.topics + topics > share {
             return Err(HOUR.saturating_sub(now.saturating_duration_since(used.since)));
@@ -77,7 +79,7 @@ impl TopicQuota {
         Ok(())
     }
 
-    /// Lets a batch of the client at `peer` have its new topics.
+    /// Lets a batch of `client` have its new topics.
     ///
     /// # Errors
     /// 429: topics run out, and the client has used its quota. Nothing of the batch was decided.
@@ -85,7 +87,7 @@ impl TopicQuota {
         &self,
         store: &S,
         batch: &Batch,
-        peer: IpAddr,
+        client: QuotaKey,
         clock: &dyn Clock,
     ) -> Result<UnderWay<'_>, Problem> {
         let TopicCount { made, max } = store.topic_count();
@@ -107,7 +109,7 @@ impl TopicQuota {
         let coming = self.known.load(Ordering::SeqCst) + self.possible.load(Ordering::SeqCst);
         let beyond = (made + coming).saturating_sub(plenty).min(new);
         let share = (scarce / TOPICS_CLIENT_PART).max(1);
-        let given = self.give(client(peer), beyond, share, clock.monotonic());
+        let given = self.give(client, beyond, share, clock.monotonic());
         given.map(|()| way).map_err(|wait| {
             let message = format!(
                 "the store has {made} of at most {max} topics: of what is left, a client gets {share} new ones an \
@@ -119,17 +121,6 @@ impl TopicQuota {
     }
 }
 
-/// The client that an address belongs to: a network of IPv6 is one client.
-pub(crate) fn client(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,21 +129,12 @@ mod tests {
     #[test]
     fn a_client_has_its_share_again_after_an_hour_and_others_have_theirs() {
         let (quota, now) = (TopicQuota::default(), SystemClock.monotonic());
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let [one, other] = [1, 2].map(|host| Peer::from([10, 0, 0, host]).into());
         assert_eq!(quota.give(one, 6, 10, now), Ok(()));
         let later = now + HOUR / 2;
         assert_eq!(quota.give(one, 5, 10, later), Err(HOUR / 2));
         assert_eq!(quota.give(one, 4, 10, later), Ok(()));
         assert_eq!(quota.give(other, 10, 10, later), Ok(()));
         assert_eq!(quota.give(one, 10, 10, now + HOUR), Ok(()));
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_client() {
-        let client = |text: &str| client(text.parse().unwrap());
-        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
-        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
-        assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
-        assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
     }
 }

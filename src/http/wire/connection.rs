@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::peer::Peer;
+
 /// What is known of a connection; all its requests share it.
 #[derive(Debug)]
 pub struct Connection {
-    /// The address that it comes from.
-    peer: SocketAddr,
+    /// Where it comes from.
+    peer: Peer,
     /// The address of this machine that it was made to.
-    local: SocketAddr,
+    local: IpAddr,
     /// Its number in this process.
     number: u64,
     /// Bytes of its answers that wait to be read; changed by `answer_budget.rs` alone.
@@ -25,7 +27,13 @@ impl Connection {
     /// A connection from `peer` to `local`.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        Self { peer, local, number, answer_bytes: AtomicUsize::default(), is_reserved: false }
+        Self {
+            peer: peer.ip().into(),
+            local: local.ip().to_canonical(),
+            number,
+            answer_bytes: AtomicUsize::default(),
+            is_reserved: false,
+        }
     }
 
     /// The same connection, with a reserved slot if `is_reserved`.
@@ -49,13 +57,13 @@ impl Connection {
         self.number
     }
 
-    /// The address of whoever sends.
-    pub fn peer(&self) -> IpAddr {
-        self.peer.ip()
+    /// The other side: a client, or a proxy that may name one in each request.
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
-    /// The address and port of this machine that the peer connected to.
-    pub fn local(&self) -> SocketAddr {
+    /// The address of this machine that the peer connected to.
+    pub fn local(&self) -> IpAddr {
         self.local
     }
 }
