@@ -12,6 +12,8 @@ mod command;
 mod ends;
 #[path = "tokens/scopes.rs"]
 mod scopes;
+#[path = "tokens/secrets.rs"]
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -150,6 +150,14 @@ fn show(token: &Token, how: &str) -> Result<Exit, Failure> {
 /// Changes the tokens file.
 fn edit(place: Place, change: impl FnOnce(&mut TokensFile) -> Result<(), Failure>) -> Result<(), Failure> {
     let path = place.path()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+        let sentence = format!(
+            "there is no directory {}: name the one of the service with --data-dir, or a file with --tokens-file",
+            folder.display()
+        );
+        return Err(Failure::new(Exit::Unusable, sentence));
+    }
     // A wrong file is told before anything is changed, as what it is.
     TokensFile::read(&path).map_err(|e| Failure::new(Exit::Configuration, e))?;
     TokensFile::edit(&path, change)

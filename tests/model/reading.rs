@@ -1,6 +1,7 @@
 //! Pages of every kind against what the listing says, with cursors that are kept over restarts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use sekali::clock::Timestamp;
@@ -31,6 +32,7 @@ impl Kept {
         let query = &self.query;
         let wanted = |event: &&StoredEvent| {
             query.topic.as_ref().is_none_or(|topic| **topic == *event.topic)
+                && query.only.as_ref().is_none_or(|only| only.matches(event.topic.as_bytes()))
                 && query.source.as_ref().is_none_or(|source| **source == *event.source)
                 && query.since.is_none_or(|since| event.received_at >= since)
                 && query.until.is_none_or(|until| event.received_at < until)
@@ -102,6 +104,7 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
     };
     let mut query = Query {
         topic: rng.bool().then(|| traffic::topic(rng)),
+        only: (rng.u8(..5) == 0).then(|| Arc::new(traffic::some_topics(rng))),
         source: (rng.u8(..5) == 0).then(|| traffic::source(rng)),
         since: (rng.u8(..5) == 0).then(|| time(rng)),
         until: (rng.u8(..5) == 0).then(|| time(rng)),
@@ -204,6 +207,14 @@ pub fn topics(world: &mut World, rng: &mut Rng) -> Verdict {
             break;
         }
     }
+    let only = traffic::some_topics(rng);
+    let store = world.store();
+    let some = wait("topics", async { store.topics(None, usize::MAX, Some(&only)).await })?;
+    let some = some.map_err(|e| format!("topics: {e}"))?.topics;
+    let meant = topics.iter().filter(|topic| only.matches(topic.topic.as_bytes()));
+    require(some.iter().map(|topic| &topic.topic).eq(meant.map(|topic| &topic.topic)), || {
+        format!("{only:?} means other topics than {some:?}")
+    })?;
     let mut expected: BTreeMap<&str, TopicStats> = BTreeMap::new();
     for event in world.expected.shown_events() {
         let topic = expected.entry(&event.topic).or_insert_with(|| TopicStats {

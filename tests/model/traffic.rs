@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
+use sekali::event::pattern::{TopicPattern, TopicPatterns};
 use sekali::event::{Batch, BatchBuilder};
 
 use super::expected::{Body, Expected, Sent};
@@ -36,6 +37,18 @@ pub fn topic(rng: &mut Rng) -> String {
         1..=8 => TOPICS[rng.usize(..3)].into(),
         _ => TOPICS[rng.usize(..TOPICS.len())].into(),
     }
+}
+
+/// Patterns that mean some topics.
+pub fn some_topics(rng: &mut Rng) -> TopicPatterns {
+    let pattern = |rng: &mut Rng| {
+        let topic = topic(rng);
+        let (chars, is_prefix) = (rng.usize(..4), rng.bool());
+        let begin = if is_prefix { topic.chars().take(chars).collect() } else { topic };
+        let text = begin.replace('\\', "\\\\").replace('*', "\\*") + if is_prefix { "*" } else { "" };
+        text.parse::<TopicPattern>().unwrap()
+    };
+    (0..rng.usize(1..4)).map(|_| pattern(rng)).collect()
 }
 
 /// A source.

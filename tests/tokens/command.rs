@@ -45,6 +45,10 @@ fn what_is_wrong_with_a_command_is_told_and_nothing_is_changed() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
         assert!(told.contains(expected), "{arguments:?}: {told}");
     }
+    let elsewhere = dir.path().join("absent/tokens.toml");
+    let output = token_command(&elsewhere, &["create", "--name", "x", "--allow", "admin"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && told.contains("--data-dir"), "{told}");
     std::fs::write(&file, "[[token]]\n").unwrap();
     let output = token_command(&file, &["list"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
