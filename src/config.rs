@@ -230,6 +230,10 @@ settings! {
     #[arg(value_name = "COUNT")]
     connections_max: usize as usize = limits::CONNECTIONS_MAX;
 
+    /// Requests that each client may send a second, beyond which it gets 429; 0 is no bound
+    #[arg(value_name = "COUNT")]
+    peer_requests_per_second: u32 as u32 = 0;
+
     /// Seconds that a connection is kept without a request; more than a balancer in front keeps its
     /// own
     #[arg(value_name = "SECONDS")]
@@ -297,6 +301,11 @@ impl Config {
         self.bound("body_bytes_max", self.body_bytes_max, 1 << 10..=256 << 20)?;
         self.bound("batch_events_max", self.batch_events_max, 1..=1_000_000)?;
         self.bound("connections_max", self.connections_max, 1..=1_000_000)?;
+        self.bound(
+            "peer_requests_per_second",
+            self.peer_requests_per_second,
+            0..=limits::REQUESTS_PER_SECOND_MAX,
+        )?;
         self.bound("keep_alive_seconds", self.keep_alive_seconds, 1..=limits::KEEP_ALIVE_SECONDS_MAX)?;
         if self.inflight_bytes_max / BODIES_INFLIGHT_MIN < self.body_bytes_max {
             return Err(ConfigError(format!(
@@ -416,7 +425,7 @@ macro_rules! variables {
     )+ };
 }
 
-variables!(Address Size PathBuf bool usize u64 LogFormat String);
+variables!(Address Size PathBuf bool usize u32 u64 LogFormat String);
 
 /// A list has commas between its entries.
 impl<T: FromStr<Err: Display>> Variable for Vec<T> {

@@ -76,8 +76,9 @@ pub const ANSWER_BYTES_INFLIGHT_MAX: usize = 32 << 20;
 /// The part of that budget that only whole answers may take: an event, metrics, the results of a
 /// publish.
 pub const ANSWER_BYTES_RESERVED: usize = 8 << 20;
-/// A connection may hold one byte of answers for this many that are free.
-pub const ANSWER_BYTES_FREE_SHARE: usize = 4;
+/// A client may hold as many bytes of answers as it leaves free, and each of its connections one
+/// for this many that the client may still hold.
+pub const ANSWER_BYTES_FREE_SHARE: usize = 8;
 /// Whole answers up to this many bytes are not counted: what HTTP keeps for a request is more.
 pub const ANSWER_BYTES_UNCOUNTED: usize = 1 << 10;
 /// What a gzip encoder takes while a stream lasts: its window, its hash chains, and what it has not
@@ -107,8 +108,13 @@ pub const TOPICS_WARNED_PERCENT: usize = 80;
 pub const TOPICS_SCARCE_PART: usize = 10;
 /// Each client's quota an hour is one in this many of that part.
 pub const TOPICS_CLIENT_PART: usize = 20;
-/// Clients whose quotas are counted apart; more of them share one.
+/// Clients whose quotas of topics are counted apart; more of them share one.
 pub const TOPICS_CLIENTS_MAX: usize = 1_024;
+/// Clients whose rates of requests are known; those that were not seen for the longest time are
+/// forgotten, and have full buckets again.
+pub const RATES_MAX: usize = 1 << 16;
+/// Most requests a second that a user may let each client send.
+pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 /// Seconds without an event after which a tail sends a sign of life.
 pub const HEARTBEAT_SECONDS: u64 = 15;
 /// Shortest body of an answer that is worth compressing.
@@ -208,6 +214,9 @@ pub const KEEP_ALIVE_SECONDS_MAX: u64 = 86_400;
 pub const STALL_SECONDS: u64 = 30;
 /// Seconds that a connection which is told to end, and has no request under way, gets to do so.
 pub const GRACE_SECONDS: u64 = 2;
+/// When all slots are taken and busy, a peer with more than one in this many of them gives one up to
+/// another peer.
+pub const SLOTS_PEER_SHARE: usize = 2;
 /// Most slots beyond those of `connections_max`, where only the state of the service is told.
 pub const SLOTS_RESERVED_MAX: usize = 32;
 /// There is one such slot for this many others, and at least one.

@@ -100,7 +100,9 @@ pub struct Query {
     /// End the page where its events, and what surrounds them in an answer, reach this many bytes,
     /// rather than at the store's own bound.
     pub bytes_max: Option<usize>,
-    /// Whose listing it is, as a number that all reads of one client share: readers take turns.
+    /// Whose listing it is, as a number that all reads of one client share: clients take turns.
+    pub client: u64,
+    /// Which listing of that client, as a number: these take turns too.
     pub reader: u64,
     /// It goes on with a listing that looked at much and gave little. Such reads take turns of
     /// their own, after all others.

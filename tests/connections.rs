@@ -15,4 +15,6 @@ mod peer;
 mod places;
 #[path = "connections/progress.rs"]
 mod progress;
+#[path = "connections/quotas.rs"]
+mod quotas;
 mod support;

@@ -136,6 +136,7 @@ async fn serve_store(
         inflight_bytes_max: config.inflight_bytes_max,
         connections_max: config.connections_max,
         keep_alive_seconds: config.keep_alive_seconds,
+        peer_requests_per_second: Some(config.peer_requests_per_second).filter(|bound| *bound > 0),
         trusted_proxies: config.trusted_proxy.clone(),
         access: Access {
             hosts: config.allowed_host.clone(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
@@ -116,6 +117,12 @@ impl<S: EventStore> Service<S> {
             let message = "all connections that are served at once are taken; connect again later";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
         }
+        if let Some(rates) = &self.rates
+            && !route.is_some_and(|route| route.is_vital)
+        {
+            let taken = rates.take(call.responder.key, self.clock.monotonic());
+            taken.map_err(|wait| too_many(rates.per_second(), wait))?;
+        }
         let Some(route) = route else {
             let message = "there is nothing here; /openapi.json says what is where";
             return Err(Problem::new(StatusCode::NOT_FOUND, message));
@@ -182,6 +189,15 @@ impl<S: EventStore> Service<S> {
             tracing::error!(request_id = id, trace_id = trace, error = %cause, left_out, "the store could not answer");
         }
     }
+}
+
+/// The refusal of a request beyond those that its client may send.
+fn too_many(per_second: u32, wait: Duration) -> Problem {
+    let message = format!(
+        "this client sends more than {per_second} requests a second; send this one again later, and many events in one"
+    );
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, seconds)
 }
 
 /// Tells browsers of every answer that it is what its type says, that it is for pages of this

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::http::request::Parts;
-use tokio::sync::Semaphore;
 
 use crate::auth::Caller;
 use crate::auth::authenticator::Authenticator;
@@ -25,6 +24,7 @@ use crate::http::wire::streaming::Responder;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::peer::TrustedProxy;
+use crate::quota::{Places, Rates};
 use crate::store::EventStore;
 use crate::turnstile::Turnstile;
 
@@ -45,6 +45,8 @@ pub struct Limits {
     pub keep_alive_seconds: u64,
     /// Seconds in which a client must take some of what waits for it.
     pub stall_seconds: u64,
+    /// Requests that each client may send a second, if there is a bound.
+    pub peer_requests_per_second: Option<u32>,
     /// Proxies that are believed when they name the client of a request.
     pub trusted_proxies: Vec<TrustedProxy>,
     /// Which hosts and pages may ask, beside the programs of this machine.
@@ -63,6 +65,7 @@ impl Default for Limits {
             head_seconds: limits::HEAD_SECONDS,
             keep_alive_seconds: limits::KEEP_ALIVE_SECONDS,
             stall_seconds: limits::STALL_SECONDS,
+            peer_requests_per_second: None,
             trusted_proxies: Vec::new(),
             access: Access::default(),
             authenticator: Arc::new(Authenticator::open(Arc::new(SystemClock))),
@@ -83,8 +86,9 @@ pub struct Service<S> {
     pub(super) metrics: Metrics,
     pub(super) answer_budget: Arc<AnswerBudget>,
     pub(super) tail_hub: Arc<TailHub>,
-    /// Tails that may still begin.
-    pub(super) tail_permits: Arc<Semaphore>,
+    pub(super) tail_places: Arc<Places>,
+    /// The rates of requests, if there is a bound.
+    pub(super) rates: Option<Rates>,
     pub(super) topic_quota: TopicQuota,
     pub(super) request_ids: RequestIds,
     /// Of lines about requests that failed.
@@ -99,8 +103,8 @@ impl<S: EventStore> Service<S> {
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
         let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
-        let tails_max = (limits.connections_max / limits::TAILS_SHARE).clamp(1, Semaphore::MAX_PERMITS);
-        let tail_permits = Arc::new(Semaphore::new(tails_max));
+        let tail_places = Places::new((limits.connections_max / limits::TAILS_SHARE).max(1));
+        let rates = limits.peer_requests_per_second.map(Rates::new);
         let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
             Default::default();
         let (turnstile, authenticator) = (Turnstile::new(), Arc::clone(&limits.authenticator));
@@ -116,7 +120,8 @@ impl<S: EventStore> Service<S> {
             metrics,
             answer_budget,
             tail_hub,
-            tail_permits,
+            tail_places,
+            rates,
             topic_quota,
             request_ids,
             turnstile,

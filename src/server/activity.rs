@@ -71,7 +71,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Activity {
     ticks: Ticks,
-    /// The other side, as [`Peer::network`] counts it.
+    /// The other side.
     pub(super) peer: Peer,
     /// Whether it has a reserved slot, where only the state of the service is told.
     pub(super) is_reserved: bool,

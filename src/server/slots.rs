@@ -4,12 +4,13 @@
 //! | all slots are taken, and | a new connection gets |
 //! |---|---|
 //! | a connection has no request under way | its slot: that of the peer with the most connections, the longest idle first |
+//! | all are busy, and another peer has more than half of them | the slot of that peer that has been busy longest |
 //! | all are busy | a reserved slot, where only the state of the service is told |
 //! | those are taken too | the reserved slot that has been idle longest |
 //! | those are all busy | nothing: it waits in the kernel's queue |
 //!
-//! A peer that leaves others their share, such as a balancer in front, loses nothing while slots
-//! are free.
+//! A peer loses nothing while slots are free, and a trusted proxy, which asks for many clients, loses
+//! no request at all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use tokio::task::Id;
 use super::activity::{Activity, Command, Phase, Ticks};
 use crate::http::Limits;
 use crate::limits::{
-    CANDIDATES_MAX, GRACE_SECONDS, RESERVED_SECONDS, SLOTS_RESERVED_MAX, SLOTS_RESERVED_SHARE,
+    CANDIDATES_MAX, GRACE_SECONDS, RESERVED_SECONDS, SLOTS_PEER_SHARE, SLOTS_RESERVED_MAX,
+    SLOTS_RESERVED_SHARE,
 };
 use crate::peer::Peer;
 
@@ -38,7 +40,7 @@ pub(super) struct Slots {
     ticks: Ticks,
     /// The connections that are open, by their tasks.
     slots: HashMap<Id, Slot>,
-    /// Connections of each peer that were not told to end.
+    /// Connections of each peer, as [`Peer::network`] counts it, that were not told to end.
     peers: HashMap<Peer, usize>,
     open: Kind,
     reserved: Kind,
@@ -76,19 +78,20 @@ impl Slots {
     /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none
     /// is free for now.
     pub(super) fn assign(&mut self, peer: Peer) -> Option<Arc<Activity>> {
-        let is_reserved = if self.open.taken < self.limits.connections_max || self.make_room(false) {
+        let is_free = self.open.taken < self.limits.connections_max;
+        let is_reserved = if is_free || self.make_room(false) || self.displace(peer) {
             false
         } else if self.reserved.taken < reserved(self.limits.connections_max) || self.make_room(true) {
             true
         } else {
             return None;
         };
-        Some(Arc::new(Activity::new(self.ticks.clone(), peer.network(), is_reserved)))
+        Some(Arc::new(Activity::new(self.ticks.clone(), peer, is_reserved)))
     }
 
     /// Notes the task of a connection that was assigned a slot.
     pub(super) fn occupy(&mut self, task: Id, activity: Arc<Activity>) {
-        *self.peers.entry(activity.peer).or_default() += 1;
+        *self.peers.entry(activity.peer.network()).or_default() += 1;
         self.kind(activity.is_reserved).taken += 1;
         self.slots.insert(task, Slot { activity, counts: true });
     }
@@ -150,10 +153,10 @@ impl Slots {
 
     fn uncount(&mut self, activity: &Activity) {
         self.kind(activity.is_reserved).taken -= 1;
-        if let Some(count) = self.peers.get_mut(&activity.peer) {
+        if let Some(count) = self.peers.get_mut(&activity.peer.network()) {
             *count -= 1;
             if *count == 0 {
-                self.peers.remove(&activity.peer);
+                self.peers.remove(&activity.peer.network());
             }
         }
     }
@@ -179,6 +182,27 @@ impl Slots {
         }
     }
 
+    /// Ends a connection with a request under way, for one from `peer`: that of a peer which has
+    /// more than its share of all slots.
+    fn displace(&mut self, peer: Peer) -> bool {
+        let share = self.limits.connections_max / SLOTS_PEER_SHARE;
+        let over = self.peers.iter().filter(|(other, count)| **count > share && **other != peer.network());
+        let Some((&greedy, _)) = over.max_by_key(|(_, count)| **count) else { return false };
+        let is_proxy = |peer| self.limits.trusted_proxies.iter().any(|proxy| proxy.contains(peer));
+        let now = self.ticks.now();
+        let own = self.slots.values_mut().filter(|Slot { activity, counts }| {
+            let is_open = *counts && !activity.is_reserved;
+            is_open && activity.peer.network() == greedy && !is_proxy(activity.peer)
+        });
+        let oldest = own.max_by_key(|slot| now.wrapping_sub(slot.activity.since()));
+        let Some(slot) = oldest else { return false };
+        slot.counts = false;
+        let activity = Arc::clone(&slot.activity);
+        activity.tell(Command::End);
+        self.uncount(&activity);
+        true
+    }
+
     /// Looks for connections without a request. It looks at all of them, so it finds candidates for
     /// many new connections at once.
     fn search(&mut self, is_reserved: bool) {
@@ -194,7 +218,7 @@ impl Slots {
                     Phase::Idle | Phase::Leaving => true,
                     Phase::First | Phase::Head => age >= CHANCE_TICKS,
                 };
-                let others = self.peers.get(&activity.peer).copied().unwrap_or_default();
+                let others = self.peers.get(&activity.peer.network()).copied().unwrap_or_default();
                 (is_idle && !activity.is_busy()).then_some((others, age, *task, mark))
             })
             .collect();

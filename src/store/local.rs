@@ -312,7 +312,7 @@ impl EventStore for Local {
 
     async fn read(&self, query: Query) -> Result<Page> {
         let turns = if query.is_scan { &self.scan_turns } else { &self.page_turns };
-        let turn = turns.wait(query.reader).await;
+        let turn = turns.wait(query.client, query.reader).await;
         let is_scan = query.is_scan;
         if is_scan {
             // It may have waited for long: whoever has gone meanwhile is noticed before anything is

@@ -93,20 +93,25 @@ fn connections_that_say_nothing_keep_nobody_from_asking() {
 #[test]
 fn tails_take_half_of_the_places_at_most() {
     let addr = serve(Limits { connections_max: 6, ..calm() });
-    let mut tails: Vec<_> = (0..3).map(|_| Peer::sending(addr, TAIL)).collect();
+    let tail = |host| {
+        let mut peer = Peer::from(host, addr);
+        peer.send(TAIL);
+        peer
+    };
+    let mut tails = [1, 1, 2].map(tail).into_iter().collect::<Vec<_>>();
     for tail in &mut tails {
         let mut start = [0; 15];
         std::io::Read::read_exact(&mut tail.0, &mut start).unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
     }
-    let mut one_more = Peer::sending(addr, TAIL);
+    let mut one_more = tail(3);
     let mut answer = [0; 400];
     let length = std::io::Read::read(&mut one_more.0, &mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
     tails.pop();
     let started = until(20, || {
-        let mut tail = Peer::sending(addr, TAIL);
+        let mut tail = tail(3);
         let mut start = [0; 12];
         std::io::Read::read_exact(&mut tail.0, &mut start).unwrap();
         (&start == b"HTTP/1.1 200").then_some(())

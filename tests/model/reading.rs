@@ -113,6 +113,7 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
         stop: None,
         limit: [0, 1, 2, 3, 7, 30, 10_000][rng.usize(..7)],
         bytes_max: (rng.u8(..4) == 0).then(|| rng.usize(1..2_000)),
+        client: rng.u64(..2),
         reader: rng.u64(..3),
         is_scan: rng.bool(),
         cursors: rng.bool(),

@@ -22,7 +22,7 @@ pub(crate) struct Pages<S> {
 impl<S: EventStore> Pages<S> {
     /// From the query's cursor on.
     pub(crate) fn new(store: &Arc<S>, query: Query, account: Account) -> Self {
-        let query = Query { reader: account.number(), ..query };
+        let query = Query { client: account.key().number(), reader: account.number(), ..query };
         Self { store: Arc::clone(store), query, account, has_begun: false }
     }
 

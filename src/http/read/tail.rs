@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error::Result;
@@ -18,6 +18,7 @@ use crate::http::wire::answer::Answer;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::{HEARTBEAT_SECONDS, PIECE_BYTES, READ_EVENTS_MAX};
+use crate::quota::{NoPlace, Place};
 use crate::store::{EventStore, Page, Query};
 
 /// Asks nginx not to hold a tail back.
@@ -48,16 +49,25 @@ impl<S: EventStore> Service<S> {
 
     /// The range, and what is stored from now on.
     pub(crate) async fn tail(&self, query: Query, responder: &Responder<'_>) -> Result<Answer, Problem> {
-        let position = Arc::clone(&self.tail_permits).try_acquire_owned().map_err(|_| {
-            let message = "as many hub are open as there may be; come back later, or read in pages";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later()
+        let place = self.tail_places.take(responder.key).map_err(|none| {
+            let (status, message) = match none {
+                NoPlace::Full => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "as many tails are open as there may be; come back later, or read in pages",
+                ),
+                NoPlace::Share => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this client has so many tails open that what is left is for others; close some, or read in pages",
+                ),
+            };
+            Problem::new(status, message).retry_later()
         })?;
         let end = self.tail_hub.subscribe();
         let query = Query { cursors: true, ..query };
         let pages = Pages::new(&self.store, query, responder.account());
         let (clock, hub) = (Arc::clone(&self.clock), Arc::clone(&self.tail_hub));
         let beaten = clock.monotonic();
-        let mut tail = Tail { pages, hub, end, clock, beaten, first: None, _permit: position };
+        let mut tail = Tail { pages, hub, end, clock, beaten, first: None, _place: place };
         // What is wrong with the query is found here, where it can still be answered with a status.
         tail.first = Some(tail.read().await?);
         // Packed, what it gives would wait for more to pack.
@@ -80,7 +90,7 @@ struct Tail<S> {
     /// What was read before the answer began.
     first: Option<(Arc<TailPage>, Portion)>,
     /// Among the tails that may be open at once.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// A tail, after what it begins with.

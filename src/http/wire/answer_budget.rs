@@ -1,14 +1,15 @@
 //! The budget of answers: how many of their bytes wait for their readers.
 //!
 //! A client that reads slowly has its answers wait in memory. All answers share one budget, and
-//! what a connection may hold depends on what is free: the fuller the budget, the less each
-//! connection may have, so that something is left for one that holds nothing yet. (Choudhury and
-//! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
+//! what a client may hold depends on what is free: the fuller the budget, the less each client may
+//! have, so that something is left for one that holds nothing yet. Its connections share what it
+//! may have in the same way. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
 //!
 //! ```text
 //! permit ─> a piece is made ─> HTTP holds it ─> it has left, or its connection ended: the bytes are free
 //! ```
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::limits::{
     ADMISSION_SECONDS, ANSWER_BYTES_FREE_SHARE, ANSWER_BYTES_INFLIGHT_MAX, ANSWER_BYTES_RESERVED,
     ANSWER_WAIT_SECONDS,
 };
+use crate::quota::QuotaKey;
 use crate::sync::Mutex;
 
 /// How often an answer that waits for a permit tries again.
@@ -43,11 +45,12 @@ pub(crate) struct AnswerBudget {
     held: Mutex<HeldBytes>,
 }
 
-/// Bytes held, by kind.
-#[derive(Clone, Copy, Debug, Default)]
+/// Bytes held, by kind, and by the clients that hold some.
+#[derive(Debug, Default)]
 struct HeldBytes {
     whole: usize,
     streams: usize,
+    clients: HashMap<QuotaKey, usize>,
 }
 
 impl HeldBytes {
@@ -59,12 +62,32 @@ impl HeldBytes {
     }
 
     /// Bytes that answers of a kind may still take.
-    fn free(self, kind: Kind) -> usize {
+    fn free(&self, kind: Kind) -> usize {
         let free = ANSWER_BYTES_INFLIGHT_MAX.saturating_sub(self.whole + self.streams);
         match kind {
             Kind::Whole => free,
             Kind::Stream => {
                 free.min((ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED).saturating_sub(self.streams))
+            }
+        }
+    }
+
+    /// Bytes that answers of a kind to this client may still take.
+    fn free_for(&self, key: QuotaKey, kind: Kind) -> usize {
+        self.free(kind).saturating_sub(self.clients.get(&key).copied().unwrap_or_default())
+    }
+
+    fn take(&mut self, key: QuotaKey, kind: Kind, bytes: usize) {
+        *self.of(kind) += bytes;
+        *self.clients.entry(key).or_default() += bytes;
+    }
+
+    fn give(&mut self, key: QuotaKey, kind: Kind, bytes: usize) {
+        *self.of(kind) -= bytes;
+        if let Some(held) = self.clients.get_mut(&key) {
+            *held -= bytes;
+            if *held == 0 {
+                self.clients.remove(&key);
             }
         }
     }
@@ -78,21 +101,27 @@ impl AnswerBudget {
     }
 }
 
-/// A connection's account with the budget.
+/// The account with the budget of a connection and of the client that asks by it.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     budget: Arc<AnswerBudget>,
     connection: Arc<Connection>,
+    key: QuotaKey,
 }
 
 impl Account {
-    pub(crate) fn new(budget: &Arc<AnswerBudget>, connection: &Arc<Connection>) -> Self {
-        Self { budget: Arc::clone(budget), connection: Arc::clone(connection) }
+    pub(crate) fn new(budget: &Arc<AnswerBudget>, connection: &Arc<Connection>, key: QuotaKey) -> Self {
+        Self { budget: Arc::clone(budget), connection: Arc::clone(connection), key }
     }
 
     /// The number of its connection.
     pub(crate) fn number(&self) -> u64 {
         self.connection.number()
+    }
+
+    /// The client that it belongs to.
+    pub(crate) fn key(&self) -> QuotaKey {
+        self.key
     }
 
     /// A permit for as much as the connection may have, from `least` to `most` bytes.
@@ -166,14 +195,14 @@ impl AnswerPermit {
     fn add(&mut self, least: usize, most: usize) -> bool {
         let mut held = self.account.budget.held.lock();
         let own = &self.account.connection.answer_bytes;
-        let share = held.free(self.kind) / ANSWER_BYTES_FREE_SHARE;
+        let share = held.free_for(self.account.key, self.kind) / ANSWER_BYTES_FREE_SHARE;
         let bytes = most.min(share.saturating_sub(own.load(Ordering::Relaxed)));
         if bytes < least {
             return false;
         }
         // Changed under the lock alone.
         own.fetch_add(bytes, Ordering::Relaxed);
-        *held.of(self.kind) += bytes;
+        held.take(self.account.key, self.kind, bytes);
         self.bytes += bytes;
         true
     }
@@ -193,7 +222,7 @@ impl AnswerPermit {
     fn give_back(&mut self, bytes: usize) {
         let mut held = self.account.budget.held.lock();
         self.account.connection.answer_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        *held.of(self.kind) -= bytes;
+        held.give(self.account.key, self.kind, bytes);
         self.bytes -= bytes;
     }
 
@@ -223,9 +252,28 @@ impl AsRef<[u8]> for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Peer;
 
-    fn account(budget: &Arc<AnswerBudget>) -> Account {
-        Account::new(budget, &Arc::new(Connection::within_process()))
+    /// The account of another connection of a client.
+    fn account(budget: &Arc<AnswerBudget>, client: u8) -> Account {
+        let key = Peer::from([10, 0, 0, client]).into();
+        Account::new(budget, &Arc::new(Connection::within_process()), key)
+    }
+
+    #[test]
+    fn a_client_with_many_connections_leaves_half_for_the_others() {
+        let budget = Arc::new(AnswerBudget::default());
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let greedy = account(&budget, 1);
+            held.extend(std::iter::from_fn(|| greedy.take(Kind::Stream, 1, 64 << 10)));
+        }
+        let streams = ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED;
+        assert!((streams / 3..=streams / 2).contains(&budget.held()), "{}", budget.held());
+        let other = account(&budget, 2).take(Kind::Stream, 1 << 20, 2 << 20);
+        assert!(other.is_some(), "another client has room for a large event");
+        drop((held, other));
+        assert!(budget.held.lock().clients.is_empty());
     }
 
     #[test]
@@ -234,7 +282,7 @@ mod tests {
         let budget = Arc::new(AnswerBudget::default());
         let mut held = Vec::new();
         for _ in 0..20 {
-            let greedy = account(&budget);
+            let greedy = account(&budget, 1);
             let mut own = 0;
             while let Some(permit) = greedy.take(Kind::Stream, 1, PIECE) {
                 own += permit.bytes();
@@ -243,8 +291,8 @@ mod tests {
             assert!(own > 0, "all is gone after {}", budget.held());
         }
         assert!(budget.held() < ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED);
-        assert!(account(&budget).take(Kind::Stream, 8 << 10, PIECE).is_some());
-        let whole = account(&budget).take(Kind::Whole, 1 << 20, 1 << 20);
+        assert!(account(&budget, 1).take(Kind::Stream, 8 << 10, PIECE).is_some());
+        let whole = account(&budget, 1).take(Kind::Whole, 1 << 20, 1 << 20);
         assert!(whole.is_some(), "streams take what is kept for whole answers");
         drop(held);
         assert_eq!(budget.held(), 1 << 20);
@@ -257,7 +305,7 @@ mod tests {
     #[test]
     fn room_grows_and_shrinks_with_what_it_is_for() {
         let budget = Arc::new(AnswerBudget::default());
-        let account = account(&budget);
+        let account = account(&budget, 1);
         let mut permit = account.take(Kind::Stream, 1, 100).unwrap();
         assert!(permit.resize(10) && budget.held() == 10);
         assert!(permit.resize(1_000) && budget.held() == 1_000);

@@ -79,7 +79,7 @@ impl Responder<'_> {
     /// The account that pays for an answer. Short answers do without, as all requests would change
     /// one count of references.
     pub(crate) fn account(&self) -> Account {
-        Account::new(self.budget, self.connection)
+        Account::new(self.budget, self.connection, self.key)
     }
 
     /// Sends what a maker makes. The answer is whole if `may_be_whole` and the first step is the
