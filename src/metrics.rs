@@ -51,6 +51,10 @@ const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
 const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
+/// When the certificate of TLS expires.
+pub const CERTIFICATE_EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
+/// Times that the files of TLS had changed and could not be used.
+pub const TLS_RELOAD_FAILURES: &str = "sekali_tls_reload_failures_total";
 /// By topic and outcome, over the life of the store.
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 /// Topics that hold events.
@@ -77,7 +81,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 25] = [
+pub const FIGURES: [Figure; 27] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -106,6 +110,12 @@ pub const FIGURES: [Figure; 25] = [
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
+    (CERTIFICATE_EXPIRY, Kind::Gauge, "When the certificate expires, in seconds since 1970; only with TLS."),
+    (
+        TLS_RELOAD_FAILURES,
+        Kind::Counter,
+        "Times that the files of TLS had changed and could not be used; only with TLS.",
+    ),
     (LINES_DROPPED, Kind::Counter, "Lines of the log that were dropped, as stderr did not take them."),
 ];
 
