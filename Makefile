@@ -7,7 +7,7 @@
 #   make deny, audit   what comes in as a dependency
 
 # Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams
+QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams tls
 
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
@@ -82,7 +82,7 @@ $(TOOLS)/promtool:
 # None of these starts anything when it is installed.
 programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl zstd:zstd python3:python3-venv node:nodejs npm:npm; do \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

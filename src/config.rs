@@ -173,6 +173,24 @@ settings! {
     #[arg(value_name = "ORIGIN")]
     cors_origin: Vec<AllowedOrigin> as Vec<AllowedOrigin> = Vec::new();
 
+    /// Certificate of the service in PEM, with those that lead to a root; with it and its key, TLS
+    /// is spoken
+    #[arg(value_name = "FILE")]
+    tls_cert: PathBuf as PathBuf = PathBuf::new();
+
+    /// Private key of that certificate in PEM, not encrypted
+    #[arg(value_name = "FILE")]
+    tls_key: PathBuf as PathBuf = PathBuf::new();
+
+    /// Certificates in PEM of those who vouch for clients; a client need not have a certificate
+    #[arg(value_name = "FILE")]
+    tls_client_ca: PathBuf as PathBuf = PathBuf::new();
+
+    /// Lists in PEM of the clients' certificates that were revoked, one of each who vouches for
+    /// clients
+    #[arg(value_name = "FILE")]
+    tls_client_crl: PathBuf as PathBuf = PathBuf::new();
+
     /// Directory that holds the store
     #[arg(value_name = "DIR")]
     data_dir: PathBuf as PathBuf = PathBuf::from("./data");
@@ -319,10 +337,25 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
         }
+        self.needs("tls_cert", &self.tls_cert, "tls_key", &self.tls_key)?;
+        self.needs("tls_key", &self.tls_key, "tls_cert", &self.tls_cert)?;
+        self.needs("tls_client_ca", &self.tls_client_ca, "tls_cert", &self.tls_cert)?;
+        self.needs("tls_client_crl", &self.tls_client_crl, "tls_client_ca", &self.tls_client_ca)?;
         if let Err(fault) = self.log.parse::<Targets>() {
             return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
         }
         Ok(())
+    }
+
+    /// A fault if `key` names a file although `other`, without which it has no use, names none.
+    fn needs(&self, key: &str, path: &Path, other: &str, other_path: &Path) -> Result<(), ConfigError> {
+        if path.as_os_str().is_empty() || !other_path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let (path, origin) = (path.display(), self.origin(key));
+        Err(ConfigError(format!(
+            "{key} is {path} ({origin}), but {other} names no file: set both, or neither"
+        )))
     }
 
     fn bound<T: Copy + PartialOrd + Display>(
@@ -395,6 +428,7 @@ pub fn unknown_variables<'v>(variables: impl IntoIterator<Item = (&'v str, &'v s
 /// A value as a person writes it.
 pub fn value_text(value: &Value) -> String {
     match value {
+        Value::String(text) if text.is_empty() => "none".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(entries) if entries.is_empty() => "none".to_owned(),
         Value::Array(entries) => entries.iter().map(value_text).collect::<Vec<_>>().join(","),

@@ -201,9 +201,15 @@ pub const PING_SECONDS: u64 = 20;
 
 // Connections.
 
-/// Seconds that a head may take from its first byte, a new connection until that, and one over
-/// HTTP/2 until its first request.
+/// Seconds that a head may take from its first byte, a new connection until that, one over HTTP/2
+/// until its first request, and the handshake of TLS before.
 pub const HEAD_SECONDS: u64 = 10;
+/// Handshakes of TLS that are signed at once, by half of the threads at most.
+pub const HANDSHAKES_MAX: usize = 8;
+/// Bytes of answers that TLS takes before the kernel does: two of its records.
+pub const TLS_BUFFER_BYTES: usize = 32 << 10;
+/// Days before the certificate expires from which on the operator is told.
+pub const CERTIFICATE_WARNED_DAYS: i64 = 14;
 /// Seconds that a connection is kept without a request: longer than the 60 that balancers keep
 /// theirs, so that these close first.
 pub const KEEP_ALIVE_SECONDS: u64 = 75;

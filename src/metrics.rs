@@ -54,6 +54,10 @@ const DENIED: &str = "sekali_auth_failures_total";
 /// Whether the tokens file was read as it is now.
 pub const TOKENS_FILE_READ: &str = "sekali_tokens_file_read";
 const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
+/// When the certificate of TLS expires.
+pub const CERTIFICATE_EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
+/// Times that the files of TLS had changed and could not be used.
+pub const TLS_RELOAD_FAILURES: &str = "sekali_tls_reload_failures_total";
 /// By topic and outcome, over the life of the store.
 pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 /// Topics that hold events.
@@ -115,6 +119,12 @@ pub const FIGURES: [Figure; 27] = [
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
+    (CERTIFICATE_EXPIRY, Kind::Gauge, "When the certificate expires, in seconds since 1970; only with TLS."),
+    (
+        TLS_RELOAD_FAILURES,
+        Kind::Counter,
+        "Times that the files of TLS had changed and could not be used; only with TLS.",
+    ),
     (LINES_DROPPED, Kind::Counter, "Lines of the log that were dropped, as stderr did not take them."),
 ];
 

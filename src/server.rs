@@ -2,10 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `listener.rs` | where connections come from: TCP |
+//! | `listener.rs` | where connections come from |
 //! | `slots.rs` | how many connections there may be, and when each is ended |
 //! | `activity.rs` | what one connection is doing, and since when |
 //! | `serve.rs` | one connection, from its first byte on |
+//! | `tls.rs` | the handshake that comes before, and the files that it needs |
 //! | `transport.rs` | what carries its bytes |
 //! | `connection_io.rs` | its bytes on their way to hyper, which keep its activity up to date |
 //! | `framing.rs` | where HTTP/1's messages end, and which are refused before hyper reads them |
@@ -18,6 +19,7 @@ mod listener;
 mod serve;
 mod slots;
 mod streams;
+mod tls;
 mod transport;
 
 use std::io;
@@ -25,16 +27,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+pub use self::listener::Listener;
 pub use self::slots::reserved;
+pub use self::tls::{Tls, TlsError, TlsFiles};
 
 use self::activity::TICK;
 use self::listener::{accept, is_of_one_connection};
 use self::serve::{Host, serve};
 use self::slots::Slots;
+use self::tls::Acceptor;
 use crate::clock::Clock;
 use crate::http::{Connection, Limits, Service};
 use crate::limits::DRAIN_SECONDS;
@@ -57,9 +62,14 @@ pub async fn run<S: EventStore>(
     limits: Limits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let Listener { tcp: listener, tls } = listener.into();
+    let acceptor = tls.as_ref().map(|tls| Arc::new(Acceptor::new(tls.config())));
+    let renewal = tls
+        .zip(acceptor.clone())
+        .map(|(tls, acceptor)| tokio::spawn(tls.keep(acceptor, metrics.clone(), Arc::clone(&clock))));
     let service = Service::new(store, limits.clone(), Arc::clone(&clock), metrics.clone());
     let host = Arc::new(Host { service, metrics, limits });
     let tails = tokio::spawn({
@@ -89,8 +99,9 @@ pub async fn run<S: EventStore>(
                             "all places of connections are taken and busy; a new one is only told the service's state"
                         );
                     }
-                    let connection = Arc::new(connection.reserved(activity.is_reserved));
-                    let serving = serve(stream, connection, Arc::clone(&host), Arc::clone(&activity));
+                    let connection = connection.reserved(activity.is_reserved);
+                    let (acceptor, host) = (acceptor.clone(), Arc::clone(&host));
+                    let serving = serve(stream, connection, acceptor, host, Arc::clone(&activity));
                     slots.occupy(connections.spawn(serving).id(), activity);
                 }
                 // Until a connection ends, or the next tick shows one that may go.
@@ -123,6 +134,9 @@ pub async fn run<S: EventStore>(
     drop(listener);
     slots.drain();
     tails.abort();
+    if let Some(renewal) = renewal {
+        renewal.abort();
+    }
     host.service.end_tails();
     let drained = async {
         while !connections.is_empty() {

@@ -273,8 +273,9 @@ fn try_page(name: &str) -> u64 {
 
 #[test]
 fn every_page_does_what_it_says() {
-    for program in ["bash", "curl", "gzip", "zstd"] {
-        if Command::new(program).arg("--version").output().is_err() {
+    for program in ["bash", "curl", "gzip", "openssl", "zstd"] {
+        let version = if program == "openssl" { "version" } else { "--version" };
+        if Command::new(program).arg(version).output().is_err() {
             assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "{program} is not installed");
             eprintln!("NOT RUN: {program} is not installed");
             return;

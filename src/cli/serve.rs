@@ -1,6 +1,7 @@
 //! `sekali serve`: everything around the server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sekali::error::{Error, ErrorKind};
 use sekali::http::{Access, Limits};
 use sekali::limits::READS_MAX;
 use sekali::metrics::Metrics;
-use sekali::server;
+use sekali::server::{self, Listener, Tls, TlsFiles};
 use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
@@ -94,6 +95,7 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: what is wrong is found at once, not after a recovery.
     let authentication = Authentication::read(&config)?;
+    let tls = tls(&config)?;
     let listener = listen(config.listen).await?;
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
@@ -114,6 +116,7 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let is_local = is_local(&listener)?;
     let authenticator = authentication.start(&config, is_local, &metrics)?;
     announce(&listener, &config)?;
+    let listener = Listener::new(listener, tls);
     let exit =
         serve_store(store, &config, authenticator, metrics, listener, async { _ = stop.await }).await?;
     info!("stopped");
@@ -126,7 +129,7 @@ async fn serve_store(
     config: &Config,
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
-    listener: TcpListener,
+    listener: Listener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
     let store = Arc::new(store);
@@ -215,6 +218,15 @@ fn check_clock(clock: &dyn Clock) -> Result<(), Failure> {
     }
 }
 
+/// What TLS needs, if it is to be spoken.
+fn tls(config: &Config) -> Result<Option<Tls>, Failure> {
+    let named = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let (Some(cert), Some(key)) = (named(&config.tls_cert), named(&config.tls_key)) else { return Ok(None) };
+    let (client_ca, client_crl) = (named(&config.tls_client_ca), named(&config.tls_client_crl));
+    let tls = Tls::load(TlsFiles { cert, key, client_ca, client_crl });
+    tls.map(Some).map_err(|e| Failure::new(Exit::Configuration, e))
+}
+
 async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(at).await.map_err(|e| {
         let sentence = match e.kind() {
@@ -242,7 +254,8 @@ fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
         warn!("every page that a browser of this network shows can read and write: cors_origin is *");
     }
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
-    info!(%addr, version, %data_dir, workers = config.workers, "listening on http://{addr}");
+    let scheme = if config.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
+    info!(%addr, version, %data_dir, workers = config.workers, "listening on {scheme}://{addr}");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::auth::token::{self, ID_CHARS, PREFIX};
 use crate::auth::{Caller, Permission};
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::connection::Connection;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::Parameters;
@@ -36,7 +37,7 @@ impl<S: EventStore> Service<S> {
         &self,
         headers: &Headers<'_>,
         query: &str,
-        peer: Peer,
+        (connection, peer): (&Connection, Peer),
         request_id: &RequestId,
     ) -> Result<Caller, Problem> {
         if self.authenticator.is_open() {
@@ -47,7 +48,10 @@ impl<S: EventStore> Service<S> {
             Some(_) => Some(""),
             None => None,
         };
-        let denied = match self.authenticator.authenticate(shown, &[]) {
+        let certificate =
+            connection.certificate().filter(|certificate| certificate.expires > self.clock.now());
+        let names = certificate.map_or(&[][..], |certificate| &certificate.names);
+        let denied = match self.authenticator.authenticate(shown, names) {
             Ok(caller) => return Ok(caller),
             Err(denied) => denied,
         };

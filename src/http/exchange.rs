@@ -143,7 +143,7 @@ impl<S: EventStore> Service<S> {
             return self.handle(route, Call { head, headers, body, responder, caller }).await;
         }
         let query = head.uri.query().unwrap_or_default();
-        let caller = &self.caller(headers, query, peer, request_id).await?;
+        let caller = &self.caller(headers, query, (connection, peer), request_id).await?;
         let responder = &Responder { key: caller.quota_key().unwrap_or(responder.key), ..*responder };
         let call = Call { head, headers, body, responder, caller };
         let answered = match route.admit(caller) {

@@ -60,7 +60,8 @@ impl Access {
         headers: &Headers<'a>,
         connection: &Connection,
     ) -> Result<Option<&'a HeaderValue>, Problem> {
-        let authority = authority(head, headers)?;
+        let scheme = connection.scheme();
+        let authority = authority(head, headers, scheme)?;
         if let Some(Authority { host, .. }) = &authority
             && !self.is_ours(host, connection)
         {
@@ -68,7 +69,7 @@ impl Access {
                            start it with --allowed-host and this name";
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, message));
         }
-        self.check_page(head, headers, authority)
+        self.check_page(head, headers, authority, scheme)
     }
 
     fn is_ours(&self, host: &Host<'_>, connection: &Connection) -> bool {
@@ -85,6 +86,7 @@ impl Access {
         head: &Parts,
         headers: &Headers<'a>,
         authority: Option<Authority<'_>>,
+        own_scheme: &str,
     ) -> Result<Option<&'a HeaderValue>, Problem> {
         let (origin, site) = (headers.origin, headers.fetch_site);
         if origin.count == 0 && site.count == 0 {
@@ -96,7 +98,7 @@ impl Access {
             if text.is_some_and(|text| self.origins.iter().any(|allowed| allowed.allows(text))) {
                 return Ok(Some(value));
             }
-            if !text.is_some_and(|text| is_own(text, site, authority)) {
+            if !text.is_some_and(|text| is_own(text, site, authority, own_scheme)) {
                 return Err(foreign());
             }
         }
@@ -127,7 +129,11 @@ fn foreign() -> Problem {
 }
 
 /// For whom the request is; `None` if it does not say so, which before HTTP/1.1 it need not.
-fn authority<'a>(head: &'a Parts, headers: &Headers<'a>) -> Result<Option<Authority<'a>>, Problem> {
+fn authority<'a>(
+    head: &'a Parts,
+    headers: &Headers<'a>,
+    scheme: &str,
+) -> Result<Option<Authority<'a>>, Problem> {
     let refuse = |message: &str| Err(Problem::new(StatusCode::BAD_REQUEST, message).close());
     let target = head.uri.authority().map(|authority| Authority::parse(authority.as_str()));
     let is_http2 = head.version == Version::HTTP_2;
@@ -143,7 +149,7 @@ fn authority<'a>(head: &'a Parts, headers: &Headers<'a>) -> Result<Option<Author
             return refuse("the host must be a name or an address, with a port or without, and nothing else");
         }
         (Some(Some(target)), Some(Some(host)))
-            if is_http2 && target.of_scheme("http") != host.of_scheme("http") =>
+            if is_http2 && target.of_scheme(scheme) != host.of_scheme(scheme) =>
         {
             return refuse("the Host header and :authority must be the same");
         }
@@ -156,13 +162,13 @@ fn authority<'a>(head: &'a Parts, headers: &Headers<'a>) -> Result<Option<Author
     Ok(authority)
 }
 
-/// Whether a page at `origin` is one of the service's own. It speaks plain HTTP, so another scheme
-/// is another origin; a proxy in front may speak TLS, and then the browser has to say that both are
-/// the same.
-fn is_own(origin: &str, site: &str, authority: Option<Authority<'_>>) -> bool {
+/// Whether a page at `origin` is one of the service's own, over a connection of `own_scheme`. Another
+/// scheme is another origin; but a proxy in front may speak TLS, and then the browser has to say
+/// that both are the same.
+fn is_own(origin: &str, site: &str, authority: Option<Authority<'_>>, own_scheme: &str) -> bool {
     let Some((scheme, origin)) = split_origin(origin) else { return false };
     let is_same = authority.is_some_and(|own| own.of_scheme(scheme) == origin.of_scheme(scheme));
-    is_same && (scheme.eq_ignore_ascii_case("http") || site == "same-origin")
+    is_same && (scheme.eq_ignore_ascii_case(own_scheme) || site == "same-origin")
 }
 
 /// Whether the user is being led here, as by a link: the whole window changes, and the page that

@@ -4,9 +4,11 @@
 //! that now and then, and ends those that wait for too long. So no connection needs a timer, and a
 //! request costs a few plain writes.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -51,6 +53,8 @@ pub(super) enum Phase {
     Idle,
     /// The client's end of a connection that is over.
     Leaving,
+    /// The end of the handshake of TLS, which comes before the first byte of HTTP.
+    Handshake,
 }
 
 /// What a connection is told. A later one is the stronger.
@@ -132,7 +136,8 @@ impl Activity {
             1 => Phase::Head,
             2 => Phase::Busy,
             3 => Phase::Idle,
-            _ => Phase::Leaving,
+            4 => Phase::Leaving,
+            _ => Phase::Handshake,
         }
     }
 
@@ -226,6 +231,19 @@ impl Activity {
             2 => Command::End,
             _ => Command::Reset,
         }
+    }
+
+    /// Drives `step` until it is done.
+    ///
+    /// # Errors
+    /// The connection was told to end before, in whatever way.
+    pub(super) async fn unless_told<T>(&self, step: impl Future<Output = T>) -> io::Result<T> {
+        let mut step = pin!(step);
+        std::future::poll_fn(|cx| match self.poll_command(cx) {
+            Command::Stay => step.as_mut().poll(cx).map(Ok),
+            _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        })
+        .await
     }
 
     /// What it was told; the task is woken when that changes.

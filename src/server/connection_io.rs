@@ -1,9 +1,8 @@
 //! The bytes of a connection, between what carries them and hyper.
 //!
 //! [`ConnectionIo`] gives hyper one HTTP/1 message at a time ([`Framing`]) and answers the heads
-//! that hyper must not see. It notices that nobody takes what is written, or that the reader of a
-//! tail has gone, and keeps the connection's [`Activity`] up to date. HTTP/2 passes through it as
-//! it is.
+//! that hyper must not see. It notices that the reader of a tail has gone, and keeps the
+//! connection's [`Activity`] up to date. HTTP/2 passes through it as it is.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -201,7 +200,7 @@ impl<T: Transport> ConnectionIo<T> {
     /// Writes what an answer of its own still lacks, and then nothing more.
     fn write_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Mode::Refusing(rest) = &mut self.mode {
-            let written = ready!(taken(Pin::new(&mut self.stream).poll_write(cx, rest), &self.activity))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
             rest.advance(written);
             if rest.is_empty() {
                 self.mode = Mode::Dropping(LINGER_BYTES_MAX);
@@ -275,8 +274,7 @@ impl<T: Transport> AsyncRead for ConnectionIo<T> {
 
 impl<T: Transport> AsyncWrite for ConnectionIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        taken(written, &self.activity)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -286,8 +284,7 @@ impl<T: Transport> AsyncWrite for ConnectionIo<T> {
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if length > TOGETHER_BYTES {
-            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-            return taken(written, &self.activity);
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         }
         let mut together = SmallVec::<[u8; TOGETHER_BYTES]>::new();
         for buf in bufs {
@@ -328,15 +325,6 @@ impl<T: Transport> Drop for ConnectionIo<T> {
             self.stream.reset_at_end();
         }
     }
-}
-
-/// Notes whether anything was taken of what was to be written.
-fn taken(written: Poll<io::Result<usize>>, activity: &Activity) -> Poll<io::Result<usize>> {
-    match &written {
-        Poll::Pending => activity.gets_stuck(),
-        Poll::Ready(_) => activity.gets_on(),
-    }
-    written
 }
 
 /// What hyper is told of a body whose framing is broken, as its own decoder would.

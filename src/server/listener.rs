@@ -1,10 +1,31 @@
-//! Where connections come from: the one place that knows TCP.
+//! Where connections come from.
 
 use std::io;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::tls::Tls;
 use crate::http::Connection;
+
+/// Where connections come from, and whether they are encrypted.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) tcp: TcpListener,
+    pub(super) tls: Option<Tls>,
+}
+
+impl Listener {
+    /// Takes connections from `tcp`, with TLS if there is any.
+    pub fn new(tcp: TcpListener, tls: Option<Tls>) -> Self {
+        Self { tcp, tls }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self::new(tcp, None)
+    }
+}
 
 /// The next connection, and between which addresses it is.
 ///

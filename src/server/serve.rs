@@ -1,24 +1,27 @@
 //! Serves one connection: tells which protocol its client speaks, and has hyper drive it.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use hyper::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::activity::{Activity, Command, Phase};
 use super::connection_io::ConnectionIo;
 use super::streams::{Paced, Streams};
-use super::transport::Transport;
+use super::tls::{Acceptor, Secured};
+use super::transport::{Carrier, Progress, Transport};
 use crate::http::{Connection, IsStream, IsTail, Limits, Service};
 use crate::limits::{HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteLabel};
 use crate::store::EventStore;
 
 /// What all connections share.
@@ -32,15 +35,46 @@ pub(super) struct Host<S> {
 /// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
-/// Serves a connection until it ends, or its activity is told to.
+/// Serves a connection until it ends, or its activity is told to; with TLS if there is an acceptor.
 pub(super) async fn serve<S: EventStore>(
+    stream: TcpStream,
+    client: Connection,
+    acceptor: Option<Arc<Acceptor>>,
+    host: Arc<Host<S>>,
+    activity: Arc<Activity>,
+) {
+    let stream = Progress::new(stream, Arc::clone(&activity));
+    let Some(acceptor) = acceptor else {
+        return serve_http(Carrier::Plain(stream), None, Arc::new(client), host, activity).await;
+    };
+    activity.enter(Phase::Handshake);
+    match acceptor.accept(stream, &activity).await {
+        Ok(Some(Secured { stream, certificate, is_http2 })) => {
+            activity.enter(Phase::First);
+            let client = Arc::new(client.encrypted(certificate));
+            serve_http(Carrier::Tls(Box::new(stream)), is_http2, client, host, activity).await;
+        }
+        Ok(None) => host.metrics.answered(RouteLabel::NONE, StatusCode::BAD_REQUEST, Duration::ZERO),
+        Err(e) => tracing::debug!(error = %e, "a connection has no TLS"),
+    }
+}
+
+/// Serves HTTP; the client may have said of which version.
+async fn serve_http<S: EventStore>(
     mut stream: impl Transport,
+    is_http2: Option<bool>,
     client: Arc<Connection>,
     host: Arc<Host<S>>,
     activity: Arc<Activity>,
 ) {
-    let Some(early) = first_bytes(&mut stream, &activity).await else { return };
-    let is_http2 = early.starts_with(PREFACE);
+    let early = match is_http2 {
+        Some(_) => BytesMut::new(),
+        None => match first_bytes(&mut stream, &activity).await {
+            Ok(early) => early,
+            Err(_) => return,
+        },
+    };
+    let is_http2 = is_http2.unwrap_or(early.starts_with(PREFACE));
     let stream = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
     let ended = if is_http2 {
         serve_http2(stream, client, host, activity).await
@@ -52,25 +86,24 @@ pub(super) async fn serve<S: EventStore>(
     }
 }
 
-/// The first bytes, as many as tell which protocol the client speaks; `None` if the connection ends
-/// before.
-async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity) -> Option<BytesMut> {
+/// The first bytes, as many as tell which protocol the client speaks.
+///
+/// # Errors
+/// The connection ends before.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin), activity: &Activity) -> io::Result<BytesMut> {
     let mut early = BytesMut::new();
     while early.len() < PREFACE.len() && PREFACE.starts_with(&early) {
         let mut bytes = [0; PREFACE.len()];
         let mut buf = ReadBuf::new(&mut bytes[early.len()..]);
-        let read = std::future::poll_fn(|cx| match activity.poll_command(cx) {
-            Command::Stay => std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buf),
-            _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-        });
-        read.await.ok()?;
+        let read = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf));
+        activity.unless_told(read).await??;
         if buf.filled().is_empty() {
-            return None;
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         early.extend_from_slice(buf.filled());
         activity.enter(Phase::Head);
     }
-    Some(early)
+    Ok(early)
 }
 
 /// Drives a connection until it ends, or is told to. hyper's two types of connection have no trait

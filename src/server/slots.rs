@@ -138,7 +138,7 @@ impl Slots {
         let seconds = match activity.phase() {
             Phase::Leaving => GRACE_SECONDS,
             _ if activity.is_reserved => RESERVED_SECONDS,
-            Phase::First | Phase::Head => self.limits.head_seconds,
+            Phase::Handshake | Phase::First | Phase::Head => self.limits.head_seconds,
             Phase::Busy | Phase::Idle => self.limits.keep_alive_seconds,
         };
         if !self.ticks.are_over(activity.since(), seconds) {
@@ -216,7 +216,7 @@ impl Slots {
                 let is_idle = match activity.phase() {
                     Phase::Busy => false,
                     Phase::Idle | Phase::Leaving => true,
-                    Phase::First | Phase::Head => age >= CHANCE_TICKS,
+                    Phase::Handshake | Phase::First | Phase::Head => age >= CHANCE_TICKS,
                 };
                 let others = self.peers.get(&activity.peer.network()).copied().unwrap_or_default();
                 (is_idle && !activity.is_busy()).then_some((others, age, *task, mark))

@@ -1,0 +1,86 @@
+//! Keeps what TLS uses as new as its files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use super::Acceptor;
+use super::files::{Loaded, TlsError, TlsFiles};
+use crate::clock::Clock;
+use crate::limits::CERTIFICATE_WARNED_DAYS;
+use crate::metrics::{CERTIFICATE_EXPIRY, Metrics, TLS_RELOAD_FAILURES};
+use crate::watch::Watched;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What TLS needs, as it was read from its files.
+#[derive(Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    watched: Watched,
+    loaded: Loaded,
+}
+
+impl Tls {
+    /// Reads the files, and watches them from then on. It is to be called within a runtime.
+    ///
+    /// # Errors
+    /// They can't be used.
+    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        // Before they are read, so that no change is missed.
+        let watched =
+            Watched::new(files.paths()).map_err(|e| TlsError(format!("cannot watch files: {e}")))?;
+        let loaded = files.load()?;
+        Ok(Self { files, watched, loaded })
+    }
+
+    pub(in crate::server) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.loaded.config)
+    }
+
+    /// Gives `acceptor` what the files hold, whenever they have changed; never returns. Files that
+    /// can't be used change nothing, but for what the operator is told.
+    pub(in crate::server) async fn keep(
+        mut self,
+        acceptor: Arc<Acceptor>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) {
+        let mut failures = 0;
+        loop {
+            self.tell_expiry(&metrics, &*clock);
+            metrics.set_total(TLS_RELOAD_FAILURES, &[], failures);
+            tokio::select! {
+                () = self.watched.changed() => {}
+                () = tokio::time::sleep(DAY) => continue,
+            }
+            let files = self.files.clone();
+            // A file system may hang.
+            let Ok(loaded) = tokio::task::spawn_blocking(move || files.load()).await else { continue };
+            match loaded {
+                Ok(loaded) => {
+                    acceptor.replace(Arc::clone(&loaded.config));
+                    self.loaded = loaded;
+                    tracing::info!(expires = %self.loaded.expires, "the files of TLS were read again and are in use");
+                }
+                Err(e) => {
+                    failures += 1;
+                    tracing::warn!(error = %e, "the files of TLS have changed and can't be used, so those before stay in use");
+                }
+            }
+        }
+    }
+
+    fn tell_expiry(&self, metrics: &Metrics, clock: &dyn Clock) {
+        let expires = self.loaded.expires;
+        metrics.set(CERTIFICATE_EXPIRY, &[], (expires.0 / 1_000_000) as f64);
+        let left = (expires.0 - clock.now().0) / 1_000_000;
+        let (days_left, cert) = (left / DAY.as_secs() as i64, self.files.cert.display());
+        if left <= 0 {
+            tracing::warn!(%expires, %cert, "the certificate has expired: clients refuse it");
+        } else if days_left < CERTIFICATE_WARNED_DAYS {
+            tracing::warn!(%expires, %cert, days_left, "the certificate expires soon");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! TLS, from outside: which handshakes succeed, what does not hurt the service, that HTTP is the
+//! same over it, that its files are read again, and that the commands speak it. Certificates are
+//! made by the tests; programs are curl and openssl.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+#![allow(missing_docs, unreachable_pub, reason = "test support")]
+
+#[path = "tls/authority.rs"]
+mod authority;
+#[path = "tls/certificates.rs"]
+mod certificates;
+#[path = "tls/handshakes.rs"]
+mod handshakes;
+#[path = "tls/http.rs"]
+mod http;
+#[path = "tls/renewal.rs"]
+mod renewal;
+#[path = "tls/secured.rs"]
+mod secured;
+mod support;
