@@ -20,6 +20,8 @@ mod release;
 mod support;
 #[path = "deploy/unit.rs"]
 mod unit;
+#[path = "deploy/unsafe_code.rs"]
+mod unsafe_code;
 
 use std::ffi::OsStr;
 use std::path::Path;
