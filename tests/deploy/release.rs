@@ -3,7 +3,8 @@
 
 use std::process::Command;
 
-use super::{DOCKERFILE, root, succeed};
+use super::support::tools;
+use super::{DOCKERFILE, installed, root, succeed};
 
 const WORKFLOW: &str = include_str!("../../.github/workflows/release.yml");
 const MAKEFILE: &str = include_str!("../../Makefile");
@@ -19,6 +20,12 @@ fn actions_of_the_release_are_pinned_to_commits() {
         assert!(is_commit, "{action} can be moved to another commit");
         assert!(action.contains(" # v"), "{action} does not say its version");
     }
+}
+
+#[test]
+fn an_auditor_finds_no_hole_in_the_workflows() {
+    let Some(mut auditor) = installed(tools().join("deploy/bin/zizmor")) else { return };
+    succeed(auditor.args(["--offline", "--quiet"]).arg(root().join(".github/workflows")));
 }
 
 #[test]
