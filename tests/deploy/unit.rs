@@ -1,5 +1,7 @@
 //! The unit of systemd, judged by systemd's own rules. Nothing is started.
 
+use super::support::process::Start;
+use super::support::service::Service;
 use super::{installed, root, succeed};
 
 const UNIT: &str = include_str!("../../deploy/sekali.service");
@@ -13,6 +15,28 @@ fn the_unit_is_exposed_to_little() {
             .args(["security", "--offline=true", "--no-pager", "--threshold=20"])
             .arg(root().join("deploy/sekali.service")),
     );
+}
+
+#[test]
+fn the_calls_that_the_unit_allows_are_enough_to_store_seal_and_stop() {
+    if installed("systemd-analyze").is_none() || installed("python3").is_none() {
+        return;
+    }
+    let at = |path: &str| root().join(path).into_os_string();
+    let mut service = Service::started(|start| {
+        let under = vec!["python3".into(), at("tests/deploy/sandbox.py"), at("deploy/sekali.service")];
+        Start { under, ..start }
+    });
+    // Several generations, so that the work in the background is done too.
+    let event = |id| {
+        format!(r#"{{"topic":"t","event_id":"{id}","timestamp":"2026-11-22T10:00:00Z","source":"test"}}"#)
+    };
+    for first in (0..2_000).step_by(100) {
+        let events: Vec<_> = (first..first + 100).map(event).collect();
+        assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
+    }
+    assert_eq!(service.stored(), 2_000);
+    assert_eq!(service.server.terminate(), Some(0), "{}", service.server.log());
 }
 
 #[test]
