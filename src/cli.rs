@@ -28,8 +28,10 @@ mod token;
 mod totals;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_mangen::Man;
 
 use self::exit::{Exit, Failure};
 use self::offline::{check, repair};
@@ -91,6 +93,14 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages of this program and of each command into a directory
+    #[command(after_help = "Examples:
+  sekali man ~/.local/share/man/man1 && man sekali-serve")]
+    Man {
+        /// The directory, which must exist
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Runs the command that the process was started with.
@@ -112,6 +122,7 @@ pub(crate) fn run() -> Exit {
         Command::Health(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions { shell } => complete(shell),
+        Command::Man { directory } => write_manual(&directory),
     };
     done.unwrap_or_else(|failure| {
         // A reader that has seen enough, such as `head`, is told nothing.
@@ -135,6 +146,21 @@ fn complete(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "sekali", &mut script);
     std::io::stdout().write_all(&script).map_err(unwritable)?;
+    Ok(Exit::Success)
+}
+
+fn write_manual(directory: &Path) -> Result<Exit, Failure> {
+    let mut program = described(Cli::command()).disable_help_subcommand(true);
+    program.build();
+    for command in std::iter::once(&program).chain(program.get_subcommands()) {
+        // The library quotes no empty date, and what follows it would take its place.
+        let page =
+            Man::new(command.clone()).date("\"\"").source(concat!("sekali ", env!("CARGO_PKG_VERSION")));
+        page.generate_to(directory).map_err(|fault| {
+            let path = directory.join(page.get_filename());
+            Failure::new(Exit::Fault, format!("cannot write {}: {fault}", path.display()))
+        })?;
+    }
     Ok(Exit::Success)
 }
 
