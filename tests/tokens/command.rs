@@ -97,9 +97,9 @@ fn a_first_token_may_be_given() {
     let (given, wrong) = (dir.path().join("given"), dir.path().join("wrong"));
     let token = made(&dir.path().join("other.toml"), &["--name", "x", "--allow", "admin"]);
     std::fs::write(&given, format!("{token}\n")).unwrap();
-    std::fs::write(&wrong, "secret").unwrap();
+    std::fs::write(&wrong, "planted-5d1e").unwrap();
     let refused = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", wrong.as_os_str())]).unwrap_err();
-    assert!(refused.contains("this is no token") && !refused.contains("secret"), "{refused}");
+    assert!(refused.contains("this is no token") && !refused.contains("planted-5d1e"), "{refused}");
     let mut server = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", given.as_os_str())]).unwrap();
     assert!(!start.data_dir.join("admin-token").exists());
     let listed = printed(&token_command(&start.data_dir.join("tokens.toml"), &["list"]));
