@@ -84,7 +84,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 27] = [
+pub const FIGURES: [Figure; 29] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,

@@ -28,6 +28,7 @@ use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
 use crate::peer::Peer;
+use crate::quota::QuotaKey;
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
@@ -112,16 +113,15 @@ impl<S: EventStore> Service<S> {
         body: Upload,
         (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Answer, Problem> {
-        let (connection, request_id) = (responder.connection, responder.request_id);
-        if connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
+        // Whom a request counts for is known later, if it has to show who sends it.
+        let is_guarded = !self.authenticator.is_open()
+            && route.is_some_and(|route| route.permission.is_some() && route.answers(&head.method));
+        if responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
             let message = "all connections that are served at once are taken; connect again later";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
         }
-        if let Some(rates) = &self.rates
-            && !route.is_some_and(|route| route.is_vital)
-        {
-            let taken = rates.take(call.responder.key, self.clock.monotonic());
-            taken.map_err(|wait| too_many(rates.per_second(), wait))?;
+        if !is_guarded {
+            self.take_of_rate(route, responder.key)?;
         }
         let Some(route) = route else {
             let message = "there is nothing here; /openapi.json says what is where";
@@ -138,13 +138,30 @@ impl<S: EventStore> Service<S> {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, message);
             return Err(problem.with(ALLOW, HeaderValue::from_static(allow)));
         }
-        if route.permission.is_none() {
+        if !is_guarded {
             let caller = &Caller::anyone();
             return self.handle(route, Call { head, headers, body, responder, caller }).await;
         }
+        self.respond_to_caller(route, head, headers, body, (responder, peer)).await
+    }
+
+    /// Has the handler of a route answer a caller who may ask for that, until the caller may no
+    /// longer.
+    async fn respond_to_caller(
+        &self,
+        route: &Route,
+        head: &Parts,
+        headers: &Headers<'_>,
+        body: Upload,
+        (responder, peer): (&Responder<'_>, Peer),
+    ) -> Result<Answer, Problem> {
+        let request_id = responder.request_id;
         let query = head.uri.query().unwrap_or_default();
-        let caller = &self.caller(headers, query, (connection, peer), request_id).await?;
-        let responder = &Responder { key: caller.quota_key().unwrap_or(responder.key), ..*responder };
+        let caller = self.caller(headers, query, (responder.connection, peer), request_id).await;
+        let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
+        self.take_of_rate(Some(route), key)?;
+        let caller = &caller?;
+        let responder = &Responder { key, ..*responder };
         let call = Call { head, headers, body, responder, caller };
         let answered = match route.admit(caller) {
             Ok(()) => tokio::select! {
@@ -158,6 +175,17 @@ impl<S: EventStore> Service<S> {
             self.log_forbidden(caller, peer, request_id);
         }
         answered.map(|answer| until(answer, caller))
+    }
+
+    /// Counts a request for whoever sends it. What tells how the service is does not count.
+    ///
+    /// # Errors
+    /// 429: the sender has used up its rate.
+    fn take_of_rate(&self, route: Option<&Route>, key: QuotaKey) -> Result<(), Problem> {
+        let Some(rates) = self.rates.as_ref().filter(|_| !route.is_some_and(|route| route.is_vital)) else {
+            return Ok(());
+        };
+        rates.take(key, self.clock.monotonic()).map_err(|wait| too_many(rates.per_second(), wait))
     }
 
     /// A line about a request: at level `warn` if the service failed, else at `debug`.
