@@ -1,23 +1,22 @@
 //! `sekali serve`: everything around the server.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::authority::AllowedOrigin;
 use sekali::clock::{Clock, SystemClock};
+use sekali::config::address::Address;
 use sekali::config::{Config, Layer, unknown_variables};
 use sekali::error::{Error, ErrorKind};
 use sekali::http::{Access, Limits};
-use sekali::limits::READS_MAX;
+use sekali::limits::{OPS_CONNECTIONS_MAX, READS_MAX};
 use sekali::metrics::Metrics;
-use sekali::server;
+use sekali::server::{self, Listener, Listeners};
 use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::local::open_files::OPEN_FILES_MAX;
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -29,6 +28,7 @@ use super::local_store;
 use super::process::keep_private;
 use super::process::logging::{self, Log};
 use super::process::memory;
+use super::process::supervisor;
 use super::process::threads;
 
 /// Files that the store and the process itself have open at most.
@@ -46,6 +46,7 @@ const OTHER_THREADS: usize = 16;
   sekali serve --data-dir /var/lib/sekali --must-exist
   sekali serve --listen 22001          a port of 127.0.0.1
   sekali serve --listen 0.0.0.0:8080   reached from outside
+  sekali serve --listen unix:/run/sekali/sock --listen-mode 0660
   sekali serve --listen 127.0.0.1:0 --log-format json   a free port, told by the log
   SEKALI_LISTEN=0.0.0.0:8080 sekali serve --config /etc/sekali.toml
 
@@ -89,9 +90,9 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let lines_dropped = log.dropped();
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
-    config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: a port in use is found at once, not after a recovery.
-    let listener = listen(config.listen).await?;
+    let listeners = listen(&config).await?;
+    config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
     let opening = tokio::task::spawn_blocking({
@@ -108,8 +109,8 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
         },
         _ = &mut stop => return Ok(Exit::Success),
     };
-    announce(&listener, &config)?;
-    let exit = serve_store(store, &config, metrics, listener, async { _ = stop.await }).await?;
+    announce(&listeners, &config)?;
+    let exit = serve_store(store, &config, metrics, listeners, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
 }
@@ -119,7 +120,7 @@ async fn serve_store(
     store: Backend,
     config: &Config,
     metrics: Metrics,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
     let store = Arc::new(store);
@@ -130,16 +131,25 @@ async fn serve_store(
         connections_max: config.connections_max,
         keep_alive_seconds: config.keep_alive_seconds,
         peer_requests_per_second: Some(config.peer_requests_per_second).filter(|bound| *bound > 0),
+        has_proxy_heads: config.proxy_protocol,
         trusted_proxies: config.trusted_proxy.clone(),
         access: Access {
             hosts: config.allowed_host.clone(),
             origins: config.cors_origin.clone(),
-            is_any_address: config.listen.ip().is_unspecified(),
+            is_any_address: listeners.addresses().any(|address| address.is_unspecified()),
         },
         ..Limits::default()
     };
-    let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
+    let shutdown = async {
+        shutdown.await;
+        supervisor::stopping();
+    };
+    let serving =
+        server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listeners, shutdown);
+    // Clients that come before the listeners are looked at wait in the kernel's queue.
+    supervisor::ready();
     tokio::select! {
+        () = supervisor::watch(Arc::clone(&store)) => {}
         served = serving => served.map_err(|e| Failure::new(Exit::Listen, format!("serving failed: {e}")))?,
         // What is under way is answered before the process ends.
         failure = answer_then(store.failed()) => return Err(Failure::new(Exit::StoreFailed, failure.to_string())),
@@ -178,13 +188,15 @@ fn unopened(e: Error) -> Failure {
 
 /// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.
 /// How many there may be: with more, a store that can't open its files would have to stop.
-fn allow_files(connections_max: usize) -> usize {
+fn allow_files(connections_max: usize, has_operators: bool) -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     // A refusal leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX);
-    let room = room.saturating_sub(server::reserved(room)).max(1);
+    let operators =
+        if has_operators { OPS_CONNECTIONS_MAX + server::reserved(OPS_CONNECTIONS_MAX) } else { 0 };
+    let room = room.saturating_sub(server::reserved(room) + operators).max(1);
     if room < connections_max {
         warn!(
             files,
@@ -207,8 +219,21 @@ fn check_clock(clock: &dyn Clock) -> Result<(), Failure> {
     }
 }
 
-async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(at).await.map_err(|e| {
+async fn listen(config: &Config) -> Result<Listeners, Failure> {
+    let unusable = |e| Failure::new(Exit::Listen, format!("cannot listen on what systemd passes: {e}"));
+    if let Some(inherited) = supervisor::inherited().map_err(unusable)? {
+        return Ok(inherited);
+    }
+    let main = listen_at(&config.listen, config).await?;
+    let operators = match &config.ops_listen {
+        Some(at) => Some(listen_at(at, config).await?),
+        None => None,
+    };
+    Ok(Listeners { main, operators })
+}
+
+async fn listen_at(at: &Address, config: &Config) -> Result<Listener, Failure> {
+    server::bind(at, config.listen_mode).await.map_err(|e| {
         let sentence = match e.kind() {
             std::io::ErrorKind::AddrInUse => format!("cannot listen on {at}: another process does"),
             _ => format!("cannot listen on {at}: {e}"),
@@ -217,19 +242,32 @@ async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
-    let addr = listener
-        .local_addr()
-        .map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))?;
-    if !addr.ip().is_loopback() {
+fn announce(listeners: &Listeners, config: &Config) -> Result<(), Failure> {
+    let address = |listener: &Listener| {
+        let unknown = |e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}"));
+        listener.address().map_err(unknown)
+    };
+    let addr = address(&listeners.main)?;
+    if !addr.is_local() {
         warn!(%addr, "anyone who can reach this address can read and write: there is no authentication yet");
     }
     if config.cors_origin.contains(&AllowedOrigin::Any) {
         warn!("every page that a browser of this network shows can read and write: cors_origin is *");
     }
+    if let Some(operators) = &listeners.operators {
+        let ops_addr = address(operators)?;
+        info!(%ops_addr, "health and metrics are at {}", url(&ops_addr));
+    }
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
-    info!(%addr, version, %data_dir, workers = config.workers, "listening on http://{addr}");
+    info!(%addr, version, %data_dir, workers = config.workers, "listening on {}", url(&addr));
     Ok(())
+}
+
+fn url(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(_) => address.to_string(),
+    }
 }
 
 /// A setting with a slip in its name would have no effect, and nobody would know.

@@ -1,25 +1,84 @@
-//! Where connections come from: the one place that knows TCP.
+//! Where connections come from: the one place that knows TCP and Unix sockets.
 
 use std::io;
+use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
+use super::bind::SocketFile;
+use super::transport::Socket;
+use crate::config::address::Address;
 use crate::http::Connection;
+use crate::peer::Peer;
 
-/// The next connection, and between which addresses it is.
-///
-/// # Errors
-/// The listener or the connection has failed; [`is_of_one_connection`] says which.
-pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
-    let (stream, peer) = listener.accept().await?;
-    let local = stream.local_addr()?;
-    // Without it, answers wait for the client's acknowledgements; a refusal only makes it slower.
-    let _ = stream.set_nodelay(true);
-    Ok((stream, Connection::new(peer, local)))
+/// What connections come to.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address and a port.
+    Tcp(TcpListener),
+    /// A Unix socket, and its file if it is this process's own.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
-/// Whether only the connection to be accepted has failed.
-pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+/// The listeners of a service.
+#[derive(Debug)]
+pub struct Listeners {
+    /// That for all.
+    pub main: Listener,
+    /// That which tells only how the service is, and has the metrics to itself.
+    pub operators: Option<Listener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(listener: TcpListener) -> Self {
+        Self { main: Listener::Tcp(listener), operators: None }
+    }
+}
+
+impl Listeners {
+    /// Where they listen, as far as the system says.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        let all = [Some(&self.main), self.operators.as_ref()];
+        all.into_iter().flatten().filter_map(|listener| listener.address().ok())
+    }
+}
+
+impl Listener {
+    /// Where it listens, as a person would write it.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(listener, _) => {
+                let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+                Ok(Address::Unix(path.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// The next connection, and between whom it is.
+    ///
+    /// # Errors
+    /// The listener or the connection has failed.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Connection)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = stream.local_addr()?;
+                // Without it, answers wait for the client's acknowledgements; a refusal only makes
+                // it slower.
+                let _ = stream.set_nodelay(true);
+                Ok((Socket::Tcp(stream), Connection::new(peer, local)))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let credentials = stream.peer_cred()?;
+                let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+                tracing::debug!(uid, gid, pid, "a connection by the Unix socket");
+                Ok((Socket::Unix(stream), Connection::within_machine(Peer::User(uid))))
+            }
+        }
+    }
 }

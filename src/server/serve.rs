@@ -14,9 +14,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::activity::{Activity, Command, Phase};
 use super::connection_io::ConnectionIo;
+use super::proxy_head::{Proxied, read_head};
 use super::streams::{Paced, Streams};
 use super::transport::Transport;
-use crate::http::{Connection, IsStream, IsTail, Limits, Service};
+use crate::http::{Connection, Door, IsStream, IsTail, Limits, Service};
 use crate::limits::{HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
 use crate::metrics::Metrics;
 use crate::store::EventStore;
@@ -35,10 +36,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// Serves a connection until it ends, or its activity is told to.
 pub(super) async fn serve<S: EventStore>(
     mut stream: impl Transport,
-    client: Arc<Connection>,
+    client: Connection,
     host: Arc<Host<S>>,
     activity: Arc<Activity>,
 ) {
+    let client = match host.limits.has_proxy_heads && client.door() != Door::Operators {
+        true => proxied(&mut stream, client, &activity).await,
+        false => Some(client),
+    };
+    let Some(client) = client.map(Arc::new) else { return };
     let Some(early) = first_bytes(&mut stream, &activity).await else { return };
     let is_http2 = early.starts_with(PREFACE);
     let stream = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
@@ -49,6 +55,28 @@ pub(super) async fn serve<S: EventStore>(
     };
     if let Err(e) = ended {
         tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// The connection that a proxy takes from its client, as the PROXY head before all else says;
+/// `None` if there is no such head.
+async fn proxied(
+    stream: &mut (impl AsyncRead + Unpin),
+    connection: Connection,
+    activity: &Activity,
+) -> Option<Connection> {
+    let mut head = pin!(read_head(stream));
+    let read = std::future::poll_fn(|cx| match activity.poll_command(cx) {
+        Command::Stay => head.as_mut().poll(cx),
+        _ => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+    });
+    match read.await {
+        Ok(Proxied::Itself) => Some(connection),
+        Ok(Proxied::For(peer, local)) => Some(connection.proxied(peer, local)),
+        Err(error) => {
+            tracing::debug!(peer = %connection.peer(), %error, "a connection of a proxy is closed");
+            None
+        }
     }
 }
 
