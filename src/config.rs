@@ -14,12 +14,13 @@
 //! ([`unknown_variables`]).
 
 pub mod address;
+mod mode;
 mod size;
 mod unknown;
 
 use std::ffi::OsString;
 use std::fmt::{self, Display};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -28,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing_subscriber::filter::Targets;
 
-use self::address::Address;
+use self::address::{Address, OptionalAddress};
+pub use self::mode::Mode;
 pub use self::size::Size;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
@@ -154,9 +156,19 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one
+    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one; unix:/path
+    /// is a Unix socket
     #[arg(value_name = "ADDRESS")]
-    listen: SocketAddr as Address = SocketAddr::from(([127, 0, 0, 1], 8080));
+    listen: Address as Address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+
+    /// Mode of Unix sockets that are listened on: whoever may write may connect
+    #[arg(value_name = "MODE")]
+    listen_mode: Mode as Mode = Mode::OWNER;
+
+    /// Where to listen for those who operate the service, as for --listen: health and metrics
+    /// alone, and no metrics elsewhere
+    #[arg(value_name = "ADDRESS")]
+    ops_listen: Option<Address> as OptionalAddress = None;
 
     /// Host under which the service may be asked, beside localhost and its own address: a name, a
     /// domain as .example.org, or * for all; may be repeated
@@ -167,6 +179,11 @@ settings! {
     /// an address, a network such as 10.0.0.0/8, or unix; may be repeated
     #[arg(value_name = "CIDR")]
     trusted_proxy: Vec<TrustedProxy> as Vec<TrustedProxy> = Vec::new();
+
+    /// Take connections of trusted proxies alone, each of which begins with a PROXY head of version
+    /// 2, as balancers send it
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    proxy_protocol: bool as bool = false;
 
     /// Origin whose pages may read and publish with a browser, such as https://app.example.org; *
     /// allows every page; may be repeated
@@ -334,6 +351,12 @@ impl Config {
                 self.origin("body_bytes_max"),
             )));
         }
+        if self.proxy_protocol && self.trusted_proxy.is_empty() {
+            return Err(ConfigError(format!(
+                "proxy_protocol is true ({}), but no connection would be taken: name the proxies in trusted_proxy",
+                self.origin("proxy_protocol")
+            )));
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
         }
@@ -430,6 +453,7 @@ pub fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) if text.is_empty() => "none".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
         Value::Array(entries) if entries.is_empty() => "none".to_owned(),
         Value::Array(entries) => entries.iter().map(value_text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
@@ -459,7 +483,7 @@ macro_rules! variables {
     )+ };
 }
 
-variables!(Address Size PathBuf bool usize u32 u64 LogFormat String);
+variables!(Address OptionalAddress Mode Size PathBuf bool usize u32 u64 LogFormat String);
 
 /// A list has commas between its entries.
 impl<T: FromStr<Err: Display>> Variable for Vec<T> {

@@ -31,4 +31,4 @@ pub use self::guard::Access;
 pub use self::read::tail::IsTail;
 pub use self::service::{Limits, Service};
 pub use self::wire::answer::{Answer, Body, IsStream};
-pub use self::wire::connection::{ClientCertificate, Connection};
+pub use self::wire::connection::{ClientCertificate, Connection, Door};

@@ -201,6 +201,9 @@ pub const PING_SECONDS: u64 = 20;
 
 // Connections.
 
+/// Most bytes of a PROXY head after its fixed part: addresses, and extensions such as those that a
+/// cloud's balancer adds.
+pub const PROXY_HEAD_BYTES_MAX: usize = 4 << 10;
 /// Seconds that a head may take from its first byte, a new connection until that, one over HTTP/2
 /// until its first request, and the handshake of TLS before.
 pub const HEAD_SECONDS: u64 = 10;
@@ -223,6 +226,8 @@ pub const GRACE_SECONDS: u64 = 2;
 /// When all slots are taken and busy, a peer with more than one in this many of them gives one up to
 /// another peer.
 pub const SLOTS_PEER_SHARE: usize = 2;
+/// Connections served at once by the listener for operators, which has slots of its own.
+pub const OPS_CONNECTIONS_MAX: usize = 64;
 /// Most slots beyond those of `connections_max`, where only the state of the service is told.
 pub const SLOTS_RESERVED_MAX: usize = 32;
 /// There is one such slot for this many others, and at least one.

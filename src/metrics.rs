@@ -285,9 +285,14 @@ impl Metrics {
         self.0.recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(1);
     }
 
-    /// How many connections are open.
-    pub fn connections(&self, open: usize) {
-        self.0.connections.set(open as f64);
+    /// A connection was accepted.
+    pub fn connection_begun(&self) {
+        self.0.connections.increment(1.0);
+    }
+
+    /// A connection has ended.
+    pub fn connection_ended(&self) {
+        self.0.connections.decrement(1.0);
     }
 
     /// A commit is on disk.

@@ -10,7 +10,7 @@ use super::terminal::output::print;
 use super::terminal::text::{for_stdout, width};
 
 /// Where the configuration comes from besides flags.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default)]
 pub(crate) struct ConfigFile {
     /// Configuration file (TOML) [env: SEKALI_CONFIG]
     #[arg(long, value_name = "FILE")]

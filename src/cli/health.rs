@@ -1,5 +1,8 @@
 //! `sekali health`: a health check that needs no shell and no curl in the image.
 
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
@@ -30,6 +33,9 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if let Some(path) = self.service.unix_socket(self.file.clone())? {
+            return self.ask(&path);
+        }
         let route = Route::new(self.service.target_or(self.file)?)?;
         let answer = route.get("/readyz", Duration::from_secs(self.timeout), CLIENT_REFUSAL_BYTES_MAX);
         let fault = |sentence: String| Err(Failure::new(Exit::Fault, sentence));
@@ -50,5 +56,36 @@ impl Arguments {
             Err(Miss::Lasting(why)) => fault(why),
             Err(miss) => fault(format!("{route} does not answer: {miss}")),
         }
+    }
+
+    /// Asks the service that listens at a Unix socket.
+    fn ask(&self, path: &Path) -> Result<Exit, Failure> {
+        let socket = path.display();
+        let fault = |sentence: String| Err(Failure::new(Exit::Fault, sentence));
+        match self.answer(path) {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
+                print(format_args!("unix:{socket} is ready"))?;
+                Ok(Exit::Success)
+            }
+            Ok(answer) => {
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+                let status = head.split(' ').nth(1).unwrap_or("?");
+                let sentence = refusal::sentence(body.as_bytes());
+                fault(format!("unix:{socket} is not ready: {status} {sentence}"))
+            }
+            Err(e) => fault(format!("unix:{socket} does not answer: {e}")),
+        }
+    }
+
+    /// Head and body of the answer.
+    fn answer(&self, path: &Path) -> io::Result<String> {
+        let timeout = Some(Duration::from_secs(self.timeout));
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(timeout)?;
+        stream.set_write_timeout(timeout)?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(CLIENT_REFUSAL_BYTES_MAX).read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }

@@ -1,9 +1,10 @@
 //! What a process that opens a store sets up first: its log, the threads it may have, the mode
-//! of its files, and when freed memory is given back.
+//! of its files, when freed memory is given back, and what systemd gives and is told.
 
 pub(crate) mod authentication;
 pub(crate) mod logging;
 pub(crate) mod memory;
+pub(crate) mod supervisor;
 pub(crate) mod threads;
 
 use rustix::fs::Mode;

@@ -1,6 +1,5 @@
 //! `sekali serve`: everything around the server.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +8,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sekali::auth::authenticator::Authenticator;
 use sekali::authority::AllowedOrigin;
 use sekali::clock::{Clock, SystemClock};
+use sekali::config::address::Address;
 use sekali::config::{Config, Layer, unknown_variables};
 use sekali::error::{Error, ErrorKind};
 use sekali::http::{Access, Limits};
-use sekali::limits::READS_MAX;
+use sekali::limits::{OPS_CONNECTIONS_MAX, READS_MAX};
 use sekali::metrics::Metrics;
-use sekali::server::{self, Listener, Tls, TlsFiles};
+use sekali::server::{self, Listener, Listeners, Tls, TlsFiles};
 use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::local::open_files::OPEN_FILES_MAX;
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -32,6 +31,7 @@ use super::process::authentication::Authentication;
 use super::process::keep_private;
 use super::process::logging::{self, Log};
 use super::process::memory;
+use super::process::supervisor;
 use super::process::threads;
 
 /// Files that the store and the process itself have open at most.
@@ -49,6 +49,7 @@ const OTHER_THREADS: usize = 16;
   sekali serve --data-dir /var/lib/sekali --must-exist
   sekali serve --listen 22001          a port of 127.0.0.1
   sekali serve --listen 0.0.0.0:8080   reached from outside
+  sekali serve --listen unix:/run/sekali/sock --listen-mode 0660
   sekali serve --listen 127.0.0.1:0 --log-format json   a free port, told by the log
   SEKALI_LISTEN=0.0.0.0:8080 sekali serve --config /etc/sekali.toml
 
@@ -92,11 +93,11 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let lines_dropped = log.dropped();
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
-    config.connections_max = allow_files(config.connections_max);
     // Before the store is opened: what is wrong is found at once, not after a recovery.
     let authentication = Authentication::read(&config)?;
     let tls = tls(&config)?;
-    let listener = listen(config.listen).await?;
+    let listeners = Listeners { tls, ..listen(&config).await? };
+    config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
     let opening = tokio::task::spawn_blocking({
@@ -113,12 +114,11 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
         },
         _ = &mut stop => return Ok(Exit::Success),
     };
-    let is_local = is_local(&listener)?;
+    let is_local = listeners.addresses().all(|address| address.is_local());
     let authenticator = authentication.start(&config, is_local, &metrics)?;
-    announce(&listener, &config)?;
-    let listener = Listener::new(listener, tls);
+    announce(&listeners, &config)?;
     let exit =
-        serve_store(store, &config, authenticator, metrics, listener, async { _ = stop.await }).await?;
+        serve_store(store, &config, authenticator, metrics, listeners, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
 }
@@ -129,7 +129,7 @@ async fn serve_store(
     config: &Config,
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
-    listener: Listener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
     let store = Arc::new(store);
@@ -140,17 +140,26 @@ async fn serve_store(
         connections_max: config.connections_max,
         keep_alive_seconds: config.keep_alive_seconds,
         peer_requests_per_second: Some(config.peer_requests_per_second).filter(|bound| *bound > 0),
+        has_proxy_heads: config.proxy_protocol,
         trusted_proxies: config.trusted_proxy.clone(),
         access: Access {
             hosts: config.allowed_host.clone(),
             origins: config.cors_origin.clone(),
-            is_any_address: config.listen.ip().is_unspecified(),
+            is_any_address: listeners.addresses().any(|address| address.is_unspecified()),
         },
         authenticator,
         ..Limits::default()
     };
-    let serving = server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listener, shutdown);
+    let shutdown = async {
+        shutdown.await;
+        supervisor::stopping();
+    };
+    let serving =
+        server::run(Arc::clone(&store), limits, Arc::new(SystemClock), metrics, listeners, shutdown);
+    // Clients that come before the listeners are looked at wait in the kernel's queue.
+    supervisor::ready();
     tokio::select! {
+        () = supervisor::watch(Arc::clone(&store)) => {}
         served = serving => served.map_err(|e| Failure::new(Exit::Listen, format!("serving failed: {e}")))?,
         // What is under way is answered before the process ends.
         failure = answer_then(store.failed()) => return Err(Failure::new(Exit::StoreFailed, failure.to_string())),
@@ -189,13 +198,15 @@ fn unopened(e: Error) -> Failure {
 
 /// Raises the soft limit of open files, often 1,024, to the hard one: each connection is a file.
 /// How many there may be: with more, a store that can't open its files would have to stop.
-fn allow_files(connections_max: usize) -> usize {
+fn allow_files(connections_max: usize, has_operators: bool) -> usize {
     let hard = getrlimit(Resource::Nofile).maximum;
     // A refusal leaves the limit as it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let room = usize::try_from(files.saturating_sub(STORE_FILES)).unwrap_or(usize::MAX);
-    let room = room.saturating_sub(server::reserved(room)).max(1);
+    let operators =
+        if has_operators { OPS_CONNECTIONS_MAX + server::reserved(OPS_CONNECTIONS_MAX) } else { 0 };
+    let room = room.saturating_sub(server::reserved(room) + operators).max(1);
     if room < connections_max {
         warn!(
             files,
@@ -227,8 +238,21 @@ fn tls(config: &Config) -> Result<Option<Tls>, Failure> {
     tls.map(Some).map_err(|e| Failure::new(Exit::Configuration, e))
 }
 
-async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(at).await.map_err(|e| {
+async fn listen(config: &Config) -> Result<Listeners, Failure> {
+    let unusable = |e| Failure::new(Exit::Listen, format!("cannot listen on what systemd passes: {e}"));
+    if let Some(inherited) = supervisor::inherited().map_err(unusable)? {
+        return Ok(inherited);
+    }
+    let main = listen_at(&config.listen, config).await?;
+    let operators = match &config.ops_listen {
+        Some(at) => Some(listen_at(at, config).await?),
+        None => None,
+    };
+    Ok(Listeners { main, operators, tls: None })
+}
+
+async fn listen_at(at: &Address, config: &Config) -> Result<Listener, Failure> {
+    server::bind(at, config.listen_mode).await.map_err(|e| {
         let sentence = match e.kind() {
             std::io::ErrorKind::AddrInUse => format!("cannot listen on {at}: another process does"),
             _ => format!("cannot listen on {at}: {e}"),
@@ -237,26 +261,30 @@ async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-/// The address that a listener has.
-fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    let address = listener.local_addr();
-    address.map_err(|e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}")))
-}
-
-/// Whether programs of this machine alone can reach a listener.
-fn is_local(listener: &TcpListener) -> Result<bool, Failure> {
-    address(listener).map(|address| address.ip().is_loopback())
-}
-
-fn announce(listener: &TcpListener, config: &Config) -> Result<(), Failure> {
-    let addr = address(listener)?;
+fn announce(listeners: &Listeners, config: &Config) -> Result<(), Failure> {
+    let address = |listener: &Listener| {
+        let unknown = |e| Failure::new(Exit::Listen, format!("cannot tell where it listens: {e}"));
+        listener.address().map_err(unknown)
+    };
+    let addr = address(&listeners.main)?;
     if config.cors_origin.contains(&AllowedOrigin::Any) {
         warn!("every page that a browser of this network shows can read and write: cors_origin is *");
     }
+    if let Some(operators) = &listeners.operators {
+        let ops_addr = address(operators)?;
+        info!(%ops_addr, "health and metrics are at {}", url(&ops_addr, "http"));
+    }
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
-    let scheme = if config.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
-    info!(%addr, version, %data_dir, workers = config.workers, "listening on {scheme}://{addr}");
+    let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+    info!(%addr, version, %data_dir, workers = config.workers, "listening on {}", url(&addr, scheme));
     Ok(())
+}
+
+fn url(address: &Address, scheme: &str) -> String {
+    match address {
+        Address::Tcp(address) => format!("{scheme}://{address}"),
+        Address::Unix(_) => address.to_string(),
+    }
 }
 
 /// A setting with a slip in its name would have no effect, and nobody would know.

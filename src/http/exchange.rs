@@ -61,7 +61,7 @@ impl<S: EventStore> Service<S> {
         let access = &self.limits.access;
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
-                let route = Route::find(head.uri.path());
+                let route = Route::find(head.uri.path()).filter(|route| route.is_behind(connection.door()));
                 let answered =
                     self.respond(route, page.is_some(), &head, &headers, body, (&responder, peer)).await;
                 (page, route, answered)

@@ -74,7 +74,7 @@ impl Access {
 
     fn is_ours(&self, host: &Host<'_>, connection: &Connection) -> bool {
         let is_own = match host {
-            Host::Address(address) => self.is_any_address || *address == connection.local(),
+            Host::Address(address) => self.is_any_address || Some(*address) == connection.local(),
             Host::Name(_) => false,
         };
         host.is_loopback() || is_own || self.hosts.iter().any(|allowed| allowed.allows(host))

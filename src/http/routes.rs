@@ -11,6 +11,7 @@ use crate::http::admission::forbidden;
 use crate::http::openapi;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::connection::Door;
 use crate::http::wire::problem::Problem;
 use crate::metrics::{ROUTES_MAX, RouteLabel};
 use crate::store::EventStore;
@@ -111,6 +112,15 @@ impl Route {
 
     pub(super) fn answers(&self, method: &Method) -> bool {
         *method == self.method || (*method == Method::HEAD && self.method == Method::GET)
+    }
+
+    /// Whether it is there for connections to the listener of this door.
+    pub(super) fn is_behind(&self, door: Door) -> bool {
+        match door {
+            Door::All => true,
+            Door::Public => self.permission != METRICS,
+            Door::Operators => self.is_vital,
+        }
     }
 
     /// Lets the caller have what is asked for.

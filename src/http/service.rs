@@ -23,7 +23,7 @@ use crate::http::wire::request_id::RequestIds;
 use crate::http::wire::streaming::Responder;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::peer::TrustedProxy;
+use crate::peer::{Peer, TrustedProxy};
 use crate::quota::{Places, Rates};
 use crate::store::EventStore;
 use crate::turnstile::Turnstile;
@@ -49,10 +49,19 @@ pub struct Limits {
     pub peer_requests_per_second: Option<u32>,
     /// Proxies that are believed when they name the client of a request.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Connections come from trusted proxies alone, each with a PROXY head.
+    pub has_proxy_heads: bool,
     /// Which hosts and pages may ask, beside the programs of this machine.
     pub access: Access,
     /// Who may ask.
     pub authenticator: Arc<Authenticator>,
+}
+
+impl Limits {
+    /// Whether `peer` is a proxy that is believed when it names a client.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.trusted_proxies.iter().any(|proxy| proxy.contains(peer))
+    }
 }
 
 impl Default for Limits {
@@ -67,6 +76,7 @@ impl Default for Limits {
             stall_seconds: limits::STALL_SECONDS,
             peer_requests_per_second: None,
             trusted_proxies: Vec::new(),
+            has_proxy_heads: false,
             access: Access::default(),
             authenticator: Arc::new(Authenticator::open(Arc::new(SystemClock))),
         }

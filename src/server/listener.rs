@@ -1,46 +1,87 @@
-//! Where connections come from.
+//! Where connections come from: the one place that knows TCP and Unix sockets.
 
 use std::io;
+use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 
+use super::bind::SocketFile;
 use super::tls::Tls;
+use super::transport::Socket;
+use crate::config::address::Address;
 use crate::http::Connection;
+use crate::peer::Peer;
 
-/// Where connections come from, and whether they are encrypted.
+/// What connections come to.
 #[derive(Debug)]
-pub struct Listener {
-    pub(super) tcp: TcpListener,
-    pub(super) tls: Option<Tls>,
+pub enum Listener {
+    /// An address and a port.
+    Tcp(TcpListener),
+    /// A Unix socket, and its file if it is this process's own.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// The listeners of a service.
+#[derive(Debug)]
+pub struct Listeners {
+    /// That for all.
+    pub main: Listener,
+    /// That which tells only how the service is, and has the metrics to itself.
+    pub operators: Option<Listener>,
+    /// What is spoken at the main one: TLS, or HTTP as it is.
+    pub tls: Option<Tls>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(listener: TcpListener) -> Self {
+        Self { main: Listener::Tcp(listener), operators: None, tls: None }
+    }
+}
+
+impl Listeners {
+    /// Where they listen, as far as the system says.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        let all = [Some(&self.main), self.operators.as_ref()];
+        all.into_iter().flatten().filter_map(|listener| listener.address().ok())
+    }
 }
 
 impl Listener {
-    /// Takes connections from `tcp`, with TLS if there is any.
-    pub fn new(tcp: TcpListener, tls: Option<Tls>) -> Self {
-        Self { tcp, tls }
+    /// Where it listens, as a person would write it.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(listener, _) => {
+                let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+                Ok(Address::Unix(path.unwrap_or_default()))
+            }
+        }
     }
-}
 
-impl From<TcpListener> for Listener {
-    fn from(tcp: TcpListener) -> Self {
-        Self::new(tcp, None)
+    /// The next connection, and between whom it is.
+    ///
+    /// # Errors
+    /// The listener or the connection has failed.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Connection)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = stream.local_addr()?;
+                // Without it, answers wait for the client's acknowledgements; a refusal only makes
+                // it slower.
+                let _ = stream.set_nodelay(true);
+                Ok((Socket::Tcp(stream), Connection::new(peer, local)))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let credentials = stream.peer_cred()?;
+                let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+                tracing::debug!(uid, gid, pid, "a connection by the Unix socket");
+                Ok((Socket::Unix(stream), Connection::within_machine(Peer::User(uid))))
+            }
+        }
     }
-}
-
-/// The next connection, and between which addresses it is.
-///
-/// # Errors
-/// The listener or the connection has failed; [`is_of_one_connection`] says which.
-pub(super) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
-    let (stream, peer) = listener.accept().await?;
-    let local = stream.local_addr()?;
-    // Without it, answers wait for the client's acknowledgements; a refusal only makes it slower.
-    let _ = stream.set_nodelay(true);
-    Ok((stream, Connection::new(peer, local)))
-}
-
-/// Whether only the connection to be accepted has failed.
-pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -12,14 +12,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::activity::{Activity, Command, Phase};
 use super::connection_io::ConnectionIo;
+use super::proxy_head::{Proxied, read_head};
 use super::streams::{Paced, Streams};
-use super::tls::{Acceptor, Secured};
-use super::transport::{Carrier, Progress, Transport};
-use crate::http::{Connection, IsStream, IsTail, Limits, Service};
+use super::tls::{Secured, TlsAcceptor};
+use super::transport::{Carrier, Progress, Socket, Transport};
+use crate::http::{Connection, Door, IsStream, IsTail, Limits, Service};
 use crate::limits::{HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
 use crate::metrics::{Metrics, RouteLabel};
 use crate::store::EventStore;
@@ -37,13 +37,18 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Serves a connection until it ends, or its activity is told to; with TLS if there is an acceptor.
 pub(super) async fn serve<S: EventStore>(
-    stream: TcpStream,
+    socket: Socket,
     client: Connection,
-    acceptor: Option<Arc<Acceptor>>,
+    acceptor: Option<Arc<TlsAcceptor>>,
     host: Arc<Host<S>>,
     activity: Arc<Activity>,
 ) {
-    let stream = Progress::new(stream, Arc::clone(&activity));
+    let mut stream = Progress::new(socket, Arc::clone(&activity));
+    let client = match host.limits.has_proxy_heads && client.door() != Door::Operators {
+        true => proxied(&mut stream, client, &activity).await,
+        false => Some(client),
+    };
+    let Some(client) = client else { return };
     let Some(acceptor) = acceptor else {
         return serve_http(Carrier::Plain(stream), None, Arc::new(client), host, activity).await;
     };
@@ -83,6 +88,23 @@ async fn serve_http<S: EventStore>(
     };
     if let Err(e) = ended {
         tracing::debug!(error = %e, "a connection ended early");
+    }
+}
+
+/// The connection that a proxy takes from its client, as the PROXY head before all else says;
+/// `None` if there is no such head.
+async fn proxied(
+    stream: &mut (impl AsyncRead + Unpin),
+    connection: Connection,
+    activity: &Activity,
+) -> Option<Connection> {
+    match activity.unless_told(read_head(stream)).await.and_then(|read| read) {
+        Ok(Proxied::Itself) => Some(connection),
+        Ok(Proxied::For(peer, local)) => Some(connection.proxied(peer, local)),
+        Err(error) => {
+            tracing::debug!(peer = %connection.peer(), %error, "a connection of a proxy is closed");
+            None
+        }
     }
 }
 

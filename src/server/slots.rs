@@ -70,11 +70,6 @@ impl Slots {
         Self { limits, ticks, slots, peers, open: Kind::default(), reserved: Kind::default() }
     }
 
-    /// Connections that are open.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none
     /// is free for now.
     pub(super) fn assign(&mut self, peer: Peer) -> Option<Arc<Activity>> {
@@ -188,11 +183,10 @@ impl Slots {
         let share = self.limits.connections_max / SLOTS_PEER_SHARE;
         let over = self.peers.iter().filter(|(other, count)| **count > share && **other != peer.network());
         let Some((&greedy, _)) = over.max_by_key(|(_, count)| **count) else { return false };
-        let is_proxy = |peer| self.limits.trusted_proxies.iter().any(|proxy| proxy.contains(peer));
         let now = self.ticks.now();
         let own = self.slots.values_mut().filter(|Slot { activity, counts }| {
             let is_open = *counts && !activity.is_reserved;
-            is_open && activity.peer.network() == greedy && !is_proxy(activity.peer)
+            is_open && activity.peer.network() == greedy && !self.limits.trusts(activity.peer)
         });
         let oldest = own.max_by_key(|slot| now.wrapping_sub(slot.activity.since()));
         let Some(slot) = oldest else { return false };

@@ -42,7 +42,7 @@ const PLAIN_HTTP: &[u8] =
 
 /// Makes TLS connections of those that were accepted.
 #[derive(Debug)]
-pub(super) struct Acceptor {
+pub(super) struct TlsAcceptor {
     config: RwLock<Arc<ServerConfig>>,
     /// To sign is what a handshake takes most time for, and a client gets it for a few bytes. So
     /// some threads are left for requests, however many clients connect at once.
@@ -58,7 +58,7 @@ pub(super) struct Secured {
     pub(super) is_http2: Option<bool>,
 }
 
-impl Acceptor {
+impl TlsAcceptor {
     pub(super) fn new(config: Arc<ServerConfig>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let signing = Semaphore::new((cores / 2).clamp(1, HANDSHAKES_MAX));

@@ -11,7 +11,7 @@ const TAIL: &str = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/even
 const BODY_TO_COME: &str = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
 
 /// The answers to many requests of a host, one right after the other.
-fn flood(addr: SocketAddr, host: u8, header: impl Fn(usize) -> String) -> String {
+pub fn flood(addr: SocketAddr, host: u8, header: impl Fn(usize) -> String) -> String {
     let request = |number| format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{}", header(number));
     let requests: String = (0..50).map(|number| request(number) + "\r\n").collect();
     let mut peer = Peer::from(host, addr);
@@ -19,12 +19,12 @@ fn flood(addr: SocketAddr, host: u8, header: impl Fn(usize) -> String) -> String
     String::from_utf8(peer.rest()).unwrap()
 }
 
-fn is_refused(answers: &str) -> bool {
+pub fn is_refused(answers: &str) -> bool {
     answers.contains("HTTP/1.1 429 ") && answers.contains("\r\nretry-after: ")
 }
 
 /// The status of the answer to a request with one more header.
-fn status(addr: SocketAddr, host: u8, header: &str) -> u16 {
+pub fn status(addr: SocketAddr, host: u8, header: &str) -> u16 {
     let mut peer = Peer::from(host, addr);
     peer.send(format!("GET /stats HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n"));
     peer.answer().status

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sekali::clock::SystemClock;
 use sekali::http::Limits;
 use sekali::metrics::Metrics;
-use sekali::server::{Listener, Tls, TlsFiles};
+use sekali::server::{Listeners, Tls, TlsFiles};
 
 use crate::authority::Authority;
 use crate::secured::{Client, SOON, Secured};
@@ -29,7 +29,7 @@ pub fn serve_here(limits: Limits, authority: &Authority) -> SocketAddr {
             sender.send(tcp.local_addr().unwrap()).unwrap();
             let tls = Tls::load(TlsFiles { cert, key, client_ca: None, client_crl: None }).unwrap();
             let (store, clock) = (Arc::new(in_process::open(dir.path())), Arc::new(SystemClock));
-            let (listener, never) = (Listener::new(tcp, Some(tls)), std::future::pending());
+            let (listener, never) = (Listeners { tls: Some(tls), ..tcp.into() }, std::future::pending());
             sekali::server::run(store, limits, clock, Metrics::default(), listener, never).await.unwrap();
         });
     });

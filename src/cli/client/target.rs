@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sekali::config::Layer;
-use sekali::config::address::{from_here, is_localhost};
-
+use sekali::config::address::{Address, from_here, is_localhost};
+use sekali::config::{Config, Layer};
 use ureq::http::HeaderValue;
 
 use super::credential::Credential;
@@ -113,6 +113,17 @@ pub(crate) struct ServiceUrl {
 }
 
 impl ServiceUrl {
+    /// The Unix socket of the service, if no other one was named and it listens at one.
+    pub(crate) fn unix_socket(&self, file: ConfigFile) -> Result<Option<PathBuf>, Failure> {
+        let is_named =
+            self.url.is_some() || std::env::var_os("SEKALI_URL").is_some_and(|text| !text.is_empty());
+        match (is_named, file.resolve(Layer::default())) {
+            (false, Ok(Config { listen: Address::Unix(path), .. })) => Ok(Some(path)),
+            (false, Err(fault)) => Err(fault),
+            _ => Ok(None),
+        }
+    }
+
     /// The service that was named, or the one that `sekali serve` would be.
     pub(crate) fn target(self) -> Result<Target, Failure> {
         self.target_or(ConfigFile::default())
@@ -135,12 +146,17 @@ fn named(url: Option<Target>, file: ConfigFile) -> Result<Target, Failure> {
         let text = text.to_string_lossy();
         return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
     }
-    let listen = file.resolve(Layer::default())?.listen;
-    if listen.port() == 0 {
-        let why = "by the configuration the service takes a free port: name it with --url or SEKALI_URL";
-        return Err(unusable(why.to_owned()));
-    }
-    Ok(Target::at(listen))
+    let why = match file.resolve(Layer::default())?.listen {
+        Address::Tcp(listen) if listen.port() != 0 => return Ok(Target::at(listen)),
+        Address::Tcp(_) => {
+            "by the configuration the service takes a free port: name it with --url or SEKALI_URL"
+        }
+        Address::Unix(_) => {
+            "by the configuration the service listens at a Unix socket, which of all commands `health` alone can \
+             use: have it listen at an address, or ask with curl --unix-socket"
+        }
+    };
+    Err(unusable(why.to_owned()))
 }
 
 #[cfg(test)]

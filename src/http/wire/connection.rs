@@ -17,13 +17,26 @@ pub struct ClientCertificate {
     pub expires: Timestamp,
 }
 
+/// What a connection may ask for, by the listener that it came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    /// Everything.
+    #[default]
+    All,
+    /// Everything but the metrics, which another listener has to itself.
+    Public,
+    /// How the service is, and nothing else.
+    Operators,
+}
+
 /// What is known of a connection; all its requests share it.
 #[derive(Debug)]
 pub struct Connection {
     /// Where it comes from.
     peer: Peer,
-    /// The address of this machine that it was made to.
-    local: IpAddr,
+    /// The address of this machine that it was made to, if it has one.
+    local: Option<IpAddr>,
+    door: Door,
     /// Its number in this process.
     number: u64,
     /// Bytes of its answers that wait to be read; changed by `answer_budget.rs` alone.
@@ -41,11 +54,17 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 impl Connection {
     /// A connection from `peer` to `local`.
     pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { local: Some(local.ip().to_canonical()), ..Self::within_machine(peer.ip().into()) }
+    }
+
+    /// A connection from `peer` by a Unix socket.
+    pub fn within_machine(peer: Peer) -> Self {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let answer_bytes = AtomicUsize::default();
         Self {
-            peer: peer.ip().into(),
-            local: local.ip().to_canonical(),
+            peer,
+            local: None,
+            door: Door::All,
             number,
             answer_bytes,
             is_encrypted: false,
@@ -67,6 +86,22 @@ impl Connection {
     /// The certificate of the client, which was verified.
     pub fn certificate(&self) -> Option<&ClientCertificate> {
         self.certificate.as_ref()
+    }
+
+    /// The same connection, which came to the listener of this door.
+    pub fn at(self, door: Door) -> Self {
+        Self { door, ..self }
+    }
+
+    /// The same connection, of a client at `peer` that a proxy takes it from, and that connected to
+    /// `local`.
+    pub fn proxied(self, peer: IpAddr, local: IpAddr) -> Self {
+        Self { peer: peer.into(), local: Some(local.to_canonical()), ..self }
+    }
+
+    /// What it may ask for.
+    pub fn door(&self) -> Door {
+        self.door
     }
 
     /// The same connection, with a reserved slot if `is_reserved`.
@@ -95,8 +130,8 @@ impl Connection {
         self.peer
     }
 
-    /// The address of this machine that the peer connected to.
-    pub fn local(&self) -> IpAddr {
+    /// The address of this machine that the peer connected to; a Unix socket has none.
+    pub fn local(&self) -> Option<IpAddr> {
         self.local
     }
 }

@@ -43,7 +43,7 @@ impl Tls {
     /// can't be used change nothing, but for what the operator is told.
     pub(in crate::server) async fn keep(
         mut self,
-        acceptor: Arc<Acceptor>,
+        acceptor: Arc<TlsAcceptor>,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) {

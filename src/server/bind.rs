@@ -1,0 +1,81 @@
+//! Begins to listen: at an address, or at a Unix socket.
+//!
+//! A process that was killed leaves the file of its Unix socket behind. Such a file is replaced, and
+//! one at which a process listens is not. The folder is locked from the look to the new file, so
+//! that of two processes that start at once one finds the other's.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::TcpListener;
+
+use super::listener::Listener;
+use crate::config::Mode;
+use crate::config::address::Address;
+
+/// Listens at `at`; a Unix socket gets `mode`. Needs a runtime.
+///
+/// # Errors
+/// `AddrInUse` if another process does; `AlreadyExists` if there is a file that is no socket.
+pub async fn bind(at: &Address, mode: Mode) -> io::Result<Listener> {
+    match at {
+        Address::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+        Address::Unix(path) => {
+            let (listener, file) = bind_unix(path, mode)?;
+            listener.set_nonblocking(true)?;
+            Ok(Listener::Unix(tokio::net::UnixListener::from_std(listener)?, Some(file)))
+        }
+    }
+}
+
+fn bind_unix(path: &Path, mode: Mode) -> io::Result<(UnixListener, SocketFile)> {
+    // It ends with the file of the folder.
+    let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    remove_stale(path)?;
+    // The process creates files for its user alone, so nobody else connects before the mode is set.
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile { path: path.to_owned(), id: id(path)? };
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode.bits()))?;
+    Ok((listener, file))
+}
+
+/// Removes the file of a socket at which nobody listens.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file that is no socket")),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    match UnixStream::connect(path) {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // A queue that is full, or a mode that lets nobody in: somebody may listen.
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The file of a socket, removed when this is dropped, unless it was replaced.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and number of the file.
+    id: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if id(&self.path).is_ok_and(|id| id == self.id) {
+            // If that fails, the next start finds that nobody listens.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
