@@ -134,6 +134,8 @@ bench:
 dist: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
 dist: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/sekali --remap-path-prefix=$(CARGO_DIR)=/cargo
 dist: export CFLAGS = -ffile-prefix-map=$(CURDIR)=/sekali -ffile-prefix-map=$(CARGO_DIR)=/cargo
+# C code may have the time of its build in it, and packages have it on their files: the day of the newest version is that.
+dist deb: export SOURCE_DATE_EPOCH = $(shell date --utc +%s --date="$$(sed -n 's/^## [0-9].* - //p' CHANGELOG.md | head -1)")
 dist: $(TOOLS)/cargo/cargo-auditable@0.7.7
 	cargo auditable build --locked --profile $(PROFILE) --bin sekali
 	mkdir -p $(PACKED)

@@ -36,17 +36,25 @@ fn the_composed_service_has_no_privilege_and_is_reached_from_this_machine_alone(
 }
 
 #[test]
-fn a_composed_service_that_is_reached_from_everywhere_has_a_certificate_and_tokens() {
+fn a_composed_service_that_is_reached_from_everywhere_has_a_certificate_and_a_token() {
     let Some(config) = config(&["compose.yaml", "compose.tls.yaml"]) else { return };
     let service = &config["services"]["sekali"];
     let ports = service["ports"].as_array().unwrap();
     assert!(ports.len() == 1 && ports[0]["host_ip"].is_null(), "{ports:?}");
     let secrets = service["secrets"].as_array().unwrap();
-    for (variable, secret) in [("TLS_CERT", "tls_cert"), ("TLS_KEY", "tls_key"), ("TOKENS_FILE", "tokens")] {
+    for (variable, secret) in
+        [("TLS_CERT", "tls_cert"), ("TLS_KEY", "tls_key"), ("BOOTSTRAP_TOKEN_FILE", "admin_token")]
+    {
         let path = format!("/run/secrets/{secret}");
         assert_eq!(service["environment"][format!("SEKALI_{variable}")], path);
         assert!(secrets.iter().any(|entry| entry["source"] == secret), "{secret}");
         assert!(config["secrets"][secret]["file"].is_string(), "{secret}");
     }
+    let health = service["healthcheck"]["test"].as_array().unwrap();
+    assert_eq!(
+        health.last(),
+        Some(&service["environment"]["SEKALI_OPS_LISTEN"]),
+        "health is asked without TLS"
+    );
     assert_eq!(service["read_only"], true, "the rest is as it was");
 }

@@ -101,7 +101,7 @@ fn the_image_runs_the_service_as_nobody_and_needs_nothing_but_its_libraries() {
     let mut lines = BufReader::new(service.0.stderr.take().unwrap()).lines().map_while(Result::ok);
     let addr = lines.find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
-        line["fields"]["addr"].as_str().or(line["addr"].as_str()).map(str::to_owned)
+        line["addr"].as_str().map(str::to_owned)
     });
     let addr = addr.expect("it says where it listens");
     let health = ["/usr/local/bin/sekali", "health", "--url", &addr];
