@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::Acceptor as Hello;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -26,7 +26,7 @@ pub use self::renewal::Tls;
 
 use self::certificate::client_certificate;
 use super::activity::{Activity, Phase};
-use super::transport::Progress;
+use super::transport::{Progress, Socket};
 use crate::http::ClientCertificate;
 use crate::limits::{HANDSHAKES_MAX, LINGER_BYTES_MAX, TLS_BUFFER_BYTES};
 use crate::sync::RwLock;
@@ -51,7 +51,7 @@ pub(super) struct TlsAcceptor {
 
 /// A connection whose handshake is done.
 pub(super) struct Secured {
-    pub(super) stream: TlsStream<Progress<TcpStream>>,
+    pub(super) stream: TlsStream<Progress<Socket>>,
     /// The client's certificate, which was verified, if it has sent one.
     pub(super) certificate: Option<ClientCertificate>,
     /// Whether the client speaks HTTP/2, if it said by ALPN what it speaks.
@@ -76,7 +76,7 @@ impl TlsAcceptor {
     /// The handshake has failed, or the connection was told to end.
     pub(super) async fn accept(
         &self,
-        mut stream: Progress<TcpStream>,
+        mut stream: Progress<Socket>,
         activity: &Activity,
     ) -> io::Result<Option<Secured>> {
         if activity.unless_told(is_plain_http(&stream)).await?? {
@@ -107,9 +107,9 @@ impl TlsAcceptor {
     /// was told.
     async fn shake_hands(
         &self,
-        stream: Progress<TcpStream>,
+        stream: Progress<Socket>,
         activity: &Activity,
-    ) -> Result<TlsStream<Progress<TcpStream>>, (io::Error, Option<Progress<TcpStream>>)> {
+    ) -> Result<TlsStream<Progress<Socket>>, (io::Error, Option<Progress<Socket>>)> {
         let gone = |e: io::Error| (e, None);
         let mut hello = LazyConfigAcceptor::new(Hello::default(), stream);
         let hello = match activity.unless_told(&mut hello).await.map_err(gone)? {
@@ -128,7 +128,7 @@ impl TlsAcceptor {
 
 /// Whether the first byte is that of a method: TLS begins with one that is no letter. It is only
 /// looked at.
-async fn is_plain_http(stream: &Progress<TcpStream>) -> io::Result<bool> {
+async fn is_plain_http(stream: &Progress<Socket>) -> io::Result<bool> {
     let mut byte = [0];
     std::future::poll_fn(|cx| stream.get_ref().poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(drop))
         .await?;
@@ -137,7 +137,7 @@ async fn is_plain_http(stream: &Progress<TcpStream>) -> io::Result<bool> {
 
 /// Ends a connection over which the client was told something. What still comes is dropped: if the
 /// connection ended with unread bytes, the client might not get to read that.
-async fn linger(mut stream: Progress<TcpStream>, activity: &Activity) {
+async fn linger(mut stream: Progress<Socket>, activity: &Activity) {
     activity.enter(Phase::Leaving);
     let leaving = async {
         stream.shutdown().await?;

@@ -27,6 +27,16 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    /// Looks at what comes next without taking it; at a Unix socket nothing can be seen so.
+    pub(super) fn poll_peek(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_peek(cx, buf),
+            Self::Unix(_) => Poll::Ready(Ok(0)),
+        }
+    }
+}
+
 impl Transport for Socket {
     fn reset_at_end(&self) {
         match self {

@@ -32,7 +32,7 @@ pub(crate) fn inherited() -> io::Result<Option<Listeners>> {
         }
     }
     match (main, operators) {
-        (Some(main), operators) => Ok(Some(Listeners { main, operators })),
+        (Some(main), operators) => Ok(Some(Listeners { main, operators, tls: None })),
         (None, None) => Ok(None),
         (None, Some(_)) => {
             let why = "systemd passes a socket that is called ops, and none for all others";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use super::Acceptor;
+use super::TlsAcceptor;
 use super::files::{Loaded, TlsError, TlsFiles};
 use crate::clock::Clock;
 use crate::limits::CERTIFICATE_WARNED_DAYS;
