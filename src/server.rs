@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `listener.rs` | where connections come from: TCP, Unix sockets |
 //! | `bind.rs` | how listening begins |
+//! | `socket_file.rs` | the file of a Unix socket |
 //! | `acceptor.rs` | one listener, and the connections that come to it |
 //! | `slots.rs` | how many connections there may be, and when each is ended |
 //! | `activity.rs` | what one connection is doing, and since when |
@@ -24,6 +25,7 @@ mod listener;
 mod proxy_head;
 mod serve;
 mod slots;
+mod socket_file;
 mod streams;
 mod tls;
 mod transport;

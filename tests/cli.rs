@@ -150,6 +150,7 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
         let value = match &setting["value"] {
             Value::String(text) => text.clone(),
             Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+            Value::Null => "none".to_owned(),
             other => other.to_string(),
         };
         let value = if key == "workers" { "half the cores".to_owned() } else { value };

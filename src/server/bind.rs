@@ -6,14 +6,15 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 
 use super::listener::Listener;
+use super::socket_file::SocketFile;
 use crate::config::Mode;
 use crate::config::address::Address;
 
@@ -33,13 +34,13 @@ pub async fn bind(at: &Address, mode: Mode) -> io::Result<Listener> {
 }
 
 fn bind_unix(path: &Path, mode: Mode) -> io::Result<(UnixListener, SocketFile)> {
-    // It ends with the file of the folder.
+    // The lock ends with this handle. Whoever has it is about to listen, or has its store there.
     let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
-    flock(&folder, FlockOperation::LockExclusive)?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|_| ErrorKind::AddrInUse)?;
     remove_stale(path)?;
     // The process creates files for its user alone, so nobody else connects before the mode is set.
     let listener = UnixListener::bind(path)?;
-    let file = SocketFile { path: path.to_owned(), id: id(path)? };
+    let file = SocketFile::at(path)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode.bits()))?;
     Ok((listener, file))
 }
@@ -57,25 +58,4 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         // A queue that is full, or a mode that lets nobody in: somebody may listen.
         _ => Err(ErrorKind::AddrInUse.into()),
     }
-}
-
-/// The file of a socket, removed when this is dropped, unless it was replaced.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and number of the file.
-    id: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if id(&self.path).is_ok_and(|id| id == self.id) {
-            // If that fails, the next start finds that nobody listens.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn id(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::bind::SocketFile;
+use super::socket_file::SocketFile;
 use super::tls::Tls;
 use super::transport::Socket;
 use crate::config::address::Address;
