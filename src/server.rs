@@ -33,7 +33,7 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::listener::Listener;
 pub use self::slots::reserved;
-pub use self::tls::{Tls, TlsError, TlsFiles};
+pub use self::tls::{SPEAKS_TLS, Tls, TlsError, TlsFiles};
 
 use self::activity::TICK;
 use self::listener::{accept, is_of_one_connection};

@@ -9,6 +9,8 @@
 mod authority;
 #[path = "tls/certificates.rs"]
 mod certificates;
+#[path = "tls/commands.rs"]
+mod commands;
 #[path = "tls/handshakes.rs"]
 mod handshakes;
 #[path = "tls/http.rs"]

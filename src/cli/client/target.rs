@@ -8,15 +8,18 @@ use std::time::Duration;
 use sekali::config::Layer;
 use sekali::config::address::{from_here, is_localhost};
 
+use super::trust::{Trust, TrustFiles};
 use crate::cli::config::ConfigFile;
 use crate::cli::exit::{Exit, Failure};
 
 /// What an address may look like, in a sentence.
-const FORM: &str = "use http://host:port, host:port or a port of this machine, without a path";
-/// The port of a URL that names none.
+const FORM: &str =
+    "use http://host:port, https://host:port, host:port or a port of this machine, without a path";
+/// The ports of URLs that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
-/// A service: `http://host[:port]`, or `host:port` alone.
+/// A service: `http://host[:port]`, `https://host[:port]`, or `host:port` alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// As it stands in a `Host` header.
@@ -24,24 +27,28 @@ pub(crate) struct Target {
     /// The host alone, without the brackets of an IPv6 address.
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// TLS is spoken with it.
+    pub(crate) is_tls: bool,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (rest, has_scheme) = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("TLS is not spoken here: use http://host:port".to_owned());
-            }
+        let (rest, scheme) = match text.split_once("://") {
+            Some((scheme, rest)) => (rest, Some(scheme.to_ascii_lowercase())),
+            None => (text, None),
+        };
+        let (has_scheme, is_tls) = match scheme.as_deref() {
+            Some("https") => (true, true),
+            Some("http") => (true, false),
             Some(_) => return Err(FORM.to_owned()),
-            None => (text, false),
+            None => (false, false),
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
         // A port alone, as `--listen` takes it.
         if !has_scheme && let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
-            return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port))));
+            return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port)), false));
         }
         let authority: ureq::http::uri::Authority = host.parse().map_err(|_| FORM.to_owned())?;
         let (name, port) = (authority.host(), authority.port_u16());
@@ -50,21 +57,28 @@ impl FromStr for Target {
         {
             return Err(FORM.to_owned());
         }
-        let port_or_default = port.unwrap_or(HTTP_PORT);
+        let port_or_default = port.unwrap_or(if is_tls { HTTPS_PORT } else { HTTP_PORT });
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
             // All addresses of a machine are none that can be asked for.
-            Ok(address) if address.is_unspecified() => Ok(Self::at((address, port_or_default).into())),
-            _ => Ok(Self { host: host.to_owned(), name: bare.to_owned(), port: port_or_default }),
+            Ok(address) if address.is_unspecified() => {
+                Ok(Self::at((address, port_or_default).into(), is_tls))
+            }
+            _ => Ok(Self { host: host.to_owned(), name: bare.to_owned(), port: port_or_default, is_tls }),
         }
     }
 }
 
 impl Target {
     /// The service that listens on `listen`, seen from the same machine.
-    pub(crate) fn at(listen: SocketAddr) -> Self {
+    pub(crate) fn at(listen: SocketAddr, is_tls: bool) -> Self {
         let here = from_here(listen);
-        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port() }
+        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port(), is_tls }
+    }
+
+    /// Its URL, without a path.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.host)
     }
 
     /// Whether it is this machine, by its name or its address.
@@ -91,37 +105,59 @@ impl Target {
     }
 }
 
-/// The argument that says where the service is.
+/// A service, and whom to believe that it is the one.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) target: Target,
+    /// Only where TLS is spoken.
+    pub(crate) trust: Option<Trust>,
+}
+
+/// The arguments that say where the service is, and whom to believe that.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct ServiceUrl {
-    /// The service: http://host:port, host:port, or a port of this machine [default: where `sekali
-    /// serve` listens by the same environment] [env: SEKALI_URL]
+    /// The service: http://host:port, https://host:port, host:port, or a port of this machine
+    /// [default: where `sekali serve` listens by the same environment] [env: SEKALI_URL]
     #[arg(long)]
     url: Option<Target>,
+    #[command(flatten)]
+    trust: TrustFiles,
 }
 
 impl ServiceUrl {
     /// The service that was named, or the one that `sekali serve` would be.
-    pub(crate) fn target(self) -> Result<Target, Failure> {
-        self.target_or(ConfigFile::default())
+    pub(crate) fn endpoint(self) -> Result<Endpoint, Failure> {
+        self.endpoint_or(ConfigFile::default())
     }
 
     /// The same, with the configuration file that was named.
-    pub(crate) fn target_or(self, file: ConfigFile) -> Result<Target, Failure> {
+    pub(crate) fn endpoint_or(mut self, file: ConfigFile) -> Result<Endpoint, Failure> {
+        let target = self.target(file)?;
+        self.with(target)
+    }
+
+    /// What is needed to reach `target`.
+    pub(crate) fn with(self, target: Target) -> Result<Endpoint, Failure> {
+        let trust = target.is_tls.then(|| self.trust.load()).transpose()?;
+        Ok(Endpoint { target, trust })
+    }
+
+    fn target(&mut self, file: ConfigFile) -> Result<Target, Failure> {
         let unusable = |why: String| Failure::new(Exit::Configuration, why);
-        if let Some(target) = self.url {
+        if let Some(target) = self.url.take() {
             return Ok(target);
         }
         if let Some(text) = std::env::var_os("SEKALI_URL").filter(|text| !text.is_empty()) {
             let text = text.to_string_lossy();
             return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
         }
-        let listen = file.resolve(Layer::default())?.listen;
+        let config = file.resolve(Layer::default())?;
+        let listen = config.listen;
         if listen.port() == 0 {
             let why = "by the configuration the service takes a free port: name it with --url or SEKALI_URL";
             return Err(unusable(why.to_owned()));
         }
-        Ok(Target::at(listen))
+        Ok(Target::at(listen, !config.tls_cert.as_os_str().is_empty()))
     }
 }
 
@@ -132,6 +168,9 @@ mod tests {
     #[test]
     fn a_target_is_a_base_url_or_a_host_with_a_port_or_a_port() {
         for (text, host, name, port) in [
+            ("https://h", "h", "h", 443),
+            ("HTTPS://[::1]:1/", "[::1]:1", "::1", 1),
+            ("https://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("http://localhost:8080", "localhost:8080", "localhost", 8080),
             ("HTTP://h/", "h", "h", 80),
             ("http://[::1]:1", "[::1]:1", "::1", 1),
@@ -143,12 +182,14 @@ mod tests {
             ("http://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("[::]:7", "[::1]:7", "::1", 7),
         ] {
-            let expected = Target { host: host.to_owned(), name: name.to_owned(), port };
+            let is_tls = text.to_ascii_lowercase().starts_with("https");
+            let expected = Target { host: host.to_owned(), name: name.to_owned(), port, is_tls };
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         for bad in [
             "",
-            "https://h",
+            "https://",
+            "https://h/path",
             "ftp://h:1",
             "localhost",
             "http://",
