@@ -1,6 +1,6 @@
 //! TLS, from outside: which handshakes succeed, what does not hurt the service, that HTTP is the
 //! same over it, that its files are read again, and that the commands speak it. Certificates are
-//! made by the tests; programs are curl and openssl.
+//! made by the tests; programs are curl, openssl and sslyze.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
