@@ -8,7 +8,7 @@
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
 
 # Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams tls
+QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak

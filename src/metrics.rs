@@ -51,6 +51,8 @@ const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
 const DENIED: &str = "sekali_auth_failures_total";
+/// Why requests are not let in, as [`Denied`](crate::auth::authenticator::Denied) names it.
+const DENIED_REASONS: [&str; 6] = ["missing", "malformed", "unknown", "wrong", "expired", "revoked"];
 /// Whether the tokens file was read as it is now.
 pub const TOKENS_FILE_READ: &str = "sekali_tokens_file_read";
 const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
@@ -192,6 +194,9 @@ impl Default for Metrics {
         };
         let version = vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))];
         recorder.register_gauge(&Key::from_parts(BUILD, version), &METADATA).set(1.0);
+        for reason in DENIED_REASONS {
+            recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(0);
+        }
         let process = Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
         let inner = Inner {

@@ -39,7 +39,7 @@ use tokio::sync::watch;
 pub use self::bind::bind;
 pub use self::listener::{Listener, Listeners};
 pub use self::slots::reserved;
-pub use self::tls::{Tls, TlsError, TlsFiles};
+pub use self::tls::{SPEAKS_TLS, Tls, TlsError, TlsFiles};
 
 use self::acceptor::Acceptor;
 use self::serve::Host;

@@ -148,6 +148,7 @@ fn help_names_every_command_and_every_setting_with_its_default_and_variable() {
     for (key, setting) in settings.as_object().unwrap() {
         assert!(serve.contains(&format!("--{}", key.replace('_', "-"))), "{key}");
         let value = match &setting["value"] {
+            Value::String(text) if text.is_empty() => "none".to_owned(),
             Value::String(text) => text.clone(),
             Value::Array(entries) if entries.is_empty() => "none".to_owned(),
             Value::Null => "none".to_owned(),

@@ -1,6 +1,6 @@
 //! TLS, from outside: which handshakes succeed, what does not hurt the service, that HTTP is the
 //! same over it, that its files are read again, and that the commands speak it. Certificates are
-//! made by the tests; programs are curl and openssl.
+//! made by the tests; programs are curl, openssl and sslyze.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -9,6 +9,8 @@
 mod authority;
 #[path = "tls/certificates.rs"]
 mod certificates;
+#[path = "tls/commands.rs"]
+mod commands;
 #[path = "tls/handshakes.rs"]
 mod handshakes;
 #[path = "tls/http.rs"]

@@ -5,6 +5,7 @@
 //! shares the machine with what it measures.
 
 mod arguments;
+mod channel;
 mod connection;
 mod load;
 mod report;
@@ -48,17 +49,18 @@ impl Arguments {
             return Err(Failure::new(Exit::Configuration, why.to_owned()));
         }
         let scratch = self.scratch.then(Scratch::start).transpose()?;
-        let target = match &scratch {
-            Some(scratch) => scratch.target(),
-            None => std::mem::take(&mut self.service).target()?,
+        let service = std::mem::take(&mut self.service);
+        let endpoint = match &scratch {
+            Some(scratch) => service.with(scratch.target())?,
+            None => service.endpoint()?,
         };
         // The load goes straight to it, so the rest does too.
-        let route = Route::direct(target.clone());
+        let route = Route::direct(endpoint.clone());
         let before = counts(&route)?;
         if before.unique_processed > 0 && !self.force {
             refuse_others(&route)?;
         }
-        let measured = Load::new(&self, &target, workload)?.run()?;
+        let measured = Load::new(&self, &endpoint, workload)?.run()?;
         let counted = growth(before, counts(&route)?);
         let report = Report::new(&self, &route.target, seed, &measured, counted);
         if self.json {

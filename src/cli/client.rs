@@ -1,7 +1,7 @@
 //! What the commands that talk to a running service share.
 //!
 //! ```text
-//! target (which service) → exchange (one request, through a proxy or not) → remote (tried again) → answers, refusal
+//! target (which service), trust (whom to believe) → exchange (one request, through a proxy or not) → remote (tried again) → answers, refusal
 //! ```
 
 pub(crate) mod answers;
@@ -12,3 +12,4 @@ mod proxy;
 pub(crate) mod refusal;
 pub(crate) mod remote;
 pub(crate) mod target;
+pub(crate) mod trust;

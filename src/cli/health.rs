@@ -19,6 +19,7 @@ use super::terminal::output::print;
 #[command(after_help = "Examples:
   sekali health
   sekali health --url http://10.0.0.7:8080
+  sekali health --url https://inbox.example.org:8080 --ca-file ca.pem
 
 Exit codes: 0 ready, 1 not ready or no answer.")]
 pub(super) struct Arguments {
@@ -36,7 +37,7 @@ impl Arguments {
         if let Some(path) = self.service.unix_socket(self.file.clone())? {
             return self.ask(&path);
         }
-        let route = Route::new(self.service.target_or(self.file)?)?;
+        let route = Route::new(self.service.endpoint_or(self.file)?)?;
         let answer = route.get("/readyz", Duration::from_secs(self.timeout), CLIENT_REFUSAL_BYTES_MAX);
         let fault = |sentence: String| Err(Failure::new(Exit::Fault, sentence));
         match answer {
@@ -54,6 +55,7 @@ impl Arguments {
                 fault(format!("{route} is not ready: {status} {}", refusal::sentence(&body)))
             }
             Err(Miss::Lasting(why)) => fault(why),
+            Err(Miss::Untrusted(why)) => fault(format!("cannot reach {route}: {why}")),
             Err(miss) => fault(format!("{route} does not answer: {miss}")),
         }
     }

@@ -1,7 +1,15 @@
 //! Environment variables that look like settings and are none.
 
 /// Variables that are known beside the settings.
-const OTHERS: [&str; 4] = ["SEKALI_CONFIG", "SEKALI_URL", "SEKALI_TOKEN", "SEKALI_TOKEN_FILE"];
+const OTHERS: [&str; 7] = [
+    "SEKALI_CONFIG",
+    "SEKALI_URL",
+    "SEKALI_TOKEN",
+    "SEKALI_TOKEN_FILE",
+    "SEKALI_CA_FILE",
+    "SEKALI_CLIENT_CERT",
+    "SEKALI_CLIENT_KEY",
+];
 /// How alike two names are, from 0 to 1, of which one was meant for the other.
 const ALIKE: f64 = 0.85;
 

@@ -35,10 +35,8 @@ use crate::sync::RwLock;
 const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
-/// The answer to a client that speaks plain HTTP.
-const PLAIN_HTTP: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 40\r\nconnection: close\r\n\r\n\
-      this port speaks TLS: ask with https://\n";
+/// What a client is told that speaks plain HTTP.
+pub const SPEAKS_TLS: &str = "this port speaks TLS: ask with https://\n";
 
 /// Makes TLS connections of those that were accepted.
 #[derive(Debug)]
@@ -81,7 +79,7 @@ impl TlsAcceptor {
     ) -> io::Result<Option<Secured>> {
         if activity.unless_told(is_plain_http(&stream)).await?? {
             tracing::debug!("a client speaks plain HTTP to a port for TLS");
-            activity.unless_told(stream.write_all(PLAIN_HTTP)).await??;
+            activity.unless_told(stream.write_all(plain_http().as_bytes())).await??;
             linger(stream, activity).await;
             return Ok(None);
         }
@@ -133,6 +131,13 @@ async fn is_plain_http(stream: &Progress<Socket>) -> io::Result<bool> {
     std::future::poll_fn(|cx| stream.get_ref().poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(drop))
         .await?;
     Ok(byte[0].is_ascii_uppercase())
+}
+
+/// The answer to a client that speaks plain HTTP.
+fn plain_http() -> String {
+    let length = SPEAKS_TLS.len();
+    let fields = format!("content-type: text/plain\r\ncontent-length: {length}\r\nconnection: close");
+    format!("HTTP/1.1 400 Bad Request\r\n{fields}\r\n\r\n{SPEAKS_TLS}")
 }
 
 /// Ends a connection over which the client was told something. What still comes is dropped: if the

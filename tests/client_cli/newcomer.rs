@@ -62,7 +62,10 @@ fn client_commands_go_where_the_service_listens_by_the_same_environment() {
         }
     }
     for (variables, told) in [
-        ([("SEKALI_URL", "https://h:1")], "SEKALI_URL is \"https://h:1\": TLS is not spoken here"),
+        (
+            [("SEKALI_URL", "ftp://h:1")],
+            "SEKALI_URL is \"ftp://h:1\": use http://host:port, https://host:port",
+        ),
         ([("SEKALI_LISTEN", "127.0.0.1:0")], "name it with --url or SEKALI_URL"),
     ] {
         let output = sekali(&["stats"], &variables);

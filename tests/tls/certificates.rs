@@ -4,6 +4,7 @@ use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 
 use crate::authority::{Authority, Pair};
 use crate::secured::{Client, SOON, Secured};
+use crate::support::service::event;
 use crate::support::until;
 
 /// A service that asks clients for their certificates, and what it knows as revoked.
@@ -55,4 +56,29 @@ fn a_certificate_that_is_revoked_meanwhile_is_refused_from_then_on() {
     std::fs::write(service.path("revoked.pem"), service.authority.revoke(&[&lost])).unwrap();
     assert!(until(SOON, || (!service.takes(&lost)).then_some(())).is_some(), "it is still taken");
     assert!(service.takes(&kept));
+}
+
+#[test]
+fn a_certificate_is_known_by_its_name_and_may_do_what_the_tokens_file_says() {
+    const TOKENS: &str = "[[certificate]]\nname = \"sender\"\nsan = [\"uri:spiffe://example.org/sender\"]\n\
+                          allow = [\"publish:orders.*\"]\n";
+    let variables = [("SEKALI_TLS_CLIENT_CA", "{}/ca.pem"), ("SEKALI_TOKENS_FILE", "{}/tokens.toml")];
+    let service =
+        Secured::prepared(&variables, |_, dir| std::fs::write(dir.join("tokens.toml"), TOKENS).unwrap());
+    let sender = service.authority.client(|_| {});
+    let stranger = service.authority.issue(&["other.example"], ExtendedKeyUsagePurpose::ClientAuth, |_| {});
+    let publish = |pair: Option<&Pair>, topic: &str| {
+        let mut client = Client::new(service.addr, &service.authority, pair, &[]);
+        client.publish(&event(topic, "1", 1)).unwrap().0
+    };
+    assert_eq!(publish(Some(&sender), "orders.paid"), 200);
+    assert_eq!(publish(Some(&sender), "users"), 403);
+    assert_eq!(publish(Some(&stranger), "orders.paid"), 401);
+    assert_eq!(publish(None, "orders.paid"), 401);
+
+    let mut kept = Client::new(service.addr, &service.authority, Some(&sender), &[]);
+    assert_eq!(kept.publish(&event("orders.paid", "2", 1)).unwrap().0, 200);
+    std::fs::write(service.path("tokens.toml"), "").unwrap();
+    let refused = || (kept.publish(&event("orders.paid", "3", 1)).unwrap().0 == 401).then_some(());
+    assert!(until(SOON, refused).is_some(), "a connection that is open keeps what was taken back");
 }

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use sekali::http::Limits;
@@ -9,7 +11,7 @@ use sekali::http::Limits;
 use crate::authority::Authority;
 use crate::http::serve_here;
 use crate::secured::{Client, SOON, Secured, program};
-use crate::support::{client, now, seed};
+use crate::support::{client, now, seed, tools};
 
 #[test]
 fn curl_speaks_the_version_of_http_that_was_agreed_upon() {
@@ -70,6 +72,22 @@ fn versions_before_1_2_are_refused() {
         let (is_connected, said) = connects(version);
         assert!(is_connected, "{version}: {said}");
     }
+}
+
+#[test]
+fn a_scanner_finds_nothing_weak() {
+    let python = tools().join("python/bin/python");
+    let asked = Command::new(&python).args(["-c", "import sslyze"]).output();
+    if !asked.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "sslyze is not installed: make tools");
+        eprintln!("NOT RUN: sslyze is not installed: make tools");
+        return;
+    }
+    let service = Secured::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/tls_scan.py");
+    let output = Command::new(python).arg(script).env("SEKALI_URL", service.url()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(service.get("/readyz"), 200);
 }
 
 #[test]

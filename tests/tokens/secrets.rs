@@ -72,7 +72,7 @@ fn nothing_secret_is_told_to_anybody() {
         // A head that can't be read may be answered by the end of the connection.
         let Ok(answer) = answer else { return 0 };
         if answer.status >= 400 || path == "/metrics" {
-            told.push(format!("{method} {path}: {}", String::from_utf8_lossy(&answer.body)));
+            told.push(String::from_utf8_lossy(&answer.body).into_owned());
         }
         answer.status
     };

@@ -1,13 +1,14 @@
-//! One connection: a request out, an answer in, without ever blocking on either.
+//! One connection: a request out, an answer in, without ever blocking on either. The bytes go
+//! through `channel.rs`, which may encrypt them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::channel::Channel;
 use super::workload::Workload;
-use crate::cli::client::target::Target;
+use crate::cli::client::target::Endpoint;
 
 /// Longest wait for an answer, and for a service that is away to come back.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,8 +60,8 @@ pub(super) enum Step {
 /// A connection, and the request that it carries.
 #[derive(Debug)]
 pub(super) struct Connection {
-    target: Target,
-    stream: Option<TcpStream>,
+    endpoint: Endpoint,
+    stream: Option<Channel>,
     request: Vec<u8>,
     written: usize,
     answer: Vec<u8>,
@@ -75,9 +76,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(target: Target, now: Instant) -> Self {
+    pub(super) fn new(endpoint: Endpoint, now: Instant) -> Self {
         Self {
-            target,
+            endpoint,
             stream: None,
             request: Vec::new(),
             written: 0,
@@ -109,19 +110,19 @@ impl Connection {
             State::Receiving => PollFlags::IN,
             State::Idle | State::Waiting { .. } => return None,
         };
-        Some(PollFd::new(self.stream.as_ref()?, flags))
+        Some(self.stream.as_ref()?.poll_fd(flags))
     }
 
     /// Makes a request of `events` events and sends as much of it as the socket takes.
     pub(super) fn begin(&mut self, workload: &mut Workload, events: u32, due: Instant, now: Instant) -> Step {
         self.request.clear();
-        let (host, length) = (&self.target.host, workload.body_bytes(events));
+        let (host, length) = (&self.endpoint.target.host, workload.body_bytes(events));
         // Writing to a Vec cannot fail.
         let _ = write!(
             self.request,
             "POST /publish HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
         );
-        if let Some(authorization) = &self.target.authorization {
+        if let Some(authorization) = &self.endpoint.target.authorization {
             self.request.extend_from_slice(b"Authorization: ");
             self.request.extend_from_slice(authorization.as_bytes());
             self.request.extend_from_slice(b"\r\n");
@@ -137,11 +138,7 @@ impl Connection {
         self.written = 0;
         self.answer.clear();
         if self.stream.is_none() {
-            match self.target.connect(CONNECT).and_then(|stream| {
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            }) {
+            match Channel::open(&self.endpoint, CONNECT) {
                 Ok(stream) => self.stream = Some(stream),
                 Err(fault) => return self.broken(fault, now),
             }
@@ -184,6 +181,10 @@ impl Connection {
                 Err(e) => return Err(e),
             }
         }
+        match stream.flush() {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+            flushed => flushed?,
+        }
         // No attempt to read: the answer takes a while, and `poll` says when it is there.
         self.state = State::Receiving;
         Ok(None)
@@ -192,14 +193,20 @@ impl Connection {
     fn read(&mut self) -> io::Result<Option<Answer>> {
         let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
         let mut chunk = [0; READ_BYTES];
-        match stream.read(&mut chunk) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                self.answer.extend_from_slice(&chunk[..read]);
-                parse(&self.answer)
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    self.answer.extend_from_slice(&chunk[..read]);
+                    // What TLS has decrypted, the socket no longer tells of.
+                    if let Some(answer) = parse(&self.answer)? {
+                        return Ok(Some(answer));
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-            Err(e) => Err(e),
         }
     }
 
@@ -336,7 +343,8 @@ mod tests {
         let text = b"HTTP/1.1 503 No\r\nRetry-After: 99999999999999999999\r\nContent-Length: 0\r\n\r\n";
         let asked = parse(text).unwrap().unwrap().retry_after.unwrap();
         let now = SystemClock.monotonic();
-        let mut connection = Connection::new("http://h".parse().unwrap(), now);
+        let endpoint = Endpoint { target: "http://h".parse().unwrap(), trust: None };
+        let mut connection = Connection::new(endpoint, now);
         connection.wait(asked, now);
         assert_eq!(connection.waits_until(), Some(now + PATIENCE));
     }

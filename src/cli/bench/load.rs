@@ -13,7 +13,7 @@ use super::arguments::Arguments;
 use super::connection::{Answer, Connection, PATIENCE, Step};
 use super::workload::Workload;
 use crate::cli::client::exchange::redirected;
-use crate::cli::client::target::Target;
+use crate::cli::client::target::Endpoint;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::terminal::progress;
 
@@ -65,10 +65,14 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(arguments: &Arguments, target: &Target, workload: Workload) -> Result<Self, Failure> {
+    pub(super) fn new(
+        arguments: &Arguments,
+        endpoint: &Endpoint,
+        workload: Workload,
+    ) -> Result<Self, Failure> {
         let start = SystemClock.monotonic();
         let connections =
-            (0..arguments.connections).map(|_| Connection::new(target.clone(), start)).collect();
+            (0..arguments.connections).map(|_| Connection::new(endpoint.clone(), start)).collect();
         let latencies = Histogram::new_with_bounds(1, LATENCY_MAX, DIGITS)
             .map_err(|fault| Failure::new(Exit::Fault, format!("cannot keep latencies: {fault}")))?;
         let bar = ProgressBar::new(arguments.events);

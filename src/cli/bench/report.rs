@@ -80,7 +80,7 @@ impl Report {
         let seconds = measured.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         let faults = faults(measured, counted);
         Self {
-            url: format!("http://{}", target.host),
+            url: target.url(),
             seed,
             connections: arguments.connections,
             batch: arguments.batch,

@@ -137,7 +137,8 @@ fn listening(mut log: impl BufRead + Send + 'static) -> Result<Target, Failure> 
             Ok(Line { addr: Some(addr), message }) if message.starts_with("listening") => {
                 let drained = move || std::io::copy(&mut log, &mut std::io::sink());
                 std::thread::Builder::new().name("log".to_owned()).spawn(drained).map_err(failure)?;
-                return addr.parse().map_err(failure);
+                let addr = addr.parse().map_err(failure)?;
+                return Ok(Target::at(addr, message.starts_with("listening on https:")));
             }
             Ok(Line { message, .. }) => last = message,
             Err(_) => last = line.trim().to_owned(),

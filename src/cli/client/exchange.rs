@@ -6,13 +6,15 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
+use sekali::server::SPEAKS_TLS;
 use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, LOCATION};
 use ureq::http::{Request, Response};
 
 use super::proxy::{self, Via};
 use super::refusal;
-use super::target::Target;
+use super::target::{Endpoint, Target};
+use super::trust::{self, Trust};
 use crate::cli::exit::{Exit, Failure};
 
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
@@ -28,6 +30,7 @@ const PASSING: [u16; 7] = [408, 429, 500, 502, 503, 504, 507];
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) target: Target,
+    trust: Option<Trust>,
     via: Option<Via>,
 }
 
@@ -43,6 +46,9 @@ pub(crate) struct Answer {
 pub(crate) enum Miss {
     /// It would not be otherwise the next time.
     Lasting(String),
+    /// The two sides don't speak TLS alike, or one does not believe the other. That would not be
+    /// otherwise either.
+    Untrusted(String),
     /// It may be otherwise the next time.
     Passing {
         why: String,
@@ -56,14 +62,14 @@ pub(crate) enum Miss {
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lasting(why) | Self::Passing { why, .. } => f.write_str(why),
+            Self::Lasting(why) | Self::Untrusted(why) | Self::Passing { why, .. } => f.write_str(why),
         }
     }
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.target.host)?;
+        f.write_str(&self.target.url())?;
         match &self.via {
             Some(via) => write!(f, " through {via}"),
             None => Ok(()),
@@ -73,26 +79,32 @@ impl fmt::Display for Route {
 
 impl Route {
     /// The way that the environment says.
-    pub(crate) fn new(target: Target) -> Result<Self, Failure> {
+    pub(crate) fn new(endpoint: Endpoint) -> Result<Self, Failure> {
+        let Endpoint { target, trust } = endpoint;
         let via = proxy::of(&target, |name| std::env::var(name).ok());
         let via = via.map_err(|why| {
-            Failure::new(Exit::Configuration, format!("cannot reach http://{}: {why}", target.host))
+            Failure::new(Exit::Configuration, format!("cannot reach {}: {why}", target.url()))
         })?;
-        Ok(Self { target, via })
+        Ok(Self { target, trust, via })
     }
 
     /// The way past every proxy.
-    pub(crate) fn direct(target: Target) -> Self {
-        Self { target, via: None }
+    pub(crate) fn direct(endpoint: Endpoint) -> Self {
+        let Endpoint { target, trust } = endpoint;
+        Self { target, trust, via: None }
     }
 
     pub(crate) fn uri(&self, path: &str) -> String {
-        format!("http://{}{path}", self.target.host)
+        self.target.url() + path
     }
 
     /// Statuses and redirects are answers here, not faults.
     pub(crate) fn agent(&self, set: impl FnOnce(Config) -> Config) -> Agent {
-        let config = Agent::config_builder()
+        let mut config = Agent::config_builder();
+        if let Some(trust) = &self.trust {
+            config = config.tls_config(trust.for_ureq());
+        }
+        let config = config
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT))
@@ -165,6 +177,9 @@ impl Route {
         let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         let read = answer.body_mut().as_reader().take(held).read_to_end(&mut body);
         read.map_err(|e| self.miss(e.into()))?;
+        if !self.target.is_tls && body == SPEAKS_TLS.as_bytes() {
+            return Err(Miss::Untrusted(format!("it speaks TLS: ask https://{}", self.target.host)));
+        }
         if is_wanted && body.len() as u64 > bytes_max {
             let why = format!("{self} answers more than the {bytes_max} bytes that this can have");
             return Err(Miss::Lasting(why));
@@ -173,6 +188,11 @@ impl Route {
     }
 
     fn miss(&self, fault: ureq::Error) -> Miss {
+        if let ureq::Error::Io(e) = &fault
+            && let Some(why) = trust::refusal(e)
+        {
+            return Miss::Untrusted(why);
+        }
         let why = match fault {
             ureq::Error::Timeout(_) => "no answer in time".to_owned(),
             ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => match self.via {

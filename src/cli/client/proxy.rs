@@ -3,8 +3,8 @@
 //! | variable | rule |
 //! |---|---|
 //! | `http_proxy` | It names the proxy for `http://`. In capitals it is not read: CGI sets that from a request's header. |
+//! | `https_proxy`, `HTTPS_PROXY` | They name the proxy for `https://`. |
 //! | `all_proxy`, `ALL_PROXY` | They name the proxy of whatever has no variable of its own. |
-//! | `HTTPS_PROXY` | It is never read, as only `http://` is spoken here. |
 //! | `no_proxy`, `NO_PROXY` | They name what is reached without a proxy. |
 //!
 //! This machine is never reached through a proxy: which one would lead back here?
@@ -16,8 +16,10 @@ use ureq::{Proxy, ProxyProtocol};
 
 use super::target::Target;
 
-/// Variables that name a proxy, the first that is set counts.
+/// Variables that name a proxy for `http://`; the first that is set counts.
 const PROXIES: [&str; 3] = ["http_proxy", "all_proxy", "ALL_PROXY"];
+/// The same for `https://`.
+const PROXIES_OF_TLS: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 /// Variables that name what is reached without one.
 const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
@@ -46,7 +48,8 @@ pub(crate) fn of(target: &Target, variable: impl Fn(&str) -> Option<String>) -> 
     if target.is_loopback() {
         return Ok(None);
     }
-    let Some((name, value)) = first(&PROXIES) else { return Ok(None) };
+    let named = if target.is_tls { first(&PROXIES_OF_TLS) } else { first(&PROXIES) };
+    let Some((name, value)) = named else { return Ok(None) };
     if first(&EXCEPTIONS).is_some_and(|(_, list)| is_exception(&list, target)) {
         return Ok(None);
     }
@@ -54,7 +57,7 @@ pub(crate) fn of(target: &Target, variable: impl Fn(&str) -> Option<String>) -> 
     match Proxy::new(value.trim()) {
         Ok(proxy) if proxy.protocol() != ProxyProtocol::Https => Ok(Some(Via { proxy, variable: name })),
         Ok(_) => Err(format!(
-            "the proxy of {name} speaks TLS, which is not spoken here: unset {name}, or name an http:// or socks5:// one"
+            "the proxy of {name} speaks TLS itself, which is not spoken with proxies: unset {name}, or name an http:// or socks5:// one"
         )),
         Err(_) => Err(format!("{name} names no proxy such as http://host:port: mend it, or unset it")),
     }
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_named_by_its_own_variable_or_that_for_all_and_never_by_one_for_tls() {
+    fn a_proxy_is_named_by_its_own_variable_or_that_for_all_and_never_by_one_of_another_scheme() {
         let proxied = |variables: &[(&str, &str)]| via("http://far.example:1", variables).unwrap();
         for (variables, told) in [
             (&[("http_proxy", "http://p:3128")][..], Some("the proxy http://p:3128 of http_proxy")),
@@ -138,6 +141,15 @@ mod tests {
             (&[("HTTPS_PROXY", "http://p:3128"), ("https_proxy", "http://p:3128")], None),
         ] {
             assert_eq!(proxied(variables).as_deref(), told, "{variables:?}");
+        }
+        let secured = |variables: &[(&str, &str)]| via("https://far.example:1", variables).unwrap();
+        for (variables, told) in [
+            (&[("https_proxy", "http://p:1")][..], Some("the proxy http://p:1 of https_proxy")),
+            (&[("HTTPS_PROXY", "http://p:1")], Some("the proxy http://p:1 of HTTPS_PROXY")),
+            (&[("all_proxy", "http://a:1")], Some("the proxy http://a:1 of all_proxy")),
+            (&[("http_proxy", "http://p:1")], None),
+        ] {
+            assert_eq!(secured(variables).as_deref(), told, "{variables:?}");
         }
         for value in ["http://", "ftp://p:1", "a b", "https://p:1"] {
             let said = via("far.example:1", &[("http_proxy", value)]).unwrap_err();

@@ -109,7 +109,7 @@ impl Remote {
 
     fn new(patience: Patience, at_first: u32) -> Result<Self, Failure> {
         let Patience { service, retries } = patience;
-        let route = Route::new(service.target()?)?;
+        let route = Route::new(service.endpoint()?)?;
         let timeout = Some(PATIENCE);
         let agent = route.agent(|config| {
             config.timeout_send_body(timeout).timeout_recv_response(timeout).timeout_recv_body(timeout)
@@ -164,7 +164,10 @@ impl Remote {
         if answer.status().as_u16() != 200 {
             let answer = route.take(answer, CLIENT_REFUSAL_BYTES_MAX);
             return Err(answer.map_or_else(
-                |miss| Failure::new(Exit::Fault, format!("{route}: {miss}")),
+                |miss| match miss {
+                    Miss::Untrusted(why) => unreachable(&route, &why),
+                    miss => Failure::new(Exit::Fault, format!("{route}: {miss}")),
+                },
                 |answer| self.refused(path, &answer),
             ));
         }
@@ -192,6 +195,7 @@ impl Remote {
                     return Ok(done);
                 }
                 Err(Miss::Lasting(why)) => return Err(Failure::new(Exit::Fault, why)),
+                Err(Miss::Untrusted(why)) => return Err(unreachable(&self.route, &why)),
                 Err(Miss::Passing { why, pause, is_answered }) => {
                     self.is_met |= is_answered;
                     (why, pause)
@@ -244,6 +248,10 @@ impl Remote {
             format!("{uri} answers something that is not {wanted} ({why}): is it sekali?"),
         )
     }
+}
+
+fn unreachable(route: &Route, why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, format!("cannot reach {route}: {why}"))
 }
 
 /// A path without its query, which may be long.

@@ -11,15 +11,18 @@ use sekali::config::{Config, Layer};
 use ureq::http::HeaderValue;
 
 use super::credential::Credential;
+use super::trust::{Trust, TrustFiles};
 use crate::cli::config::ConfigFile;
 use crate::cli::exit::{Exit, Failure};
 
 /// What an address may look like, in a sentence.
-const FORM: &str = "use http://host:port, host:port or a port of this machine, without a path";
-/// The port of a URL that names none.
+const FORM: &str =
+    "use http://host:port, https://host:port, host:port or a port of this machine, without a path";
+/// The ports of URLs that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
-/// A service: `http://host[:port]`, or `host:port` alone.
+/// A service: `http://host[:port]`, `https://host[:port]`, or `host:port` alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// As it stands in a `Host` header.
@@ -27,6 +30,8 @@ pub(crate) struct Target {
     /// The host alone, without the brackets of an IPv6 address.
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// TLS is spoken with it.
+    pub(crate) is_tls: bool,
     /// The value of the header that shows a token to it.
     pub(crate) authorization: Option<HeaderValue>,
 }
@@ -35,18 +40,20 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (rest, has_scheme) = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, true),
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err("TLS is not spoken here: use http://host:port".to_owned());
-            }
+        let (rest, scheme) = match text.split_once("://") {
+            Some((scheme, rest)) => (rest, Some(scheme.to_ascii_lowercase())),
+            None => (text, None),
+        };
+        let (has_scheme, is_tls) = match scheme.as_deref() {
+            Some("https") => (true, true),
+            Some("http") => (true, false),
             Some(_) => return Err(FORM.to_owned()),
-            None => (text, false),
+            None => (false, false),
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
         // A port alone, as `--listen` takes it.
         if !has_scheme && let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
-            return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port))));
+            return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port)), false));
         }
         let authority: ureq::http::uri::Authority = host.parse().map_err(|_| FORM.to_owned())?;
         let (name, port) = (authority.host(), authority.port_u16());
@@ -55,15 +62,18 @@ impl FromStr for Target {
         {
             return Err(FORM.to_owned());
         }
-        let port_or_default = port.unwrap_or(HTTP_PORT);
+        let port_or_default = port.unwrap_or(if is_tls { HTTPS_PORT } else { HTTP_PORT });
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
             // All addresses of a machine are none that can be asked for.
-            Ok(address) if address.is_unspecified() => Ok(Self::at((address, port_or_default).into())),
+            Ok(address) if address.is_unspecified() => {
+                Ok(Self::at((address, port_or_default).into(), is_tls))
+            }
             _ => Ok(Self {
                 host: host.to_owned(),
                 name: bare.to_owned(),
                 port: port_or_default,
+                is_tls,
                 authorization: None,
             }),
         }
@@ -72,9 +82,20 @@ impl FromStr for Target {
 
 impl Target {
     /// The service that listens on `listen`, seen from the same machine.
-    pub(crate) fn at(listen: SocketAddr) -> Self {
+    pub(crate) fn at(listen: SocketAddr, is_tls: bool) -> Self {
         let here = from_here(listen);
-        Self { host: here.to_string(), name: here.ip().to_string(), port: here.port(), authorization: None }
+        Self {
+            host: here.to_string(),
+            name: here.ip().to_string(),
+            port: here.port(),
+            is_tls,
+            authorization: None,
+        }
+    }
+
+    /// Its URL, without a path.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.host)
     }
 
     /// Whether it is this machine, by its name or its address.
@@ -101,13 +122,23 @@ impl Target {
     }
 }
 
-/// The argument that says where the service is.
+/// A service, and whom to believe that it is the one.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) target: Target,
+    /// Only where TLS is spoken.
+    pub(crate) trust: Option<Trust>,
+}
+
+/// The arguments that say where the service is, and whom to believe that.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct ServiceUrl {
-    /// The service: http://host:port, host:port, or a port of this machine [default: where `sekali
-    /// serve` listens by the same environment] [env: SEKALI_URL]
+    /// The service: http://host:port, https://host:port, host:port, or a port of this machine
+    /// [default: where `sekali serve` listens by the same environment] [env: SEKALI_URL]
     #[arg(long)]
     url: Option<Target>,
+    #[command(flatten)]
+    trust: TrustFiles,
     #[command(flatten)]
     credential: Credential,
 }
@@ -125,14 +156,21 @@ impl ServiceUrl {
     }
 
     /// The service that was named, or the one that `sekali serve` would be.
-    pub(crate) fn target(self) -> Result<Target, Failure> {
-        self.target_or(ConfigFile::default())
+    pub(crate) fn endpoint(self) -> Result<Endpoint, Failure> {
+        self.endpoint_or(ConfigFile::default())
     }
 
     /// The same, with the configuration file that was named.
-    pub(crate) fn target_or(self, file: ConfigFile) -> Result<Target, Failure> {
-        let Self { url, credential } = self;
-        Ok(Target { authorization: credential.header()?, ..named(url, file)? })
+    pub(crate) fn endpoint_or(mut self, file: ConfigFile) -> Result<Endpoint, Failure> {
+        let target = named(self.url.take(), file)?;
+        self.with(target)
+    }
+
+    /// What is needed to reach `target`.
+    pub(crate) fn with(self, target: Target) -> Result<Endpoint, Failure> {
+        let trust = target.is_tls.then(|| self.trust.load()).transpose()?;
+        let target = Target { authorization: self.credential.header()?, ..target };
+        Ok(Endpoint { target, trust })
     }
 }
 
@@ -146,8 +184,10 @@ fn named(url: Option<Target>, file: ConfigFile) -> Result<Target, Failure> {
         let text = text.to_string_lossy();
         return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
     }
-    let why = match file.resolve(Layer::default())?.listen {
-        Address::Tcp(listen) if listen.port() != 0 => return Ok(Target::at(listen)),
+    let config = file.resolve(Layer::default())?;
+    let is_tls = !config.tls_cert.as_os_str().is_empty();
+    let why = match config.listen {
+        Address::Tcp(listen) if listen.port() != 0 => return Ok(Target::at(listen, is_tls)),
         Address::Tcp(_) => {
             "by the configuration the service takes a free port: name it with --url or SEKALI_URL"
         }
@@ -166,6 +206,9 @@ mod tests {
     #[test]
     fn a_target_is_a_base_url_or_a_host_with_a_port_or_a_port() {
         for (text, host, name, port) in [
+            ("https://h", "h", "h", 443),
+            ("HTTPS://[::1]:1/", "[::1]:1", "::1", 1),
+            ("https://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("http://localhost:8080", "localhost:8080", "localhost", 8080),
             ("HTTP://h/", "h", "h", 80),
             ("http://[::1]:1", "[::1]:1", "::1", 1),
@@ -177,12 +220,15 @@ mod tests {
             ("http://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("[::]:7", "[::1]:7", "::1", 7),
         ] {
-            let expected = Target { host: host.to_owned(), name: name.to_owned(), port, authorization: None };
+            let is_tls = text.to_ascii_lowercase().starts_with("https");
+            let (host, name) = (host.to_owned(), name.to_owned());
+            let expected = Target { host, name, port, is_tls, authorization: None };
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         for bad in [
             "",
-            "https://h",
+            "https://",
+            "https://h/path",
             "ftp://h:1",
             "localhost",
             "http://",
