@@ -111,8 +111,8 @@ impl Authenticator {
     }
 
     /// Knows from here on what this file has. Whatever goes on with what it no longer has in the
-    /// same form ends.
-    pub fn replace(&self, file: TokensFile) {
+    /// same form ends; returns the ids of that, sorted.
+    pub fn replace(&self, file: TokensFile) -> Vec<String> {
         let mut known = self.known.write();
         let old = known.take();
         let kept_token = |entry: &Entry| {
@@ -134,10 +134,16 @@ impl Authenticator {
         });
         let new = Known { tokens: tokens.collect(), certificates: certificates.collect() };
         let goes_on = |grant: &Arc<Grant>| new.grants().any(|other| Arc::ptr_eq(other, grant));
-        if let Some(old) = old {
-            old.grants().filter(|grant| !goes_on(grant)).for_each(|grant| grant.end());
-        }
+        let ended = old.iter().flat_map(|old| old.grants()).filter(|grant| !goes_on(grant));
+        let mut ended: Vec<String> = ended
+            .map(|grant| {
+                grant.end();
+                grant.id().to_owned()
+            })
+            .collect();
+        ended.sort_unstable();
         *known = Some(Arc::new(new));
+        ended
     }
 
     /// Ends what goes on with tokens whose time is over; to be called twice a second.
@@ -226,8 +232,11 @@ mod tests {
         entries[1].revoked = Some(Timestamp(1));
         entries[2].allow = vec!["read:other".parse().unwrap()];
         entries.remove(3);
-        authenticator.replace(file(&entries.iter().collect::<Vec<_>>()));
+        let told = authenticator.replace(file(&entries.iter().collect::<Vec<_>>()));
         assert_eq!(ended(), [false, true, true, true, false]);
+        let mut expected: Vec<_> = all[1..4].iter().map(|(token, _)| token.id().to_owned()).collect();
+        expected.sort_unstable();
+        assert_eq!(told, expected);
         clock.advance(Duration::from_secs(2));
         authenticator.expire();
         assert_eq!(ended(), [false, true, true, true, true]);

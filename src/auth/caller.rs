@@ -168,6 +168,11 @@ impl Grant {
         }
     }
 
+    /// The id of the token or the name of the certificate.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Ends whatever goes on with it.
     pub(super) fn end(&self) {
         self.ended.send_replace(true);

@@ -168,7 +168,7 @@ fn checksum(text: &str) -> String {
     digits.map(char::from).iter().collect()
 }
 
-/// So many characters, each as likely as any other.
+/// Makes a text of `chars` letters and digits, each as likely as any other.
 pub(super) fn random(chars: usize) -> Result<String> {
     let mut text = String::with_capacity(chars);
     while text.len() < chars {

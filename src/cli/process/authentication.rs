@@ -1,8 +1,7 @@
 //! Who is let in by a service: the tokens file, its first token, and its changes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use sekali::config::Config;
 use sekali::error::{Error, ErrorKind};
 use sekali::metrics::{Metrics, TOKENS_FILE_READ};
 use sekali::watch::Watched;
+use tempfile::NamedTempFile;
 use tracing::{info, warn};
 
 use crate::cli::exit::{Exit, Failure};
@@ -114,15 +114,16 @@ fn read_token(path: &Path) -> Result<Token, Failure> {
     text.trim().parse().map_err(|e: sekali::auth::token::NoToken| failure(e.to_string()))
 }
 
-/// Makes a token, durably, in a file that its owner alone can read.
+/// Makes a token, durably, in a file that its owner alone can read. The file is there whole or not
+/// at all.
 fn make_token(path: &Path) -> Result<Token, Failure> {
-    let token = Token::generate()?;
-    let written =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
-            writeln!(file, "{}", token.reveal())?;
-            file.sync_all()?;
-            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        });
+    let (token, folder) = (Token::generate()?, path.parent().unwrap_or(Path::new(".")));
+    let written = NamedTempFile::new_in(folder).and_then(|mut file| {
+        writeln!(file, "{}", token.reveal())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
+        File::open(folder)?.sync_all()
+    });
     written.map_err(|e| Error::io("write a token to", path, e))?;
     Ok(token)
 }
@@ -146,8 +147,9 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
         match read {
             Ok(Some(file)) => {
-                info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), "the tokens file was read again");
-                authenticator.replace(file);
+                let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
+                let ended = authenticator.replace(file).join(" ");
+                info!(target: AUDIT, tokens, certificates, ended, "the tokens file was read again");
                 metrics.set(TOKENS_FILE_READ, &[], 1.0);
             }
             // There was none before.
