@@ -212,13 +212,13 @@ settings! {
     #[arg(value_name = "DIR")]
     data_dir: PathBuf as PathBuf = PathBuf::from("./data");
 
-    /// File with what is known of tokens, as `sekali token` writes it [default: tokens.toml in the
-    /// data directory]
+    /// File with what is known of tokens, as `sekali token` writes it; without a name it is
+    /// tokens.toml in the data directory
     #[arg(value_name = "FILE")]
     tokens_file: PathBuf as PathBuf = PathBuf::new();
 
     /// File with the token that becomes the first one, where a service that others can reach has
-    /// none [default: one is made, in admin-token in the data directory]
+    /// none; without a name one is made, in admin-token in the data directory
     #[arg(value_name = "FILE")]
     bootstrap_token_file: PathBuf as PathBuf = PathBuf::new();
 

@@ -263,9 +263,9 @@ fn serve_logs_the_real_port_takes_connections_there_and_ends_with_0_on_a_signal(
 }
 
 #[test]
-fn serve_warns_when_it_listens_beyond_loopback() {
+fn serve_says_where_the_first_token_is_when_it_listens_beyond_loopback() {
     let served = Served::start("0.0.0.0:0");
-    assert_eq!(served.log("no authentication")["level"], "WARN");
+    assert_eq!(served.log("an admin token is in ")["level"], "WARN");
 }
 
 #[test]
