@@ -4,6 +4,7 @@
     benches/pairs.py BEFORE AFTER                 batches of 100 and single events, nine pairs each
     benches/pairs.py BEFORE AFTER --pairs 3 --json
     benches/pairs.py BEFORE AFTER --save          also writes benches/results/DATE-pairs.json
+    benches/pairs.py SEKALI SEKALI --after tls    the second one speaks TLS, or asks for tokens
 
 Each run gets a fresh store; AFTER generates the load for both. Every second pair is turned round. What is compared is
 the rate of `sekali bench`; processor seconds of the service for a million events stand beside it, as they are steadier.
@@ -17,12 +18,10 @@ import statistics
 import subprocess
 import tempfile
 import time
-import urllib.request
 
 import tables
 
 PORT = 18495
-URL = f"http://127.0.0.1:{PORT}"
 LOADS = {"batch": (1_000_000, 100), "single": (200_000, 1)}
 
 
@@ -31,26 +30,45 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def is_ready():
-    try:
-        return urllib.request.urlopen(f"{URL}/readyz", timeout=1).status == 200
-    except OSError:
-        return False
+def guard(binary, kind, folder):
+    """The scheme of the service's URL, and the environment in which service and client have a guard of that kind."""
+    env = dict(os.environ)
+    if kind == "tls":
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
+            + ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
+            + ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"],
+            check=True,
+            capture_output=True,
+        )
+        env["SEKALI_TLS_CERT"] = env["SEKALI_CA_FILE"] = f"{folder}/cert.pem"
+        env["SEKALI_TLS_KEY"] = f"{folder}/key.pem"
+        return "https", env
+    if kind == "tokens":
+        env["SEKALI_TOKENS_FILE"] = f"{folder}/tokens.toml"
+        make = [binary, "token", "create", "--name", "bench", "--allow", "publish:*", "--allow", "read:*"]
+        made = subprocess.run(make, check=True, capture_output=True, text=True, env=env)
+        env["SEKALI_TOKEN"] = made.stdout.strip()
+    return "http", env
 
 
-def measure(binary, client, events, batch):
+def measure(binary, client, events, batch, kind):
     """Events a second, and processor seconds of the service a million events."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
+        folder = os.path.abspath(folder)
+        scheme, env = guard(binary, kind, folder)
+        url = f"{scheme}://127.0.0.1:{PORT}"
         command = [binary, "serve", "--listen", f"127.0.0.1:{PORT}", "--data-dir", f"{folder}/data"]
-        service = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        service = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env)
         try:
             deadline = time.monotonic() + 30
-            while not is_ready():
+            while subprocess.run([client, "health", "--url", url], env=env, capture_output=True).returncode:
                 if service.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{binary} does not get ready")
                 time.sleep(0.05)
-            load = [client, "bench", "--url", URL, "--events", str(events), "--batch", str(batch), "--json"]
-            report = json.loads(subprocess.run(load, check=True, capture_output=True, text=True).stdout)
+            load = [client, "bench", "--url", url, "--events", str(events), "--batch", str(batch), "--json"]
+            ran = subprocess.run(load, check=True, capture_output=True, text=True, env=env)
+            report = json.loads(ran.stdout)
             return report["events_per_second"], cpu_seconds(service.pid) * 1e6 / events
         finally:
             service.terminate()
@@ -61,6 +79,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=os.path.abspath)
     parser.add_argument("after", type=os.path.abspath)
+    parser.add_argument("--after", choices=["tls", "tokens"], dest="kind", help="how the second one is guarded")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--json", action="store_true", help="print the raw figures")
     parser.add_argument("--save", action="store_true", help="write the run into benches/results")
@@ -72,7 +91,10 @@ def main():
             order = [("before", options.before), ("after", options.after)]
             if number % 2:
                 order.reverse()
-            pairs.append({which: measure(binary, options.after, events, batch) for which, binary in order})
+            kinds = {"before": None, "after": options.kind}
+            pairs.append(
+                {which: measure(binary, options.after, events, batch, kinds[which]) for which, binary in order}
+            )
             if not options.json:
                 (old, old_cpu), (new, new_cpu) = pairs[-1]["before"], pairs[-1]["after"]
                 print(f"{name} {number + 1}: {old:,.0f} and {new:,.0f} events/s: {new / old:.3f}", end="; ")
@@ -87,7 +109,8 @@ def main():
     if options.save:
         rows = [{"load": name, **pair} for name, pairs in results.items() for pair in pairs]
         columns = "events a second, processor seconds a million events"
-        print(tables.save("pairs", "that of `sekali bench`, batches and single events", rows, columns=columns))
+        name = "-".join(["pairs", *filter(None, [options.kind])])
+        print(tables.save(name, "that of `sekali bench`, batches and single events", rows, columns=columns))
 
 
 main()
