@@ -10,7 +10,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 /// A mistake: what is changed, once, and which test sees it.
 struct Planted {
@@ -20,9 +19,6 @@ struct Planted {
     wrong: &'static str,
     test: &'static str,
 }
-
-/// Copies that mistakes are built into, at once.
-const LANES: usize = 2;
 
 /// Any history of stops and accidents.
 const HISTORIES: &str = "no_history_of_stops_and_accidents_breaks_a_promise";
@@ -326,44 +322,29 @@ fn passes(at: &Path, target: &Path, test: &str) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// Builds a mistake into a copy, and runs the test that has to see it; whether it does.
-fn is_caught(planted: &Planted, root: &Path, at: &Path, target: &Path) -> bool {
-    let Planted { rule, file, right, wrong, test } = planted;
-    let sound = fs::read_to_string(root.join(file)).unwrap();
-    assert_eq!(sound.matches(right).count(), 1, "{rule}: {file} has no single {right:?}");
-    fs::write(at.join(file), sound.replace(right, wrong)).unwrap();
-    let (is_missed, said) = passes(at, target, test);
-    fs::write(at.join(file), sound).unwrap();
-    let why = said.lines().find(|line| line.contains("SEKALI_SEED=") || line.contains("seed "));
-    assert!(is_missed || why.is_some(), "{rule}: it is not the test that fails: {said}");
-    eprintln!("{rule}: {}", why.unwrap_or("MISSED"));
-    !is_missed
-}
-
 #[test]
 fn each_rule_is_held_by_a_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
+    let at = target.join("planted");
+    copy(root, &at);
+    let mut missed = Vec::new();
     let only = std::env::var("SEKALI_PLANTED").unwrap_or_default();
-    let waiting = Mutex::new(PLANTED.iter().filter(|planted| planted.rule.contains(&only)));
-    let missed = Mutex::new(Vec::new());
-    // One copy is built while the test of another one runs.
-    std::thread::scope(|scope| {
-        for lane in 0..LANES {
-            let (waiting, missed, target) = (&waiting, &missed, &target);
-            scope.spawn(move || {
-                let at = target.join(format!("planted-{lane}"));
-                copy(root, &at);
-                loop {
-                    let Some(planted) = waiting.lock().unwrap().next() else { break };
-                    if !is_caught(planted, root, &at, target) {
-                        missed.lock().unwrap().push(planted.rule);
-                    }
-                }
-                fs::remove_dir_all(&at).unwrap();
-            });
+    for Planted { rule, file, right, wrong, test } in
+        PLANTED.iter().filter(|planted| planted.rule.contains(&only))
+    {
+        let sound = fs::read_to_string(root.join(file)).unwrap();
+        assert_eq!(sound.matches(right).count(), 1, "{rule}: {file} has no single {right:?}");
+        fs::write(at.join(file), sound.replace(right, wrong)).unwrap();
+        let (is_missed, said) = passes(&at, &target, test);
+        fs::write(at.join(file), sound).unwrap();
+        let why = said.lines().find(|line| line.contains("SEKALI_SEED=") || line.contains("seed "));
+        assert!(is_missed || why.is_some(), "{rule}: it is not the test that fails: {said}");
+        eprintln!("{rule}: {}", why.unwrap_or("MISSED"));
+        if is_missed {
+            missed.push(rule);
         }
-    });
-    let missed = missed.into_inner().unwrap();
+    }
     assert!(missed.is_empty(), "caught by no test: {missed:?}");
+    fs::remove_dir_all(&at).unwrap();
 }
