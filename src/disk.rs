@@ -219,7 +219,7 @@ pub fn is_absent(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
 }
 
 /// What the name of a temporary file ends with.
-const TEMPORARY: &str = "tmp";
+pub const TEMPORARY: &str = "tmp";
 
 /// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new
 /// one, whole. The new one is written under a name that nobody can have guessed, and that

@@ -33,6 +33,7 @@ fn get(client: &mut Client, path: &str) -> Value {
 
 fn publish(client: &mut Client, events: &[String]) -> Value {
     let answer = client.post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     serde_json::from_slice(&answer.body).unwrap()
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::format::layout::{MANIFEST, journal_path};
+use super::generation::Generation;
 use super::index::{Indexes, MemoryIndexes, SledIndexes};
 use super::*;
 use crate::clock::{Clock, SystemClock};
@@ -229,22 +230,33 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     assert_eq!(runtime.block_on(store.stats()).unwrap().totals.duplicate_dropped, 2);
 }
 
-#[test]
-fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+/// A store that was closed when it had sealed generations, of events `e0` to `e499` in topic `t`.
+fn sealed(dir: &std::path::Path) -> (Local, Vec<Arc<Generation>>) {
+    let store = Local::open(&options(dir, 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
     let runtime = runtime();
     for part in 0..10 {
-        let events: Vec<_> = (0..50).map(|number| ("t", format!("e{part}-{number}"), "{}")).collect();
+        let events: Vec<_> = (0..50).map(|number| ("t", format!("e{}", part * 50 + number), "{}")).collect();
         runtime.block_on(store.append(batch(&events).into())).unwrap();
+    }
+    // Sealing goes on beside the answers, as fast as the machine allows.
+    let deadline = SystemClock.monotonic() + Duration::from_secs(20);
+    while !store.core.generations().iter().any(|generation| generation.is_sealed()) {
+        assert!(SystemClock.monotonic() < deadline, "nothing is sealed");
+        std::thread::yield_now();
     }
     store.close().unwrap();
     let generations = store.core.generations();
-    let sealed: Vec<_> = generations.iter().filter(|generation| generation.is_sealed()).collect();
-    assert!(!sealed.is_empty());
-    for generation in sealed {
+    let sealed = generations.iter().filter(|generation| generation.is_sealed()).cloned().collect();
+    (store, sealed)
+}
+
+#[test]
+fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, generations) = sealed(dir.path());
+    for generation in generations {
         let (entry, told) = (generation.entry(), Cell::new(0));
-        let files = store.core.sealed_files(generation, &entry);
+        let files = store.core.sealed_files(&generation, &entry);
         let (maps, _) = files.build(&|steps| told.set(told.get() + steps)).unwrap();
         let (mut blocks, mut frames) = (0, 0);
         maps.each_block(&mut |_, _| blocks += 1).unwrap();
@@ -252,6 +264,23 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
         // Blocks and frames are proved too.
         assert_eq!(told.get(), background::seal::STEPS * maps.claims() + blocks + frames);
     }
+}
+
+#[test]
+fn look_ups_find_events_while_maps_are_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, generations) = sealed(dir.path());
+    let generation = &generations[0];
+    let (entry, looked) = (generation.entry(), Cell::new(0));
+    let files = store.core.sealed_files(generation, &entry);
+    let hash = store.core.secret.event(b"t", b"e0");
+    let look = |_| {
+        let maps = files.open().unwrap();
+        assert_eq!(maps.claim(hash).unwrap().map(|claim| claim.offset), Some(0));
+        looked.set(looked.get() + 1);
+    };
+    files.build(&look).unwrap();
+    assert!(looked.get() > entry.closed.unwrap().events, "it is looked for while each claim is written");
 }
 
 /// A clock that can be put forward; its monotonic time too.

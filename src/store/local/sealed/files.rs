@@ -1,12 +1,13 @@
 //! The files of a sealed generation: how they are opened and written.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::filter::{Filter, Lane};
 use super::maps::{BLOCK_KEY_BYTES, CLAIM_KEY_BYTES, FRAME_KEY_BYTES, SealedMaps};
 use super::open_files::FileCache;
 use super::sorted_file::{self, Kind, Shape, SortedFile};
-use crate::disk::{self, Behind, Disk, Open};
+use crate::disk::{self, Behind, Disk, Open, TEMPORARY};
 use crate::error::{During, Error, Result};
 use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
 use crate::store::local::format::codec::FixedRecord;
@@ -24,7 +25,7 @@ const BLOOM_MAGIC: [u8; 4] = *b"sKlB";
 pub(crate) struct SealedFiles<'a> {
     pub(crate) disk: &'a Arc<dyn Disk>,
     pub(crate) files: &'a Arc<FileCache>,
-    pub(crate) data_dir: &'a std::path::Path,
+    pub(crate) data_dir: &'a Path,
     pub(crate) store_id: [u8; 16],
     pub(crate) secret: &'a Secret,
     pub(crate) entry: &'a Entry,
@@ -34,7 +35,7 @@ pub(crate) struct SealedFiles<'a> {
 }
 
 impl SealedFiles<'_> {
-    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         folder(self.data_dir, self.entry.id).join(name)
     }
 
@@ -109,15 +110,30 @@ impl SealedFiles<'_> {
         self.write_filter(FILTER, &filter)
     }
 
-    /// Writes a filter, durably.
+    /// Writes a filter; the caller makes its name durable.
     ///
     /// # Errors
     /// `NoSpace`, `Io`.
     pub(crate) fn write_filter(&self, name: &str, filter: &Filter) -> Result<()> {
+        self.replace(name, |path| {
+            let mut file = Behind::new(self.disk.open(path, Open::Create).during("create", path)?, 0);
+            filter.encode(self.store_id, |piece| file.write(piece).during("write to", path))?;
+            file.finish().during("sync", path)
+        })
+    }
+
+    /// Has a file written under another name, which then takes the place of what there was. Those
+    /// who read the one before read all of it, however often they open it.
+    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.path(name);
-        let mut file = Behind::new(self.disk.open(&path, Open::Create).during("create", &path)?, 0);
-        filter.encode(self.store_id, |piece| file.write(piece).during("write to", &path))?;
-        file.finish().during("sync", &path)
+        let temporary = path.with_added_extension(TEMPORARY);
+        let replaced =
+            write(&temporary).and_then(|()| self.disk.rename(&temporary, &path).during("replace", &path));
+        if replaced.is_err() {
+            // It may take room that others need. What stays is written over by whoever tries again.
+            let _ = self.disk.remove_file(&temporary);
+        }
+        replaced
     }
 
     /// Removes the filters that end with this generation: the next start rebuilds them from those
@@ -161,7 +177,8 @@ impl SealedFiles<'_> {
         name: &str,
         records: impl Iterator<Item = (K, Vec<u8>)>,
     ) -> Result<()> {
-        let path = self.path(name);
-        sorted_file::write(&**self.disk, &path, self.shape(kind), records).map(|_| ())
+        let write =
+            |path: &Path| sorted_file::write(&**self.disk, path, self.shape(kind), records).map(|_| ());
+        self.replace(name, write)
     }
 }
