@@ -156,7 +156,8 @@ impl<S: EventStore> Service<S> {
         (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Answer, Problem> {
         let request_id = responder.request_id;
-        let query = head.uri.query().unwrap_or_default();
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        let query = head.uri.query().filter(|_| is_read).unwrap_or_default();
         let caller = self.caller(headers, query, (responder.connection, peer), request_id).await;
         let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
         self.take_of_rate(Some(route), key)?;

@@ -158,6 +158,11 @@ fn a_ticket_is_good_once_in_the_place_of_a_token() {
     assert_eq!(guarded.ask(None, "GET", &path).status, 401);
     let ticket = guarded.publish(&token, "/tickets", "").1["ticket"].as_str().unwrap().to_owned();
     assert_eq!(guarded.ask(None, "GET", &format!("/events?topic=b&ticket={ticket}")).status, 403);
+    let ticket = guarded.publish(&admin, "/tickets", "").1["ticket"].as_str().unwrap().to_owned();
+    for path in ["/tickets", "/publish"] {
+        assert_eq!(guarded.ask(None, "POST", &format!("{path}?ticket={ticket}")).status, 401, "{path}");
+    }
+    assert_eq!(guarded.ask(None, "GET", &format!("/events?ticket={ticket}")).status, 200, "it was not used");
 }
 
 fn text(answer: &Response) -> String {

@@ -3,7 +3,8 @@
 //! A client that reads slowly has its answers wait in memory. All answers share one budget, and
 //! what a client may hold depends on what is free: the fuller the budget, the less each client may
 //! have, so that something is left for one that holds nothing yet. Its connections share what it
-//! may have in the same way. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.)
+//! may have in the same way. (Choudhury and Hahne, "Dynamic queue length thresholds for
+//! shared-memory packet switches", 1998.)
 //!
 //! ```text
 //! permit ─> a piece is made ─> HTTP holds it ─> it has left, or its connection ended: the bytes are free
