@@ -41,7 +41,7 @@ fn every_crate_with_unsafe_code_is_on_the_page_with_a_reason() {
     let linked = linked();
     let metadata = json(
         Command::new(env!("CARGO"))
-            .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+            .args(["metadata", "--locked", "--format-version", "1"])
             .current_dir(root()),
     );
     let mut found = BTreeSet::new();
