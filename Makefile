@@ -45,7 +45,7 @@ test-faults: tools
 
 # What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it is listed as not run.
 fuzz:
-	@if ! command -v cargo-fuzz >/dev/null && ! cargo install --quiet --locked cargo-fuzz; then \
+	@if ! command -v cargo-fuzz >/dev/null && ! cargo install --quiet --locked --debug cargo-fuzz; then \
 		echo "NOT RUN: fuzzing: cargo-fuzz can't be installed" >&2; test "$$SEKALI_TEST_ALL" != 1; exit; \
 	fi; \
 	for target in $(FUZZED); do \
