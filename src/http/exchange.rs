@@ -142,7 +142,8 @@ impl<S: EventStore> Service<S> {
             let caller = &Caller::anyone();
             return self.handle(route, Call { head, headers, body, responder, caller }).await;
         }
-        self.respond_to_caller(route, head, headers, body, (responder, peer)).await
+        // Boxed, so that requests of an open service stay small.
+        Box::pin(self.respond_to_caller(route, head, headers, body, (responder, peer))).await
     }
 
     /// Has the handler of a route answer a caller who may ask for that, until the caller may no
