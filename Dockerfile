@@ -27,6 +27,7 @@ RUN mkdir src \
 
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
+COPY page page
 COPY src src
 # Newer than the stubs, or cargo would take those for built.
 RUN find src -type f -exec touch {} + \

@@ -5,6 +5,7 @@
     benches/pairs.py BEFORE AFTER --pairs 3 --json
     benches/pairs.py BEFORE AFTER --save          also writes benches/results/DATE-pairs.json
     benches/pairs.py SEKALI SEKALI --after tls    the second one speaks TLS, or asks for tokens
+    benches/pairs.py SEKALI SEKALI --after pages  the second one is watched by twenty live pages
 
 Each run gets a fresh store; AFTER generates the load for both. Every second pair is turned round. What is compared is
 the rate of `sekali bench`; processor seconds of the service for a million events stand beside it, as they are steadier.
@@ -17,11 +18,14 @@ import pathlib
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
+import urllib.request
 
 import tables
 
 PORT = 18495
+PAGES = 20
 LOADS = {"batch": (1_000_000, 100), "single": (200_000, 1)}
 
 
@@ -52,6 +56,16 @@ def guard(binary, kind, folder):
     return "http", env
 
 
+def watch(url):
+    """Reads what an open page reads, until the service ends."""
+    try:
+        with urllib.request.urlopen(f"{url}/live") as figures:
+            for _ in figures:
+                pass
+    except OSError:
+        pass  # It ends with the service.
+
+
 def measure(binary, client, events, batch, kind):
     """Events a second, and processor seconds of the service a million events."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -66,6 +80,8 @@ def measure(binary, client, events, batch, kind):
                 if service.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{binary} does not get ready")
                 time.sleep(0.05)
+            for _ in range(PAGES if kind == "pages" else 0):
+                threading.Thread(target=watch, args=[url], daemon=True).start()
             load = [client, "bench", "--url", url, "--events", str(events), "--batch", str(batch), "--json"]
             ran = subprocess.run(load, check=True, capture_output=True, text=True, env=env)
             report = json.loads(ran.stdout)
@@ -79,7 +95,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=os.path.abspath)
     parser.add_argument("after", type=os.path.abspath)
-    parser.add_argument("--after", choices=["tls", "tokens"], dest="kind", help="how the second one is guarded")
+    parser.add_argument("--after", choices=["tls", "tokens", "pages"], dest="kind", help="what the second one has more")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--json", action="store_true", help="print the raw figures")
     parser.add_argument("--save", action="store_true", help="write the run into benches/results")

@@ -12,6 +12,7 @@
 //! | `service.rs`, `state.rs` | what all requests share, and how that is told |
 //! | `wire/` | heads of requests, answers, and the budget of answers |
 //! | `body/` | bodies of requests, and their budget |
+//! | `page/` | the page for people, and the figures that it shows |
 //! | `publish/` | `POST /publish` |
 //! | `read/` | pages, exports, tails, and lists of topics |
 
@@ -20,6 +21,7 @@ mod body;
 mod exchange;
 mod guard;
 mod openapi;
+mod page;
 mod publish;
 mod read;
 mod routes;

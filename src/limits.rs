@@ -250,6 +250,15 @@ pub const STREAM_PIECE_BYTES: usize = 16 << 10;
 /// answered.
 pub const STREAM_LAST_BYTES_MIN: usize = 1 << 10;
 
+/// Seconds that the live page shows one by one.
+pub const WINDOW_SECONDS: usize = 300;
+/// Tens of seconds that it shows before that: an hour.
+pub const WINDOW_TENS: usize = 360;
+/// Bytes of what a page is told of that hour, at most.
+pub const WINDOW_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(WINDOW_TENS * 10 == 3_600 && WINDOW_BYTES_MAX <= PIECE_BYTES);
+
 /// Lines of the log that wait for stderr to take them; more are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1 << 20;
 /// Seconds that an ending process waits for stderr to take what was said last.

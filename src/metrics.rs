@@ -4,6 +4,8 @@
 //! lists all but those of the process, which come from the library that reads them;
 //! `docs/metrics.md` says what each is for.
 
+mod counts;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,6 +16,9 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
+
+use self::counts::Counting;
+pub use self::counts::Counts;
 
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,8 +152,8 @@ impl RouteLabel {
     pub const NONE: Self = Self { name: "none", number: 0 };
 }
 
-const STATUSES: [u16; 25] = [
-    200, 204, 207, 400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502,
+const STATUSES: [u16; 26] = [
+    200, 204, 207, 304, 400, 401, 403, 404, 405, 406, 408, 409, 410, 413, 415, 421, 422, 429, 431, 500, 501, 502,
     503, 504, 507, 0,
 ];
 
@@ -162,18 +167,14 @@ struct Inner {
     process: Collector,
     /// How many, and how long they took; made when the first is answered.
     requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES_MAX],
-    stored: Counter,
-    duplicates: Counter,
-    conflicts: Counter,
-    rejected: Counter,
-    connections: Gauge,
+    counting: Counting,
+    open: AtomicU64,
     body_bytes: Gauge,
     answer_bytes: Gauge,
     uptime: Gauge,
     lines_dropped: OnceLock<Arc<AtomicU64>>,
     commit_duration: Histogram,
     commit_events: Histogram,
-    commit_bytes: Counter,
     rebuilds: Counter,
 }
 
@@ -188,10 +189,6 @@ static METADATA: Metadata<'static> = Metadata::new("sekali", Level::INFO, None);
 impl Default for Metrics {
     fn default() -> Self {
         let recorder = recorder();
-        let outcome = |value: &'static str| {
-            let labels = vec![Label::from_static_parts("outcome", value)];
-            recorder.register_counter(&Key::from_parts(EVENTS, labels), &METADATA)
-        };
         let version = vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))];
         recorder.register_gauge(&Key::from_parts(BUILD, version), &METADATA).set(1.0);
         for reason in DENIED_REASONS {
@@ -203,18 +200,14 @@ impl Default for Metrics {
             handle: recorder.handle(),
             process,
             requests: Default::default(),
-            stored: outcome("stored"),
-            duplicates: outcome("duplicate"),
-            conflicts: outcome("conflict"),
-            rejected: outcome("rejected"),
-            connections: recorder.register_gauge(&Key::from_static_name(CONNECTIONS), &METADATA),
+            counting: Counting::default(),
+            open: AtomicU64::new(0),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
             lines_dropped: OnceLock::new(),
             answer_bytes: recorder.register_gauge(&Key::from_static_name(ANSWER_BYTES), &METADATA),
             uptime: recorder.register_gauge(&Key::from_static_name(UPTIME), &METADATA),
             commit_duration: recorder.register_histogram(&Key::from_static_name(COMMIT_DURATION), &METADATA),
             commit_events: recorder.register_histogram(&Key::from_static_name(COMMIT_EVENTS), &METADATA),
-            commit_bytes: recorder.register_counter(&Key::from_static_name(COMMIT_BYTES), &METADATA),
             rebuilds: recorder.register_counter(&Key::from_static_name(REBUILDS), &METADATA),
             recorder,
         };
@@ -270,19 +263,21 @@ impl Metrics {
 
     /// Events were answered; conflicts are not among the duplicates here.
     pub fn stored(&self, stored: u64, duplicates: u64, conflicts: u64) {
+        let Counting { stored: all_stored, duplicates: all_duplicates, conflicts: all_conflicts, .. } =
+            &self.0.counting;
         for (counter, events) in
-            [(&self.0.stored, stored), (&self.0.duplicates, duplicates), (&self.0.conflicts, conflicts)]
+            [(all_stored, stored), (all_duplicates, duplicates), (all_conflicts, conflicts)]
         {
             // Each is shared by all threads: what adds nothing is left out.
             if events > 0 {
-                counter.increment(events);
+                counter.fetch_add(events, Ordering::Relaxed);
             }
         }
     }
 
     /// Events were refused as invalid.
     pub fn rejected(&self, events: u64) {
-        self.0.rejected.increment(events);
+        self.0.counting.rejected.fetch_add(events, Ordering::Relaxed);
     }
 
     /// A request was not let in, for a reason of which there are few.
@@ -292,19 +287,29 @@ impl Metrics {
 
     /// A connection was accepted.
     pub fn connection_begun(&self) {
-        self.0.connections.increment(1.0);
+        self.0.open.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection has ended.
     pub fn connection_ended(&self) {
-        self.0.connections.decrement(1.0);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
     }
 
     /// A commit is on disk.
     pub fn committed(&self, took: Duration, events: u64, bytes: u64) {
         self.0.commit_duration.record(took.as_secs_f64());
         self.0.commit_events.record(events as f64);
-        self.0.commit_bytes.increment(bytes);
+        self.0.counting.committed(took, bytes);
+    }
+
+    /// What is counted of events and commits, as it is now.
+    pub fn counts(&self) -> Counts {
+        self.0.counting.read()
     }
 
     /// An index was rebuilt.
@@ -337,6 +342,17 @@ impl Metrics {
         self.0.uptime.set(uptime.as_secs_f64());
         let lines = self.0.lines_dropped.get().map_or(0, |lines| lines.load(Ordering::Relaxed));
         self.set_total(LINES_DROPPED, &[], lines);
+        let counts = self.counts();
+        for (outcome, events) in [
+            ("stored", counts.stored),
+            ("duplicate", counts.duplicates),
+            ("conflict", counts.conflicts),
+            ("rejected", counts.rejected),
+        ] {
+            self.set_total(EVENTS, &[("outcome", outcome)], events);
+        }
+        self.set_total(COMMIT_BYTES, &[], counts.commit_bytes);
+        self.set(CONNECTIONS, &[], self.connections() as f64);
         self.0.body_bytes.set(body_bytes as f64);
         self.0.answer_bytes.set(answer_bytes as f64);
         metrics::with_local_recorder(&self.0.recorder, || self.0.process.collect());

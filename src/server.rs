@@ -73,6 +73,10 @@ pub async fn run<S: EventStore>(
         let host = Arc::clone(&host);
         async move { host.service.lead_tails().await }
     });
+    let live = tokio::spawn({
+        let host = Arc::clone(&host);
+        async move { host.service.keep_live().await }
+    });
     let (stop, stopping) = watch::channel(());
     let door = if operators.is_some() { Door::Public } else { Door::All };
     let main = Acceptor::new(&host, &clock, main, door).with_tls(acceptor).run(stopping.clone());
@@ -81,6 +85,7 @@ pub async fn run<S: EventStore>(
     let stopped = async {
         shutdown.await;
         tails.abort();
+        live.abort();
         if let Some(renewal) = renewal {
             renewal.abort();
         }

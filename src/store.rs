@@ -212,6 +212,46 @@ pub enum Health {
     NotReady(String),
 }
 
+/// How the store is at one time, for somebody who looks at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Totals that are durable; what was answered within the last second may be missing of those
+    /// dropped.
+    pub totals: Totals,
+    /// What holds of an event once it is answered: where it then is.
+    pub promise: Promise,
+    /// Free bytes of the disk, and those below which nothing is taken any more; `None` if the disk
+    /// does not tell.
+    pub disk: Option<Disk>,
+    /// Bytes of events in journals.
+    pub journal_bytes: u64,
+    /// Stored events that the index does not have yet.
+    pub lag_events: u64,
+    /// Generations that events may still be written to, or that wait to be sealed.
+    pub open_generations: usize,
+    /// Generations that never change.
+    pub sealed_generations: usize,
+    /// Indexes that are being rebuilt, or wait for it.
+    pub rebuilding: usize,
+}
+
+/// Where an event is once it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promise {
+    /// On the disk of this machine, synced.
+    #[default]
+    Disk,
+}
+
+/// Room on the disk of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Free bytes.
+    pub free_bytes: u64,
+    /// Free bytes below which nothing is taken any more.
+    pub reserve_bytes: u64,
+}
+
 /// A backend. All methods may be called at once from many tasks. [`Backend`](backend::Backend) is
 /// the one that a process was started with.
 pub trait EventStore: Send + Sync + 'static {
@@ -284,6 +324,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// Brings the figures up to date that are read when somebody asks for all figures. It reads no
     /// events. Figures that a backend does not have are not shown.
     fn observe(&self) -> impl Future<Output = ()> + Send;
+
+    /// How it is. It reads no events and waits for none; it may ask the disk how much is free.
+    fn condition(&self) -> impl Future<Output = Condition> + Send;
 
     /// Waits until the store fails for good: it then answers nothing more, and only a restart
     /// helps.

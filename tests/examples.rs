@@ -23,8 +23,13 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
+/// What is for Prometheus and Grafana.
+fn monitoring(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring").join(name)
+}
+
 fn read(name: &str) -> String {
-    std::fs::read_to_string(example(name)).unwrap()
+    std::fs::read_to_string(monitoring(name)).unwrap()
 }
 
 /// The program, if it is there.
@@ -159,7 +164,7 @@ fn a_consumer_goes_on_when_the_service_was_killed_and_started_again() {
 #[test]
 fn prometheus_takes_its_configuration_and_the_alerts() {
     let Some(mut command) = find(&promtool()) else { return };
-    let checked = said(command.args(["check", "config"]).arg(example("monitoring/prometheus.yml")));
+    let checked = said(command.args(["check", "config"]).arg(monitoring("prometheus.yml")));
     assert!(checked.contains("SUCCESS: 10 rules found"), "{checked}");
 }
 
@@ -168,7 +173,7 @@ fn the_alerts_are_those_of_the_page() {
     let page = include_str!("../docs/how-to/monitor.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let documented: BTreeSet<&str> = rows.map(|(expression, _)| expression).collect();
-    let alerts = read("monitoring/alerts.yml");
+    let alerts = read("alerts.yml");
     let alerts: BTreeSet<&str> =
         alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
     assert_eq!(documented.len(), 9);
@@ -177,7 +182,7 @@ fn the_alerts_are_those_of_the_page() {
 
 /// Every query of the dashboard.
 fn queries() -> Vec<String> {
-    let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
     targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
@@ -197,7 +202,7 @@ fn every_query_names_metrics_that_the_server_has() {
     let text = String::from_utf8(answer).unwrap();
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let there: BTreeSet<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
-    let texts = [queries().join("\n"), read("monitoring/alerts.yml")];
+    let texts = [queries().join("\n"), read("alerts.yml")];
     // Figures of TLS need TLS, and its own tests look for them.
     let plain = |named: &&str| !named.starts_with("sekali_tls_");
     for named in texts.iter().flat_map(|text| metrics(text)).filter(plain) {

@@ -26,6 +26,11 @@ impl TopicPattern {
         Self { name: "".into(), is_prefix: true }
     }
 
+    /// The topic of this name alone.
+    pub fn only(name: &str) -> Self {
+        Self { name: name.into(), is_prefix: false }
+    }
+
     /// Whether a topic is meant. Names are compared by their bytes.
     pub fn matches(&self, topic: &[u8]) -> bool {
         let name = self.name.as_bytes();

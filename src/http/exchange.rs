@@ -231,13 +231,13 @@ fn too_many(per_second: u32, wait: Duration) -> Problem {
 }
 
 /// Tells browsers of every answer that it is what its type says, that it is for pages of this
-/// origin, and that it is not to be kept. Only the OpenAPI document may be kept, as it is always
-/// the same.
+/// origin, and that it is not to be kept, unless it says how. The OpenAPI document may be kept as
+/// well, as it is always the same.
 fn protect(route: RouteLabel, headers: &mut HeaderMap) {
     const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
-    if route.name != openapi::PATH {
+    if route.name != openapi::PATH && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }

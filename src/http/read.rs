@@ -7,11 +7,13 @@ pub(super) mod tail;
 pub(super) mod tail_hub;
 
 use std::io::Write;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 
 use crate::auth::{Caller, Permission};
+use crate::event::pattern::TopicPattern;
 use crate::http::admission::forbidden;
 use crate::http::read::list::{ListOfTopics, PageOfEvents};
 use crate::http::read::pages::Pages;
@@ -155,7 +157,14 @@ impl<S: EventStore> Service<S> {
         let cursor = parameters.cursor().map(str::to_owned);
         // So that the page has all that was answered before.
         self.store.stats().await?;
-        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit, caller.readable());
+        let only = match parameters.get("topic") {
+            Some(topic) => {
+                check_readable(caller, topic)?;
+                Some(Arc::new([TopicPattern::only(topic)].into_iter().collect()))
+            }
+            None => caller.readable(),
+        };
+        let topics = ListOfTopics::page(&self.store, responder.account(), cursor, limit, only);
         Ok(responder.send(topics, "application/json", true).await?)
     }
 }

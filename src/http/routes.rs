@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use crate::auth::{Caller, Permission};
 use crate::http::admission::forbidden;
 use crate::http::openapi;
+use crate::http::page::files;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
 use crate::http::wire::connection::Door;
@@ -72,7 +73,7 @@ const ORDINARY: bool = false;
 
 // Boxed is what is larger than a publish: every request has the size of the largest handler.
 routes! { |service, call|
-    Root: GET "/" as "/", ANYONE, ORDINARY => ready(Ok(service.root()));
+    Root: GET "/" as "/", ANYONE, ORDINARY => ready(service.root(&call));
     Publish: POST "/publish" as "/publish", PUBLISH, ORDINARY => service.publish(call);
     Events: GET "/events" as "/events", READ, ORDINARY => Box::pin(service.events(call));
     Event: GET "/events/{topic}/{event_id}" as "/events/{topic}/{event_id}", READ, ORDINARY => service.event(call);
@@ -83,6 +84,9 @@ routes! { |service, call|
     Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Health: GET "/health" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Metrics: GET "/metrics" as "/metrics", METRICS, VITAL => service.figures(call);
+    Live: GET "/live" as "/live", METRICS, ORDINARY => Box::pin(service.watch_live(call.responder));
+    Page: GET "/page/{file}" as "/page", ANYONE, ORDINARY
+        => ready(files::at(call.head.uri.path(), &call.head.headers, call.responder.is_gzip));
     Tickets: POST "/tickets" as "/tickets", READ, ORDINARY => ready(service.ticket(&call));
     OpenApi: GET "/openapi.json" as "/openapi.json", ANYONE, ORDINARY => ready(Ok(openapi::answer(call.responder.is_gzip)));
 }
@@ -119,7 +123,7 @@ impl Route {
         match door {
             Door::All => true,
             Door::Public => self.permission != METRICS,
-            Door::Operators => self.is_vital,
+            Door::Operators => self.is_vital || self.permission == METRICS,
         }
     }
 
@@ -188,6 +192,6 @@ mod tests {
         assert!(ROUTES.iter().all(|route| route.admit(&Caller::anyone()).is_ok()));
         let open: Vec<_> =
             ROUTES.iter().filter(|route| route.permission.is_none()).map(|route| route.path).collect();
-        assert_eq!(open, ["/", "/healthz", "/readyz", "/health", "/openapi.json"]);
+        assert_eq!(open, ["/", "/healthz", "/readyz", "/health", "/page/{file}", "/openapi.json"]);
     }
 }

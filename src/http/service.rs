@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::http::body::budget::BodyBudget;
 use crate::http::body::upload::Upload;
 use crate::http::guard::Access;
+use crate::http::page::live::Live;
 use crate::http::publish::decode_pool::DecodePool;
 use crate::http::publish::topic_lanes::TopicLanes;
 use crate::http::publish::topic_quota::TopicQuota;
@@ -96,6 +97,7 @@ pub struct Service<S> {
     pub(super) metrics: Metrics,
     pub(super) answer_budget: Arc<AnswerBudget>,
     pub(super) tail_hub: Arc<TailHub>,
+    pub(super) live: Arc<Live>,
     pub(super) tail_places: Arc<Places>,
     /// The rates of requests, if there is a bound.
     pub(super) rates: Option<Rates>,
@@ -119,6 +121,7 @@ impl<S: EventStore> Service<S> {
             Default::default();
         let (turnstile, authenticator) = (Turnstile::new(), Arc::clone(&limits.authenticator));
         let (failures, tickets) = Default::default();
+        let live = Arc::new(Live::new(&metrics));
         Self {
             store,
             limits,
@@ -130,6 +133,7 @@ impl<S: EventStore> Service<S> {
             metrics,
             answer_budget,
             tail_hub,
+            live,
             tail_places,
             rates,
             topic_quota,

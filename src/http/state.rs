@@ -1,8 +1,9 @@
 //! How the service is: `/`, `/readyz`, `/metrics`.
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, HeaderValue};
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
 
+use crate::http::page::files;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json, with_type};
 use crate::http::wire::negotiation::quality;
@@ -11,9 +12,13 @@ use crate::metrics::{of_topics, open_metrics};
 use crate::store::{EventStore, Health};
 
 impl<S: EventStore> Service<S> {
-    /// What this is, and where to go on. The status is 503 while the service is not ready, for
-    /// monitors that ask here.
-    pub(super) fn root(&self) -> Answer {
+    /// The page for a browser. For a program, what this is, and where to go on: the status is 503
+    /// while the service is not ready, for monitors that ask here.
+    pub(super) fn root(&self, call: &Call<'_>) -> Result<Answer, Problem> {
+        let asked = &call.head.headers;
+        if is_browser(asked) {
+            return files::first(asked, call.responder.is_gzip);
+        }
         let (code, status) = match self.store.health() {
             Health::Ready => (StatusCode::OK, "ready"),
             Health::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -32,7 +37,7 @@ impl<S: EventStore> Service<S> {
                 "openapi": "/openapi.json",
             },
         });
-        json(code, body.to_string().into_bytes())
+        Ok(json(code, body.to_string().into_bytes()))
     }
 
     pub(super) async fn figures(&self, call: Call<'_>) -> Result<Answer, Problem> {
@@ -57,5 +62,35 @@ impl<S: EventStore> Service<S> {
             Health::Ready => Ok(json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec())),
             Health::NotReady(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_later()),
         }
+    }
+}
+
+/// Whether a client would rather have HTML than JSON. Browsers name it; programs that take anything
+/// do not.
+fn is_browser(asked: &HeaderMap) -> bool {
+    let quality = |wanted: &str| quality(asked, &ACCEPT, |kind| kind.eq_ignore_ascii_case(wanted));
+    quality("text/html") > quality("application/json").or(Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_names_html_and_likes_json_less_is_a_browser() {
+        for (accept, expected) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            ("text/html", true),
+            ("text/html, application/json;q=0.9", true),
+            ("application/json, text/html", false),
+            ("application/json, text/html;q=0.9", false),
+            ("text/html;q=0", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let asked = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(is_browser(&asked), expected, "{accept}");
+        }
+        assert!(!is_browser(&HeaderMap::new()));
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::local::Local;
-use super::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
+use super::{Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -76,6 +76,10 @@ impl EventStore for Backend {
 
     async fn observe(&self) {
         each!(self, store => store.observe().await);
+    }
+
+    async fn condition(&self) -> Condition {
+        each!(self, store => store.condition().await)
     }
 
     async fn failed(&self) -> Error {

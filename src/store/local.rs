@@ -35,7 +35,7 @@ use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::store::{
-    EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage, TopicStats,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage, TopicStats,
 };
 use crate::sync::{self, Mutex};
 
@@ -390,6 +390,10 @@ impl EventStore for Local {
 
     async fn observe(&self) {
         read::observe(&self.core, self.health() == Health::Ready);
+    }
+
+    async fn condition(&self) -> Condition {
+        read::condition(&self.core)
     }
 
     async fn failed(&self) -> Error {

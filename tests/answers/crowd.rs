@@ -8,7 +8,7 @@ use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
 use sekali::store::local::Local;
-use sekali::store::{EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
+use sekali::store::{Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -70,6 +70,10 @@ impl EventStore for Counting {
 
     async fn observe(&self) {
         self.store.observe().await;
+    }
+
+    async fn condition(&self) -> Condition {
+        self.store.condition().await
     }
 
     async fn failed(&self) -> Error {

@@ -39,6 +39,7 @@ fn links(page: &str) -> Vec<&str> {
 fn every_link_leads_to_a_file_and_a_heading() {
     let mut all = pages("docs");
     all.append(&mut pages("examples"));
+    all.append(&mut pages("deploy"));
     all.append(&mut pages(".github"));
     all.extend(
         ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(String::from),

@@ -7,7 +7,7 @@ use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
 use sekali::store::{
-    EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicCount, TopicPage,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicCount, TopicPage,
 };
 
 /// Says of all that it stored it, and keeps nothing. What it is given is looked at first.
@@ -55,6 +55,10 @@ impl EventStore for Sink {
     }
 
     async fn observe(&self) {}
+
+    async fn condition(&self) -> Condition {
+        Condition::default()
+    }
 
     async fn failed(&self) -> Error {
         std::future::pending().await

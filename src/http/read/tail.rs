@@ -18,7 +18,7 @@ use crate::http::wire::answer::Answer;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::{HEARTBEAT_SECONDS, PIECE_BYTES, READ_EVENTS_MAX};
-use crate::quota::{NoPlace, Place};
+use crate::quota::{NoPlace, Place, QuotaKey};
 use crate::store::{EventStore, Page, Query};
 
 /// Asks nginx not to hold a tail back.
@@ -45,11 +45,15 @@ impl<S: EventStore> Service<S> {
     /// Ends all tails, those to come too.
     pub fn end_tails(&self) {
         self.tail_hub.end();
+        self.live.end();
     }
 
-    /// The range, and what is stored from now on.
-    pub(crate) async fn tail(&self, query: Query, responder: &Responder<'_>) -> Result<Answer, Problem> {
-        let place = self.tail_places.take(responder.key).map_err(|none| {
+    /// A place among the tails that may be open at once.
+    ///
+    /// # Errors
+    /// 503: all are taken. 429: what is free is for others.
+    pub(crate) fn tail_place(&self, key: QuotaKey) -> Result<Place, Problem> {
+        self.tail_places.take(key).map_err(|none| {
             let (status, message) = match none {
                 NoPlace::Full => (
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -61,7 +65,12 @@ impl<S: EventStore> Service<S> {
                 ),
             };
             Problem::new(status, message).retry_later()
-        })?;
+        })
+    }
+
+    /// The range, and what is stored from now on.
+    pub(crate) async fn tail(&self, query: Query, responder: &Responder<'_>) -> Result<Answer, Problem> {
+        let place = self.tail_place(responder.key)?;
         let end = self.tail_hub.subscribe();
         let query = Query { cursors: true, ..query };
         let pages = Pages::new(&self.store, query, responder.account());

@@ -8,5 +8,5 @@ pub(crate) mod scans;
 pub(crate) mod turns;
 
 pub(crate) use self::cursor::{read_topic_cursor, write_topic_cursor};
-pub(crate) use self::observe::observe;
+pub(crate) use self::observe::{condition, observe};
 pub(crate) use self::pages::{end, event, page};

@@ -5,6 +5,7 @@ use crate::metrics::{
     TOPICS, TOPICS_MOST,
 };
 use crate::store::local::shared::Shared;
+use crate::store::{Condition, Disk, Promise, Totals};
 
 /// Brings them up to date.
 pub(crate) fn observe(shared: &Shared, is_ready: bool) {
@@ -13,29 +14,41 @@ pub(crate) fn observe(shared: &Shared, is_ready: bool) {
     for (number, queue) in shared.queues.iter().enumerate() {
         metrics.set(QUEUE, &[("worker", &number.to_string())], queue.len() as f64);
     }
-    metrics.set(LAG, &[], shared.lag.claims() as f64);
+    let condition = condition(shared);
+    metrics.set(LAG, &[], condition.lag_events as f64);
+    metrics.set(GENERATIONS, &[("state", "sealed")], condition.sealed_generations as f64);
+    metrics.set(GENERATIONS, &[("state", "open")], condition.open_generations as f64);
+    metrics.set(REBUILDING, &[], condition.rebuilding as f64);
+    metrics.set(JOURNAL_BYTES, &[], condition.journal_bytes as f64);
+    // A disk that does not tell has told something before, or shows nothing.
+    if let Some(Disk { free_bytes, reserve_bytes }) = condition.disk {
+        metrics.set(DISK_FREE, &[], free_bytes as f64);
+        metrics.set(DISK_RESERVE, &[], reserve_bytes as f64);
+    }
+    observe_topics(shared, condition.totals);
+}
 
+/// How the store is.
+pub(crate) fn condition(shared: &Shared) -> Condition {
     let generations = shared.generations();
     let sealed = generations.iter().filter(|generation| generation.is_sealed()).count();
-    metrics.set(GENERATIONS, &[("state", "sealed")], sealed as f64);
-    metrics.set(GENERATIONS, &[("state", "open")], (generations.len() - sealed) as f64);
-    let doubtful = generations.iter().filter(|generation| generation.is_doubtful()).count();
-    metrics.set(REBUILDING, &[], doubtful as f64);
-    let bytes: u64 = generations.iter().map(|generation| generation.end()).sum();
-    metrics.set(JOURNAL_BYTES, &[], bytes as f64);
-    // A disk that does not tell has told something before, or shows nothing.
-    if let Ok((free, reserve)) = shared.preallocation.free() {
-        metrics.set(DISK_FREE, &[], free as f64);
-        metrics.set(DISK_RESERVE, &[], reserve as f64);
+    let disk = shared.preallocation.free().ok();
+    Condition {
+        totals: shared.topics.totals(),
+        promise: Promise::Disk,
+        disk: disk.map(|(free_bytes, reserve_bytes)| Disk { free_bytes, reserve_bytes }),
+        journal_bytes: generations.iter().map(|generation| generation.end()).sum(),
+        lag_events: shared.lag.claims() as u64,
+        open_generations: generations.len() - sealed,
+        sealed_generations: sealed,
+        rebuilding: generations.iter().filter(|generation| generation.is_doubtful()).count(),
     }
-    observe_topics(shared);
 }
 
 /// The first topics that were made have figures of their own; the others share one without a name,
 /// as no topic has.
-fn observe_topics(shared: &Shared) {
-    let (totals, holding) = (shared.topics.totals(), shared.topics.holding());
-    shared.seams.metrics.set(TOPICS, &[], holding as f64);
+fn observe_topics(shared: &Shared, totals: Totals) {
+    shared.seams.metrics.set(TOPICS, &[], shared.topics.holding() as f64);
     shared.seams.metrics.set(TOPICS_MOST, &[], shared.topics.max() as f64);
     shared.seams.metrics.set(STORED, &[], totals.unique_processed as f64);
     let show = |name: &str, stored: u64, duplicates: u64, conflicts: u64| {

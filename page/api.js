@@ -1,0 +1,97 @@
+// Asks the service. The token, if there is one, is kept for this tab alone, until it is closed.
+
+/** @typedef {import("openapi").components["schemas"]} Schemas */
+
+const KEY = "sekali.token";
+const PATIENCE_MS = 30_000;
+
+/** Tells of "token": it was set or forgotten; and of "wanted": the service asks for one. */
+export const tokens = new EventTarget();
+
+/** Why there is no answer, in a sentence for a person. */
+export class Refused extends Error {
+  /** @param {number} status 0 if the service did not answer @param {string} message */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function token() {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string|null} text */
+export function setToken(text) {
+  if (text) sessionStorage.setItem(KEY, text);
+  else sessionStorage.removeItem(KEY);
+  tokens.dispatchEvent(new Event("token"));
+}
+
+/** Asks, and gives the answer if it is a good one.
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<Response>} */
+export async function send(path, init = {}) {
+  const headers = new Headers(init.headers);
+  const shown = token();
+  if (shown) headers.set("authorization", `Bearer ${shown}`);
+  let answer;
+  try {
+    answer = await fetch(path, { ...init, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  } catch (e) {
+    if (init.signal?.aborted) throw e;
+    throw new Refused(0, "The service does not answer.");
+  }
+  if (answer.ok || answer.status === 207) return answer;
+  const refused = new Refused(answer.status, await reason(answer));
+  if (answer.status === 401) tokens.dispatchEvent(new CustomEvent("wanted", { detail: refused.message }));
+  throw refused;
+}
+
+/** @param {Response} answer */
+async function reason(answer) {
+  try {
+    const { detail } = await answer.json();
+    if (typeof detail === "string") return detail;
+    return detail.map((fault) => `${fault.loc.slice(1).join(".")}: ${fault.msg}`).join("; ");
+  } catch {
+    return `The service answers ${answer.status}.`;
+  }
+}
+
+/** The text of an answer that comes within half a minute.
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @param {RequestInit} [init] */
+export async function text(path, signal, init = {}) {
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  try {
+    const answer = await send(path, { ...init, signal: AbortSignal.any([signal, patience]) });
+    return await answer.text();
+  } catch (e) {
+    if (e instanceof Refused || signal.aborted) throw e;
+    throw new Refused(0, patience.aborted ? "The service takes longer than 30 seconds." : "The answer was cut short.");
+  }
+}
+
+/** The JSON of an answer.
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @param {RequestInit} [init] */
+export async function json(path, signal, init = {}) {
+  return JSON.parse(await text(path, signal, { ...init, headers: { accept: "application/json", ...init.headers } }));
+}
+
+/** A path with a query of what is given.
+ * @param {string} path
+ * @param {Record<string, string|number|null|undefined>} query */
+export function url(path, query) {
+  const given = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return text ? `${path}?${text}` : path;
+}

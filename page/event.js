@@ -1,0 +1,116 @@
+// One event: its fields, and its payload as a tree or as it was written.
+
+import { text, url } from "./api.js";
+import { copier, foreign, h, put } from "./dom.js";
+import { eventsLink } from "./events.js";
+import { bytes, count, time } from "./format.js";
+import { page, parse } from "./json.js";
+import { load } from "./token.js";
+import { topicLink } from "./topics.js";
+
+/** Entries of a list that are shown at once. */
+const SHOWN = 100;
+/** Levels that are open at first. */
+const OPEN = 2;
+
+/** The path that an event is found at, whatever its names.
+ * @param {string} topic @param {string} id */
+export const eventPath = (topic, id) => url("/events", { topic, event_id: id });
+
+/** @type {import("./app.js").View} */
+export const event = {
+  path: "event",
+  title: (params) => `Event ${params.get("id") ?? ""}`,
+  open({ root, params, signal }) {
+    const [topic, id] = [params.get("topic") ?? "", params.get("id") ?? ""];
+    root.querySelector("h1")?.replaceChildren("Event ", foreign(id, 300));
+    const place = h("div", { class: "stack" });
+    root.append(place);
+    load(place, signal, async () => {
+      const found = page(await text(eventPath(topic, id), signal, { headers: { accept: "application/json" } })).events[0];
+      if (!found) return h("p", { class: "problem" }, "Never seen: no event with this id is stored in this topic.");
+      return show(found);
+    });
+  },
+};
+
+/** @param {import("./json.js").Shown} found */
+function show(found) {
+  const fields = /** @type {[string, import("./dom.js").Child][]} */ ([
+    ["Topic", h("a", { href: topicLink(found.topic) }, foreign(found.topic))],
+    ["Id", foreign(found.event_id)],
+    ["Offset", count(found.offset)],
+    ["First seen", time(found.received_at, "full")],
+    ["Its own time", foreign(found.timestamp.startsWith('"') ? JSON.parse(found.timestamp) : found.timestamp)],
+    ["Source", found.source === "" ? "(none)" : h("a", { href: eventsLink({ topic: found.topic, source: found.source }) }, foreign(found.source))],
+    ["Payload", bytes(new Blob([found.payload]).size)],
+  ]);
+  const body = h("div", { class: "payload" });
+  const views = { tree: () => tree(found.payload), raw: () => h("pre", { tabindex: "0", "aria-label": "Payload as it was written" }, foreign(found.payload, 20_000)) };
+  const choose = (name) => put(body, views[/** @type {"tree"|"raw"} */ (name)]());
+  choose("tree");
+  return [
+    h("dl", { class: "facts", "aria-label": "Fields" }, fields.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h("div", { class: "row" }, copier("Copy as curl", () => curlFor(found)), copier("Copy the payload", () => found.payload)),
+    h("h2", {}, "Payload"),
+    h("fieldset", { class: "choice" }, h("legend", { class: "unseen" }, "Form of the payload"), [["tree", "Tree"], ["raw", "Raw"]].map(([value, label]) =>
+      h("label", {}, h("input", { type: "radio", name: "form", value, checked: value === "tree", onchange: () => choose(value) }), label))),
+    body,
+  ];
+}
+
+/** The command that publishes an event. @param {import("./json.js").Shown} event */
+function curlFor({ topic, event_id, timestamp, source, payload }) {
+  const fields = JSON.stringify({ topic, event_id, source });
+  return curl(`${fields.slice(0, -1)},"timestamp":${timestamp},"payload":${payload}}`);
+}
+
+/** The command that publishes a body. The token stays with its owner.
+ * @param {string} body */
+export function curl(body) {
+  // What a terminal would obey or hide is written as JSON escapes it.
+  const plain = body.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) =>
+    Array.from({ length: char.length }, (_, index) => `\\u${char.charCodeAt(index).toString(16).padStart(4, "0")}`).join(""));
+  const quoted = `'${plain.replaceAll("'", "'\\''")}'`;
+  return `curl '${location.origin}/publish' -H 'content-type: application/json' -d ${quoted}`;
+}
+
+/** @param {string} payload */
+function tree(payload) {
+  try {
+    return h("div", { class: "tree" }, node(payload, parse(payload), null, 0));
+  } catch {
+    return h("p", { class: "quiet" }, "The payload can't be shown as a tree; it is there as it was written.");
+  }
+}
+
+/** @param {string} text @param {import("./json.js").Value} value @param {import("./dom.js").Child} name @param {number} level
+ * @returns {HTMLElement} */
+function node(text, value, name, level) {
+  const label = name == null ? null : [name, h("span", { class: "colon" }, ": ")];
+  if (value.kind === "string") return h("div", { class: "leaf" }, label, h("span", { class: "string" }, "“", foreign(value.value, 500), "”"));
+  if (value.kind !== "object" && value.kind !== "array") {
+    return h("div", { class: "leaf" }, label, h("span", { class: value.kind }, foreign(text.slice(value.start, value.end), 500)));
+  }
+  const isObject = value.kind === "object";
+  /** @type {[string, import("./json.js").Value][]} */
+  const entries = value.kind === "object" ? value.members : value.items.map((item, index) => [String(index), item]);
+  const size = isObject ? `{ ${count(entries.length)} }` : `[ ${count(entries.length)} ]`;
+  if (entries.length === 0) return h("div", { class: "leaf" }, label, isObject ? "{ }" : "[ ]");
+  const children = h("div", { class: "children" });
+  let shown = 0;
+  const more = () => {
+    children.querySelector(":scope > button")?.remove();
+    for (const [key, child] of entries.slice(shown, shown + SHOWN)) {
+      const named = isObject ? h("span", { class: "key-name" }, foreign(key, 200)) : h("span", { class: "index" }, key);
+      children.append(node(text, child, named, level + 1));
+    }
+    shown = Math.min(entries.length, shown + SHOWN);
+    if (shown < entries.length) children.append(h("button", { type: "button", class: "link", onclick: more }, `show more of ${count(entries.length)}`));
+  };
+  const details = h("details", { open: level < OPEN, ontoggle: () => {
+    if (details.open && shown === 0) more();
+  } }, h("summary", {}, label, h("span", { class: "quiet" }, size)), children);
+  if (level < OPEN) more();
+  return details;
+}

@@ -1,0 +1,174 @@
+//! `GET /live`: the last hour, and then the figures of each second, as server-sent events.
+//!
+//! One task looks once a second, for all who watch, and gives all of them the same bytes. While
+//! nobody watches, it only adds to the window what was counted anyway. Whoever reads slowly misses
+//! seconds, and nothing waits for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::error::Result;
+use crate::http::page::window::{Added, Window};
+use crate::http::read::tail::IsTail;
+use crate::http::service::Service;
+use crate::http::wire::answer::Answer;
+use crate::http::wire::answer_budget::Account;
+use crate::http::wire::problem::Problem;
+use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
+use crate::limits::WINDOW_BYTES_MAX;
+use crate::metrics::Metrics;
+use crate::quota::Place;
+use crate::store::{Condition, EventStore, Health, Promise};
+use crate::sync::Mutex;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Asks nginx not to hold the stream back.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What all who watch share.
+#[derive(Debug)]
+pub(crate) struct Live {
+    window: Mutex<Window>,
+    /// The message of the last second in which somebody watched; `None` when all shall end.
+    latest: watch::Sender<Option<Bytes>>,
+}
+
+impl Live {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let window = Mutex::new(Window::new(metrics.counts()));
+        Self { window, latest: watch::Sender::new(Some(Bytes::new())) }
+    }
+
+    /// Ends all streams, those to come too.
+    pub(crate) fn end(&self) {
+        self.latest.send_replace(None);
+    }
+
+    /// Gives a message to all who watch, unless they shall end.
+    fn tell(&self, message: Bytes) {
+        self.latest.send_if_modified(|latest| {
+            let goes_on = latest.is_some();
+            if goes_on {
+                *latest = Some(message);
+            }
+            goes_on
+        });
+    }
+}
+
+impl<S: EventStore> Service<S> {
+    /// Adds to the window each second, and tells those who watch, as long as it is polled.
+    pub async fn keep_live(&self) {
+        let mut seconds = tokio::time::interval(SECOND);
+        // A process that stood still has one long second, not many short ones.
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        seconds.tick().await;
+        loop {
+            seconds.tick().await;
+            let added = self.live.window.lock().add(self.metrics.counts());
+            if self.live.latest.receiver_count() > 0 {
+                let message = self.figures_of_now(Some(added)).await;
+                self.live.tell(message);
+            }
+        }
+    }
+
+    /// The last hour, and the figures of each second from now on.
+    pub(crate) async fn watch_live(&self, responder: &Responder<'_>) -> Result<Answer, Problem> {
+        let place = self.tail_place(responder.key)?;
+        let mut latest = self.live.latest.subscribe();
+        if self.live.latest.receiver_count() == 1 {
+            // Nobody watched: what was told last may be old.
+            let message = self.figures_of_now(None).await;
+            self.live.tell(message);
+        }
+        latest.mark_changed();
+        let live = Arc::clone(&self.live);
+        let watching = Watching { live, latest, account: responder.account(), has_begun: false, _place: place };
+        // Packed, it would wait for more to pack.
+        let responder = Responder { is_gzip: false, ..*responder };
+        let mut answer = responder.send(watching, "text/event-stream", false).await?;
+        answer.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
+        answer.extensions_mut().insert(IsTail);
+        Ok(answer)
+    }
+
+    /// The figures of now as a message.
+    async fn figures_of_now(&self, added: Option<Added>) -> Bytes {
+        let condition = self.store.condition().await;
+        let (is_ready, reason) = match self.store.health() {
+            Health::Ready => (true, None),
+            Health::NotReady(why) => (false, Some(why)),
+        };
+        let topics = self.store.topic_count();
+        let uptime = self.clock.monotonic().saturating_duration_since(self.started);
+        let Condition { totals, disk, .. } = condition;
+        let figures = json!({
+            "at": self.clock.now(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": uptime.as_secs(),
+            "ready": is_ready,
+            "reason": reason,
+            "promise": match condition.promise { Promise::Disk => "disk" },
+            "totals": {
+                "received": totals.received(),
+                "unique_processed": totals.unique_processed,
+                "duplicate_dropped": totals.duplicate_dropped,
+                "conflicts": totals.conflicts,
+                "rejected": totals.rejected,
+            },
+            "topics": topics.made,
+            "topics_max": topics.max,
+            "disk_free_bytes": disk.map(|disk| disk.free_bytes),
+            "disk_reserve_bytes": disk.map(|disk| disk.reserve_bytes),
+            "journal_bytes": condition.journal_bytes,
+            "checkpoint_lag_events": condition.lag_events,
+            "generations_open": condition.open_generations,
+            "generations_sealed": condition.sealed_generations,
+            "indexes_rebuilding": condition.rebuilding,
+            "connections": self.metrics.connections(),
+            "second": added.map(|added| added.second),
+            "ten": added.and_then(|added| added.ten),
+        });
+        message("figures", &figures)
+    }
+}
+
+/// A server-sent event.
+fn message(kind: &str, data: &Value) -> Bytes {
+    format!("event: {kind}\ndata: {data}\n\n").into()
+}
+
+/// Somebody who watches.
+struct Watching {
+    live: Arc<Live>,
+    latest: watch::Receiver<Option<Bytes>>,
+    account: Account,
+    has_begun: bool,
+    /// Among the tails that may be open at once.
+    _place: Place,
+}
+
+impl Maker for Watching {
+    async fn step(&mut self) -> Result<Made> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let mut permit = self.account.piece(WINDOW_BYTES_MAX, WINDOW_BYTES_MAX, true).await?;
+            let window = message("window", &self.live.window.lock().to_json());
+            permit.resize(window.len());
+            return Ok(Made::Part(Portion::new(window, permit)));
+        }
+        if self.latest.changed().await.is_err() {
+            return Ok(Made::End(Portion::default()));
+        }
+        match self.latest.borrow_and_update().clone() {
+            // All who watch hold the same bytes.
+            Some(bytes) => Ok(Made::Part(Portion { bytes, permit: None })),
+            None => Ok(Made::End(Portion::default())),
+        }
+    }
+}

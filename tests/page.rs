@@ -1,0 +1,197 @@
+//! The live page, in a real browser: Chromium, driven by scripts of `tests/page` with the Node of
+//! `make tools`. What is not installed is listed as not run, and with `SEKALI_TEST_ALL` that is a
+//! failure.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+#![allow(missing_docs, unreachable_pub, reason = "test support")]
+
+#[path = "page/browsing.rs"]
+mod browsing;
+#[path = "page/files.rs"]
+mod files;
+#[path = "page/stream.rs"]
+mod stream;
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use browsing::{Script, guarded, script};
+use support::client::Client;
+use support::service::{Service, event};
+use support::until;
+
+/// An event with a source of its own.
+fn sent(topic: &str, id: &str, source: &str, payload: &str) -> String {
+    event(topic, id, payload).replace("\"source\":\"test\"", &format!("\"source\":\"{source}\""))
+}
+
+/// A service with events of three topics, one of which came twice.
+fn filled() -> Service {
+    let service = Service::new();
+    let orders = (0..120).map(|number| {
+        let payload = format!(r#"{{"amount":{number},"nested":{{"list":[1,2,3]}}}}"#);
+        sent("orders.paid", &format!("order-{number}"), ["checkout", "shop"][number % 2], &payload)
+    });
+    service.publish(orders);
+    assert_eq!(service.post(&sent("orders.paid", "order-3", "shop", r#"{"amount":3,"nested":{"list":[1,2,3]}}"#)), 200);
+    service.publish((0..9).map(|number| event("small.things", &number.to_string(), number)));
+    let exact = r#"{"z":123456789012345678901234567890,"a":1.10,"c":1e-400,"d":-0,"e":9007199254740993}"#;
+    assert_eq!(service.post(&event("exact", "numbers", exact)), 200);
+    service
+}
+
+#[test]
+fn every_view_shows_what_the_service_has() {
+    let Some(script) = script("views.cjs") else { return };
+    script.run(&filled());
+}
+
+#[test]
+fn ten_thousand_topics_are_sorted_filtered_and_scrolled() {
+    let Some(script) = script("topics.cjs") else { return };
+    let service = Service::new();
+    service.publish((0..10_000).map(|number| event(&format!("topic.{number:05}"), "1", number)));
+    script.run(&service);
+}
+
+#[test]
+fn hostile_names_and_payloads_are_shown_as_text() {
+    let Some(script) = script("hostile.cjs") else { return };
+    let service = Service::new();
+    let markup = r#"<img src=x onerror=alert(1)><script>alert(2)</script>"#;
+    let turned = "a\u{202e}b\u{200b}c";
+    let colours = r"\u001b[31mred\u001b[0m\u0000";
+    let payload = format!(r#"{{"{markup}":"{markup}","{turned}":"{turned}","ansi":"{colours}"}}"#);
+    for topic in [markup, turned, "../..", "a/b?c#d%2f&e=f"] {
+        assert_eq!(service.post(&event(topic, topic, &payload)), 200, "{topic}");
+    }
+    let long = format!("\"{}\"", "x".repeat((1 << 20) - 8));
+    assert_eq!(service.post(&event("large", "long", long)), 200);
+    let wide = format!("[{}0]", "1,".repeat(200_000));
+    assert_eq!(service.post(&event("large", "wide", wide)), 200);
+    let deep = format!("{}1{}", "[".repeat(63), "]".repeat(63));
+    assert_eq!(service.post(&event("large", "deep", deep)), 200);
+    let long = "y".repeat(255);
+    assert_eq!(service.post(&event(&long, &long, 1)), 200);
+    script.run(&service);
+}
+
+#[test]
+fn a_live_list_waits_for_its_reader_and_catches_up_in_flat_memory() {
+    let Some(script) = script("tail.cjs") else { return };
+    let service = filled();
+    let (addr, stop, sent) = (service.addr, AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut http = Client::new(addr);
+            for batch in 0.. {
+                let events: Vec<_> =
+                    (0..50).map(|number| event("live", &format!("{batch}-{number}"), number)).collect();
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if http.post("/publish", format!("[{}]", events.join(",")).as_bytes()).is_ok() {
+                    sent.fetch_add(50, Ordering::Relaxed);
+                }
+                // A thousand a second.
+                sekali::sync::park_timeout(std::time::Duration::from_millis(50));
+            }
+        });
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| script.run(&service)));
+        stop.store(true, Ordering::Relaxed);
+        end.unwrap();
+    });
+    assert!(sent.load(Ordering::Relaxed) > 1_000);
+}
+
+#[test]
+fn an_open_page_survives_its_service_and_loses_and_repeats_nothing() {
+    let Some(script) = script("restart.cjs") else { return };
+    let mut service = filled();
+    // It has to come back where the page looks for it.
+    service.start.listen = service.addr.to_string();
+    let mut number = 0;
+    script.run_with(&service.url(), |asked| match asked {
+        "kill" => {
+            service.server.kill();
+            String::new()
+        }
+        "start" => {
+            service.start_again();
+            String::new()
+        }
+        "publish" => {
+            number += 1;
+            assert_eq!(service.post(&event("live", &format!("live-{number}"), number)), 200);
+            format!("live-{number}")
+        }
+        other => panic!("{other}?"),
+    });
+}
+
+#[test]
+fn a_token_is_asked_for_kept_in_the_tab_and_forgotten() {
+    let Some(script) = script("token.cjs") else { return };
+    let (service, [admin, reader]) = guarded([&["admin"], &["read:small.*"]]);
+    let mut http = Client::new(service.addr);
+    let bearer = format!("Bearer {admin}");
+    for (topic, id) in [("small.things", "1"), ("secret", "1")] {
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        assert_eq!(http.post_with("/publish", &headers, event(topic, id, 1).as_bytes()).unwrap().status, 200);
+    }
+    script.with(&[("ADMIN", &admin), ("READER", &reader)]).run(&service);
+    let log = service.server.log();
+    assert!(!log.contains(&admin) && !log.contains(&reader));
+}
+
+#[test]
+fn everybody_can_use_it_by_keyboard_by_ear_and_on_a_phone() {
+    let Some(script) = script("access.cjs") else { return };
+    script.run(&filled());
+}
+
+#[test]
+fn the_first_paint_on_a_slow_machine_is_told() {
+    let Some(script) = script("paint.cjs") else { return };
+    eprintln!("{}", script.run(&filled()));
+}
+
+/// Takes the pictures of the documentation: `make screenshots`.
+#[test]
+#[ignore = "it writes to docs/images"]
+fn screenshots() {
+    let Some(script) = script("screenshots.cjs") else { return };
+    let service = filled();
+    let (addr, stop) = (service.addr, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut http = Client::new(addr);
+            for number in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let topic = ["orders.paid", "orders.shipped", "users.signed-up", "payments.failed"][(number % 7 % 4) as usize];
+                let source = ["checkout", "warehouse", "web", "billing"][(number % 4) as usize];
+                let many = 8 + (number / 10 % 12);
+                // Some come twice.
+                let events: Vec<_> = (0..many)
+                    .map(|n| {
+                        let id = number * 100 + n - if n == 0 && number > 3 { 300 } else { 0 };
+                        let payload = format!(r#"{{"order":{id},"amount":"{}.50","currency":"EUR"}}"#, id % 97);
+                        sent(topic, &format!("evt-{id:08}"), source, &payload)
+                    })
+                    .collect();
+                let _ = http.post("/publish", format!("[{}]", events.join(",")).as_bytes());
+                sekali::sync::park_timeout(std::time::Duration::from_millis(25));
+            }
+        });
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| script.run(&service)));
+        stop.store(true, Ordering::Relaxed);
+        end.unwrap();
+    });
+}
+
+/// Waits for a condition, or says what never came.
+fn wait_for(what: &str, ready: impl FnMut() -> Option<()>) {
+    assert!(until(30, ready).is_some(), "never: {what}");
+}

@@ -1,0 +1,104 @@
+//! `GET /live` as programs see it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::browsing::guarded;
+use super::support::client::Client;
+use super::support::service::{Service, event};
+use super::wait_for;
+
+/// The messages of a stream: each kind, and its data.
+struct Stream(BufReader<Box<dyn Read + Send>>);
+
+impl Stream {
+    fn open(service: &Service, token: Option<&str>) -> Result<Self, u16> {
+        let config = Agent::config_builder().timeout_recv_body(Some(Duration::from_secs(30))).http_status_as_error(false);
+        let mut request = ureq::http::Request::get(format!("{}/live", service.url()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = Agent::from(config.build()).run(request.body(()).unwrap()).unwrap();
+        match answer.status().as_u16() {
+            200 => Ok(Self(BufReader::new(Box::new(answer.into_body().into_reader())))),
+            status => Err(status),
+        }
+    }
+
+    /// The next message; `None` at the end.
+    fn next(&mut self) -> Option<(String, Value)> {
+        let mut kind = String::new();
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(name) = line.strip_prefix("event: ") {
+                kind = name.trim().to_owned();
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some((kind, serde_json::from_str(data).unwrap()));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_stream_begins_with_the_past_and_goes_on_with_each_second() {
+    let service = Service::new();
+    // Before anybody watches.
+    service.publish((0..50).map(|number| event("t", &number.to_string(), number)));
+    let mut first = Stream::open(&service, None).unwrap();
+    let (kind, window) = first.next().unwrap();
+    assert_eq!((kind.as_str(), &window["seconds"]["step_seconds"], &window["tens"]["step_seconds"]), ("window", &1.into(), &10.into()));
+    let (kind, figures) = first.next().unwrap();
+    assert_eq!((kind.as_str(), &figures["ready"], &figures["promise"]), ("figures", &true.into(), &"disk".into()));
+    assert_eq!(figures["totals"]["unique_processed"], 50);
+    assert!(figures["second"].is_null(), "no second has ended yet");
+    // Whoever watches at the same time is told the same.
+    let mut second = Stream::open(&service, None).unwrap();
+    assert_eq!(second.next().unwrap().0, "window");
+    assert_eq!(service.post(&event("t", "0", 0)), 200);
+    let same = |figures: &Value| figures["second"]["duplicates"] == 1;
+    let told = |stream: &mut Stream| (0..30).find_map(|_| stream.next().filter(|(_, figures)| same(figures)));
+    assert_eq!(told(&mut first).unwrap(), told(&mut second).unwrap());
+    // A page that is opened now sees what was before.
+    wait_for("the past", || {
+        let (_, window) = Stream::open(&service, None).unwrap().next().unwrap();
+        let stored: u64 = window["seconds"]["stored"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+        (stored == 50).then_some(())
+    });
+}
+
+#[test]
+fn only_whoever_may_read_the_metrics_may_watch() {
+    let (service, tokens) = guarded([&["admin"], &["metrics"], &["read:*"], &["publish:*"]]);
+    assert_eq!(Stream::open(&service, None).err(), Some(401));
+    let statuses: Vec<_> = tokens.iter().map(|token| Stream::open(&service, Some(token)).err()).collect();
+    assert_eq!(statuses, [None, None, Some(403), Some(403)]);
+    let answer = Client::new(service.addr).send("GET", "/live", &[("authorization", &format!("Bearer {}", tokens[2]))], b"");
+    assert!(String::from_utf8_lossy(&answer.unwrap().body).contains("the scope metrics"));
+}
+
+#[test]
+fn a_stop_of_the_service_ends_the_stream() {
+    let mut service = Service::new();
+    let mut stream = Stream::open(&service, None).unwrap();
+    assert!(stream.next().is_some());
+    assert_eq!(service.server.terminate(), Some(0));
+    while stream.next().is_some() {}
+}
+
+#[test]
+fn a_topic_can_be_asked_for_by_its_name() {
+    let service = Service::new();
+    service.publish(["a", "a*", "ab", "b"].map(|topic| event(topic, "1", 1)));
+    for (query, expected) in [("a", vec!["a"]), ("a*", vec!["a*"]), ("none", vec![]), ("", vec![])] {
+        let page = service.get(&format!("/topics?topic={query}"));
+        let names: Vec<_> = page["topics"].as_array().unwrap().iter().map(|topic| topic["topic"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, expected, "{query:?}");
+    }
+}
