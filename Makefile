@@ -6,9 +6,10 @@
 #   make soak          each fault many times over, for a day or two
 #   make deny, audit   what comes in as a dependency
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
+#   make screenshots   the pictures of the live page in docs/images
 
 # Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics streams tls tokens
+QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics page streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
@@ -27,7 +28,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check test test-faults soak fuzz tools programs bench compare dist pages deb sbom reproducible deny audit
+.PHONY: check test test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -117,7 +118,7 @@ $(SHIPPERS:%=$(TOOLS)/cargo/%):
 # None of these starts anything when it is installed.
 programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl chromium:chromium openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
 		buildah:buildah mandoc:mandoc man:man-db systemd-analyze:systemd lintian:lintian dpkg-shlibdeps:dpkg-dev; do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
@@ -173,6 +174,11 @@ reproducible:
 compare:
 	cargo build --locked --profile dist --bins --benches
 	python3 benches/compare.py
+
+# A minute of a busy service, as the live page shows it.
+screenshots: tools
+	mkdir -p docs/images
+	cargo test --locked --test page screenshots -- --ignored
 
 deny:
 	cargo deny --locked --all-features check bans licenses sources

@@ -11,7 +11,7 @@ import { topicLink } from "./topics.js";
 /** Entries of a list that are shown at once. */
 const SHOWN = 100;
 /** Levels that are open at first. */
-const OPEN = 2;
+const OPEN = 3;
 
 /** The path that an event is found at, whatever its names.
  * @param {string} topic @param {string} id */

@@ -55,7 +55,7 @@ function filters(query, isLive) {
   return h("form", { class: "row filters", role: "search", onsubmit: (e) => {
     e.preventDefault();
     go();
-  } }, field("Topic", topic), field("Source", source), field("Arrived since", since), field("until", until), field("Order", order),
+  } }, field("Topic", topic), field("Source", source), field("Arrived since", since), field("Arrived before", until), field("Order", order),
   h("label", { class: "check" }, live, "Live"), h("button", { type: "submit" }, "Filter"),
   Object.values(query).some(Boolean) || isLive ? h("a", { href: "#/events" }, "Clear") : null);
 }

@@ -2,6 +2,7 @@
 
 import { Refused, json, text, url } from "./api.js";
 import { foreign, h } from "./dom.js";
+import { duplicatesLink, recent, senders } from "./duplicates.js";
 import { eventsLink, table } from "./events.js";
 import { bytes, count, ofAll, time } from "./format.js";
 import { page } from "./json.js";
@@ -23,13 +24,16 @@ export const topic = {
     root.append(h("p", { class: "row" }, h("a", { href: "#/topics" }, "All topics"), h("a", { href: eventsLink({ topic: name }) }, "All its events"),
       h("a", { href: eventsLink({ topic: name, live: "1" }) }, "Follow it live")), place);
     load(place, signal, async () => {
-      const [figures, latest] = await Promise.all([
+      const [figures, again, latest] = await Promise.all([
         json(url("/topics", { topic: name }), signal),
+        recent(name, signal),
         text(url("/events", { topic: name, order: "desc", limit: LOOKED_AT }), signal, { headers: { accept: "application/json" } }),
       ]);
       if (figures.topics.length === 0) throw new Refused(404, "no event of this topic is stored");
       const { events } = page(latest);
-      return [summary(figures.topics[0], events), sources(name, events), h("h2", {}, "Latest events"), table(events.slice(0, LATEST), { topic: name })];
+      return [summary(figures.topics[0], events), sources(name, events), h("h2", {}, "Where duplicates come from"),
+        again.length === 0 ? h("p", { class: "quiet" }, "None was sent again since the service started.") : [senders(again, name), h("p", {}, h("a", { href: duplicatesLink(name) }, "The latest of them"))],
+        h("h2", {}, "Latest events"), table(events.slice(0, LATEST), { topic: name })];
     });
   },
 };

@@ -12,6 +12,8 @@ const PAGE = 10_000;
 /** So many topics are asked for again and again; with more, on demand. */
 const OFTEN_MAX = 20_000;
 const EACH_MS = 10_000;
+/** A rate takes two looks, and the second comes soon. */
+const SECOND_MS = 2_000;
 
 /** The link to a topic. @param {string} name */
 export const topicLink = (name) => `#${url("/topic", { name })}`;
@@ -71,7 +73,7 @@ export const topics = {
       const shown = all.filter((row) => row.topic.toLocaleLowerCase().includes(wanted)).sort((a, b) => way * by(a, b));
       say(told, all.length === 0 ? "There are no topics yet. Publish an event, as on the page Try."
         : shown.length === 0 ? `None of ${count(all.length)} topics has this in its name.`
-          : shown.length === all.length ? `${count(all.length)} topics` : `${count(shown.length)} of ${count(all.length)} topics`);
+          : shown.length === all.length ? `${count(all.length)} ${all.length === 1 ? "topic" : "topics"}` : `${count(shown.length)} of ${count(all.length)} topics`);
       rows.element.hidden = shown.length === 0;
       rows.show(shown, sort);
     };
@@ -98,10 +100,11 @@ export const topics = {
       }
       refresh.disabled = false;
     };
-    const timer = setInterval(() => {
+    const again = () => {
       if (!document.hidden && !refresh.disabled && all.length <= OFTEN_MAX) ask();
-    }, EACH_MS);
-    signal.addEventListener("abort", () => clearInterval(timer));
+    };
+    const timers = [setTimeout(again, SECOND_MS), setInterval(again, EACH_MS)];
+    signal.addEventListener("abort", () => timers.forEach(clearInterval));
     ask();
   },
 };

@@ -259,6 +259,16 @@ pub const WINDOW_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(WINDOW_TENS * 10 == 3_600 && WINDOW_BYTES_MAX <= PIECE_BYTES);
 
+/// Events that were dropped last, of which it is known who sent them.
+pub const DROPS_KEPT: usize = 500;
+/// Dropped events that are noted a second, at most.
+pub const DROPS_NOTED_PER_SECOND: usize = 100;
+/// And of one request.
+pub const DROPS_NOTED_PER_REQUEST: usize = 10;
+
+const _: () =
+    assert!(DROPS_NOTED_PER_REQUEST < DROPS_NOTED_PER_SECOND && DROPS_NOTED_PER_SECOND < DROPS_KEPT);
+
 /// Lines of the log that wait for stderr to take them; more are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1 << 20;
 /// Seconds that an ending process waits for stderr to take what was said last.

@@ -5,8 +5,10 @@
 //! |---|---|
 //! | `files.rs` | the files of `page/`, and what browsers are told about them |
 //! | `window.rs` | what happened in the last hour, in fixed memory |
+//! | `hub.rs` | what all who watch share |
 //! | `live.rs` | `GET /live`: that hour, and then the figures of each second |
 
 pub(super) mod files;
-pub(super) mod live;
+pub(super) mod hub;
+mod live;
 mod window;

@@ -9,6 +9,7 @@ mod lines;
 mod options;
 mod permitted;
 mod receipt;
+pub(super) mod recent_drops;
 pub(super) mod topic_lanes;
 pub(super) mod topic_quota;
 
@@ -87,8 +88,12 @@ impl<S: EventStore> Service<S> {
         let patience =
             || Duration::from_secs(if self.body_budget.is_half_free() { ADMISSION_SECONDS } else { 0 });
         let _permit = self.topic_lanes.admit(&batch, patience).await?;
+        let noted = self.recent_drops.is_open().then(|| Arc::clone(&batch));
         let outcomes = self.store.append(batch).await?;
         let counts = Counts::of(&outcomes);
+        if let Some(batch) = noted.filter(|_| counts.duplicates > 0) {
+            self.recent_drops.note(&batch, &outcomes, self.clock.now());
+        }
         self.metrics.stored(counts.stored, counts.duplicates - counts.conflicts, counts.conflicts);
         Ok((outcomes, counts))
     }

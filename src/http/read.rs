@@ -1,5 +1,6 @@
-//! What is read: `GET /events`, `/events/{topic}/{event_id}`, `/stats`, `/topics`.
+//! What is read: `GET /events`, `/events/{topic}/{event_id}`, `/stats`, `/topics`, `/duplicates`.
 
+mod duplicates;
 mod export;
 mod list;
 mod pages;

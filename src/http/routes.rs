@@ -79,6 +79,7 @@ routes! { |service, call|
     Event: GET "/events/{topic}/{event_id}" as "/events/{topic}/{event_id}", READ, ORDINARY => service.event(call);
     Stats: GET "/stats" as "/stats", READ, ORDINARY => Box::pin(service.stats(call));
     Topics: GET "/topics" as "/topics", READ, ORDINARY => Box::pin(service.topics(call));
+    Duplicates: GET "/duplicates" as "/duplicates", READ, ORDINARY => ready(service.duplicates(&call));
     Healthz: GET "/healthz" as "/healthz", ANYONE, VITAL
         => ready(Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())));
     Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());

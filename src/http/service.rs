@@ -13,8 +13,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::http::body::budget::BodyBudget;
 use crate::http::body::upload::Upload;
 use crate::http::guard::Access;
-use crate::http::page::live::Live;
+use crate::http::page::hub::Live;
 use crate::http::publish::decode_pool::DecodePool;
+use crate::http::publish::recent_drops::RecentDrops;
 use crate::http::publish::topic_lanes::TopicLanes;
 use crate::http::publish::topic_quota::TopicQuota;
 use crate::http::read::tail_hub::TailHub;
@@ -98,6 +99,7 @@ pub struct Service<S> {
     pub(super) answer_budget: Arc<AnswerBudget>,
     pub(super) tail_hub: Arc<TailHub>,
     pub(super) live: Arc<Live>,
+    pub(super) recent_drops: RecentDrops,
     pub(super) tail_places: Arc<Places>,
     /// The rates of requests, if there is a bound.
     pub(super) rates: Option<Rates>,
@@ -134,6 +136,7 @@ impl<S: EventStore> Service<S> {
             answer_budget,
             tail_hub,
             live,
+            recent_drops: RecentDrops::default(),
             tail_places,
             rates,
             topic_quota,

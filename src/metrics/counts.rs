@@ -106,11 +106,10 @@ fn bucket(took: Duration) -> usize {
     ((place * STEPS + step) as usize).min(BUCKETS - 1)
 }
 
-/// What all durations of a bucket are below, or equal to.
+/// The longest duration of a bucket.
 fn upper_micros(bucket: usize) -> u64 {
-    let (place, step) = (bucket / STEPS as usize, bucket % STEPS as usize + 1);
-    let begin = 1_u64 << place;
-    (begin + begin * step as u64 / u64::from(STEPS)).saturating_sub(1).max(begin)
+    let (place, step) = (bucket as u32 / STEPS, bucket as u32 % STEPS);
+    ((u64::from(STEPS + step + 1) << place) - 1) / u64::from(STEPS)
 }
 
 #[cfg(test)]

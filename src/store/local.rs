@@ -35,7 +35,8 @@ use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::store::{
-    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage, TopicStats,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage,
+    TopicStats,
 };
 use crate::sync::{self, Mutex};
 

@@ -8,7 +8,9 @@ use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
 use sekali::store::local::Local;
-use sekali::store::{Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
+use sekali::store::{
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

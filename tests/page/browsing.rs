@@ -20,7 +20,10 @@ pub fn script(name: &str) -> Option<Script> {
     let is_node = Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success());
     let is_there = is_node && Path::new(CHROMIUM).exists() && modules().join("playwright-core").exists();
     if !is_there {
-        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "Chromium and what drives it are not installed: make tools");
+        assert!(
+            std::env::var_os("SEKALI_TEST_ALL").is_none(),
+            "Chromium and what drives it are not installed: make tools"
+        );
         eprintln!("NOT RUN: Chromium and what drives it are not installed: make tools");
         return None;
     }

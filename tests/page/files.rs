@@ -35,7 +35,11 @@ fn folder() -> PathBuf {
 fn files() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let served = entries.filter(|path| path.extension().is_some_and(|ending| ending != "json"));
-    served.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())).collect()
+    served
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+        })
+        .collect()
 }
 
 #[test]
@@ -48,14 +52,19 @@ fn a_browser_gets_the_page_and_a_program_the_description() {
         ("application/json, text/plain, */*", "application/json"),
     ] {
         let answer = ask(&service, "/", &[("accept", accept)]);
-        assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (200, Some(kind)), "{accept}");
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "content-type")),
+            (200, Some(kind)),
+            "{accept}"
+        );
     }
     let page = ask(&service, "/", &[("accept", BROWSER)]);
     let policy = header(&page, "content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
     assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert_eq!(header(&page, "cache-control"), Some("no-cache"));
-    let mut known = ask(&service, "/", &[("accept", BROWSER), ("if-none-match", header(&page, "etag").unwrap())]);
+    let mut known =
+        ask(&service, "/", &[("accept", BROWSER), ("if-none-match", header(&page, "etag").unwrap())]);
     assert_eq!((known.status().as_u16(), known.body_mut().read_to_vec().unwrap().len()), (304, 0));
     assert_eq!(ask(&service, "/page/nothing.js", &[]).status(), 404);
 }
@@ -67,13 +76,22 @@ fn all_that_the_page_loads_is_there_and_packs_to_a_hundred_kilobytes() {
     for (name, text) in files() {
         let path = format!("/page/{name}");
         let mut answer = ask(&service, &path, &[("accept-encoding", "gzip")]);
-        assert_eq!((answer.status().as_u16(), header(&answer, "content-encoding")), (200, Some("gzip")), "{path}");
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "content-encoding")),
+            (200, Some("gzip")),
+            "{path}"
+        );
         packed += answer.body_mut().read_to_vec().unwrap().len();
-        loaded.extend(text.split('"').filter_map(|part| part.strip_prefix("./").or(part.strip_prefix("/page/"))).map(str::to_owned));
+        loaded.extend(
+            text.split('"')
+                .filter_map(|part| part.strip_prefix("./").or(part.strip_prefix("/page/")))
+                .map(str::to_owned),
+        );
     }
     assert!(packed < 100_000, "{packed} bytes");
     eprintln!("the page packs to {packed} bytes");
-    let there: BTreeSet<String> = files().into_iter().map(|(name, _)| name).filter(|name| name != "index.html").collect();
+    let there: BTreeSet<String> =
+        files().into_iter().map(|(name, _)| name).filter(|name| name != "index.html").collect();
     assert_eq!(loaded, there);
     // All at once, and not each when the one before has come.
     let first = std::fs::read_to_string(folder().join("index.html")).unwrap();
@@ -85,10 +103,26 @@ fn all_that_the_page_loads_is_there_and_packs_to_a_hundred_kilobytes() {
 #[test]
 fn text_is_never_read_as_html_and_nothing_comes_from_elsewhere() {
     for (name, text) in files() {
-        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "createContextualFragment", "eval(", "new Function", "srcdoc", "\"style\"", "javascript:"] {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "DOMParser",
+            "createContextualFragment",
+            "eval(",
+            "new Function",
+            "srcdoc",
+            "\"style\"",
+            "javascript:",
+        ] {
             assert!(!text.contains(word), "{name} has {word}");
         }
-        let elsewhere: Vec<_> = text.split("http").skip(1).filter(|rest| rest.starts_with("://") || rest.starts_with("s://")).collect();
+        let elsewhere: Vec<_> = text
+            .split("http")
+            .skip(1)
+            .filter(|rest| rest.starts_with("://") || rest.starts_with("s://"))
+            .collect();
         // Names of a kind of XML, which nobody asks for.
         assert!(elsewhere.iter().all(|rest| rest.starts_with("://www.w3.org/")), "{name}: {elsewhere:?}");
     }
@@ -106,7 +140,10 @@ fn the_page_fits_the_openapi_document() {
     let document = Client::new(service.addr).get("/openapi.json").unwrap().body;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("openapi.json"), document).unwrap();
-    run(dir.path(), Command::new(modules().join(".bin/openapi-typescript")).args(["openapi.json", "-o", "openapi.d.ts"]));
+    run(
+        dir.path(),
+        Command::new(modules().join(".bin/openapi-typescript")).args(["openapi.json", "-o", "openapi.d.ts"]),
+    );
     // The same settings, with the types of this document.
     let settings = folder().join("tsconfig.json");
     let own = serde_json::json!({
@@ -120,6 +157,7 @@ fn the_page_fits_the_openapi_document() {
 
 fn run(dir: &Path, command: &mut Command) {
     let output = command.current_dir(dir).stdin(Stdio::null()).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
     assert!(output.status.success(), "{command:?}: {said}");
 }

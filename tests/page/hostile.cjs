@@ -46,7 +46,7 @@ run(() => browse(async (page) => {
   await page.getByRole("button", { name: "show more of 200,001" }).click();
   assert.equal(await page.locator(".tree .leaf").count(), 200);
   await open(page, "#/event?topic=large&id=deep", "Event deep");
-  for (let level = 2; level < 63; level += 1) await page.locator("details:not([open]) > summary").last().click();
+  for (let level = 3; level < 63; level += 1) await page.locator("details:not([open]) > summary").last().click();
   assert.match(await page.locator(".tree").innerText(), /0: 1$/);
   await open(page, "#/events?topic=large", "Events of large");
   assert.equal(await page.getByRole("table", { name: "Events" }).getByRole("row").count(), 4);

@@ -16,7 +16,9 @@ struct Stream(BufReader<Box<dyn Read + Send>>);
 
 impl Stream {
     fn open(service: &Service, token: Option<&str>) -> Result<Self, u16> {
-        let config = Agent::config_builder().timeout_recv_body(Some(Duration::from_secs(30))).http_status_as_error(false);
+        let config = Agent::config_builder()
+            .timeout_recv_body(Some(Duration::from_secs(30)))
+            .http_status_as_error(false);
         let mut request = ureq::http::Request::get(format!("{}/live", service.url()));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -53,9 +55,15 @@ fn the_stream_begins_with_the_past_and_goes_on_with_each_second() {
     service.publish((0..50).map(|number| event("t", &number.to_string(), number)));
     let mut first = Stream::open(&service, None).unwrap();
     let (kind, window) = first.next().unwrap();
-    assert_eq!((kind.as_str(), &window["seconds"]["step_seconds"], &window["tens"]["step_seconds"]), ("window", &1.into(), &10.into()));
+    assert_eq!(
+        (kind.as_str(), &window["seconds"]["step_seconds"], &window["tens"]["step_seconds"]),
+        ("window", &1.into(), &10.into())
+    );
     let (kind, figures) = first.next().unwrap();
-    assert_eq!((kind.as_str(), &figures["ready"], &figures["promise"]), ("figures", &true.into(), &"disk".into()));
+    assert_eq!(
+        (kind.as_str(), &figures["ready"], &figures["promise"]),
+        ("figures", &true.into(), &"disk".into())
+    );
     assert_eq!(figures["totals"]["unique_processed"], 50);
     assert!(figures["second"].is_null(), "no second has ended yet");
     // Whoever watches at the same time is told the same.
@@ -68,7 +76,8 @@ fn the_stream_begins_with_the_past_and_goes_on_with_each_second() {
     // A page that is opened now sees what was before.
     wait_for("the past", || {
         let (_, window) = Stream::open(&service, None).unwrap().next().unwrap();
-        let stored: u64 = window["seconds"]["stored"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+        let stored: u64 =
+            window["seconds"]["stored"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
         (stored == 50).then_some(())
     });
 }
@@ -79,7 +88,12 @@ fn only_whoever_may_read_the_metrics_may_watch() {
     assert_eq!(Stream::open(&service, None).err(), Some(401));
     let statuses: Vec<_> = tokens.iter().map(|token| Stream::open(&service, Some(token)).err()).collect();
     assert_eq!(statuses, [None, None, Some(403), Some(403)]);
-    let answer = Client::new(service.addr).send("GET", "/live", &[("authorization", &format!("Bearer {}", tokens[2]))], b"");
+    let answer = Client::new(service.addr).send(
+        "GET",
+        "/live",
+        &[("authorization", &format!("Bearer {}", tokens[2]))],
+        b"",
+    );
     assert!(String::from_utf8_lossy(&answer.unwrap().body).contains("the scope metrics"));
 }
 
@@ -98,7 +112,48 @@ fn a_topic_can_be_asked_for_by_its_name() {
     service.publish(["a", "a*", "ab", "b"].map(|topic| event(topic, "1", 1)));
     for (query, expected) in [("a", vec!["a"]), ("a*", vec!["a*"]), ("none", vec![]), ("", vec![])] {
         let page = service.get(&format!("/topics?topic={query}"));
-        let names: Vec<_> = page["topics"].as_array().unwrap().iter().map(|topic| topic["topic"].as_str().unwrap().to_owned()).collect();
+        let names: Vec<_> = page["topics"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|topic| topic["topic"].as_str().unwrap().to_owned())
+            .collect();
         assert_eq!(names, expected, "{query:?}");
     }
+}
+
+#[test]
+fn whoever_asks_is_told_who_sends_events_again() {
+    let (service, [admin, reader]) = guarded([&["admin"], &["read:a"]]);
+    let mut http = Client::new(service.addr);
+    let mut ask = |token: &str, method: &str, path: &str, body: &str| {
+        let bearer = format!("Bearer {token}");
+        http.send(
+            method,
+            path,
+            &[("authorization", &bearer), ("content-type", "application/json")],
+            body.as_bytes(),
+        )
+        .unwrap()
+    };
+    for (topic, id, payload) in [("a", "1", 1), ("a", "1", 1), ("b", "2", 1), ("b", "2", 2), ("b", "3", 1)] {
+        assert_eq!(ask(&admin, "POST", "/publish", &event(topic, id, payload)).status, 200);
+    }
+    let mut told = |token: &str, path: &str| {
+        let page: Value = serde_json::from_slice(&ask(token, "GET", path, "").body).unwrap();
+        let entries = page["duplicates"].as_array().unwrap().iter();
+        entries
+            .map(|one| {
+                ["topic", "event_id", "source", "status"].map(|name| one[name].as_str().unwrap()).join(" ")
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&admin, "/duplicates"), ["b 2 test conflict", "a 1 test duplicate"]);
+    assert_eq!(told(&admin, "/duplicates?topic=a"), ["a 1 test duplicate"]);
+    assert_eq!(told(&reader, "/duplicates"), ["a 1 test duplicate"]);
+    // Many at once are told in part.
+    let many: Vec<_> = (0..50).map(|_| event("a", "1", 1)).collect();
+    assert_eq!(ask(&admin, "POST", "/publish", &format!("[{}]", many.join(","))).status, 200);
+    let page: Value = serde_json::from_slice(&ask(&admin, "GET", "/duplicates", "").body).unwrap();
+    assert_eq!(page["count"], 12);
 }

@@ -19,6 +19,8 @@ run(() => browse(async (page, context) => {
   await new Promise((resolve) => setTimeout(resolve, 600));
   assert.equal(await first(), held);
   await page.mouse.move(5, 5);
+  // The browser may have been scrolled in order to get there.
+  await page.evaluate(() => window.scrollTo(0, 0));
   await until(async () => (await first()) !== held, "it catches up");
   // And while it is scrolled.
   await page.locator(".scroll").evaluate((element) => { element.scrollTop = 200; });

@@ -17,7 +17,7 @@ run(() => browse(async (page) => {
   await page.getByRole("alert").getByText("it needs the scope metrics").waitFor();
   await page.getByRole("heading", { name: "What you may read" }).waitFor();
   await page.getByRole("link", { name: "Topics" }).click();
-  await page.getByText("1 topics").waitFor();
+  await page.getByText("1 topic", { exact: true }).waitFor();
   await open(page, "#/topic?name=secret", "Topic secret");
   await page.getByRole("alert").getByText("it needs a scope read:TOPICS that fits").waitFor();
   await open(page, "#/try", "Try");

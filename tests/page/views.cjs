@@ -5,7 +5,7 @@ const fs = require("node:fs");
 
 run(() => browse(async (page) => {
   await open(page);
-  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Find", "Try"]);
+  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Find", "Try"]);
   await page.getByText("Ready: events are taken.").waitFor();
   const totals = page.getByLabel("Totals");
   await totals.getByText("Stored", { exact: true }).waitFor();
@@ -57,6 +57,10 @@ run(() => browse(async (page) => {
   await page.getByLabel("Source", { exact: true }).fill("nobody");
   await page.getByRole("button", { name: "Filter" }).click();
   await page.getByText("No event fits.").waitFor();
+
+  await page.getByRole("link", { name: "Duplicates" }).click();
+  assert.match(await page.getByRole("table", { name: "Senders" }).getByRole("row").nth(1).innerText(), /shop\s+orders\.paid\s+1\s+100%\s+0/);
+  assert.match(await page.getByRole("table", { name: "Latest duplicates" }).getByRole("row").nth(1).innerText(), /orders\.paid\s+order-3\s+shop\s+duplicate/);
 
   // A time as the reader's clock shows it, seven hours from UTC here, with UTC beside it.
   await open(page, "#/events?topic=orders.paid", "Events of orders.paid");

@@ -11,7 +11,7 @@ const LINES: &str = "application/x-ndjson";
 const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
 
 /// Each route that needs a permission, and which of the scopes above give it.
-const ROUTES: [(&str, &str, [bool; 6]); 9] = [
+const ROUTES: [(&str, &str, [bool; 6]); 11] = [
     ("POST", "/publish", [true, false, false, false, true, true]),
     ("GET", "/events", [false, true, false, false, true, false]),
     ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
@@ -20,6 +20,8 @@ const ROUTES: [(&str, &str, [bool; 6]); 9] = [
     ("GET", "/events/b/1", [false, false, false, false, true, false]),
     ("GET", "/stats", [false, true, false, false, true, false]),
     ("GET", "/topics", [false, true, false, false, true, false]),
+    ("GET", "/duplicates", [false, true, false, false, true, false]),
+    ("GET", "/duplicates?topic=b", [false, false, false, false, true, false]),
     ("GET", "/metrics", [false, false, false, true, true, false]),
 ];
 
@@ -42,7 +44,7 @@ fn each_scope_allows_its_routes_and_no_other() {
 #[test]
 fn without_a_token_only_what_tells_how_the_service_is_is_answered() {
     let (guarded, _) = Guarded::new();
-    for path in ["/", "/healthz", "/readyz", "/health", "/openapi.json"] {
+    for path in ["/", "/healthz", "/readyz", "/health", "/page/app.js", "/openapi.json"] {
         assert_eq!(guarded.ask(None, "GET", path).status, 200, "{path}");
     }
     for (method, path, _) in ROUTES.into_iter().chain([("POST", "/tickets", [false; 6])]) {

@@ -64,6 +64,7 @@ files! {
     "app.js": "text/javascript; charset=utf-8",
     "chart.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
+    "duplicates.js": "text/javascript; charset=utf-8",
     "event.js": "text/javascript; charset=utf-8",
     "events.js": "text/javascript; charset=utf-8",
     "find.js": "text/javascript; charset=utf-8",
@@ -158,14 +159,20 @@ mod tests {
         for file in &FILES {
             assert!(at(&format!("/page/{}", file.name), &HeaderMap::new(), false).is_ok());
         }
-        assert!(at("/page/", &HeaderMap::new(), false).is_err() && at("/page/x", &HeaderMap::new(), true).is_err());
+        assert!(
+            at("/page/", &HeaderMap::new(), false).is_err()
+                && at("/page/x", &HeaderMap::new(), true).is_err()
+        );
     }
 
     #[test]
     fn a_browser_that_has_the_file_is_told_so_and_gets_no_body() {
         for is_gzip in [false, true] {
             let whole = first(&HeaderMap::new(), is_gzip).unwrap();
-            assert_eq!((whole.status(), whole.headers().contains_key(CONTENT_ENCODING)), (StatusCode::OK, is_gzip));
+            assert_eq!(
+                (whole.status(), whole.headers().contains_key(CONTENT_ENCODING)),
+                (StatusCode::OK, is_gzip)
+            );
             let tag = whole.headers()[ETAG].clone();
             let mut asked = HeaderMap::new();
             asked.insert(IF_NONE_MATCH, tag.clone());

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::error::Result;
-use crate::http::page::window::{Added, Window};
+use crate::http::page::hub::Live;
+use crate::http::page::window::Added;
 use crate::http::read::tail::IsTail;
 use crate::http::service::Service;
 use crate::http::wire::answer::Answer;
@@ -21,45 +22,12 @@ use crate::http::wire::answer_budget::Account;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::WINDOW_BYTES_MAX;
-use crate::metrics::Metrics;
 use crate::quota::Place;
 use crate::store::{Condition, EventStore, Health, Promise};
-use crate::sync::Mutex;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Asks nginx not to hold the stream back.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// What all who watch share.
-#[derive(Debug)]
-pub(crate) struct Live {
-    window: Mutex<Window>,
-    /// The message of the last second in which somebody watched; `None` when all shall end.
-    latest: watch::Sender<Option<Bytes>>,
-}
-
-impl Live {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
-        let window = Mutex::new(Window::new(metrics.counts()));
-        Self { window, latest: watch::Sender::new(Some(Bytes::new())) }
-    }
-
-    /// Ends all streams, those to come too.
-    pub(crate) fn end(&self) {
-        self.latest.send_replace(None);
-    }
-
-    /// Gives a message to all who watch, unless they shall end.
-    fn tell(&self, message: Bytes) {
-        self.latest.send_if_modified(|latest| {
-            let goes_on = latest.is_some();
-            if goes_on {
-                *latest = Some(message);
-            }
-            goes_on
-        });
-    }
-}
 
 impl<S: EventStore> Service<S> {
     /// Adds to the window each second, and tells those who watch, as long as it is polled.
@@ -70,6 +38,7 @@ impl<S: EventStore> Service<S> {
         seconds.tick().await;
         loop {
             seconds.tick().await;
+            self.recent_drops.refill();
             let added = self.live.window.lock().add(self.metrics.counts());
             if self.live.latest.receiver_count() > 0 {
                 let message = self.figures_of_now(Some(added)).await;
@@ -89,7 +58,8 @@ impl<S: EventStore> Service<S> {
         }
         latest.mark_changed();
         let live = Arc::clone(&self.live);
-        let watching = Watching { live, latest, account: responder.account(), has_begun: false, _place: place };
+        let watching =
+            Watching { live, latest, account: responder.account(), has_begun: false, _place: place };
         // Packed, it would wait for more to pack.
         let responder = Responder { is_gzip: false, ..*responder };
         let mut answer = responder.send(watching, "text/event-stream", false).await?;

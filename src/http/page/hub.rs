@@ -1,0 +1,39 @@
+//! What all who watch the stream of figures share: the window, and the message of the last second.
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::http::page::window::Window;
+use crate::metrics::Metrics;
+use crate::sync::Mutex;
+
+/// What all who watch share.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(super) window: Mutex<Window>,
+    /// The message of the last second in which somebody watched; `None` when all shall end.
+    pub(super) latest: watch::Sender<Option<Bytes>>,
+}
+
+impl Live {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let window = Mutex::new(Window::new(metrics.counts()));
+        Self { window, latest: watch::Sender::new(Some(Bytes::new())) }
+    }
+
+    /// Ends all streams, those to come too.
+    pub(crate) fn end(&self) {
+        self.latest.send_replace(None);
+    }
+
+    /// Gives a message to all who watch, unless they shall end.
+    pub(super) fn tell(&self, message: Bytes) {
+        self.latest.send_if_modified(|latest| {
+            let goes_on = latest.is_some();
+            if goes_on {
+                *latest = Some(message);
+            }
+            goes_on
+        });
+    }
+}
