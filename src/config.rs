@@ -18,6 +18,7 @@ mod mode;
 mod size;
 mod unknown;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,6 +36,7 @@ pub use self::size::Size;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 use crate::peer::TrustedProxy;
+use crate::webhook;
 
 /// How logs are written to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -106,6 +108,10 @@ macro_rules! settings {
         #[serde(deny_unknown_fields)]
         pub struct Layer {
             $( $(#[doc = $doc])+ #[arg(long, $($arg)+)] pub $key: Option<$form>, )+
+            /// Senders of webhooks, by name; the file alone has them.
+            #[arg(skip)]
+            #[serde(default)]
+            pub sources: BTreeMap<String, webhook::Settings>,
         }
 
         impl Layer {
@@ -114,7 +120,8 @@ macro_rules! settings {
             /// # Errors
             /// If a value is not of its setting's type.
             pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ })
+                let sources = BTreeMap::new();
+                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ sources })
             }
         }
 
@@ -122,6 +129,8 @@ macro_rules! settings {
         #[derive(Clone, Debug)]
         pub struct Config {
             $( $(#[doc = $doc])+ pub $key: $type, )+
+            /// Senders of webhooks, by name.
+            pub sources: BTreeMap<String, webhook::Settings>,
             /// In the order of the settings.
             origins: Vec<Origin>,
         }
@@ -142,7 +151,7 @@ macro_rules! settings {
                     };
                     origins.push(origin);
                 )+
-                Self { $( $key, )+ origins }
+                Self { $( $key, )+ sources: file.sources, origins }
             }
 
             /// Every setting, with its value and where that came from.
@@ -367,7 +376,7 @@ impl Config {
         if let Err(fault) = self.log.parse::<Targets>() {
             return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
         }
-        Ok(())
+        webhook::Sources::check(&self.sources).map_err(|fault| ConfigError(fault.to_string()))
     }
 
     /// A fault if `key` names a file although `other`, without which it has no use, names none.
@@ -419,8 +428,22 @@ impl Layer {
             let at = fault.span().map_or(0, |span| span.start.min(text.len()));
             let number = text[..at].matches('\n').count();
             let line = text.lines().nth(number).unwrap_or_default().trim();
+            // Somebody may have written a secret of a source here, where none belongs.
+            let is_of_source = text.lines().take(number + 1).any(|line| line.contains("sources"));
+            let (line, message) = match is_of_source {
+                true => (line.split('=').next().unwrap_or_default().trim(), unquoted(message)),
+                false => (line, message.to_owned()),
+            };
             ConfigError(format!("line {}, `{line}`: {message}", number + 1))
         })
+    }
+}
+
+/// A sentence without what it quotes.
+fn unquoted(sentence: &str) -> String {
+    match (sentence.find('"'), sentence.rfind('"')) {
+        (Some(start), Some(end)) if start < end => format!("{}…{}", &sentence[..start], &sentence[end + 1..]),
+        _ => sentence.to_owned(),
     }
 }
 

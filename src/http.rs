@@ -15,6 +15,7 @@
 //! | `page/` | the page for people, and the figures that it shows |
 //! | `publish/` | `POST /publish` |
 //! | `read/` | pages, exports, tails, and lists of topics |
+//! | `sources/` | `/in/{source}`: webhooks of other services |
 
 mod admission;
 mod body;
@@ -26,6 +27,7 @@ mod publish;
 mod read;
 mod routes;
 mod service;
+mod sources;
 mod state;
 mod wire;
 

@@ -28,3 +28,4 @@ pub mod store;
 pub mod sync;
 pub mod turnstile;
 pub mod watch;
+pub mod webhook;

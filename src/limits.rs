@@ -310,3 +310,22 @@ pub const FAILURES_FREE: u32 = 20;
 pub const FAILURE_PAUSE_SECONDS: u64 = 1;
 /// Most clients whose failures are counted apart.
 pub const FAILURES_PEERS_MAX: usize = 10_000;
+
+/// Most sources of webhooks: each has figures of its own.
+pub const SOURCES_MAX: usize = 256;
+/// Longest name of a source.
+pub const SOURCE_NAME_BYTES_MAX: usize = 64;
+/// Most secrets of a source, each of which a delivery is checked with.
+pub const SECRETS_MAX: usize = 8;
+/// Largest file of a secret or a public key.
+pub const SECRET_FILE_BYTES_MAX: u64 = 16 << 10;
+/// Most signatures of a delivery, each of which is compared.
+pub const SIGNATURES_MAX: usize = 8;
+/// Largest body of a delivery: what an event may hold.
+pub const DELIVERY_BYTES_MAX: usize = EVENT_BYTES_MAX;
+/// Most events of a delivery that is a list.
+pub const LISTED_EVENTS_MAX: usize = 5_000;
+/// Longest answer to a sender that asks whether somebody is there.
+pub const CHALLENGE_BYTES_MAX: usize = 1 << 10;
+
+const _: () = assert!(DELIVERY_BYTES_MAX <= BODY_BYTES_MAX && LISTED_EVENTS_MAX <= BATCH_EVENTS_MAX);

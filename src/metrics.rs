@@ -60,6 +60,9 @@ const DENIED: &str = "sekali_auth_failures_total";
 const DENIED_REASONS: [&str; 6] = ["missing", "malformed", "unknown", "wrong", "expired", "revoked"];
 /// Whether the tokens file was read as it is now.
 pub const TOKENS_FILE_READ: &str = "sekali_tokens_file_read";
+const DELIVERIES: &str = "sekali_source_requests_total";
+/// Whether the sources' configuration and secrets were read as they are now.
+pub const SOURCES_READ: &str = "sekali_sources_read";
 const LINES_DROPPED: &str = "sekali_log_lines_dropped_total";
 /// When the certificate of TLS expires.
 pub const CERTIFICATE_EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
@@ -91,7 +94,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 29] = [
+pub const FIGURES: [Figure; 31] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -122,6 +125,12 @@ pub const FIGURES: [Figure; 29] = [
         TOKENS_FILE_READ,
         Kind::Gauge,
         "1 if the tokens file is in use as it is now, 0 if it is wrong and an earlier one is.",
+    ),
+    (DELIVERIES, Kind::Counter, "Requests of webhooks' senders, by source and by what became of them."),
+    (
+        SOURCES_READ,
+        Kind::Gauge,
+        "1 if the sources and their secrets are in use as they are now, 0 if something is wrong and earlier ones are.",
     ),
     (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
@@ -184,6 +193,9 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// The labels of requests for sources that there are not.
+const NO_SOURCE: [(&str, &str); 2] = [("source", ""), ("outcome", "unknown")];
+
 static METADATA: Metadata<'static> = Metadata::new("sekali", Level::INFO, None);
 
 impl Default for Metrics {
@@ -194,6 +206,7 @@ impl Default for Metrics {
         for reason in DENIED_REASONS {
             recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(0);
         }
+        recorder.register_counter(&key(DELIVERIES, &NO_SOURCE), &METADATA).increment(0);
         let process = Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
         let inner = Inner {
@@ -283,6 +296,17 @@ impl Metrics {
     /// A request was not let in, for a reason of which there are few.
     pub fn denied(&self, reason: &'static str) {
         self.0.recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(1);
+    }
+
+    /// A request of a sender of webhooks was answered; the source is one that is configured.
+    pub fn delivered(&self, source: &str, outcome: &'static str) {
+        let labels = [("source", source), ("outcome", outcome)];
+        self.0.recorder.register_counter(&key(DELIVERIES, &labels), &METADATA).increment(1);
+    }
+
+    /// A request came for a source that there is not.
+    pub fn undelivered(&self) {
+        self.0.recorder.register_counter(&key(DELIVERIES, &NO_SOURCE), &METADATA).increment(1);
     }
 
     /// A connection was accepted.

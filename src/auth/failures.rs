@@ -28,8 +28,8 @@ struct Tally {
 
 impl Failures {
     /// Counts a failure of a client, and says how long its answer has to wait.
-    pub fn count(&self, client: Peer, now: Instant) -> Duration {
-        let client = QuotaKey::from(client);
+    pub fn count(&self, client: impl Into<QuotaKey>, now: Instant) -> Duration {
+        let client = client.into();
         let mut clients = self.0.lock();
         if clients.len() >= FAILURES_PEERS_MAX {
             clients.retain(|_, tally| now.saturating_duration_since(tally.since) < MEMORY);

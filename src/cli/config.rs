@@ -18,11 +18,15 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// The file, if one is named.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os("SEKALI_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(named)
+    }
+
     /// The values in effect: `flags` over the environment over the file over the defaults.
     pub(crate) fn resolve(self, flags: Layer) -> Result<Config, Failure> {
-        let named = || std::env::var_os("SEKALI_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-        let file = self.config.or_else(named);
-        Config::resolve(flags, |name| std::env::var_os(name), file.as_deref())
+        Config::resolve(flags, |name| std::env::var_os(name), self.path().as_deref())
             .map_err(|fault| Failure::new(Exit::Configuration, fault))
     }
 }

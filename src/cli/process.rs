@@ -6,6 +6,7 @@ pub(crate) mod logging;
 pub(crate) mod memory;
 pub(crate) mod supervisor;
 pub(crate) mod threads;
+pub(crate) mod webhooks;
 
 use rustix::fs::Mode;
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sekali::auth::authenticator::Authenticator;
 use sekali::authority::AllowedOrigin;
 use sekali::clock::{Clock, SystemClock};
 use sekali::config::address::Address;
@@ -33,6 +32,7 @@ use super::process::logging::{self, Log};
 use super::process::memory;
 use super::process::supervisor;
 use super::process::threads;
+use super::process::webhooks::Webhooks;
 
 /// Files that the store and the process itself have open at most.
 const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
@@ -63,6 +63,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        let file = self.file.path();
         let config = self.file.resolve(self.flags)?;
         // First, as others start threads too.
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
@@ -70,31 +71,32 @@ impl Arguments {
         let log = logging::start(&config)?;
         name_unknown_variables();
         keep_private();
-        let done = run(config, &log);
+        let done = run(config, file, &log);
         log.settle();
         done
     }
 }
 
-fn run(config: Config, log: &Log) -> Result<Exit, Failure> {
+fn run(config: Config, file: Option<PathBuf>, log: &Log) -> Result<Exit, Failure> {
     memory::start()?;
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(READS_MAX)
         .build()
         .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
-    let done = runtime.block_on(serve(config, log.clone()));
+    let done = runtime.block_on(serve(config, file, log.clone()));
     // Not a plain drop, which would wait for a blocking call that may hang.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
+async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Exit, Failure> {
     let lines_dropped = log.dropped();
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
     // Before the store is opened: what is wrong is found at once, not after a recovery.
     let authentication = Authentication::read(&config)?;
+    let webhooks = Webhooks::read(&config, file)?;
     let tls = tls(&config)?;
     let listeners = Listeners { tls, ..listen(&config).await? };
     config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
@@ -117,23 +119,15 @@ async fn serve(mut config: Config, log: Log) -> Result<Exit, Failure> {
     let is_local = listeners.addresses().all(|address| address.is_local());
     let authenticator = authentication.start(&config, is_local, &metrics)?;
     announce(&listeners, &config)?;
-    let exit =
-        serve_store(store, &config, authenticator, metrics, listeners, async { _ = stop.await }).await?;
+    let limits = Limits { authenticator, sources: webhooks.start(&metrics), ..limits(&config, &listeners) };
+    let exit = serve_store(store, limits, metrics, listeners, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
 }
 
-/// Serves until told to stop or the store fails; then closes the store.
-async fn serve_store(
-    store: Backend,
-    config: &Config,
-    authenticator: Arc<Authenticator>,
-    metrics: Metrics,
-    listeners: Listeners,
-    shutdown: impl Future<Output = ()>,
-) -> Result<Exit, Failure> {
-    let store = Arc::new(store);
-    let limits = Limits {
+/// What the configuration sets of requests.
+fn limits(config: &Config, listeners: &Listeners) -> Limits {
+    Limits {
         body_bytes_max: config.body_bytes_max,
         batch_events_max: config.batch_events_max,
         inflight_bytes_max: config.inflight_bytes_max,
@@ -147,9 +141,19 @@ async fn serve_store(
             origins: config.cors_origin.clone(),
             is_any_address: listeners.addresses().any(|address| address.is_unspecified()),
         },
-        authenticator,
         ..Limits::default()
-    };
+    }
+}
+
+/// Serves until told to stop or the store fails; then closes the store.
+async fn serve_store(
+    store: Backend,
+    limits: Limits,
+    metrics: Metrics,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Exit, Failure> {
+    let store = Arc::new(store);
     let shutdown = async {
         shutdown.await;
         supervisor::stopping();

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
@@ -61,7 +60,8 @@ impl<S: EventStore> Service<S> {
         let access = &self.limits.access;
         let (page, route, answered) = match access.check(&head, &headers, connection) {
             Ok(page) => {
-                let route = Route::find(head.uri.path()).filter(|route| route.is_behind(connection.door()));
+                let route = Route::find(head.uri.path(), &head.method)
+                    .filter(|route| route.is_behind(connection.door()));
                 let answered =
                     self.respond(route, page.is_some(), &head, &headers, body, (&responder, peer)).await;
                 (page, route, answered)
@@ -130,13 +130,11 @@ impl<S: EventStore> Service<S> {
         if !route.answers(&head.method) {
             let (takes_events, allow) = (route.permission == Some(Permission::Publish), route.allow());
             if head.method == Method::OPTIONS
-                && let Some(answer) = guard::options(head, is_shared, takes_events, allow)
+                && let Some(answer) = guard::options(head, is_shared, takes_events, &allow)
             {
                 return Ok(answer);
             }
-            let message = format!("this path answers {allow} only");
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, message);
-            return Err(problem.with(ALLOW, HeaderValue::from_static(allow)));
+            return Err(problem::not_allowed(&allow));
         }
         if !is_guarded {
             let caller = &Caller::anyone();

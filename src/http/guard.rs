@@ -182,13 +182,8 @@ fn is_navigation(head: &Parts) -> bool {
 /// The answer to `OPTIONS`, if it is a question that is understood. A browser asks ahead of what a
 /// page of an allowed origin wants to send; a sender of CloudEvents asks whether it may send.
 /// `allow` are the path's methods.
-pub(super) fn options(
-    head: &Parts,
-    is_shared: bool,
-    takes_events: bool,
-    allow: &'static str,
-) -> Option<Answer> {
-    let allow = HeaderValue::from_static(allow);
+pub(super) fn options(head: &Parts, is_shared: bool, takes_events: bool, allow: &str) -> Option<Answer> {
+    let allow = HeaderValue::from_str(allow).ok()?;
     let asked = &head.headers;
     if is_shared && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         let mut answer = empty(StatusCode::NO_CONTENT);

@@ -8,7 +8,7 @@ mod faults;
 mod lines;
 mod options;
 mod permitted;
-mod receipt;
+pub(super) mod receipt;
 pub(super) mod recent_drops;
 pub(super) mod topic_lanes;
 pub(super) mod topic_quota;

@@ -89,6 +89,9 @@ routes! { |service, call|
     Page: GET "/page/{file}" as "/page", ANYONE, ORDINARY
         => ready(files::at(call.head.uri.path(), &call.head.headers, call.responder.is_gzip));
     Tickets: POST "/tickets" as "/tickets", READ, ORDINARY => ready(service.ticket(&call));
+    Delivery: POST "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => Box::pin(service.deliver(call));
+    Hub: GET "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => Box::pin(service.answer_hub(call));
+    Handshake: OPTIONS "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => ready(service.shake_hands(&call));
     OpenApi: GET "/openapi.json" as "/openapi.json", ANYONE, ORDINARY => ready(Ok(openapi::answer(call.responder.is_gzip)));
 }
 
@@ -96,13 +99,19 @@ routes! { |service, call|
 const _: () = assert!(ROUTES.len() < ROUTES_MAX);
 
 impl Route {
-    /// The route that answers at a path.
-    pub(super) fn find(path: &str) -> Option<&'static Self> {
+    /// The route that answers a method at a path; where none does, another one of that path.
+    pub(super) fn find(path: &str, method: &Method) -> Option<&'static Self> {
         // Clients that were given an address with a slash at its end add no other one.
         let bare = |path: &'static str| path.strip_suffix('/').unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         let same = ROUTES.iter().find(|route| bare(route.path) == path);
-        same.or_else(|| ROUTES.iter().find(|route| fits(bare(route.path), path)))
+        let first = same.or_else(|| ROUTES.iter().find(|route| fits(bare(route.path), path)))?;
+        first.of_path().find(|route| route.answers(method)).or(Some(first))
+    }
+
+    /// All routes of its path.
+    fn of_path(&self) -> impl Iterator<Item = &'static Self> {
+        ROUTES.iter().filter(|route| route.path == self.path)
     }
 
     /// What a request that took this route is counted as.
@@ -110,9 +119,13 @@ impl Route {
         RouteLabel { name: self.name, number: 1 + self.handler as usize }
     }
 
-    /// The methods that it answers, as `Allow` lists them.
-    pub(super) fn allow(&self) -> &'static str {
-        if self.method == Method::GET { "GET, HEAD" } else { "POST" }
+    /// The methods that are answered at its path, as `Allow` lists them.
+    pub(super) fn allow(&self) -> String {
+        let methods = self.of_path().map(|route| match route.method {
+            Method::GET => "GET, HEAD",
+            ref method => method.as_str(),
+        });
+        methods.collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn answers(&self, method: &Method) -> bool {
@@ -184,7 +197,21 @@ mod tests {
             ("/publish//", None),
             ("/elsewhere", None),
         ] {
-            assert_eq!(Route::find(path).map(|route| route.path), expected, "{path}");
+            assert_eq!(Route::find(path, &Method::GET).map(|route| route.path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_several_methods_leads_to_the_one_that_was_asked_for() {
+        for (method, expected) in [
+            (Method::POST, Method::POST),
+            (Method::GET, Method::GET),
+            (Method::HEAD, Method::GET),
+            (Method::OPTIONS, Method::OPTIONS),
+            (Method::DELETE, Method::POST),
+        ] {
+            let route = Route::find("/in/stripe", &method).unwrap();
+            assert_eq!((&route.method, route.allow().as_str()), (&expected, "POST, GET, HEAD, OPTIONS"));
         }
     }
 
@@ -193,6 +220,8 @@ mod tests {
         assert!(ROUTES.iter().all(|route| route.admit(&Caller::anyone()).is_ok()));
         let open: Vec<_> =
             ROUTES.iter().filter(|route| route.permission.is_none()).map(|route| route.path).collect();
-        assert_eq!(open, ["/", "/healthz", "/readyz", "/health", "/page/{file}", "/openapi.json"]);
+        let (first, webhooks) =
+            (["/", "/healthz", "/readyz", "/health", "/page/{file}"], ["/in/{source}"; 3]);
+        assert_eq!(open, [&first[..], &webhooks, &["/openapi.json"]].concat());
     }
 }

@@ -29,6 +29,7 @@ use crate::peer::{Peer, TrustedProxy};
 use crate::quota::{Places, Rates};
 use crate::store::EventStore;
 use crate::turnstile::Turnstile;
+use crate::webhook::Sources;
 
 /// What a user may set.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Limits {
     pub access: Access,
     /// Who may ask.
     pub authenticator: Arc<Authenticator>,
+    /// Senders of webhooks.
+    pub sources: Arc<Sources>,
 }
 
 impl Limits {
@@ -81,6 +84,7 @@ impl Default for Limits {
             has_proxy_heads: false,
             access: Access::default(),
             authenticator: Arc::new(Authenticator::open(Arc::new(SystemClock))),
+            sources: Arc::default(),
         }
     }
 }

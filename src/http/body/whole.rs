@@ -23,18 +23,25 @@ impl<S> Service<S> {
         sender: Sender,
     ) -> Result<WholeBody<'_>, Problem> {
         let max = self.limits.body_bytes_max;
+        let Some(encoding) = encoding else { return self.body_at_most(body, max, sender).await };
         if body.declared().is_some_and(|length| length > max as u64) {
             return Err(body_too_large(max));
         }
         let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, sender);
-        match encoding {
-            None => self.take(body, pace).await,
-            Some(encoding) => Box::pin(self.take_decoded(body, encoding, pace)).await,
-        }
+        Box::pin(self.take_decoded(body, encoding, pace)).await
     }
 
-    async fn take(&self, mut body: Upload, mut pace: Pace<'_>) -> Result<WholeBody<'_>, Problem> {
-        let max = self.limits.body_bytes_max;
+    /// Takes a body of at most `max` bytes, as it was sent.
+    pub(crate) async fn body_at_most(
+        &self,
+        mut body: Upload,
+        max: usize,
+        sender: Sender,
+    ) -> Result<WholeBody<'_>, Problem> {
+        if body.declared().is_some_and(|length| length > max as u64) {
+            return Err(body_too_large(max));
+        }
+        let mut pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, sender);
         let declared = body.declared().map(|length| length as usize);
         let most = declared.unwrap_or(max);
         let mut permit = self.body_budget.permit_for_body(most);

@@ -58,6 +58,30 @@ impl Decoding<'_> {
 }
 
 impl DecodePool {
+    /// Does work on a body of so many bytes, beside the runtime's threads if it is large. The
+    /// body's permit comes back with what the work gives.
+    pub(crate) async fn run<'a, T: Send + 'static>(
+        &self,
+        bytes: usize,
+        permit: BodyPermit<'a>,
+        budget: &Arc<BodyBudget>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, BodyPermit<'a>), Problem> {
+        if bytes <= DECODED_INLINE_BYTES_MAX {
+            return Ok((work(), permit));
+        }
+        let slot = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
+        // All of it outlives a request that is given up, as the work does.
+        let permit = permit.into_owned(budget);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(slot);
+            (done, permit)
+        });
+        done.await
+            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the body could not be decoded"))
+    }
+
     /// Decodes a whole body; its permit comes back with what was found.
     pub(crate) async fn decode<'a>(
         &self,
@@ -70,22 +94,12 @@ impl DecodePool {
         if bytes.len() <= DECODED_INLINE_BYTES_MAX {
             return Ok((decoding.decode(headers, &bytes), permit));
         }
-        Box::pin(async move {
-            let slot = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
-            // All of it outlives a request that is given up, as the work does.
-            let Decoding { dialect, arrival, events_max, .. } = decoding;
-            let (permit, options) = (permit.into_owned(budget), decoding.options.clone());
-            let headers = headers.clone();
-            let decoded = tokio::task::spawn_blocking(move || {
-                let decoding = Decoding { dialect, options: &options, arrival, events_max };
-                let decoded = decoding.decode(&headers, &bytes);
-                drop(slot);
-                (decoded, permit)
-            });
-            decoded
-                .await
-                .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the body could not be decoded"))
-        })
+        let Decoding { dialect, arrival, events_max, .. } = decoding;
+        let (options, headers) = (decoding.options.clone(), headers.clone());
+        Box::pin(self.run(bytes.len(), permit, budget, move || {
+            let decoding = Decoding { dialect, options: &options, arrival, events_max };
+            decoding.decode(&headers, &bytes)
+        }))
         .await
     }
 }

@@ -1,7 +1,7 @@
 //! Refusals, in FastAPI's shape, or in that of RFC 9457 for clients that accept
 //! `application/problem+json`. They never echo what was sent.
 
-use hyper::header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use super::headers::header;
@@ -170,6 +170,15 @@ pub(crate) fn push_fault(body: &mut Vec<u8>, fault: &Fault) {
 /// Whether the client asks for RFC 9457.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     header(headers, &ACCEPT).is_some_and(|accept| accept.contains("application/problem+json"))
+}
+
+/// The path answers other methods.
+pub(crate) fn not_allowed(allow: &str) -> Problem {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow} only"));
+    match HeaderValue::from_str(allow) {
+        Ok(allow) => problem.with(ALLOW, allow),
+        Err(_) => problem,
+    }
 }
 
 /// The body can't be read to its end.

@@ -1,0 +1,56 @@
+//! What a sender sends.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use percent_encoding::percent_decode;
+
+/// A delivery, as it came. It holds credentials, so it can't be printed.
+#[derive(Clone, Copy)]
+pub struct Delivery<'a> {
+    /// All headers, in the order they came; their names are in lower case.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// What follows the `?`.
+    pub query: &'a str,
+    /// The body, byte for byte.
+    pub body: &'a Bytes,
+}
+
+impl<'a> Delivery<'a> {
+    /// The value of a header that is there once and is text. One that is there twice could be read
+    /// in two ways.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let mut values = self.headers.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        std::str::from_utf8(value).ok().map(str::trim)
+    }
+
+    /// The value of a query parameter that is there once and is text.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        only(&pairs(self.query.as_bytes()), name).map(str::to_owned)
+    }
+}
+
+/// The pairs of a query or a form, decoded; those that are no text are left out.
+pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
+    let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    let decoded = pairs.filter_map(|pair| {
+        let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+        Some((decoded(&pair[..at])?, decoded(pair.get(at + 1..).unwrap_or_default())?))
+    });
+    decoded.collect()
+}
+
+/// The one value that has this name.
+pub(super) fn only<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
+    let mut values = pairs.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn decoded(text: &[u8]) -> Option<String> {
+    let blanks: Cow<'_, [u8]> = match memchr::memchr(b'+', text) {
+        None => Cow::Borrowed(text),
+        Some(_) => text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect(),
+    };
+    String::from_utf8(percent_decode(&blanks).collect()).ok()
+}

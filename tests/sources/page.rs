@@ -1,0 +1,52 @@
+//! The reference says of every preset what the table does.
+
+use sekali::webhook::{PRESETS, Preset};
+
+/// A cell with templates in it, or a dash.
+fn cell(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| format!("`{text}`"))
+}
+
+fn proof(preset: &Preset) -> String {
+    let schemes: Vec<_> = preset.schemes.iter().map(|scheme| scheme.algorithm.name()).collect();
+    let shown = preset.schemes.iter().map(|scheme| match scheme.prefix {
+        "" => preset.signature.to_owned(),
+        prefix => format!("{prefix}… in {}", preset.signature),
+    });
+    let shown: Vec<_> = shown.map(|text| format!("`{text}`")).collect();
+    let signed = match preset.signature {
+        "{header.Authorization}" | "{header.X-Gitlab-Token}" => None,
+        _ => Some(preset.signed),
+    };
+    let tolerance = preset.tolerance_seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string());
+    format!(
+        "| `{}` | {} | {} | {} | {} | {} | {tolerance} |",
+        preset.name,
+        schemes.join(", "),
+        shown.join(", "),
+        preset.encoding.name(),
+        cell(signed),
+        cell(preset.signed_at),
+    )
+}
+
+fn mapping(preset: &Preset) -> String {
+    let list = if preset.is_list { ", of each element" } else { "" };
+    format!(
+        "| `{}` | {}{list} | {} | {} |",
+        preset.name,
+        cell(preset.topic),
+        cell(preset.event_id),
+        cell(preset.timestamp),
+    )
+}
+
+#[test]
+fn the_reference_has_the_rows_of_the_table() {
+    let page = include_str!("../../docs/reference/sources.md");
+    for row in [proof, mapping] {
+        let rows: Vec<_> = PRESETS.iter().map(row).collect();
+        let missing = rows.iter().any(|row| !page.lines().any(|line| line == row));
+        assert!(!missing, "the page must have:\n{}", rows.join("\n"));
+    }
+}
