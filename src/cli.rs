@@ -14,6 +14,8 @@
 mod bench;
 mod client;
 mod config;
+mod consume;
+mod consumers;
 mod events;
 mod exit;
 mod get;
@@ -74,6 +76,10 @@ enum Command {
     Topics(totals::TopicsArguments),
     /// List the sources of webhooks, and explain what would become of a delivery
     Source(source::Arguments),
+    /// Work through events as a consumer, whose position the service keeps
+    Consume(consume::Arguments),
+    /// Show the consumers and how far each has got, or move one
+    Consumers(consumers::Arguments),
     /// Make, list, revoke and rotate tokens
     Token(token::Arguments),
     /// Print every setting in effect and where it came from
@@ -118,6 +124,8 @@ pub(crate) fn run() -> Exit {
         Command::Stats(arguments) => arguments.run(),
         Command::Topics(arguments) => arguments.run(),
         Command::Source(arguments) => arguments.run(),
+        Command::Consume(arguments) => arguments.run(),
+        Command::Consumers(arguments) => arguments.run(),
         Command::Token(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
         Command::Verify(arguments) => arguments.verify(),

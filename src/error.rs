@@ -5,10 +5,14 @@ use std::path::Path;
 /// What a failed call means to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Mend the request: its cursor is not one of this store's.
+    /// Mend the request: its cursor or receipt is not one of this store's.
     BadCursor,
     /// Start again from an earlier or later cursor: what this one points to is gone.
     ExpiredCursor,
+    /// Make the consumer first: there is none with this name.
+    NoConsumer,
+    /// Read again: what the request rests on is so no more, as a lease that is over.
+    Conflict,
     /// Retry later; nothing of this request was decided.
     Overloaded,
     /// Retry later: an index that this request needs is being rebuilt. Part of a batch may be

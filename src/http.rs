@@ -15,10 +15,12 @@
 //! | `page/` | the page for people, and the figures that it shows |
 //! | `publish/` | `POST /publish` |
 //! | `read/` | pages, exports, tails, and lists of topics |
+//! | `consume.rs` | consumers: their events, and what is kept of them |
 //! | `sources/` | `/in/{source}`: webhooks of other services |
 
 mod admission;
 mod body;
+mod consume;
 mod exchange;
 mod guard;
 mod openapi;

@@ -15,6 +15,7 @@ pub mod auth;
 pub mod authority;
 pub mod clock;
 pub mod config;
+pub mod consumer;
 pub mod disk;
 pub mod error;
 pub mod event;

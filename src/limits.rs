@@ -329,3 +329,47 @@ pub const LISTED_EVENTS_MAX: usize = 5_000;
 pub const CHALLENGE_BYTES_MAX: usize = 1 << 10;
 
 const _: () = assert!(DELIVERY_BYTES_MAX <= BODY_BYTES_MAX && LISTED_EVENTS_MAX <= BATCH_EVENTS_MAX);
+
+/// Longest name of a consumer.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 64;
+/// Longest name of whoever holds a lease.
+pub const HOLDER_BYTES_MAX: usize = 128;
+/// Most consumers in one store.
+pub const CONSUMERS_MAX: usize = 2_000;
+/// Most patterns in the filter of a consumer.
+pub const CONSUMER_PATTERNS_MAX: usize = 100;
+/// Most positions, one for each topic, of all consumers together.
+pub const POSITIONS_MAX: usize = 500_000;
+/// Most bytes that one change of a consumer may add to the journal.
+pub const CONSUMER_CHANGE_BYTES_MAX: usize = 16 << 20;
+/// Most parts that the topics of a consumer are shared out to.
+pub const PARTITIONS_MAX: usize = 256;
+/// Seconds that a lease lasts when nobody says how long.
+pub const LEASE_SECONDS_DEFAULT: u64 = 30;
+/// Most seconds that a lease lasts.
+pub const LEASE_SECONDS_MAX: u64 = 3_600;
+/// Most seconds that a reader waits for an event.
+pub const CONSUMER_WAIT_SECONDS_MAX: u64 = 60;
+/// Most events that are given to a consumer at once.
+pub const CONSUMER_EVENTS_MAX: usize = 1_000;
+/// Bytes of events at which an answer to a consumer ends; it may have one event more.
+pub const CONSUMER_BYTES: usize = 256 << 10;
+/// Most bytes of what is sent to make a consumer, to move it, or to acknowledge.
+pub const CONSUMER_BODY_BYTES_MAX: usize = 64 << 10;
+/// Topics that are looked at in one step of looking for what is new to a consumer.
+pub const CONSUMER_LOOK_TOPICS: usize = 2_000;
+/// The last blocks of events of which it is known which topics they are of; a consumer that asks
+/// after more looks at its topics.
+pub const NEWS_KEPT: usize = 1 << 16;
+/// Topics in which a consumer lags of which it is looked up how old the oldest event is.
+pub const LAG_TOPICS_READ_MAX: usize = 16;
+/// Positions that are shown of a consumer.
+pub const POSITIONS_SHOWN_MAX: usize = 1_000;
+/// Consumers with figures of their own in `/metrics`.
+pub const CONSUMERS_MEASURED_MAX: usize = 100;
+
+const _: () = assert!(CONSUMER_EVENTS_MAX <= READ_EVENTS_MAX && CONSUMER_BYTES <= READ_BYTES);
+const _: () = assert!(PARTITIONS_MAX <= u16::MAX as usize);
+const _: () = assert!(CONSUMERS_MEASURED_MAX <= CONSUMERS_MAX);
+// A receipt names each topic of its events once, with at most five bytes and ten for the offset.
+const _: () = assert!(CONSUMER_EVENTS_MAX * 15 * 4 / 3 < CONSUMER_BODY_BYTES_MAX / 2);

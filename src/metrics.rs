@@ -74,6 +74,12 @@ pub const TOPIC_EVENTS: &str = "sekali_topic_events_total";
 pub const TOPICS: &str = "sekali_topics";
 /// Most topics that the store takes.
 pub const TOPICS_MOST: &str = "sekali_topics_max";
+/// Events that a consumer has not acknowledged.
+pub const CONSUMER_LAG: &str = "sekali_consumer_lag_events";
+/// Age of the oldest of them.
+pub const CONSUMER_LAG_TIME: &str = "sekali_consumer_lag_seconds";
+/// Consumers.
+pub const CONSUMERS: &str = "sekali_consumers";
 /// Events in the store.
 pub const STORED: &str = "sekali_stored_events";
 /// Requests that wait for a worker, by worker.
@@ -94,7 +100,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 pub const READY: &str = "sekali_ready";
 
 /// All figures of the service.
-pub const FIGURES: [Figure; 31] = [
+pub const FIGURES: [Figure; 34] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
         REQUEST_DURATION,
@@ -108,6 +114,13 @@ pub const FIGURES: [Figure; 31] = [
     (TOPIC_EVENTS, Kind::Counter, "Events over the life of the store, by topic and by what became of them."),
     (TOPICS, Kind::Gauge, "Topics that hold events."),
     (TOPICS_MOST, Kind::Gauge, "Most topics that the store takes."),
+    (CONSUMERS, Kind::Gauge, "Consumers."),
+    (CONSUMER_LAG, Kind::Gauge, "Events that a consumer has not acknowledged."),
+    (
+        CONSUMER_LAG_TIME,
+        Kind::Gauge,
+        "Age of the oldest event that a consumer has not acknowledged, in seconds.",
+    ),
     (STORED, Kind::Gauge, "Events in the store."),
     (COMMIT_DURATION, Kind::Histogram(COMMIT_SECONDS), "Seconds that a commit takes to be on disk."),
     (COMMIT_EVENTS, Kind::Histogram(COMMIT_COUNTS), "Events that a commit stores."),
@@ -145,7 +158,7 @@ pub const FIGURES: [Figure; 31] = [
 ];
 
 /// Most kinds of requests that are counted apart.
-pub const ROUTES_MAX: usize = 16;
+pub const ROUTES_MAX: usize = 32;
 
 /// What a request is counted as: the route that it took, with a number below [`ROUTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Start, Take};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -203,6 +204,32 @@ pub struct TopicPage {
     pub next_cursor: Option<String>,
 }
 
+/// What is given to whoever reads for a consumer.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Events from the positions on that are acknowledged; in each topic in order.
+    pub events: Vec<StoredEvent>,
+    /// What stands for them; `None` if there are none.
+    pub receipt: Option<String>,
+    /// Events that are not acknowledged, in all topics of the consumer; these are among them.
+    pub lag: u64,
+    /// The lease that they are given under.
+    pub lease_id: u64,
+    /// When it ends.
+    pub until: Timestamp,
+    /// There may be more that was not looked for yet: to ask again at once gets further.
+    pub is_looking: bool,
+}
+
+/// What became of a [`Take`].
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// The topics are the asker's, and these are their next events, if there are any.
+    Given(Given),
+    /// Another has a lease that stands against it.
+    Held(LeaseStats),
+}
+
 /// Whether the store takes events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -318,11 +345,84 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure`.
     fn count_new_topics(&self, topics: &[&[u8]]) -> impl Future<Output = Result<usize>> + Send;
 
+    /// Makes a consumer of these topics that reads from `start` on; whether it was made. One that
+    /// is there with the same topics stays as it is.
+    ///
+    /// # Errors
+    /// `Conflict` if there is one with other topics; `BadCursor`, `ExpiredCursor`; `NoSpace` if
+    /// there are as many consumers or positions as there may be; `Stopping`, `Unsure`, and those of
+    /// [`EventStore::read`].
+    fn put_consumer(
+        &self,
+        name: &ConsumerName,
+        topics: Arc<TopicPatterns>,
+        start: &Start,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Ends a consumer, its positions and its leases; whether there was one.
+    ///
+    /// # Errors
+    /// `Stopping`, `Unsure`.
+    fn delete_consumer(&self, name: &ConsumerName) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Moves a consumer, forwards or back, and ends its leases: what was given under them can't be
+    /// acknowledged any more. A cursor in one topic moves that topic alone.
+    ///
+    /// # Errors
+    /// `NoConsumer`, `Conflict` if it is changed at the same time, and those of
+    /// [`EventStore::put_consumer`].
+    fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> impl Future<Output = Result<()>> + Send;
+
+    /// The filter of a consumer; `None` if there is no such consumer. It answers from memory.
+    fn consumer_topics(
+        &self,
+        name: &ConsumerName,
+    ) -> impl Future<Output = Result<Option<Arc<TopicPatterns>>>> + Send;
+
+    /// What is known of a consumer, with its first `positions` positions.
+    ///
+    /// # Errors
+    /// `NoConsumer`, `Stopping`.
+    fn consumer(
+        &self,
+        name: &ConsumerName,
+        positions: usize,
+    ) -> impl Future<Output = Result<ConsumerStats>> + Send;
+
+    /// The names and filters of at most `limit` consumers, in order of their names, after `after`.
+    ///
+    /// # Errors
+    /// `Unsure`.
+    fn consumers(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(ConsumerName, Arc<TopicPatterns>)>>> + Send;
+
+    /// The next events for a consumer, under a lease. It takes a bounded time and does not wait for
+    /// events. What it gives begins at what is acknowledged: to ask again gives the same again.
+    ///
+    /// # Errors
+    /// `NoConsumer`, and those of [`EventStore::read`].
+    fn take(&self, take: &Take) -> impl Future<Output = Result<Taken>> + Send;
+
+    /// Moves a consumer on over the events that a receipt stands for, and all before them in their
+    /// topics, durably. It never moves back.
+    ///
+    /// # Errors
+    /// `NoConsumer`; `BadCursor` if the receipt is none; `Conflict` if the lease is over that it
+    /// was given under; `NoSpace`, `Stopping`, `Unsure`.
+    fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Ends a lease that was taken for nothing. It does not wait.
+    fn release(&self, name: &ConsumerName, lease_id: u64);
+
     /// Whether it takes events, as far as it knows without asking the disk or another machine.
     fn health(&self) -> Health;
 
-    /// Brings the figures up to date that are read when somebody asks for all figures. It reads no
-    /// events. Figures that a backend does not have are not shown.
+    /// Brings the figures up to date that are read when somebody asks for all figures. It reads few
+    /// events: the oldest that consumers lag behind. Figures that a backend does not have are not
+    /// shown.
     fn observe(&self) -> impl Future<Output = ()> + Send;
 
     /// How it is. It reads no events and waits for none; it may ask the disk how much is free.

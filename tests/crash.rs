@@ -46,6 +46,8 @@ struct Played {
     /// With requests under way.
     under_way: u64,
     stops: u64,
+    /// Acknowledgements of a consumer.
+    consumed: u64,
     stored: u64,
     unknown: u64,
 }
@@ -79,6 +81,8 @@ fn play(rounds: u64, seed: u64, played: &mut Played) {
             played.under_way += u64::from(workload.history(|history| history.tally.unknown) > before);
         }
     }
+    workload.expect_in_order();
+    played.consumed += workload.consumed();
     let tally = workload.history(|history| history.tally);
     played.stored += tally.stored;
     played.unknown += tally.unknown;
@@ -92,7 +96,8 @@ fn no_answered_event_is_lost_or_doubled_by_sigkill_under_load() {
         play(STORE_ROUNDS.min(rounds - store * STORE_ROUNDS), seed + store, &mut played);
     }
     eprintln!("{rounds} rounds, 0 failures, seed {seed}: {played:?}");
-    let Played { kills, under_way, .. } = played;
+    let Played { kills, under_way, consumed, .. } = played;
+    assert!(consumed > kills, "too few acknowledgements: {consumed}");
     assert!(under_way * 2 > kills, "too few kills met a request: {under_way} of {kills}");
 }
 

@@ -16,6 +16,8 @@
 
 #[path = "model/beside.rs"]
 mod beside;
+#[path = "model/consuming.rs"]
+mod consuming;
 #[path = "model/expected.rs"]
 mod expected;
 #[path = "model/flaw.rs"]
@@ -52,6 +54,8 @@ use support::{number, rounds};
 
 /// Seeds with which a course of events is played that is always the same.
 const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
+/// Seeds with which consumers are played.
+const CONSUMING_SEEDS: u64 = if cfg!(feature = "simulation") { 60 } else { 5 };
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 
@@ -228,6 +232,14 @@ fn a_start_without_a_sealed_journal_is_refused() {
 #[test]
 fn a_cursor_from_after_a_copy_is_refused_by_the_copy() {
     holds(beside::restored);
+}
+
+#[test]
+fn no_end_of_a_store_moves_a_consumer_back_or_past_an_event() {
+    for seed in 1..=CONSUMING_SEEDS {
+        let played = runtime::simulate(seed, move || consuming::consuming(seed));
+        played.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
 }
 
 /// The history without whatever it also fails without, and why it fails then.

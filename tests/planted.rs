@@ -31,9 +31,10 @@ const FORGETFUL: &str = "an_index_that_forgets_claims_while_trusted_lets_no_even
 const CUT_AFTER_KILL: &str = "what_a_killed_process_had_no_time_to_sync_survives_the_next_power_cut";
 const LOCK_REMOVED: &str = "a_store_whose_lock_was_removed_lets_nobody_in_and_fails";
 const JOURNAL_REMOVED: &str = "a_start_without_a_sealed_journal_is_refused";
+const CONSUMING: &str = "no_end_of_a_store_moves_a_consumer_back_or_past_an_event";
 const RESTORED: &str = "a_cursor_from_after_a_copy_is_refused_by_the_copy";
 
-const PLANTED: [Planted; 33] = [
+const PLANTED: [Planted; 36] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/write/writer.rs",
@@ -264,6 +265,27 @@ const PLANTED: [Planted; 33] = [
         right: "        if position > events {\n",
         wrong: "        if false {\n",
         test: RESTORED,
+    },
+    Planted {
+        rule: "consumers: an acknowledgement waits for the sync",
+        file: "src/store/local/consume.rs",
+        right: "        self.answer(answer).await\n",
+        wrong: "        drop(answer);\n        Ok(())\n",
+        test: CONSUMING,
+    },
+    Planted {
+        rule: "consumers: a lease that is over counts no more",
+        file: "src/store/local/generation/consumers/desk.rs",
+        right: "self.leases.iter().find(|lease| lease.id == id)",
+        wrong: "self.leases.iter().find(|lease| lease.id == id || lease.id > 0)",
+        test: CONSUMING,
+    },
+    Planted {
+        rule: "consumers: a position is of its own topic",
+        file: "src/store/local/read/batch.rs",
+        right: "moved.map(|((topic, _), at)| (topic.number, at))",
+        wrong: "moved.map(|((topic, _), at)| (topic.number / 2, at))",
+        test: CONSUMING,
     },
 ];
 

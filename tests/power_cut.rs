@@ -224,6 +224,7 @@ fn survive_on(mut volume: Volume, what: &str, cuts: u64, seed: u64) -> Tally {
             .unwrap_or_else(|e| panic!("{what} {cut}, seed {seed}: {e}"));
         expect_clean(&violations, seed, &format!("after {what} {cut}"), &log);
     }
+    workload.expect_in_order();
     workload.history(|history| history.tally)
 }
 

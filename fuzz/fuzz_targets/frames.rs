@@ -30,7 +30,7 @@ fn last_frame(disk: &MemDisk) -> (PathBuf, FrameHeader) {
 
 fuzz_target!(|data: &[u8]| {
     let [kind, encoding, count, body @ ..] = data else { return };
-    let kind = BlockKind::from_byte(kind % 3 + 1).unwrap_or(BlockKind::Events);
+    let kind = BlockKind::from_byte(kind % 4 + 1).unwrap_or(BlockKind::Events);
     let encoding = BlockEncoding::from_byte(encoding % 2).unwrap_or(BlockEncoding::Plain);
     let disk = killed();
     let (path, last) = last_frame(&disk);

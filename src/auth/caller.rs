@@ -89,6 +89,11 @@ impl Caller {
         self.grant.as_ref().is_none_or(|grant| grant.read.matches(topic))
     }
 
+    /// Whether consumers of these topics may be used: each must be allowed that they can read.
+    pub fn may_consume(&self, topics: &TopicPatterns) -> bool {
+        self.grant.as_ref().is_none_or(|grant| topics.iter().all(|pattern| grant.consume.covers(pattern)))
+    }
+
     /// The topics that may be read; `None` if all may.
     pub fn readable(&self) -> Option<Arc<TopicPatterns>> {
         let grant = self.grant.as_ref().filter(|grant| !grant.read.is_all())?;
@@ -215,6 +220,16 @@ mod tests {
             assert!(!caller.may_publish(b"b") && !caller.may_read(b"b") && !caller.may_publish_all());
         }
         assert!(ALL.into_iter().all(|permission| !caller(&[], &[]).may(permission)));
+    }
+
+    #[test]
+    fn a_consumer_is_for_those_who_may_consume_each_topic_that_it_can_read() {
+        let caller = caller(&["consume:orders.*", "consume:users"], &[]);
+        let may = |patterns: &[&str]| {
+            caller.may_consume(&patterns.iter().map(|text| text.parse::<TopicPattern>().unwrap()).collect())
+        };
+        assert!(may(&["orders.eu.*", "users"]) && may(&["orders.eu"]));
+        assert!(!may(&["orders*"]) && !may(&["orders.eu", "people"]) && !may(&["*"]));
     }
 
     #[test]

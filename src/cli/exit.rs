@@ -48,6 +48,8 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Corrupt => Self::Damaged,
             ErrorKind::BadCursor
             | ErrorKind::ExpiredCursor
+            | ErrorKind::NoConsumer
+            | ErrorKind::Conflict
             | ErrorKind::Overloaded
             | ErrorKind::Rebuilding
             | ErrorKind::Unsure

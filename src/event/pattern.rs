@@ -41,6 +41,14 @@ impl TopicPattern {
     pub fn is_all(&self) -> bool {
         self.is_prefix && self.name.is_empty()
     }
+
+    /// Whether each topic is meant that `other` means.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.is_prefix, other.is_prefix) {
+            (false, true) => false,
+            _ => self.matches(other.name.as_bytes()),
+        }
+    }
 }
 
 impl FromStr for TopicPattern {
@@ -108,6 +116,16 @@ impl TopicPatterns {
         self.0.iter().filter_map(next).min()
     }
 
+    /// The patterns.
+    pub fn iter(&self) -> impl Iterator<Item = &TopicPattern> {
+        self.0.iter()
+    }
+
+    /// Whether one of the patterns means each topic that `other` means.
+    pub fn covers(&self, other: &TopicPattern) -> bool {
+        self.0.iter().any(|pattern| pattern.covers(other))
+    }
+
     /// Whether no topic is meant.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
@@ -143,6 +161,23 @@ mod tests {
             ("Orders", "orders", false),
         ] {
             assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_means_no_topic_beyond_its_own() {
+        let pattern = |text: &str| text.parse::<TopicPattern>().unwrap();
+        for (own, other, expected) in [
+            ("*", "*", true),
+            ("*", "orders", true),
+            ("orders.*", "orders.eu.*", true),
+            ("orders.*", "orders.eu", true),
+            ("orders.*", "orders*", false),
+            ("orders", "orders", true),
+            ("orders", "orders*", false),
+            ("orders.eu.*", "orders.*", false),
+        ] {
+            assert_eq!(pattern(own).covers(&pattern(other)), expected, "{own} {other}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The table of routes: what is where, who may ask for it, and who answers.
 //!
-//! A new route is a row here, its handler, and an entry in `openapi.json`.
+//! A new route is a row here, its handler, and an entry in `openapi.json`. A path with several
+//! methods has a row for each.
 
 use std::future::ready;
 
@@ -67,6 +68,7 @@ macro_rules! routes {
 const ANYONE: Option<Permission> = None;
 const PUBLISH: Option<Permission> = Some(Permission::Publish);
 const READ: Option<Permission> = Some(Permission::Read);
+const CONSUME: Option<Permission> = Some(Permission::Consume);
 const METRICS: Option<Permission> = Some(Permission::Metrics);
 const VITAL: bool = true;
 const ORDINARY: bool = false;
@@ -80,6 +82,17 @@ routes! { |service, call|
     Stats: GET "/stats" as "/stats", READ, ORDINARY => Box::pin(service.stats(call));
     Topics: GET "/topics" as "/topics", READ, ORDINARY => Box::pin(service.topics(call));
     Duplicates: GET "/duplicates" as "/duplicates", READ, ORDINARY => ready(service.duplicates(&call));
+    Consumers: GET "/consumers" as "/consumers", CONSUME, ORDINARY => Box::pin(service.consumers(call));
+    Consumer: GET "/consumers/{name}" as "/consumers/{name}", CONSUME, ORDINARY => Box::pin(service.consumer(call));
+    PutConsumer: PUT "/consumers/{name}" as "/consumers/{name}", CONSUME, ORDINARY => Box::pin(service.put_consumer(call));
+    DeleteConsumer: DELETE "/consumers/{name}" as "/consumers/{name}", CONSUME, ORDINARY
+        => Box::pin(service.delete_consumer(call));
+    Consume: GET "/consumers/{name}/events" as "/consumers/{name}/events", CONSUME, ORDINARY
+        => Box::pin(service.consume(call));
+    Acknowledge: POST "/consumers/{name}/ack" as "/consumers/{name}/ack", CONSUME, ORDINARY
+        => Box::pin(service.acknowledge(call));
+    Seek: POST "/consumers/{name}/seek" as "/consumers/{name}/seek", CONSUME, ORDINARY
+        => Box::pin(service.seek(call));
     Healthz: GET "/healthz" as "/healthz", ANYONE, VITAL
         => ready(Ok(json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())));
     Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());
@@ -193,6 +206,10 @@ mod tests {
             ("/events//e/", Some("/events/{topic}/{event_id}")),
             ("/events/t", None),
             ("/events/t/e/more", None),
+            ("/consumers", Some("/consumers")),
+            ("/consumers/c", Some("/consumers/{name}")),
+            ("/consumers/c/events/", Some("/consumers/{name}/events")),
+            ("/consumers/c/elsewhere", None),
             ("//", None),
             ("/publish//", None),
             ("/elsewhere", None),
@@ -202,17 +219,19 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_several_methods_leads_to_the_one_that_was_asked_for() {
-        for (method, expected) in [
-            (Method::POST, Method::POST),
-            (Method::GET, Method::GET),
-            (Method::HEAD, Method::GET),
-            (Method::OPTIONS, Method::OPTIONS),
-            (Method::DELETE, Method::POST),
-        ] {
-            let route = Route::find("/in/stripe", &method).unwrap();
-            assert_eq!((&route.method, route.allow().as_str()), (&expected, "POST, GET, HEAD, OPTIONS"));
+    fn a_path_with_several_methods_leads_each_to_its_own_route() {
+        for (path, allowed) in
+            [("/in/stripe", "POST, GET, HEAD, OPTIONS"), ("/consumers/c", "GET, HEAD, PUT, DELETE")]
+        {
+            for method in
+                [Method::GET, Method::PUT, Method::POST, Method::OPTIONS, Method::DELETE, Method::HEAD]
+            {
+                let route = Route::find(path, &method).unwrap();
+                assert_eq!(route.answers(&method), allowed.contains(method.as_str()), "{method} {path}");
+                assert_eq!((route.path.starts_with(&path[..4]), route.allow().as_str()), (true, allowed));
+            }
         }
+        assert_eq!(Route::find("/publish", &Method::GET).unwrap().allow(), "POST");
     }
 
     #[test]

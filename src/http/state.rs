@@ -31,6 +31,7 @@ impl<S: EventStore> Service<S> {
                 "publish": "/publish",
                 "events": "/events",
                 "topics": "/topics",
+                "consumers": "/consumers",
                 "stats": "/stats",
                 "health": "/health",
                 "metrics": "/metrics",

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use super::local::Local;
-use super::{Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage};
+use super::{
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
+};
+use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -68,6 +71,51 @@ impl EventStore for Backend {
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
         each!(self, store => store.count_new_topics(topics).await)
+    }
+
+    async fn put_consumer(
+        &self,
+        name: &ConsumerName,
+        topics: Arc<TopicPatterns>,
+        start: &Start,
+    ) -> Result<bool> {
+        each!(self, store => store.put_consumer(name, topics, start).await)
+    }
+
+    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
+        each!(self, store => store.delete_consumer(name).await)
+    }
+
+    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
+        each!(self, store => store.seek_consumer(name, to).await)
+    }
+
+    async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        each!(self, store => store.consumer_topics(name).await)
+    }
+
+    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
+        each!(self, store => store.consumer(name, positions).await)
+    }
+
+    async fn consumers(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        each!(self, store => store.consumers(after, limit).await)
+    }
+
+    async fn take(&self, take: &Take) -> Result<Taken> {
+        each!(self, store => store.take(take).await)
+    }
+
+    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
+        each!(self, store => store.acknowledge(name, receipt).await)
+    }
+
+    fn release(&self, name: &ConsumerName, lease_id: u64) {
+        each!(self, store => store.release(name, lease_id));
     }
 
     fn health(&self) -> Health {

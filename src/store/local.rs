@@ -22,7 +22,7 @@ use self::admission::vitals::Watch;
 use self::background::checkpoint::LiveIndex;
 use self::format::frame::Chain;
 use self::format::layout::INDEX;
-use self::format::manifest::Clean;
+use self::format::manifest::{Clean, random_u64};
 use self::open::start::{Threads, start};
 use self::read::scans::Scans;
 use self::read::turns::Turns;
@@ -30,18 +30,20 @@ use self::read::{read_topic_cursor, write_topic_cursor};
 use self::shared::Shared;
 use self::write::group_commit::GroupCommit;
 use crate::clock::Timestamp;
+use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
 use crate::store::{
-    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
     TopicStats,
 };
 use crate::sync::{self, Mutex};
 
 mod admission;
 mod background;
+mod consume;
 pub mod format;
 pub mod generation;
 mod offline;
@@ -83,6 +85,8 @@ pub struct Local {
     page_turns: Arc<Turns>,
     scan_turns: Arc<Turns>,
     scans: Scans,
+    /// Tells leases of this process from those of others.
+    life: u32,
 }
 
 impl Local {
@@ -100,6 +104,7 @@ impl Local {
             page_turns: Turns::new(PAGES_READ_MAX),
             scan_turns: Turns::new(SCANS_READ_MAX),
             scans: Scans::default(),
+            life: random_u64()? as u32,
         })
     }
 
@@ -379,6 +384,56 @@ impl EventStore for Local {
         Ok(topics.iter().filter(|topic| !is_known(topic)).count())
     }
 
+    async fn put_consumer(
+        &self,
+        name: &ConsumerName,
+        topics: Arc<TopicPatterns>,
+        start: &Start,
+    ) -> Result<bool> {
+        self.begin_consumer(name, topics, start).await
+    }
+
+    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
+        self.end_consumer(name).await
+    }
+
+    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
+        self.move_consumer(name, to).await
+    }
+
+    async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        Ok(self.core.consumers.get(name.as_str()).map(|consumer| Arc::clone(&consumer.topics)))
+    }
+
+    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
+        let consumer = self.known_consumer(name)?;
+        self.blocking(move |core| consume::stats(core, &consumer, positions)).await
+    }
+
+    async fn consumers(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        let some = self.core.consumers.after(after, limit);
+        let named = some.iter().filter_map(|own| Some((own.name.parse().ok()?, Arc::clone(&own.topics))));
+        Ok(named.collect())
+    }
+
+    async fn take(&self, take: &Take) -> Result<Taken> {
+        self.take_events(take).await
+    }
+
+    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
+        self.reach(name, receipt).await
+    }
+
+    fn release(&self, name: &ConsumerName, lease_id: u64) {
+        if let Some(consumer) = self.core.consumers.get(name.as_str()) {
+            consumer.desk.lock().end(lease_id);
+        }
+    }
+
     fn health(&self) -> Health {
         if let Some(why) = self.core.failure.get() {
             return Health::NotReady(format!("the store failed: {why}; restart it to recover"));
@@ -391,6 +446,8 @@ impl EventStore for Local {
 
     async fn observe(&self) {
         read::observe(&self.core, self.health() == Health::Ready);
+        // What can't be read now is shown as it was.
+        let _ = self.blocking(consume::observe).await;
     }
 
     async fn condition(&self) -> Condition {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sekali::consumer::{ConsumerName, ConsumerStats, Start, Take};
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
 use sekali::store::local::Local;
 use sekali::store::{
-    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, TopicCount, TopicPage,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -64,6 +65,51 @@ impl EventStore for Counting {
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
         self.store.count_new_topics(topics).await
+    }
+
+    async fn put_consumer(
+        &self,
+        name: &ConsumerName,
+        topics: Arc<TopicPatterns>,
+        start: &Start,
+    ) -> Result<bool> {
+        self.store.put_consumer(name, topics, start).await
+    }
+
+    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
+        self.store.delete_consumer(name).await
+    }
+
+    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
+        self.store.seek_consumer(name, to).await
+    }
+
+    async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        self.store.consumer_topics(name).await
+    }
+
+    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
+        self.store.consumer(name, positions).await
+    }
+
+    async fn consumers(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        self.store.consumers(after, limit).await
+    }
+
+    async fn take(&self, take: &Take) -> Result<Taken> {
+        self.store.take(take).await
+    }
+
+    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
+        self.store.acknowledge(name, receipt).await
+    }
+
+    fn release(&self, name: &ConsumerName, lease_id: u64) {
+        self.store.release(name, lease_id);
     }
 
     fn health(&self) -> Health {

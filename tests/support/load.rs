@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::checker::{Listing, Reader};
 use super::client::Client;
+use super::consuming::Consuming;
 use super::history::{Answer, History, Key, Kind, Position};
 use super::now;
 use super::reader::{HttpReader, digest};
@@ -71,6 +72,7 @@ struct Shared {
     stop: AtomicBool,
     /// From here on an answer counts as none.
     deaf: AtomicBool,
+    consuming: Consuming,
 }
 
 /// A workload that goes on over restarts.
@@ -91,12 +93,31 @@ impl Workload {
         f(&mut self.shared.history.lock().unwrap())
     }
 
-    /// Starts clients that send until they are stopped.
+    /// Holds what the consumer was given against what it has acknowledged.
+    ///
+    /// # Panics
+    /// If something was skipped, or came out of order, or is given again after it was acknowledged.
+    pub fn expect_in_order(&self) {
+        let violations = self.shared.consuming.violations();
+        assert!(violations.is_empty(), "seed {}: a consumer: {violations:#?}", self.seed);
+    }
+
+    /// How often a consumer's acknowledgement was answered with 200.
+    pub fn consumed(&self) -> u64 {
+        self.shared.consuming.acknowledged()
+    }
+
+    /// Starts clients that send until they are stopped, and a worker of a consumer.
     pub fn start(&mut self, addr: SocketAddr, clients: u64) -> Run {
         *self.shared.acknowledged.lock().unwrap() = 0;
         self.shared.stop.store(false, Ordering::SeqCst);
         self.shared.deaf.store(false, Ordering::SeqCst);
         self.runs += 1;
+        self.expect_in_order();
+        let consumer = {
+            let (shared, seed) = (Arc::clone(&self.shared), self.seed ^ self.runs);
+            std::thread::spawn(move || shared.consuming.work(addr, seed, &shared.stop, &shared.deaf))
+        };
         let threads = (0..clients)
             .map(|n| {
                 let shared = Arc::clone(&self.shared);
@@ -105,6 +126,7 @@ impl Workload {
                 );
                 std::thread::spawn(move || Sender { shared, rng, reads: n == 0 }.run(addr))
             })
+            .chain([consumer])
             .collect();
         Run { shared: Arc::clone(&self.shared), threads }
     }

@@ -12,6 +12,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod consuming;
 pub mod frames;
 pub mod golden;
 pub mod history;

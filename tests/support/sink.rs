@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use sekali::clock::Timestamp;
-use sekali::error::{Error, Result};
+use sekali::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use sekali::error::{Error, ErrorKind, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
 use sekali::store::{
-    Condition, EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, TopicCount, TopicPage,
+    Condition, EventStore, Health, Outcome, Page, Query, Stats, Status, StoredEvent, Taken, TopicCount,
+    TopicPage,
 };
 
 /// Says of all that it stored it, and keeps nothing. What it is given is looked at first.
@@ -50,6 +52,40 @@ impl EventStore for Sink {
         Ok(topics.len())
     }
 
+    async fn put_consumer(&self, _: &ConsumerName, _: Arc<TopicPatterns>, _: &Start) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn delete_consumer(&self, _: &ConsumerName) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn seek_consumer(&self, _: &ConsumerName, _: &Start) -> Result<()> {
+        Ok(())
+    }
+
+    async fn consumer_topics(&self, _: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        Ok(None)
+    }
+
+    async fn consumer(&self, _: &ConsumerName, _: usize) -> Result<ConsumerStats> {
+        Err(no_consumer())
+    }
+
+    async fn consumers(&self, _: Option<&str>, _: usize) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        Ok(Vec::new())
+    }
+
+    async fn take(&self, _: &Take) -> Result<Taken> {
+        Err(no_consumer())
+    }
+
+    async fn acknowledge(&self, _: &ConsumerName, _: &str) -> Result<()> {
+        Err(no_consumer())
+    }
+
+    fn release(&self, _: &ConsumerName, _: u64) {}
+
     fn health(&self) -> Health {
         Health::Ready
     }
@@ -67,4 +103,8 @@ impl EventStore for Sink {
     fn close(&self) -> Result<()> {
         Ok(())
     }
+}
+
+fn no_consumer() -> Error {
+    Error::new(ErrorKind::NoConsumer, "none is kept")
 }

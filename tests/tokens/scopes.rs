@@ -11,7 +11,7 @@ const LINES: &str = "application/x-ndjson";
 const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
 
 /// Each route that needs a permission, and which of the scopes above give it.
-const ROUTES: [(&str, &str, [bool; 6]); 11] = [
+const ROUTES: [(&str, &str, [bool; 6]); 13] = [
     ("POST", "/publish", [true, false, false, false, true, true]),
     ("GET", "/events", [false, true, false, false, true, false]),
     ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
@@ -22,6 +22,8 @@ const ROUTES: [(&str, &str, [bool; 6]); 11] = [
     ("GET", "/topics", [false, true, false, false, true, false]),
     ("GET", "/duplicates", [false, true, false, false, true, false]),
     ("GET", "/duplicates?topic=b", [false, false, false, false, true, false]),
+    ("GET", "/consumers", [false, false, true, false, true, false]),
+    ("GET", "/consumers/c/events", [false, false, true, false, true, false]),
     ("GET", "/metrics", [false, false, false, true, true, false]),
 ];
 
@@ -30,6 +32,9 @@ fn each_scope_allows_its_routes_and_no_other() {
     let (guarded, admin) = Guarded::new();
     let both = format!("[{},{}]", event("a.1", "1", 1), event("b", "1", 1));
     assert_eq!(guarded.publish(&admin, "/publish", &both).0, 200);
+    let made =
+        guarded.send(Some(&admin), "PUT", "/consumers/c", "application/json", br#"{"topics":["empty"]}"#);
+    assert_eq!(made.status, 201);
     for (at, scope) in SCOPES.into_iter().enumerate() {
         let token = guarded.token(&[scope]);
         for (method, path, allowed) in ROUTES {
@@ -169,4 +174,32 @@ fn a_ticket_is_good_once_in_the_place_of_a_token() {
 
 fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[test]
+fn a_consumer_is_for_those_who_may_consume_all_of_its_topics() {
+    let (guarded, admin) = Guarded::new();
+    let token = guarded.token(&["consume:a.*"]);
+    let ask = |token: &str, method: &str, path: &str, body: &str| {
+        guarded.send(Some(token), method, path, "application/json", body.as_bytes())
+    };
+    for (topics, expected) in
+        [(r#"["a.*"]"#, 201), (r#"["a.1","a.b.*"]"#, 201), (r#"["a*"]"#, 403), (r#"["a.1","b"]"#, 403)]
+    {
+        let name = format!("/consumers/c-{}", topics.len());
+        let answer = ask(&token, "PUT", &name, &format!(r#"{{"topics":{topics}}}"#));
+        assert_eq!(answer.status, expected, "{topics}: {}", text(&answer));
+    }
+    assert_eq!(ask(&admin, "PUT", "/consumers/all", r#"{"topics":["*"]}"#).status, 201);
+    for (method, path, body) in [
+        ("GET", "/consumers/all", ""),
+        ("GET", "/consumers/all/events", ""),
+        ("POST", "/consumers/all/ack", r#"{"receipt":"x"}"#),
+        ("POST", "/consumers/all/seek", r#"{"to":"end"}"#),
+        ("DELETE", "/consumers/all", ""),
+    ] {
+        assert_eq!(ask(&token, method, path, body).status, 403, "{method} {path}");
+    }
+    let listed = text(&ask(&token, "GET", "/consumers", ""));
+    assert!(listed.contains("c-7") && !listed.contains("\"all\""), "{listed}");
 }

@@ -7,7 +7,7 @@ use ureq::http::HeaderValue;
 use crate::cli::exit::{Exit, Failure};
 
 /// The argument that says where the token is.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Credential {
     /// File with the token to show [env: SEKALI_TOKEN_FILE, or the token itself in SEKALI_TOKEN]
     #[arg(long, value_name = "FILE")]

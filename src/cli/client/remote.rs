@@ -1,7 +1,8 @@
 //! A running service as the client commands see it: requests that are tried again while that may
 //! help.
 //!
-//! Every request here may be sent twice: reads change nothing, and publishing is idempotent.
+//! Every request here may be sent twice: reads change nothing, and publishing, acknowledging and
+//! moving a consumer are idempotent.
 
 use std::fmt::Display;
 use std::io;
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use sekali::limits::{CLIENT_RECEIPT_BYTES_MAX, CLIENT_REFUSAL_BYTES_MAX};
+use serde_json::Value;
 use ureq::Agent;
-use ureq::http::Request;
 use ureq::http::header::CONTENT_TYPE;
+use ureq::http::{Method, Request};
 
 use super::exchange::{Answer, Miss, Route};
 use super::refusal;
@@ -34,7 +36,7 @@ const RETRIES_OF_A_LOOK: u32 = 1;
 const RETRIES: u32 = 10;
 
 /// Where the service is, and how long it is tried.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Patience {
     #[command(flatten)]
     service: ServiceUrl,
@@ -149,6 +151,16 @@ impl Remote {
         let request = Request::post(self.route.uri("/publish?partial=true"))
             .header("content-type", "application/x-ndjson")
             .body(lines);
+        self.whole(&request.map_err(unusable)?, CLIENT_RECEIPT_BYTES_MAX)
+    }
+
+    /// Sends a JSON object. Any status but those that pass is an answer.
+    pub(crate) fn send(&mut self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(self.route.uri(path))
+            .header("content-type", "application/json")
+            .body(body.to_string().into_bytes());
         self.whole(&request.map_err(unusable)?, CLIENT_RECEIPT_BYTES_MAX)
     }
 

@@ -131,7 +131,7 @@ pub(crate) struct Endpoint {
 }
 
 /// The arguments that say where the service is, and whom to believe that.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ServiceUrl {
     /// The service: http://host:port, https://host:port, host:port, or a port of this machine
     /// [default: where `sekali serve` listens by the same environment] [env: SEKALI_URL]

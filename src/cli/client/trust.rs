@@ -13,7 +13,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use crate::cli::exit::{Exit, Failure};
 
 /// The arguments that matter for `https://` alone.
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct TrustFiles {
     /// Certificates in PEM of those who may have signed the service's [default: those that the
     /// system trusts] [env: SEKALI_CA_FILE]

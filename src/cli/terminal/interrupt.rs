@@ -1,13 +1,14 @@
-//! Ctrl-C in a client command: what is under way is finished, then the command says how far it got.
+//! Ctrl-C and SIGTERM in a client command: what is under way is finished, then the command says how far it got.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sekali::clock::{Clock, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::say;
 use crate::cli::exit::{Exit, Failure};
@@ -20,12 +21,22 @@ pub(crate) struct Interrupt(Arc<PipeReader>);
 impl Interrupt {
     /// Takes the first SIGINT for a wish to end; the second ends the process at once.
     pub(crate) fn watch() -> Result<Self, Failure> {
+        Self::watch_for(&[SignalKind::interrupt()])
+    }
+
+    /// The same for SIGTERM, too.
+    pub(crate) fn watch_ends() -> Result<Self, Failure> {
+        Self::watch_for(&[SignalKind::interrupt(), SignalKind::terminate()])
+    }
+
+    fn watch_for(kinds: &[SignalKind]) -> Result<Self, Failure> {
         let cannot = |e| Failure::new(Exit::Fault, format!("cannot wait for Ctrl-C: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         // Taken before anything is begun: until then a SIGINT would end the process at once.
         let mut signals = {
             let _entered = runtime.enter();
-            signal(SignalKind::interrupt()).map_err(cannot)?
+            let signals = kinds.iter().map(|kind| signal(*kind));
+            signals.collect::<io::Result<Vec<_>>>().map_err(cannot)?
         };
         let (raised, wish) = io::pipe().map_err(cannot)?;
         let mut wish = Some(wish);
@@ -33,7 +44,7 @@ impl Interrupt {
             .name("interrupt".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    while signals.recv().await.is_some() {
+                    while first_of(&mut signals).await.is_some() {
                         if wish.take().is_none() {
                             std::process::exit(Exit::Interrupted as i32);
                         }
@@ -67,6 +78,15 @@ impl Interrupt {
             }
         }
     }
+}
+
+/// The next signal of whichever kind.
+async fn first_of(signals: &mut [Signal]) -> Option<()> {
+    std::future::poll_fn(|context| {
+        let polled = signals.iter_mut().map(|signal| signal.poll_recv(context));
+        polled.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 /// An input whose reading ends with a fault once the interrupt is raised, also while nothing comes.

@@ -197,6 +197,8 @@ impl From<Error> for Problem {
         let status = match error.kind() {
             ErrorKind::BadCursor => StatusCode::BAD_REQUEST,
             ErrorKind::ExpiredCursor => StatusCode::GONE,
+            ErrorKind::NoConsumer => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Overloaded | ErrorKind::Rebuilding | ErrorKind::Unsure | ErrorKind::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

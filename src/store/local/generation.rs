@@ -7,6 +7,7 @@
 //! | sealed | `claims` | `processed` | `frames` |
 
 pub(crate) mod claims;
+pub(crate) mod consumers;
 pub(crate) mod fingerprints;
 pub(crate) mod head;
 pub mod index;

@@ -1,5 +1,6 @@
 //! What all parts of an open store share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,8 @@ use super::admission::vitals::{Failure, Lag, Watches};
 use super::format::hash::Secret;
 use super::format::manifest::{Entry, Manifest, ManifestFile};
 use super::generation::Generation;
+use super::generation::consumers::Consumers;
+use super::generation::consumers::backlog::News;
 use super::generation::topic::Topics;
 use super::options::{Options, Seams};
 use super::sealed::files::SealedFiles;
@@ -28,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) secret: Secret,
     pub(crate) manifest: ManifestFile,
     pub(crate) topics: Topics,
+    pub(crate) consumers: Consumers,
+    pub(crate) news: News,
+    /// Names of the consumers that have figures of their own.
+    pub(crate) measured: Mutex<BTreeSet<Box<str>>>,
     pub(crate) filters: Filters,
     pub(crate) preallocation: Preallocation,
     /// One for each worker.

@@ -1,5 +1,6 @@
 //! From a request to a durable answer: a worker decides, and a group commit makes it durable.
 
+mod changes;
 pub(crate) mod group;
 pub(crate) mod group_commit;
 pub(crate) mod lookahead;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::claim::BlockLocation;
 use super::codec::{BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, decode_varied, unpack};
-use super::entries::{CounterEntry, EventRecord, EventsHead, TopicEntry};
+use super::entries::{ConsumerEntry, CounterEntry, EventRecord, EventsHead, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A block as it lies in a journal.
@@ -116,6 +116,15 @@ impl Body<'_> {
         let mut rest = &*self.bytes;
         (0..self.block.count).map(move |_| {
             let entry = decode_varied(&mut rest, "topic").and_then(TopicEntry::checked);
+            entry.map_err(|e| self.block.unreadable(e))
+        })
+    }
+
+    /// What became of consumers, from a block of them, in order.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = Result<ConsumerEntry<'_>>> {
+        let mut rest = &*self.bytes;
+        (0..self.block.count).map(move |_| {
+            let entry = decode_varied(&mut rest, "consumer").and_then(ConsumerEntry::checked);
             entry.map_err(|e| self.block.unreadable(e))
         })
     }

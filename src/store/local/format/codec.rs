@@ -35,8 +35,11 @@ use crate::limits::{
 /// Format of the data directory as a whole; a newer one is refused. A store of an older one has
 /// this one from its next start on.
 ///
-/// 1: the first. 2: blocks may be packed. 3: filters are fuse maps, and of several generations.
-pub const FORMAT: u32 = 3;
+/// 1: the first. 2: blocks may be packed. 3: filters are fuse maps, and of several generations. 4:
+/// consumers.
+pub const FORMAT: u32 = 4;
+/// The format from which on filters are what they are now.
+pub const FILTERS_FORMAT: u32 = 3;
 /// Version of frame headers.
 pub const FRAME_VERSION: u8 = 1;
 /// Version of block headers, and of the entries after them.
@@ -111,9 +114,10 @@ pub trait FixedRecord: Encode + Decode<()> + Sized {
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
-    /// The first frames of a generation: every topic's state (blocks of [`TopicEntry`]).
+    /// The first frames of a generation: the state of every topic, then of every consumer (blocks
+    /// of [`TopicEntry`] and of [`ConsumerEntry`]).
     Topics = 1,
-    /// Events and counters of one commit.
+    /// Events, counters and changes of consumers of one commit.
     Events = 2,
     /// Nothing; says that the frame before it is durable.
     Witness = 3,
@@ -224,12 +228,15 @@ pub enum BlockKind {
     Counters = 2,
     /// [`TopicEntry`]s.
     Topics = 3,
+    /// [`ConsumerEntry`]s.
+    Consumers = 4,
 }
 
 impl BlockKind {
     /// The kind with this number.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Events, Self::Counters, Self::Topics].into_iter().find(|kind| *kind as u8 == byte)
+        let kinds = [Self::Events, Self::Counters, Self::Topics, Self::Consumers];
+        kinds.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

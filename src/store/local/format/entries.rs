@@ -1,4 +1,4 @@
-//! The entries of blocks: events, counters, and the states of topics.
+//! The entries of blocks: events, counters, the states of topics, and what becomes of consumers.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -95,5 +95,64 @@ impl TopicEntry<'_> {
     pub fn checked(self) -> Result<Self, DecodeError> {
         self.counters.checked()?;
         if self.next_offset <= COUNT_MAX { Ok(self) } else { Err(DecodeError::Malformed("topic")) }
+    }
+}
+
+/// What became of a consumer. Written by the journal's writer when it changes, and at the head of a
+/// generation for each consumer that there is.
+///
+/// Positions only grow: of two entries, the further one counts. A consumer that is moved back
+/// begins again, with another number.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum ConsumerEntry<'a> {
+    /// A consumer begins, in the place of another one of the same name; or, with the number that
+    /// the one there has, it is told again.
+    Begun {
+        /// Its name.
+        name: &'a [u8],
+        /// Random, of this life of the name.
+        number: u64,
+        /// When its name was first taken, microseconds since 1970.
+        created_at: i64,
+        /// Its filter: patterns as `orders.*`.
+        topics: Vec<&'a [u8]>,
+    },
+    /// It is there no more.
+    Ended {
+        /// Its name.
+        name: &'a [u8],
+    },
+    /// It has acknowledged what is before these offsets.
+    Reached {
+        /// Its name.
+        name: &'a [u8],
+        /// Its number.
+        number: u64,
+        /// The offset to go on from, for each topic that is named.
+        positions: Vec<PositionEntry<'a>>,
+    },
+}
+
+/// The offset that a consumer goes on from in a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct PositionEntry<'a> {
+    /// The topic.
+    pub topic: &'a [u8],
+    /// Offset of its first event that is not acknowledged.
+    pub next_offset: u64,
+}
+
+impl ConsumerEntry<'_> {
+    /// Itself, if its offsets can be.
+    ///
+    /// # Errors
+    /// If they can't.
+    pub fn checked(self) -> Result<Self, DecodeError> {
+        match &self {
+            Self::Reached { positions, .. } if positions.iter().any(|at| at.next_offset > COUNT_MAX) => {
+                Err(DecodeError::Malformed("consumer"))
+            }
+            _ => Ok(self),
+        }
     }
 }

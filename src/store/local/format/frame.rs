@@ -69,7 +69,7 @@ impl FrameBuilder {
         self.blocks == 0
     }
 
-    /// Adds a block of counters or topics.
+    /// Adds a block of counters, topics or consumers.
     pub(crate) fn push(&mut self, kind: BlockKind, count: u32, body: &[u8]) {
         let header = BlockHeader::of(kind, BlockEncoding::Plain, count, body).encoded();
         self.bytes.extend_from_slice(&header);

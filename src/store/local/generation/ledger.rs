@@ -1,20 +1,24 @@
-//! What journals say of topics, block by block: offsets, counts, and the tables at the heads of
-//! generations.
+//! What journals say of topics and of consumers, block by block: offsets, counts, positions, and the
+//! tables at the heads of generations.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::consumers::{Consumer, Consumers};
 use super::topic::{Topic, Topics};
 use crate::error::Result;
+use crate::event::pattern::TopicPatterns;
 use crate::store::local::format::block::Block;
 use crate::store::local::format::claim::Claim;
 use crate::store::local::format::codec::BlockKind;
-use crate::store::local::format::entries::TopicEntry;
+use crate::store::local::format::entries::{ConsumerEntry, TopicEntry};
 use crate::store::local::format::hash::Secret;
 
-/// All topics, as far as the journals have been read.
+/// All topics and consumers, as far as the journals have been read.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) topics: Topics,
+    pub(crate) consumers: Consumers,
     pub(crate) secret: Secret,
 }
 
@@ -37,6 +41,25 @@ pub(crate) trait Audit {
         Ok(())
     }
 
+    /// A consumer has got to an offset of a topic.
+    ///
+    /// # Errors
+    /// If there is no such event.
+    fn reached(&mut self, topic: &Topic, next_offset: u64, block: &Block<'_>) -> Result<()> {
+        match next_offset <= topic.next_offset() {
+            true => Ok(()),
+            false => Err(block.corrupt("a consumer is ahead of the events of a topic")),
+        }
+    }
+
+    /// A consumer has got on that the ledger does not know.
+    ///
+    /// # Errors
+    /// If that can't be.
+    fn unknown_consumer(&mut self, block: &Block<'_>) -> Result<()> {
+        Err(block.corrupt("it tells of a consumer that there is not"))
+    }
+
     /// A table tells how many events were refused; the ledger knows of `known`.
     ///
     /// # Errors
@@ -47,6 +70,11 @@ pub(crate) trait Audit {
 }
 
 impl Ledger {
+    /// One that has read nothing yet.
+    pub(crate) fn new(topics: Topics, secret: Secret) -> Self {
+        Self { topics, consumers: Consumers::default(), secret }
+    }
+
     /// The topic with this name.
     ///
     /// # Errors
@@ -104,7 +132,49 @@ impl Ledger {
                     self.topics.restore(&topic, &entry);
                 }
             }
+            BlockKind::Consumers => {
+                for entry in body.consumers() {
+                    self.apply_consumer(&entry?, block, audit)?;
+                }
+            }
         }
         Ok(sum)
+    }
+    /// Takes in what became of a consumer.
+    fn apply_consumer(
+        &self,
+        entry: &ConsumerEntry<'_>,
+        block: &Block<'_>,
+        audit: &mut impl Audit,
+    ) -> Result<()> {
+        let name = |bytes| block.text(bytes, "a consumer");
+        match entry {
+            ConsumerEntry::Begun { name: bytes, number, created_at, topics } => {
+                let name = name(bytes)?;
+                if self.consumers.get(name).is_some_and(|known| known.number == *number) {
+                    return Ok(());
+                }
+                let patterns = topics.iter().map(|bytes| {
+                    let pattern = block.text(bytes, "a filter")?;
+                    pattern.parse().map_err(|_| block.corrupt("the filter of a consumer is none"))
+                });
+                let patterns = Arc::new(patterns.collect::<Result<TopicPatterns>>()?);
+                let consumer = Consumer::new(name, *number, *created_at, patterns, BTreeMap::new());
+                self.consumers.begin(Arc::new(consumer));
+            }
+            ConsumerEntry::Ended { name: bytes } => self.consumers.end(name(bytes)?),
+            ConsumerEntry::Reached { name: bytes, number, positions } => {
+                let known = self.consumers.get(name(bytes)?).filter(|known| known.number == *number);
+                let Some(consumer) = known else { return audit.unknown_consumer(block) };
+                let mut reached = Vec::with_capacity(positions.len());
+                for at in positions {
+                    let topic = self.topic(block.text(at.topic, "a topic")?)?;
+                    audit.reached(&topic, at.next_offset, block)?;
+                    reached.push((topic.number, at.next_offset));
+                }
+                self.consumers.reach(&consumer, reached.into_iter());
+            }
+        }
+        Ok(())
     }
 }

@@ -153,8 +153,8 @@ pub(crate) struct Topics {
     by_name: RwLock<BTreeMap<Box<str>, Arc<Topic>>>,
     /// How many `by_name` has.
     made: AtomicUsize,
-    /// Those that were made first, which have figures of their own.
-    oldest: Mutex<Vec<Arc<Topic>>>,
+    /// The same, each in the place of its number.
+    by_number: RwLock<Vec<Arc<Topic>>>,
     sums: Sums,
     pending: Mutex<Vec<Arc<Topic>>>,
     rejected: AtomicU64,
@@ -174,7 +174,7 @@ impl Topics {
             lost,
             by_name: RwLock::default(),
             made: AtomicUsize::new(0),
-            oldest: Mutex::default(),
+            by_number: RwLock::default(),
             sums: Sums::default(),
             pending: Mutex::default(),
             rejected: AtomicU64::new(0),
@@ -255,11 +255,9 @@ impl Topics {
         });
         by_name.insert(name.into(), Arc::clone(&topic));
         let made = by_name.len();
+        self.by_number.write().push(Arc::clone(&topic));
         self.made.store(made, Ordering::Release);
         drop(by_name);
-        if made <= TOPICS_MEASURED_MAX {
-            self.oldest.lock().push(Arc::clone(&topic));
-        }
         if made == self.warned_at() {
             self.warn();
         }
@@ -268,7 +266,12 @@ impl Topics {
 
     /// The topics that were made first, as many as have figures of their own.
     pub(crate) fn oldest(&self) -> Vec<Arc<Topic>> {
-        self.oldest.lock().clone()
+        self.by_number.read().iter().take(TOPICS_MEASURED_MAX).cloned().collect()
+    }
+
+    /// The topic with this number.
+    pub(crate) fn numbered(&self, number: u32) -> Option<Arc<Topic>> {
+        self.by_number.read().get(number as usize).cloned()
     }
 
     /// All topics, sorted by name.

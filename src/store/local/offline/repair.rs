@@ -24,7 +24,7 @@ use crate::store::local::format::hold::Hold;
 use crate::store::local::format::journal_end::rewrite;
 use crate::store::local::format::layout::{MANIFEST, folder, journal_path};
 use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
-use crate::store::local::generation::head::{self, topic_table};
+use crate::store::local::generation::head::{self, state_table};
 use crate::store::local::generation::ledger::Ledger;
 use crate::store::local::open::leftovers::{Leftovers, set_aside};
 use crate::store::local::options::{Options, Seams};
@@ -150,7 +150,9 @@ impl Search<'_> {
     /// Declares the holes, seals what is damaged, and begins a new live generation if the live one
     /// is.
     fn give_up(self, hold: &Hold, manifest: &mut Manifest) -> Result<()> {
-        let Self { options, seams, ledger: Ledger { topics, secret }, gaps, closed, missing, .. } = self;
+        let Self {
+            options, seams, ledger: Ledger { topics, consumers, secret }, gaps, closed, missing, ..
+        } = self;
         let (disk, dir) = (&*seams.disk, &options.data_dir);
         let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
         manifest.holes.extend(gaps.found.into_iter().map(|found| found.hole));
@@ -194,7 +196,7 @@ impl Search<'_> {
                 closed: None,
                 sealed: false,
             };
-            let table = topic_table(topics.rejected(), &topics.sorted());
+            let table = state_table(&topics, &consumers);
             head::begin_journal(disk, dir, manifest.store_id(), &entry, &table)?;
             manifest.generations.push(entry);
             manifest.clean = None;

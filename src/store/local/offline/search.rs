@@ -48,7 +48,7 @@ impl<'a> Search<'a> {
         Self {
             options,
             seams,
-            ledger: Ledger { topics: Topics::new(&[]), secret: Secret::new(manifest.secret()) },
+            ledger: Ledger::new(Topics::new(&[]), Secret::new(manifest.secret())),
             gaps: Gaps::default(),
             given_up: Vec::new(),
             salvaged: Vec::new(),
@@ -174,6 +174,7 @@ impl<'a> Search<'a> {
             salvaged += Lines::of(block).map_or(0, |_| u64::from(block.count));
         })?;
         let is_exact = hole.events() < UNKNOWN;
+        self.gaps.has_declared = true;
         self.given_up.push(Found { hole, is_exact, salvaged });
         Ok(())
     }
@@ -231,6 +232,8 @@ pub(super) struct Gaps {
     /// The tables of the generation tell what those before it hold. That of the first generation of
     /// all does not: it may begin with offsets, when those before it are gone.
     has_tables: bool,
+    /// Holes were declared before, which may have lost what is told of consumers.
+    has_declared: bool,
 }
 
 impl Gaps {
@@ -265,6 +268,18 @@ impl Audit for Gaps {
         }
         self.seen.insert(topic.number, self.found.len());
         Ok(())
+    }
+
+    fn reached(&mut self, topic: &Topic, next_offset: u64, block: &Block<'_>) -> Result<()> {
+        // What it has acknowledged was there.
+        if next_offset > topic.next_offset() { self.see(topic, next_offset, block) } else { Ok(()) }
+    }
+
+    fn unknown_consumer(&mut self, block: &Block<'_>) -> Result<()> {
+        match self.found.is_empty() && !self.has_declared {
+            true => Err(block.corrupt("it tells of a consumer that there is not")),
+            false => Ok(()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{During, Error, Result};
 use crate::store::local::background::seal::JournalContent;
 use crate::store::local::format::block::Block;
 use crate::store::local::format::claim::Claim;
-use crate::store::local::format::codec::FORMAT;
+use crate::store::local::format::codec::FILTERS_FORMAT;
 use crate::store::local::format::entries::TopicEntry;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::{FILTER, INDEX, MERGED_FILTERS, folder, journal_path};
@@ -57,7 +57,7 @@ pub fn verify(options: &Options, seams: &Seams, progress: Progress<'_>) -> Resul
         seams,
         files,
         store_id: manifest.store_id(),
-        ledger: Ledger { topics: Topics::new(&[]), secret: Secret::new(manifest.secret()) },
+        ledger: Ledger::new(Topics::new(&[]), Secret::new(manifest.secret())),
         has_lost: false,
         report: Report::default(),
     };
@@ -118,7 +118,7 @@ impl Check<'_> {
         if entry.sealed {
             files.compare(content)?;
             // Those of an older format are rebuilt by the next start.
-            return if manifest.format < FORMAT { Ok(()) } else { self.filters(&files, manifest) };
+            return if manifest.format < FILTERS_FORMAT { Ok(()) } else { self.filters(&files, manifest) };
         }
         match manifest.clean {
             Some(clean) if clean.covered.is_some() && entry.closed.is_none() => {
@@ -165,7 +165,8 @@ impl Check<'_> {
         let path = journal_path(&self.options.data_dir, entry.id);
         let file = self.seams.disk.open(&path, Open::Read).during("open", &path)?;
         let mut walk = Walk::new(file, &path, self.store_id, entry, manifest.holes_of(entry.id));
-        let mut audit = TableCheck { is_first: entry.first_frame == 1, has_lost: self.has_lost };
+        let mut audit =
+            TableCheck { is_first: entry.first_frame == 1, has_lost: self.has_lost, has_hole: false };
         let mut sum = 0u64;
         loop {
             match walk.step()? {
@@ -175,6 +176,7 @@ impl Check<'_> {
                     }
                 }
                 Step::Hole(hole) => {
+                    audit.has_hole = true;
                     for burnt in hole.topics {
                         self.ledger.topic(&burnt.topic)?.skip_to(burnt.next);
                     }
@@ -244,6 +246,8 @@ struct TableCheck {
     is_first: bool,
     /// Counts were lost in a hole of the generation before.
     has_lost: bool,
+    /// There is a hole before, which may have lost what is told of consumers.
+    has_hole: bool,
 }
 
 /// What is wrong with a topic table.
@@ -264,6 +268,13 @@ impl Audit for TableCheck {
         match goes_on && (has_counts || self.has_lost) || self.is_first {
             true => Ok(()),
             false => Err(block.corrupt(BAD_TABLE)),
+        }
+    }
+
+    fn unknown_consumer(&mut self, block: &Block<'_>) -> Result<()> {
+        match self.has_hole {
+            true => Ok(()),
+            false => Err(block.corrupt("it tells of a consumer that there is not")),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::store::local::format::hold::Hold;
 use crate::store::local::format::layout::MANIFEST;
 use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
 use crate::store::local::format::stray::{self, Stray, cure_of_missing, missing};
-use crate::store::local::generation::head::{self, topic_table};
+use crate::store::local::generation::head::{self, empty_table};
 use crate::store::local::options::Options;
 
 /// Makes a new store.
@@ -31,7 +31,7 @@ pub(crate) fn create(options: &Options, disk: &dyn Disk, hold: &Hold) -> Result<
     let mut manifest = Manifest::new(random()?.to_be_bytes(), random()?.to_be_bytes());
     let entry =
         Entry { id: 1, nonce: random_u64()?, first_frame: 1, first_event: 0, closed: None, sealed: false };
-    head::begin_journal(disk, dir, manifest.store_id(), &entry, &topic_table(0, &[]))?;
+    head::begin_journal(disk, dir, manifest.store_id(), &entry, &empty_table())?;
     manifest.generations.push(entry);
     manifest.write(disk, hold)?;
     Ok(manifest)

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::disk::SystemDisk;
     use crate::store::local::format::frame::{Chain, FrameBuilder};
-    use crate::store::local::generation::head::{topic_table, write_head};
+    use crate::store::local::generation::head::{empty_table, write_head};
 
     /// A directory with the folder of a generation whose journal holds a head, then some bytes.
     fn with_journal(head: bool, at: usize, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -224,8 +224,7 @@ mod tests {
                 durable_through: 0,
                 previous_crc: 0,
             };
-            write_head(&*file, &path, &mut FrameBuilder::default(), &mut chain, &topic_table(0, &[]))
-                .unwrap();
+            write_head(&*file, &path, &mut FrameBuilder::default(), &mut chain, &empty_table()).unwrap();
             assert_eq!(chain.at, new_head_bytes());
         }
         file.write_all_at(bytes, at as u64).unwrap();

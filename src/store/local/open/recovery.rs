@@ -16,7 +16,7 @@ use super::leftovers::Leftovers;
 use super::replay::{Replay, restore};
 use crate::disk::{Disk, Open, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::store::local::format::codec::FORMAT;
+use crate::store::local::format::codec::{FILTERS_FORMAT, FORMAT};
 use crate::store::local::format::frame::Chain;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::hold::Hold;
@@ -27,6 +27,7 @@ use crate::store::local::format::stray;
 use crate::store::local::format::walk::{Step, Walk};
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Tables;
+use crate::store::local::generation::consumers::Consumers;
 use crate::store::local::generation::ledger::Ledger;
 use crate::store::local::generation::topic::Topics;
 use crate::store::local::options::Options;
@@ -46,6 +47,7 @@ const FOUND_WAITING: usize = 2;
 pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) topics: Topics,
+    pub(crate) consumers: Consumers,
     pub(crate) filters: Filters,
     pub(crate) generations: Vec<Arc<Generation>>,
     pub(crate) tables: Vec<Tables>,
@@ -73,7 +75,7 @@ pub(crate) fn recover(
     Leftovers::find(&**disk, dir, &manifest)?.clear(&**disk, dir)?;
     stray::remove(&**disk, dir)?;
     let clean = manifest.clean.take();
-    let is_older = manifest.format < FORMAT;
+    let (is_older, has_older_filters) = (manifest.format < FORMAT, manifest.format < FILTERS_FORMAT);
     manifest.format = FORMAT;
     if clean.is_some() || is_older {
         // Cleared before the first write: from here on, only the journal is believed. And whoever
@@ -86,13 +88,13 @@ pub(crate) fn recover(
         disk,
         files,
         store_id: manifest.store_id(),
-        ledger: Ledger { topics: Topics::new(&manifest.holes), secret: Secret::new(manifest.secret()) },
+        ledger: Ledger::new(Topics::new(&manifest.holes), Secret::new(manifest.secret())),
         manifest: &manifest,
         filters: Filters::default(),
         generations: Vec::new(),
         tables: (0..options.workers).map(|_| Tables::new()).collect(),
         committed: Vec::new(),
-        is_older,
+        has_older_filters,
     };
     let (Some((live, older)), true) = (manifest.generations.split_last(), options.workers > 0) else {
         return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
@@ -108,8 +110,21 @@ pub(crate) fn recover(
     let (chain, zeroed) = recovery.replay(live, None, clean)?;
     // What is stored stays readable, whatever the limit is now.
     recovery.ledger.topics.limit(options.topics_max);
-    let Recovery { ledger: Ledger { topics, .. }, filters, generations, tables, committed, .. } = recovery;
-    Ok(Recovered { manifest, topics, filters, generations, tables, committed, chain, zeroed, clean })
+    let Recovery {
+        ledger: Ledger { topics, consumers, .. }, filters, generations, tables, committed, ..
+    } = recovery;
+    Ok(Recovered {
+        manifest,
+        topics,
+        consumers,
+        filters,
+        generations,
+        tables,
+        committed,
+        chain,
+        zeroed,
+        clean,
+    })
 }
 
 struct Recovery<'a> {
@@ -123,8 +138,8 @@ struct Recovery<'a> {
     generations: Vec<Arc<Generation>>,
     tables: Vec<Tables>,
     committed: Vec<Committed>,
-    /// The store was last written by a version with an older format.
-    is_older: bool,
+    /// The store was last written by a version with another format of filters.
+    has_older_filters: bool,
 }
 
 impl Recovery<'_> {
@@ -148,7 +163,7 @@ impl Recovery<'_> {
         };
         let maps = match files.open() {
             Ok(maps) => {
-                if self.is_older {
+                if self.has_older_filters {
                     tracing::info!(generation = entry.id, "a filter of an older version is made anew");
                     files.renew_filter(&maps)?;
                 }

@@ -19,6 +19,7 @@ use crate::store::local::format::layout::INDEX;
 use crate::store::local::format::manifest::{Clean, ManifestFile};
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Claims;
+use crate::store::local::generation::consumers::backlog::News;
 use crate::store::local::generation::index::Index;
 use crate::store::local::options::{Options, Seams};
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
@@ -83,8 +84,18 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
     let hold = data_dir::take(options, &*seams.disk)?;
     let files = FileCache::new(Arc::clone(&seams.disk), OPEN_FILES_MAX);
     let recovered = recover(options, &seams.disk, &hold, &files)?;
-    let Recovered { manifest, topics, filters, generations, tables, committed, chain, zeroed, clean } =
-        recovered;
+    let Recovered {
+        manifest,
+        topics,
+        consumers,
+        filters,
+        generations,
+        tables,
+        committed,
+        chain,
+        zeroed,
+        clean,
+    } = recovered;
     let Some(live) = generations.last().cloned() else {
         return Err(Error::new(ErrorKind::Corrupt, "MANIFEST names no generation"));
     };
@@ -103,6 +114,9 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
         secret: Secret::new(manifest.secret()),
         manifest: ManifestFile::new(hold, manifest),
         topics,
+        consumers,
+        news: News::default(),
+        measured: Mutex::default(),
         filters,
         preallocation,
         queues: (0..options.workers).map(|_| Queue::default()).collect(),

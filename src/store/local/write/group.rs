@@ -1,4 +1,5 @@
-//! What a worker hands to the journal's writer, and the writer to the checkpoint.
+//! What a worker hands to the journal's writer, what changes consumers, and what the writer hands to
+//! the checkpoint.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use crate::store::local::format::claim::BlockLocation;
 use crate::store::local::format::codec::RECORD_BYTES_MAX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::ClaimSet;
+use crate::store::local::generation::consumers::Consumer;
+use crate::store::local::generation::head::TableBlock;
 use crate::store::local::generation::topic::{Pending, Topic};
 
 /// A group takes no further request once it has so many bytes.
@@ -56,11 +59,42 @@ impl Group {
     }
 }
 
+/// What becomes of a consumer.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It begins, in the place of the one with this number, or where there is none.
+    Begin { replaces: Option<u64>, consumer: Arc<Consumer> },
+    /// The one with this number ends.
+    End(u64),
+    /// It gets to these offsets, by the topics' numbers.
+    Reach { consumer: Arc<Consumer>, positions: Vec<(u32, u64)> },
+}
+
+/// A change of a consumer, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) name: Box<str>,
+    pub(crate) step: Step,
+    pub(crate) blocks: Vec<TableBlock>,
+    /// Bytes reserved for it.
+    pub(crate) reserved: u64,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}
+
+impl Change {
+    /// Bytes of its blocks.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.body.len()).sum()
+    }
+}
+
 /// What the writer is told.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Commit this.
     Group(Group),
+    /// Change a consumer.
+    Change(Change),
     /// Make pending counts durable.
     Flush(oneshot::Sender<Result<()>>),
 }

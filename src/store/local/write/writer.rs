@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::changes::Changes;
 use super::group::{Committed, GROUP_BYTES_MAX, Group, Message};
 use crate::disk::{DiskFile, Open};
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::limits::TOPIC_BYTES_MAX;
+use crate::limits::{CONSUMER_CHANGE_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::store::local::admission::preallocation::Prepared;
 use crate::store::local::format::claim::BlockLocation;
 use crate::store::local::format::codec::{BlockKind, FRAME_BYTES_MAX, FixedRecord, FrameHeader, FrameKind};
@@ -25,7 +26,7 @@ use crate::store::local::format::layout::{folder, journal_path};
 use crate::store::local::format::manifest::{Entry, Manifest, random_u64};
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Placed;
-use crate::store::local::generation::head::{EntryBlocks, table_bytes, topic_table, write_head};
+use crate::store::local::generation::head::{EntryBlocks, TableBlock, state_table, table_bytes, write_head};
 use crate::store::local::generation::topic::{Pending, Topic};
 use crate::store::local::shared::Shared;
 use crate::sync::atomic::Ordering;
@@ -46,8 +47,11 @@ const COUNTER_BYTES_MAX: usize = TOPIC_BYTES_MAX + 32;
 /// Most bytes of counters in one frame; what is left waits for the next.
 const COUNTERS_BYTES: usize = 1 << 20;
 
-// A frame that has nearly all it takes may get one more group, and counters.
-const _: () = assert!(FRAME_BYTES + GROUP_BYTES_MAX + COUNTERS_BYTES + (64 << 10) <= FRAME_BYTES_MAX);
+// A frame that has nearly all it takes may get one more group or change, and counters.
+const _: () = assert!(
+    FRAME_BYTES + GROUP_BYTES_MAX + CONSUMER_CHANGE_BYTES_MAX + COUNTERS_BYTES + (64 << 10)
+        <= FRAME_BYTES_MAX
+);
 
 /// The writer's own state.
 #[derive(Debug)]
@@ -131,7 +135,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let _committing = shared.pace.commit(&shared.queues);
         self.builder.clear();
-        let (mut groups, mut flushes) = (Vec::new(), Vec::new());
+        let (mut groups, mut changes, mut flushes) = (Vec::new(), Changes::default(), Vec::new());
         let mut message = Some(first);
         let mut bytes = 0;
         while let Some(next) = message.take() {
@@ -140,17 +144,22 @@ impl Writer {
                     bytes += group.bytes();
                     groups.push(group);
                 }
+                Message::Change(change) => {
+                    bytes += change.bytes();
+                    changes.take(change, &shared.consumers);
+                }
                 Message::Flush(done) => flushes.push(done),
             }
             if bytes < FRAME_BYTES {
                 message = self.groups.try_recv().ok();
             }
         }
-        let done = self.commit_frame(&mut groups);
+        let done = self.commit_frame(&mut groups, &mut changes);
         // What rests on the frame is answered now, refusals too.
         for reply in groups.into_iter().flat_map(|group| group.replies) {
             _ = reply.to.send(if done { reply.answer } else { Err(shared.failure.unsure()) });
         }
+        changes.answer(|| if done { Ok(()) } else { Err(shared.failure.unsure()) });
         let done = done
             && self.attempt(|writer| match flushes.is_empty() {
                 true => writer.commit_late_counters(),
@@ -162,10 +171,13 @@ impl Writer {
         bytes >= FRAME_BYTES
     }
 
-    fn commit_frame(&mut self, groups: &mut [Group]) -> bool {
+    fn commit_frame(&mut self, groups: &mut [Group], changes: &mut Changes) -> bool {
         self.attempt(|writer| {
             writer.rotate_if_full()?;
-            if groups.is_empty() { Ok(()) } else { writer.commit_groups(groups) }
+            if groups.is_empty() && changes.is_empty() {
+                return Ok(());
+            }
+            writer.commit_groups(groups, changes)
         })
     }
 
@@ -190,7 +202,7 @@ impl Writer {
         self.commit_counters()
     }
 
-    fn commit_groups(&mut self, groups: &mut [Group]) -> Result<()> {
+    fn commit_groups(&mut self, groups: &mut [Group], changes: &mut Changes) -> Result<()> {
         for pending in groups.iter().flat_map(|group| &group.counts) {
             self.shared.topics.count_pending(pending);
         }
@@ -220,7 +232,9 @@ impl Writer {
                 sets.push(set);
             }
         }
-        let reserved = groups.iter().map(|group| group.reserved).sum::<u64>() + reserved_for_counters;
+        changes.push_to(&mut self.builder);
+        let reserved_for_groups = groups.iter().map(|group| group.reserved).sum::<u64>();
+        let reserved = reserved_for_groups + changes.reserved() + reserved_for_counters;
         if self.builder.is_empty() {
             self.shared.preallocation.settle(reserved, None);
             return Ok(());
@@ -228,10 +242,12 @@ impl Writer {
         let header = self.write(FrameKind::Events, reserved)?;
 
         self.publish(&header, &counters, &blocks, claims_sum);
+        changes.apply(&self.shared.consumers);
         for ((topic, _, location), received_at) in blocks.iter().zip(received) {
             // After the blocks: a reader that sees the offset finds the event.
             self.shared.topics.add_events(topic, u64::from(location.count), received_at);
         }
+        self.shared.news.note(blocks.iter().map(|(topic, _, _)| topic.number));
         self.shared
             .visible_events
             .store(self.generation.first_event + self.generation.events(), Ordering::Release);
@@ -277,7 +293,7 @@ impl Writer {
     /// Adds a block of pending counts to the frame.
     fn push_counters(&mut self, topics: Vec<Pending>, rejected: u64) -> (Counters, u64) {
         self.counted_at = self.shared.now();
-        let mut entries = EntryBlocks::default();
+        let mut entries = EntryBlocks::new(BlockKind::Counters);
         if rejected > 0 {
             entries.push(&CounterEntry { topic: b"", duplicates: 0, conflicts: 0, rejected });
         }
@@ -298,8 +314,8 @@ impl Writer {
             }
             return (Counters::default(), 0);
         }
-        for (count, body) in &blocks {
-            self.builder.push(BlockKind::Counters, *count, body);
+        for block in &blocks {
+            self.builder.push(block.kind, block.count, &block.body);
         }
         (Counters { topics, rejected }, reserved)
     }
@@ -351,7 +367,7 @@ impl Writer {
         if !is_last_sealed {
             return Ok(());
         }
-        let head = topic_table(self.shared.topics.rejected(), &self.shared.topics.sorted());
+        let head = state_table(&self.shared.topics, &self.shared.consumers);
         let head_bytes = table_bytes(&head) + FrameHeader::BYTES as u64 * (1 + head.len() as u64);
         match self.shared.preallocation.take_next(head_bytes) {
             Some(prepared) => {
@@ -385,7 +401,7 @@ impl Writer {
         Ok(())
     }
 
-    fn rotate(&mut self, prepared: &Prepared, head: &[(u32, Vec<u8>)]) -> Result<()> {
+    fn rotate(&mut self, prepared: &Prepared, head: &[TableBlock]) -> Result<()> {
         let closed = self.generation.closed();
         let entry = Entry {
             id: prepared.id,

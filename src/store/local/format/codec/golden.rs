@@ -145,6 +145,27 @@ fn counters_and_topics() {
 }
 
 #[test]
+fn what_becomes_of_consumers() {
+    let position = PositionEntry { topic: b"t", next_offset: 300 };
+    for (entry, expected) in [
+        (
+            ConsumerEntry::Begun { name: b"c", number: 7, created_at: -1, topics: vec![b"t", b"u.*"] },
+            "00 01 63 07 01 02 01 74 03 752e2a",
+        ),
+        (ConsumerEntry::Ended { name: b"c" }, "01 01 63"),
+        (
+            ConsumerEntry::Reached { name: b"c", number: 1 << 40, positions: vec![position] },
+            "02 01 63 fd0000000000010000 01 01 74 fb2c01",
+        ),
+    ] {
+        let mut bytes = Vec::new();
+        encode_varied(&entry, &mut bytes);
+        assert_eq!(bytes, hex(expected));
+        assert_eq!(decode_varied(&mut &bytes[..], "consumer"), Ok(entry));
+    }
+}
+
+#[test]
 fn values_of_the_indexes() {
     let digest = *b"0123456789abcdef";
     assert_fixed(

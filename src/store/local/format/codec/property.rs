@@ -44,6 +44,7 @@ proptest! {
         check_varied::<EventRecord<'_>>(&bytes);
         check_varied::<CounterEntry<'_>>(&bytes);
         check_varied::<TopicEntry<'_>>(&bytes);
+        check_varied::<ConsumerEntry<'_>>(&bytes);
         let _ = unpack(BlockEncoding::Lz4, &bytes);
     }
 

@@ -1,0 +1,220 @@
+//! Consumers: what is kept of them, and where each has got to.
+//!
+//! Every handler first asks whether the caller may consume all topics of the consumer.
+
+mod events;
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::auth::{Caller, Permission};
+use crate::clock::Timestamp;
+use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Position, Start};
+use crate::error::ErrorKind;
+use crate::event::pattern::{TopicPattern, TopicPatterns};
+use crate::http::admission::forbidden;
+use crate::http::body::eviction::Sender;
+use crate::http::body::upload::Upload;
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, empty, json};
+use crate::http::wire::problem::{Fault, Loc, Problem, body_too_large};
+use crate::http::wire::query::Parameters;
+use crate::http::wire::streaming::Responder;
+use crate::limits::{
+    CONSUMER_BODY_BYTES_MAX, CONSUMER_PATTERNS_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POSITIONS_SHOWN_MAX,
+};
+use crate::store::EventStore;
+
+/// What makes a consumer.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plan {
+    topics: Vec<String>,
+    #[serde(default = "from_start")]
+    start: String,
+}
+
+fn from_start() -> String {
+    "start".to_owned()
+}
+
+/// Where a consumer is moved to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    to: String,
+}
+
+/// What is acknowledged.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acknowledgement {
+    receipt: String,
+}
+
+impl<S: EventStore> Service<S> {
+    pub(super) async fn put_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = name(&call)?;
+        let plan: Plan = self.json_body(call.body, call.responder).await?;
+        let topics = patterns(&plan.topics)?;
+        check_allowed(call.caller, &topics)?;
+        let is_new = self.store.put_consumer(&name, Arc::new(topics), &Start::from(&*plan.start)).await?;
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(json(status, told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now())))
+    }
+
+    pub(super) async fn delete_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = self.allowed(&call).await?;
+        self.store.delete_consumer(&name).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = self.allowed(&call).await?;
+        let stats = self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?;
+        Ok(json(StatusCode::OK, told(&stats, self.clock.now())))
+    }
+
+    pub(super) async fn consumers(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let parameters = Parameters::parse(call.head.uri.query().unwrap_or(""))?;
+        let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
+        let mut after = parameters.cursor().map(str::to_owned);
+        let (mut listed, mut next_cursor) = (Vec::new(), None);
+        // One at a time: what is read for one may take a while.
+        while let [(name, topics)] = &self.store.consumers(after.as_deref(), 1).await?[..] {
+            if listed.len() == limit {
+                next_cursor = after;
+                break;
+            }
+            if call.caller.may_consume(topics) {
+                match self.store.consumer(name, 0).await {
+                    Ok(stats) => listed.push(described(&stats, self.clock.now())),
+                    // It was removed meanwhile.
+                    Err(e) if e.kind() == ErrorKind::NoConsumer => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            after = Some(name.as_str().to_owned());
+        }
+        let body = serde_json::json!({"consumers": listed, "next_cursor": next_cursor});
+        Ok(json(StatusCode::OK, body.to_string().into_bytes()))
+    }
+
+    pub(super) async fn acknowledge(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = self.allowed(&call).await?;
+        let Acknowledgement { receipt } = self.json_body(call.body, call.responder).await?;
+        self.store.acknowledge(&name, &receipt).await?;
+        Ok(json(StatusCode::OK, br#"{"acknowledged":true}"#.to_vec()))
+    }
+
+    pub(super) async fn seek(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = self.allowed(&call).await?;
+        let Move { to } = self.json_body(call.body, call.responder).await?;
+        self.store.seek_consumer(&name, &Start::from(&*to)).await?;
+        Ok(json(
+            StatusCode::OK,
+            told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now()),
+        ))
+    }
+
+    /// The consumer that a request is about, if its caller may consume all of its topics.
+    async fn allowed(&self, call: &Call<'_>) -> Result<ConsumerName, Problem> {
+        let name = name(call)?;
+        match self.store.consumer_topics(&name).await? {
+            Some(topics) => check_allowed(call.caller, &topics)?,
+            None => {
+                let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
+                return Err(Problem::new(StatusCode::NOT_FOUND, message));
+            }
+        }
+        Ok(name)
+    }
+
+    /// The body of a request, which is a small object.
+    async fn json_body<T: DeserializeOwned>(
+        &self,
+        body: Upload,
+        responder: &Responder<'_>,
+    ) -> Result<T, Problem> {
+        if body.declared().is_some_and(|length| length > CONSUMER_BODY_BYTES_MAX as u64) {
+            return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
+        }
+        let body = self.body(body, None, Sender::of(responder)).await?;
+        serde_json::from_slice(&body.bytes).map_err(|e| {
+            let msg = format!("Input should be a JSON object as /openapi.json describes it: {}", kind_of(&e));
+            bad_body(None, msg)
+        })
+    }
+}
+
+/// What is wrong with a body, without what was sent.
+fn kind_of(error: &serde_json::Error) -> String {
+    let what =
+        if error.is_data() { "a field is missing, unknown or of another type" } else { "it is no JSON" };
+    format!("{what}, in line {} at column {}", error.line(), error.column())
+}
+
+fn bad_body(field: Option<&'static str>, msg: String) -> Problem {
+    let mut loc = vec![Loc::Name("body")];
+    loc.extend(field.map(Loc::Name));
+    Problem::invalid(vec![Fault { loc, msg, kind: "value_error" }])
+}
+
+/// The name in the path.
+fn name(call: &Call<'_>) -> Result<ConsumerName, Problem> {
+    let name = call.head.uri.path().split('/').nth(2).unwrap_or_default();
+    name.parse().map_err(|msg| {
+        let loc = vec![Loc::Name("path"), Loc::Name("name")];
+        Problem::invalid(vec![Fault { loc, msg, kind: "value_error" }])
+    })
+}
+
+/// The filter that these texts are.
+fn patterns(texts: &[String]) -> Result<TopicPatterns, Problem> {
+    if texts.is_empty() || texts.len() > CONSUMER_PATTERNS_MAX {
+        let msg = format!("Input should list 1 to {CONSUMER_PATTERNS_MAX} topics, as orders or orders.*");
+        return Err(bad_body(Some("topics"), msg));
+    }
+    let patterns = texts.iter().map(|text| text.parse::<TopicPattern>());
+    patterns.collect::<Result<_, _>>().map_err(|_| {
+        let msg = "Input should be topics, or beginnings of topics with a * after them".to_owned();
+        bad_body(Some("topics"), msg)
+    })
+}
+
+fn check_allowed(caller: &Caller, topics: &TopicPatterns) -> Result<(), Problem> {
+    if caller.may_consume(topics) { Ok(()) } else { Err(forbidden(Permission::Consume)) }
+}
+
+fn lease(lease: &LeaseStats) -> serde_json::Value {
+    serde_json::json!({
+        "holder": lease.holder,
+        "partition": lease.partition.to_string(),
+        "until": lease.until,
+    })
+}
+
+/// What clients are told of a consumer.
+fn described(stats: &ConsumerStats, now: Timestamp) -> serde_json::Value {
+    let age = |since: Timestamp| (now.0.saturating_sub(since.0)).max(0) as f64 / 1e6;
+    serde_json::json!({
+        "name": stats.name,
+        "topics": stats.topics,
+        "created_at": stats.created_at,
+        "lag": stats.lag_events,
+        "lag_seconds": stats.lags_since.map_or(0.0, age),
+        "positions_total": stats.positions_total,
+        "leases": stats.leases.iter().map(lease).collect::<Vec<_>>(),
+    })
+}
+
+/// The same as the body of an answer, with its positions.
+fn told(stats: &ConsumerStats, now: Timestamp) -> Vec<u8> {
+    let mut body = described(stats, now);
+    let position = |at: &Position| serde_json::json!({"topic": at.topic, "next_offset": at.next_offset});
+    body["positions"] = stats.positions.iter().map(position).collect();
+    body.to_string().into_bytes()
+}

@@ -1,0 +1,172 @@
+//! `GET /consumers/{name}/events`: the next events, or a wait for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+
+use crate::consumer::partition::Partition;
+use crate::consumer::{ConsumerName, Holder, LeaseStats, Take};
+use crate::http::service::{Call, Service};
+use crate::http::wire::answer::{Answer, held, json};
+use crate::http::wire::answer_budget::Kind;
+use crate::http::wire::json::push_event;
+use crate::http::wire::problem::Problem;
+use crate::http::wire::query::{Parameters, bad};
+use crate::http::wire::streaming::Responder;
+use crate::limits::{
+    ADMISSION_SECONDS, CONSUMER_BYTES, CONSUMER_EVENTS_MAX, CONSUMER_WAIT_SECONDS_MAX, LEASE_SECONDS_DEFAULT,
+    LEASE_SECONDS_MAX, PAGE_EVENTS_DEFAULT, PIECE_BYTES,
+};
+use crate::store::{EventStore, Given, Taken};
+
+/// Ends the lease of somebody without a name who gets nothing, also where the request is given up.
+struct Waiting<S: EventStore> {
+    store: Arc<S>,
+    consumer: ConsumerName,
+    lease_id: Option<u64>,
+}
+
+impl<S: EventStore> Drop for Waiting<S> {
+    fn drop(&mut self) {
+        if let Some(lease_id) = self.lease_id {
+            self.store.release(&self.consumer, lease_id);
+        }
+    }
+}
+
+impl<S: EventStore> Service<S> {
+    pub(in crate::http) async fn consume(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let name = self.allowed(&call).await?;
+        if call.head.method == Method::HEAD {
+            // Its sender would not see the events that it takes.
+            return self.consumer(call).await;
+        }
+        let parameters = Parameters::parse(call.head.uri.query().unwrap_or(""))?;
+        let wait = seconds(&parameters, "wait", 0, 0, CONSUMER_WAIT_SECONDS_MAX)?;
+        let account = call.responder.account();
+        let take = Take {
+            consumer: name,
+            partition: partition(&parameters)?,
+            holder: holder(&parameters, &call)?,
+            lease_id: None,
+            lease: seconds(&parameters, "lease", LEASE_SECONDS_DEFAULT, 1, LEASE_SECONDS_MAX)?,
+            limit: parameters.limit(PAGE_EVENTS_DEFAULT, CONSUMER_EVENTS_MAX)?,
+            bytes_max: CONSUMER_BYTES,
+            client: account.key().number(),
+            reader: account.number(),
+        };
+        self.take_or_wait(take, wait, call.responder).await
+    }
+
+    /// Gives events as soon as there are some; none, if there are none in time.
+    async fn take_or_wait(
+        &self,
+        mut take: Take,
+        wait: Duration,
+        responder: &Responder<'_>,
+    ) -> Result<Answer, Problem> {
+        let deadline = tokio::time::Instant::now() + wait;
+        // Whoever waits is woken as tails are, and counts as one.
+        let _place = if wait.is_zero() { None } else { Some(self.tail_place(responder.key)?) };
+        let mut end = self.tail_hub.subscribe();
+        let mut waiting =
+            Waiting { store: Arc::clone(&self.store), consumer: take.consumer.clone(), lease_id: None };
+        loop {
+            end.borrow_and_update();
+            let patience = Duration::from_secs(ADMISSION_SECONDS);
+            let permit = responder.account().wait(Kind::Whole, PIECE_BYTES, CONSUMER_BYTES, patience).await?;
+            take.bytes_max = permit.bytes();
+            let given = match self.store.take(&take).await? {
+                Taken::Held(lease) => return Err(refuse(&lease)),
+                Taken::Given(given) => given,
+            };
+            if !given.events.is_empty() {
+                waiting.lease_id = None;
+                return Ok(held(StatusCode::OK, body(&given), permit));
+            }
+            drop(permit);
+            take.lease_id = Some(given.lease_id);
+            waiting.lease_id = (!take.holder.is_named).then_some(given.lease_id);
+            if given.is_looking {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if end.borrow().is_none() {
+                return Ok(json(StatusCode::OK, body(&given)));
+            }
+            tokio::select! {
+                changed = end.changed() => if changed.is_err() {
+                    return Ok(json(StatusCode::OK, body(&given)));
+                },
+                () = tokio::time::sleep_until(deadline) => return Ok(json(StatusCode::OK, body(&given))),
+                // So that the lease lasts as long as the wait.
+                () = tokio::time::sleep(take.lease / 2) => {}
+            }
+        }
+    }
+}
+
+/// Somebody else has the lease.
+fn refuse(lease: &LeaseStats) -> Problem {
+    let message = format!(
+        "{} reads for this consumer until {}: come back then, or share its topics out with partition=1/2",
+        lease.holder, lease.until
+    );
+    Problem::new(StatusCode::CONFLICT, message)
+        .with_member("lease", super::lease(lease).to_string().into_bytes())
+}
+
+fn body(given: &Given) -> Vec<u8> {
+    let mut body = b"{\"events\":[".to_vec();
+    for (number, event) in given.events.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        push_event(&mut body, event);
+    }
+    let rest = serde_json::json!({
+        "receipt": given.receipt,
+        "lag": given.lag,
+        "lease_until": given.receipt.as_ref().map(|_| given.until),
+    });
+    body.extend_from_slice(b"],");
+    // The object's members, without its first brace.
+    body.extend_from_slice(&rest.to_string().as_bytes()[1..]);
+    body
+}
+
+fn partition(parameters: &Parameters) -> Result<Partition, Problem> {
+    let text = parameters.get("partition");
+    let parsed = text.map_or(Ok(Partition::ALL), str::parse);
+    parsed.map_err(|msg| bad("partition", "value_error", msg))
+}
+
+/// Who takes the lease: the name that is given, or somebody without one. Others are told of the
+/// token, or of the address.
+fn holder(parameters: &Parameters, call: &Call<'_>) -> Result<Holder, Problem> {
+    if let Some(name) = parameters.get("holder") {
+        return Holder::named(name).map_err(|msg| bad("holder", "value_error", msg));
+    }
+    let label = match call.caller.id() {
+        "" => call.responder.connection.peer().to_string(),
+        id => id.to_owned(),
+    };
+    Ok(Holder { label: label.into(), is_named: false })
+}
+
+/// A number of seconds, as `20` or `20s`.
+fn seconds(
+    parameters: &Parameters,
+    name: &'static str,
+    default: u64,
+    min: u64,
+    max: u64,
+) -> Result<Duration, Problem> {
+    let Some(text) = parameters.get(name) else { return Ok(Duration::from_secs(default)) };
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let within = seconds.filter(|seconds| (min..=max).contains(seconds));
+    within
+        .map(Duration::from_secs)
+        .ok_or_else(|| bad(name, "value_error", format!("Input should be {min} to {max} seconds, as 20s")))
+}

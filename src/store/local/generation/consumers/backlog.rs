@@ -1,0 +1,175 @@
+//! Which topics have something new for a consumer.
+//!
+//! Nobody looks at all topics when a consumer asks. The journal's writer notes the topics of its
+//! last blocks (`News`), and each consumer reads those that were noted since it looked last. Only a
+//! consumer that is new to this process, or that did not look for long, goes through the topics of
+//! its filter once, some at a time.
+
+use std::collections::VecDeque;
+
+use super::Consumer;
+use crate::limits::{CONSUMER_LOOK_TOPICS, NEWS_KEPT};
+use crate::store::local::generation::topic::Topics;
+use crate::sync::Mutex;
+
+/// The topics of the blocks that became durable last, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct News(Mutex<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// Whether there is anybody to note for.
+    is_followed: bool,
+    /// How many were noted in all.
+    count: u64,
+    topics: VecDeque<u32>,
+}
+
+impl News {
+    /// Notes topics whose new events readers can see.
+    pub(crate) fn note(&self, topics: impl Iterator<Item = u32>) {
+        // Under the lock also where nobody follows: whoever begins to follow afterwards sees the
+        // events.
+        let mut notes = self.0.lock();
+        if !notes.is_followed {
+            return;
+        }
+        for topic in topics {
+            notes.count += 1;
+            notes.topics.push_back(topic);
+        }
+        let surplus = notes.topics.len().saturating_sub(NEWS_KEPT);
+        notes.topics.drain(..surplus);
+    }
+
+    /// From here on topics are noted; what is noted later than the count that is returned is news.
+    fn follow(&self) -> u64 {
+        let mut notes = self.0.lock();
+        notes.is_followed = true;
+        notes.count
+    }
+
+    /// The topics that were noted since there were `seen`, and how many there are now; `None` if
+    /// some of them are forgotten.
+    fn since(&self, seen: u64) -> Option<(Vec<u32>, u64)> {
+        let notes = self.0.lock();
+        let new = usize::try_from(notes.count - seen).ok()?;
+        let from = notes.topics.len().checked_sub(new)?;
+        Some((notes.topics.range(from..).copied().collect(), notes.count))
+    }
+}
+
+/// A set of topics by their numbers, a bit each.
+#[derive(Debug, Default)]
+struct TopicSet(Vec<u64>);
+
+impl TopicSet {
+    fn insert(&mut self, topic: u32) {
+        let word = (topic / 64) as usize;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (topic % 64);
+    }
+
+    fn remove(&mut self, topic: u32) {
+        if let Some(word) = self.0.get_mut((topic / 64) as usize) {
+            *word &= !(1 << (topic % 64));
+        }
+    }
+
+    /// The first one from `from` on.
+    fn next(&self, from: u32) -> Option<u32> {
+        let first = (from / 64) as usize;
+        let mut word = self.0.get(first)? & (u64::MAX << (from % 64));
+        let mut at = first;
+        while word == 0 {
+            at += 1;
+            word = *self.0.get(at)?;
+        }
+        Some(at as u32 * 64 + word.trailing_zeros())
+    }
+
+    /// All of them, those from `from` on first.
+    fn from(&self, from: u32) -> impl Iterator<Item = u32> {
+        let next = |topic: Option<u32>| self.next(topic.map_or(0, |topic| topic + 1));
+        let begin = self.next(from);
+        let after = std::iter::successors(begin, move |topic| next(Some(*topic)));
+        let before = std::iter::successors(self.next(0), move |topic| next(Some(*topic)));
+        after.chain(before.take_while(move |topic| *topic < from))
+    }
+}
+
+/// How far the topics of the filter were gone through.
+#[derive(Debug, Default)]
+enum Look {
+    #[default]
+    Begins,
+    /// After the topic with this name.
+    After(Box<str>),
+    Done,
+}
+
+/// What is known of the topics with something new.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    look: Look,
+    /// The count of notes up to which they were read.
+    seen: u64,
+    ready: TopicSet,
+    /// The topic whose turn it is next.
+    turn: u32,
+}
+
+impl Backlog {
+    /// Takes in what is new, and one step of going through all topics, if that is under way;
+    /// whether all that is new is known.
+    pub(crate) fn look(&mut self, consumer: &Consumer, topics: &Topics, news: &News) -> bool {
+        let noted = match &self.look {
+            Look::Begins => None,
+            _ => news.since(self.seen),
+        };
+        match noted {
+            Some((noted, seen)) => {
+                self.seen = seen;
+                for topic in noted.iter().filter_map(|number| topics.numbered(*number)) {
+                    if consumer.topics.matches(topic.name.as_bytes()) {
+                        self.ready.insert(topic.number);
+                    }
+                }
+            }
+            None => {
+                self.seen = news.follow();
+                self.look = Look::After("".into());
+            }
+        }
+        if let Look::After(name) = &self.look {
+            let some = topics.holders(Some(name), CONSUMER_LOOK_TOPICS, Some(&consumer.topics));
+            for topic in &some {
+                if consumer.position(topic) < topic.next_offset() {
+                    self.ready.insert(topic.number);
+                }
+            }
+            self.look = match some.last() {
+                Some(last) if some.len() == CONSUMER_LOOK_TOPICS => Look::After(last.name.clone()),
+                _ => Look::Done,
+            };
+        }
+        matches!(self.look, Look::Done)
+    }
+
+    /// The topics that may have something new, in the order of their turns.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = u32> {
+        self.ready.from(self.turn)
+    }
+
+    /// A topic has nothing new.
+    pub(crate) fn is_caught_up(&mut self, topic: u32) {
+        self.ready.remove(topic);
+    }
+
+    /// The turn goes to the topic after the last one that was read.
+    pub(crate) fn pass_turn(&mut self, last: u32) {
+        self.turn = last.wrapping_add(1);
+    }
+}

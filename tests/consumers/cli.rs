@@ -1,0 +1,82 @@
+//! `sekali consume` and `sekali consumers`.
+
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+fn sekali(service: &Service, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
+    command.args(arguments).env("SEKALI_URL", service.url()).stdin(Stdio::null());
+    command
+}
+
+fn said(service: &Service, arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = sekali(service, arguments).output().unwrap();
+    assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+#[test]
+fn a_command_gets_each_event_until_it_ends_well() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    let (log, failed) = (service.path("log"), service.path("failed"));
+    // It fails once at the second event.
+    let script = format!(
+        "read event; echo \"$event\" >> {log}; case $event in *e-1*) [ -e {failed} ] || {{ touch {failed}; exit 1; }};; esac",
+        log = log.display(),
+        failed = failed.display()
+    );
+    said(&service, &["consume", "c", "--topic", "t", "--limit", "3", "--exec", &script]);
+    let log = std::fs::read_to_string(log).unwrap();
+    let offsets: Vec<u64> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].as_u64().unwrap())
+        .collect();
+    assert_eq!(offsets, [0, 1, 1, 2]);
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+}
+
+#[test]
+fn what_is_printed_is_acknowledged() {
+    let service = Service::new();
+    publish(&service, "t", 0, 5);
+    put(&service, "c", &["t"], "start");
+    let lines = said(&service, &["consume", "c", "--ndjson", "--batch", "2", "--limit", "4"]);
+    assert_eq!(lines.lines().count(), 4);
+    assert_eq!(service.get("/consumers/c")["lag"], 1);
+}
+
+#[test]
+fn a_wish_to_end_lets_the_command_under_way_end_first() {
+    let service = Service::new();
+    publish(&service, "t", 0, 2);
+    let (begun, go_on) = (service.path("begun"), service.path("go-on"));
+    let script =
+        format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", begun.display(), go_on.display());
+    let mut child = sekali(&service, &["consume", "c", "--topic", "t", "--exec", &script]).spawn().unwrap();
+    assert!(support::until(30, || begun.exists().then_some(())).is_some());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    std::fs::write(&go_on, "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(service.get("/consumers/c")["lag"], 1);
+    let free = || service.get("/consumers/c")["leases"].as_array().unwrap().is_empty().then_some(());
+    assert!(support::until(10, free).is_some(), "nobody waits for a lease of a worker that has ended");
+}
+
+#[test]
+fn consumers_are_listed_and_moved() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "end");
+    let listed: Value = serde_json::from_str(&said(&service, &["consumers"])).unwrap();
+    assert_eq!((&listed["name"], &listed["lag"]), (&json!("c"), &json!(0)));
+    let refused = sekali(&service, &["consumers", "seek", "c", "start"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes"));
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+    assert!(said(&service, &["consumers", "seek", "c", "start", "--yes"]).contains("3 events"));
+    assert_eq!(service.get("/consumers/c")["lag"], 3);
+}

@@ -1,0 +1,108 @@
+//! One reader at a time: a lease keeps others out, and what was given under one that is over can't
+//! be acknowledged.
+
+use super::*;
+
+/// Waits until the lease that was given is over.
+fn until_free(service: &Service, name: &str) {
+    let is_free =
+        || service.get(&format!("/consumers/{name}"))["leases"].as_array().unwrap().is_empty().then_some(());
+    assert!(support::until(30, is_free).is_some(), "the lease does not end");
+}
+
+fn refused(service: &Service, query: &str) -> Value {
+    let (status, answer) = ask(service, "GET", &format!("/consumers/c/events?{query}"), &Value::Null);
+    assert_eq!(status, 409, "{answer}");
+    answer
+}
+
+#[test]
+fn a_second_reader_is_told_who_reads_and_until_when() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "start");
+    let given = take(&service, "c", "holder=worker-1&limit=1");
+    let answer = refused(&service, "holder=worker-2");
+    assert_eq!(answer["lease"]["holder"], "worker-1");
+    assert_eq!(answer["lease"]["until"], given["lease_until"]);
+    assert!(answer["detail"].as_str().unwrap().contains("worker-1"), "{answer}");
+    refused(&service, "");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    refused(&service, "holder=worker-2");
+    assert_eq!(offsets(&take(&service, "c", "holder=worker-1")).len(), 2);
+}
+
+#[test]
+fn a_lease_without_a_name_is_for_one_answer() {
+    let service = Service::new();
+    publish(&service, "t", 0, 2);
+    put(&service, "c", &["t"], "start");
+    let given = take(&service, "c", "limit=1");
+    refused(&service, "");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    let given = take(&service, "c", "");
+    assert_eq!(offsets(&given), [("t".to_owned(), 1)]);
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    assert!(take(&service, "c", "")["receipt"].is_null());
+    assert!(take(&service, "c", "")["receipt"].is_null(), "nothing was given, so nothing is held");
+}
+
+#[test]
+fn a_late_acknowledgement_is_refused_and_the_events_are_given_again() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "start");
+    let late = take(&service, "c", "lease=1s");
+    until_free(&service, "c");
+    assert_eq!(acknowledge(&service, "c", &late), 409);
+    let given = take(&service, "c", "");
+    assert_eq!(offsets(&given), offsets(&late));
+    assert_eq!(acknowledge(&service, "c", &late), 409, "another has the lease now");
+    assert_eq!(service.get("/consumers/c")["lag"], 3);
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+}
+
+#[test]
+fn parts_are_leased_apart_unless_they_overlap() {
+    let service = Service::new();
+    for topic in 0..20 {
+        publish(&service, &format!("t-{topic}"), 0, 1);
+    }
+    put(&service, "c", &["t-*"], "start");
+    let first = take(&service, "c", "partition=1/2&holder=a");
+    let second = take(&service, "c", "partition=2/2&holder=b");
+    assert_eq!(offsets(&first).len() + offsets(&second).len(), 20);
+    for overlapping in ["", "partition=1/4&holder=c", "partition=3/4&holder=a", "partition=1/3&holder=c"] {
+        refused(&service, overlapping);
+    }
+    assert_eq!(acknowledge(&service, "c", &first), 200);
+    assert_eq!(service.get("/consumers/c")["lag"].as_u64().unwrap(), offsets(&second).len() as u64);
+}
+
+#[test]
+fn a_move_ends_what_was_given_before() {
+    let service = Service::new();
+    publish(&service, "t", 0, 5);
+    put(&service, "c", &["t"], "start");
+    let given = take(&service, "c", "holder=w");
+    let (status, answer) = ask(&service, "POST", "/consumers/c/seek", &json!({"to": "start"}));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(acknowledge(&service, "c", &given), 409);
+    let (status, _) = ask(&service, "DELETE", "/consumers/c", &Value::Null);
+    assert_eq!(status, 204);
+    put(&service, "c", &["t"], "start");
+    assert_eq!(acknowledge(&service, "c", &given), 409, "it is another consumer");
+}
+
+#[test]
+fn a_receipt_of_another_consumer_is_refused() {
+    let service = Service::new();
+    publish(&service, "t", 0, 1);
+    put(&service, "c", &["t"], "start");
+    put(&service, "d", &["t"], "start");
+    let given = take(&service, "c", "");
+    take(&service, "d", "");
+    assert_eq!(acknowledge(&service, "d", &given), 409);
+    assert_eq!(service.get("/consumers/d")["lag"], 1);
+}

@@ -1,0 +1,134 @@
+//! Where consumers have got to: kept through a restart, a kill and a new generation, and moved to
+//! where somebody wants them.
+
+use super::*;
+
+fn seek(service: &Service, to: &str) {
+    let (status, answer) = ask(service, "POST", "/consumers/c/seek", &json!({"to": to}));
+    assert_eq!(status, 200, "{answer}");
+}
+
+fn verify(service: &Service) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sekali"))
+        .arg("verify")
+        .arg("--data-dir")
+        .arg(&service.start.data_dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_was_acknowledged_is_not_given_after_a_kill_or_a_stop() {
+    let mut service = Service::new();
+    publish(&service, "t", 0, 100);
+    put(&service, "c", &["t"], "start");
+    put(&service, "gone", &["t"], "start");
+    let (status, _) = ask(&service, "DELETE", "/consumers/gone", &Value::Null);
+    assert_eq!(status, 204);
+    for round in 0..6 {
+        let given = take(&service, "c", "limit=10&holder=w");
+        assert_eq!(offsets(&given)[0], ("t".to_owned(), round * 10));
+        assert_eq!(acknowledge(&service, "c", &given), 200);
+        let late = take(&service, "c", "limit=10&holder=w");
+        if round % 2 == 0 {
+            service.server.kill();
+        } else {
+            assert_eq!(service.server.terminate(), Some(0));
+            verify(&service);
+        }
+        service.start_again();
+        assert_eq!(acknowledge(&service, "c", &late), 409, "leases end with the service");
+        let (status, _) = ask(&service, "GET", "/consumers/gone", &Value::Null);
+        assert_eq!(status, 404);
+    }
+    assert_eq!(service.get("/consumers/c")["positions"], json!([{"topic": "t", "next_offset": 60}]));
+}
+
+#[test]
+fn positions_are_carried_from_generation_to_generation() {
+    let mut service = Service::new();
+    publish(&service, "first", 0, 5);
+    put(&service, "c", &["*"], "start");
+    let given = take(&service, "c", "");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    let generation = |service: &Service| {
+        std::fs::read_dir(&service.start.data_dir)
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("gen-"))
+            .count()
+    };
+    let mut number = 0;
+    while generation(&service) < 5 {
+        publish(&service, "t", number, 500);
+        number += 500;
+    }
+    assert_eq!(service.server.terminate(), Some(0));
+    verify(&service);
+    service.start_again();
+    let told = service.get("/consumers/c");
+    assert_eq!(told["positions"], json!([{"topic": "first", "next_offset": 5}]));
+    assert_eq!(told["lag"], number);
+    assert_eq!(drain(&service, "c", "limit=1000").len() as u64, number);
+}
+
+#[test]
+fn a_consumer_begins_where_it_is_told() {
+    let service = Service::new();
+    publish(&service, "t", 0, 5);
+    publish(&service, "u", 0, 5);
+    let cursor_of_all = service.get("/events?limit=7")["next_cursor"].as_str().unwrap().to_owned();
+    let cursor_of_topic = service.get("/events?topic=t&limit=2")["next_cursor"].as_str().unwrap().to_owned();
+    let since =
+        service.get("/events?topic=u&limit=1")["events"][0]["received_at"].as_str().unwrap().to_owned();
+    put(&service, "c", &["*"], "end");
+    let all = |topics: &[(&str, std::ops::Range<u64>)]| {
+        let of = |(topic, range): &(&str, std::ops::Range<u64>)| {
+            let topic = (*topic).to_owned();
+            range.clone().map(move |offset| (topic.clone(), offset)).collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    for (to, expected) in [
+        ("end", all(&[])),
+        ("start", all(&[("t", 0..5), ("u", 0..5)])),
+        (&*cursor_of_all, all(&[("u", 2..5)])),
+        (&*since, all(&[("u", 0..5)])),
+        ("2100-01-01", all(&[])),
+        ("1970-01-02", all(&[("t", 0..5), ("u", 0..5)])),
+    ] {
+        seek(&service, to);
+        let mut given = drain(&service, "c", "");
+        given.sort();
+        assert_eq!(given, expected, "{to}");
+    }
+    seek(&service, &cursor_of_topic);
+    assert_eq!(drain(&service, "c", ""), all(&[("t", 2..5)]), "the other topic stays where it is");
+    let (status, _) =
+        ask(&service, "POST", "/consumers/c/seek", &json!({"to": "a00000000000000000000000000000001"}));
+    assert_eq!(status, 400, "the cursor of another store");
+}
+
+#[test]
+fn consumers_are_listed_with_their_lag() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    for name in ["a", "b", "c"] {
+        put(&service, name, &["t"], "start");
+    }
+    let given = take(&service, "b", "");
+    assert_eq!(acknowledge(&service, "b", &given), 200);
+    let first = service.get("/consumers?limit=2");
+    let told: Vec<_> = first["consumers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap(), one["lag"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, [("a", 3), ("b", 0)]);
+    assert!(first["consumers"][0]["lag_seconds"].as_f64().is_some());
+    let cursor = escape(first["next_cursor"].as_str().unwrap());
+    let rest = service.get(&format!("/consumers?cursor={cursor}"));
+    assert_eq!(rest["consumers"][0]["name"], "c");
+    assert!(rest["next_cursor"].is_null());
+}

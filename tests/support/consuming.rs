@@ -1,0 +1,113 @@
+//! A worker of a consumer that goes on over kills and power cuts, and what it holds the service to:
+//! what was acknowledged is not given again, nothing is skipped, and each topic comes in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+
+/// Before the next try where there was nothing to do.
+const PAUSE: Duration = Duration::from_millis(5);
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
+/// A position in a topic, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    /// Acknowledged, and answered with 200.
+    least: u64,
+    /// Sent to be acknowledged: it may be there.
+    most: u64,
+}
+
+/// What one consumer was told so far.
+#[derive(Debug, Default)]
+pub struct Consuming {
+    positions: Mutex<BTreeMap<String, Position>>,
+    violations: Mutex<Vec<String>>,
+    acknowledged: AtomicU64,
+}
+
+impl Consuming {
+    /// Works until it is stopped or the service is gone.
+    pub fn work(&self, addr: SocketAddr, seed: u64, stop: &AtomicBool, deaf: &AtomicBool) {
+        let (mut client, mut rng) = (Client::new(addr), fastrand::Rng::with_seed(seed));
+        let plan = json!({"topics": ["*"]}).to_string();
+        while !stop.load(Ordering::SeqCst) {
+            let Ok(made) = client.send("PUT", "/consumers/checked", JSON, plan.as_bytes()) else { return };
+            if matches!(made.status, 200 | 201) {
+                break;
+            }
+            sekali::sync::park_timeout(PAUSE);
+        }
+        let holder = rng.u64(..);
+        while !stop.load(Ordering::SeqCst) {
+            let limit = rng.u64(1..200);
+            let path = format!("/consumers/checked/events?limit={limit}&holder={holder:x}");
+            let Ok(answer) = client.get(&path) else { return };
+            if answer.status != 200 {
+                sekali::sync::park_timeout(PAUSE);
+                continue;
+            }
+            let Ok(given) = serde_json::from_slice::<Value>(&answer.body) else { return };
+            // What is given after the cut is not held: it may be of what never was stored.
+            let reached = if deaf.load(Ordering::SeqCst) { return } else { self.hold(&given) };
+            if given["receipt"].is_null() || rng.u8(..4) == 0 {
+                sekali::sync::park_timeout(PAUSE);
+                continue;
+            }
+            self.note(&reached, |position, next| position.most = position.most.max(next));
+            let receipt = json!({"receipt": given["receipt"]}).to_string();
+            let Ok(answer) = client.post("/consumers/checked/ack", receipt.as_bytes()) else { return };
+            if answer.status == 200 && !deaf.load(Ordering::SeqCst) {
+                self.note(&reached, |position, next| position.least = next);
+                self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn note(&self, reached: &BTreeMap<String, u64>, change: impl Fn(&mut Position, u64)) {
+        let mut positions = self.positions.lock().unwrap();
+        for (topic, next) in reached {
+            change(positions.entry(topic.clone()).or_default(), *next);
+        }
+    }
+
+    /// Holds what is given against what is known; the offset after the last event of each topic.
+    fn hold(&self, given: &Value) -> BTreeMap<String, u64> {
+        let mut reached: BTreeMap<String, u64> = BTreeMap::new();
+        let mut positions = self.positions.lock().unwrap();
+        for event in given["events"].as_array().into_iter().flatten() {
+            let topic = event["topic"].as_str().unwrap_or_default();
+            let offset = event["offset"].as_u64().unwrap_or_default();
+            let position = positions.entry(topic.to_owned()).or_default();
+            match reached.insert(topic.to_owned(), offset + 1) {
+                None if (position.least..=position.most).contains(&offset) => {
+                    *position = Position { least: offset, most: offset };
+                }
+                None => self.complain(format!("{topic} begins at {offset}, and it was at {position:?}")),
+                Some(next) if next == offset => {}
+                Some(next) => self.complain(format!("{topic} goes on at {offset}, not at {next}")),
+            }
+        }
+        reached
+    }
+
+    fn complain(&self, why: String) {
+        self.violations.lock().unwrap().push(why);
+    }
+
+    /// How often an acknowledgement was answered with 200.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// What went wrong.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+}
