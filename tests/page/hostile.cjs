@@ -1,6 +1,6 @@
 // Names and payloads that would be something else than text, if a page let them.
 
-const { assert, browse, open, run } = require("./browser.cjs");
+const { assert, browse, open, run, until } = require("./browser.cjs");
 
 const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const TURNED = "a\u202eb\u200bc";
@@ -49,7 +49,7 @@ run(() => browse(async (page) => {
   for (let level = 3; level < 63; level += 1) await page.locator("details:not([open]) > summary").last().click();
   assert.match(await page.locator(".tree").innerText(), /0: 1$/);
   await open(page, "#/events?topic=large", "Events of large");
-  assert.equal(await page.getByRole("table", { name: "Events" }).getByRole("row").count(), 4);
+  await until(async () => await page.getByRole("table", { name: "Events" }).getByRole("row").count() === 4, "three events");
   assert.ok((await page.locator("main").innerText()).length < 3_000);
   assert.equal(dialogs, 0);
 }));
