@@ -107,6 +107,19 @@ fn a_stop_of_the_service_ends_the_stream() {
 }
 
 #[test]
+fn figures_kept_for_operators_are_at_their_address_alone() {
+    let service = Service::started(|mut start| {
+        start.env.push(("SEKALI_OPS_LISTEN".into(), "127.0.0.1:0".into()));
+        start
+    });
+    assert_eq!(Stream::open(&service, None).err(), Some(404));
+    let log = service.server.log();
+    let (_, rest) = log.split_once("\"ops_addr\":\"").unwrap();
+    let operators = Service { addr: rest.split('"').next().unwrap().parse().unwrap(), ..service };
+    assert_eq!(Stream::open(&operators, None).unwrap().next().unwrap().0, "window");
+}
+
+#[test]
 fn a_topic_can_be_asked_for_by_its_name() {
     let service = Service::new();
     service.publish(["a", "a*", "ab", "b"].map(|topic| event(topic, "1", 1)));

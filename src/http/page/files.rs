@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hyper::StatusCode;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_NONE_MATCH, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
 };
-use hyper::{StatusCode, header};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::http::wire::answer::{Answer, empty, fixed};
@@ -121,7 +121,7 @@ fn answer(name: &str, asked: &HeaderMap, is_gzip: bool) -> Result<Answer, Proble
         }
     };
     let headers = answer.headers_mut();
-    if is_gzip && !headers.get(header::CONTENT_TYPE).is_none() {
+    if is_gzip && headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers.insert(ETAG, tag.clone());

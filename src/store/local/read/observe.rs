@@ -38,7 +38,7 @@ pub(crate) fn condition(shared: &Shared) -> Condition {
         promise: Promise::Disk,
         disk: disk.map(|(free_bytes, reserve_bytes)| Disk { free_bytes, reserve_bytes }),
         journal_bytes: generations.iter().map(|generation| generation.end()).sum(),
-        lag_events: shared.lag.claims() as u64,
+        lag_events: shared.lag.claims(),
         open_generations: generations.len() - sealed,
         sealed_generations: sealed,
         rebuilding: generations.iter().filter(|generation| generation.is_doubtful()).count(),
