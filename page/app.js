@@ -5,6 +5,7 @@
 
 import { setToken, token, tokens } from "./api.js";
 import { h, put, say, visible } from "./dom.js";
+import { consumers } from "./consumers.js";
 import { duplicates } from "./duplicates.js";
 import { event } from "./event.js";
 import { events } from "./events.js";
@@ -31,7 +32,7 @@ import { tryIt } from "./try.js";
  * }} View A view with a label is among those of the menu. */
 
 /** @type {View[]} */
-const VIEWS = [now, topics, topic, events, event, duplicates, find, tryIt];
+const VIEWS = [now, topics, topic, events, event, duplicates, consumers, find, tryIt];
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 let opened = new AbortController();

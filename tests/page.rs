@@ -40,6 +40,10 @@ fn filled() -> Service {
     service.publish((0..9).map(|number| event("small.things", &number.to_string(), number)));
     let exact = r#"{"z":123456789012345678901234567890,"a":1.10,"c":1e-400,"d":-0,"e":9007199254740993}"#;
     assert_eq!(service.post(&event("exact", "numbers", exact)), 200);
+    let plan = br#"{"topics":["orders.*"],"start":"start"}"#;
+    let headers = [("content-type", "application/json")];
+    let made = Client::new(service.addr).send("PUT", "/consumers/billing", &headers, plan).unwrap();
+    assert!([200, 201].contains(&made.status), "{}", String::from_utf8_lossy(&made.body));
     service
 }
 

@@ -5,7 +5,7 @@ const fs = require("node:fs");
 
 run(() => browse(async (page) => {
   await open(page);
-  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Find", "Try"]);
+  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Consumers", "Find", "Try"]);
   await page.getByText("Ready: events are taken.").waitFor();
   const totals = page.getByLabel("Totals");
   await totals.getByText("Stored", { exact: true }).waitFor();
@@ -61,6 +61,16 @@ run(() => browse(async (page) => {
   await page.getByRole("link", { name: "Duplicates" }).click();
   assert.match(await page.getByRole("table", { name: "Senders" }).getByRole("row").nth(1).innerText(), /shop\s+orders\.paid\s+1\s+100%\s+0/);
   assert.match(await page.getByRole("table", { name: "Latest duplicates" }).getByRole("row").nth(1).innerText(), /orders\.paid\s+order-3\s+shop\s+duplicate/);
+
+  // A consumer is moved once that is confirmed.
+  await page.getByRole("link", { name: "Consumers" }).click();
+  const consumer = page.getByRole("region", { name: "Consumer billing" });
+  assert.match((await consumer.innerText()).replaceAll("\n", " "), /Lag 120 events .*Reads orders\.\* /);
+  await consumer.getByText("Move it to another place").click();
+  await consumer.getByLabel("Move to").selectOption("after the last event");
+  await consumer.getByRole("button", { name: "Move…" }).click();
+  await consumer.getByRole("button", { name: "Move it", exact: true }).click();
+  await until(async () => /Lag\s+0 events/.test(await consumer.innerText()), "it has moved");
 
   // A time as the reader's clock shows it, seven hours from UTC here, with UTC beside it.
   await open(page, "#/events?topic=orders.paid", "Events of orders.paid");

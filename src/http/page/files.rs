@@ -63,6 +63,7 @@ files! {
     "api.js": "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "chart.js": "text/javascript; charset=utf-8",
+    "consumers.js": "text/javascript; charset=utf-8",
     "dom.js": "text/javascript; charset=utf-8",
     "duplicates.js": "text/javascript; charset=utf-8",
     "event.js": "text/javascript; charset=utf-8",
