@@ -109,7 +109,7 @@ fn explain(
     // The secrets of others do not matter.
     let alone = [(name.clone(), settings.clone())].into();
     let sources = Sources::load(&alone).map_err(|e| Failure::new(Exit::Configuration, e))?;
-    for warning in sources.iter().flat_map(|source| source.warnings()) {
+    for warning in sources.iter().flat_map(sekali::webhook::Source::warnings) {
         say(warning);
     }
     let source = sources.first().ok_or_else(|| Failure::new(Exit::Fault, "there is no source"))?;

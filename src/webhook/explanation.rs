@@ -94,8 +94,9 @@ impl Source {
     }
 
     fn malformed(&self) -> String {
-        let prefixes: Vec<_> =
+        let mut prefixes: Vec<_> =
             self.proof.secrets.iter().map(|secret| format!("{:?}", secret.prefix)).collect();
+        prefixes.dedup();
         let mut sentence = format!(
             "{} has no signature in {} after {}",
             self.proof.signature,
@@ -113,12 +114,9 @@ impl Source {
 
     fn wrong(&self) -> String {
         format!(
-            "none of {} makes this signature: compare the secret with the sender's, and the body byte for byte (an editor \
+            "no secret of {} makes this signature: compare the secret with the sender's, and the body byte for byte (an editor \
              may have added a line's end; a proxy may have changed it)",
-            match self.proof.secrets.len() {
-                1 => "1 secret".to_owned(),
-                count => format!("{count} secrets"),
-            }
+            self.proof.files()
         )
     }
 }

@@ -196,7 +196,8 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "twilio",
-        schemes: &[Scheme { algorithm: Algorithm::HmacSha1, ..HMAC_SHA256 }],
+        // By SHA-1 with an account's token, by SHA-256 with a key that is shared for this.
+        schemes: &[Scheme { algorithm: Algorithm::HmacSha1, ..HMAC_SHA256 }, HMAC_SHA256],
         signature: "{header.X-Twilio-Signature}",
         encoding: Encoding::Base64,
         signed: "{url}{form}",

@@ -116,6 +116,13 @@ impl Proof {
         Err(if has_signature { Refused::Wrong } else { Refused::Malformed })
     }
 
+    /// The files of all secrets, for a person.
+    pub(super) fn files(&self) -> String {
+        let mut files: Vec<_> = self.secrets.iter().map(|secret| secret.file.display().to_string()).collect();
+        files.dedup();
+        files.join(", ")
+    }
+
     /// Where a form is signed, another body is so by its digest. One that is shown counts in any case:
     /// a body that is called a form and has no fields would be signed by nothing.
     fn check_digest(&self, look: &Look<'_>) -> Result<(), Refused> {

@@ -73,6 +73,20 @@ struct Sender {
     schemes: Vec<(Scheme, String)>,
 }
 
+impl Sender {
+    /// The schemes that a key is for: the one whose mark it has, or else all that have none.
+    fn fit(&self, key: &str) -> Vec<&(Scheme, String)> {
+        let marked = |(scheme, _): &&(Scheme, String)| {
+            !scheme.key_prefix.is_empty() && key.starts_with(scheme.key_prefix)
+        };
+        if let Some(scheme) = self.schemes.iter().find(marked) {
+            return vec![scheme];
+        }
+        let fit: Vec<_> = self.schemes.iter().filter(|(scheme, _)| scheme.key_prefix.is_empty()).collect();
+        if fit.is_empty() { self.schemes.iter().take(1).collect() } else { fit }
+    }
+}
+
 impl Settings {
     /// The files that hold its secrets.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
@@ -298,18 +312,18 @@ impl Settings {
     fn read_secrets(&self, source: &mut Source, sender: &Sender) -> Result<(), String> {
         for file in &self.secret_files {
             let text = read(file)?;
-            let has_prefix =
-                |scheme: &Scheme| !scheme.key_prefix.is_empty() && text.starts_with(scheme.key_prefix);
-            let fit = sender.schemes.iter().find(|(scheme, _)| has_prefix(scheme)).or(sender.schemes.first());
-            let Some((scheme, prefix)) = fit else { continue };
-            let secret = text.strip_prefix(scheme.key_prefix).unwrap_or(&text);
-            let key = Key::new(scheme.algorithm, secret, scheme.is_key_base64)
-                .map_err(|why| format!("the secret {} {why}", file.display()))?;
+            let fit = sender.fit(&text);
+            let secret =
+                fit.first().map_or("", |(scheme, _)| text.strip_prefix(scheme.key_prefix).unwrap_or(&text));
+            for (scheme, prefix) in fit {
+                let key = Key::new(scheme.algorithm, secret, scheme.is_key_base64)
+                    .map_err(|why| format!("the secret {} {why}", file.display()))?;
+                source.proof.secrets.push(Secret { key, prefix: prefix.clone(), file: file.clone() });
+            }
             if secret.chars().count() < SECRET_CHARS_MIN {
                 let sentence = format!("the secret {} is so short that it can be guessed", file.display());
                 source.warnings.push(sentence);
             }
-            source.proof.secrets.push(Secret { key, prefix: prefix.clone(), file: file.clone() });
         }
         if let Some(file) = &self.verify_token_file {
             source.verify_token =

@@ -13,7 +13,8 @@ fn proof(preset: &Preset) -> String {
         "" => preset.signature.to_owned(),
         prefix => format!("{prefix}… in {}", preset.signature),
     });
-    let shown: Vec<_> = shown.map(|text| format!("`{text}`")).collect();
+    let mut shown: Vec<_> = shown.map(|text| format!("`{text}`")).collect();
+    shown.dedup();
     let signed = match preset.signature {
         "{header.Authorization}" | "{header.X-Gitlab-Token}" => None,
         _ => Some(preset.signed),

@@ -11,7 +11,7 @@ const TIMED: [&str; 9] =
     ["standard", "asymmetric", "svix", "stripe", "slack", "paddle", "mailgun", "linear", "generic"];
 
 /// The header with the signature or the secret.
-fn signature<'s>(signed: &'s mut Signed) -> Option<&'s mut String> {
+fn signature(signed: &mut Signed) -> Option<&mut String> {
     let is_signature = |name: &str| {
         let name = name.to_ascii_lowercase();
         ["signature", "hmac", "token", "authorization"].iter().any(|part| name.contains(part))

@@ -29,10 +29,12 @@ impl Webhooks {
     /// A secret can't be used.
     pub(crate) fn read(config: &Config, path: Option<PathBuf>) -> Result<Self, Failure> {
         // Before they are read, so that no change is missed.
-        let watched = path.map(|path| watch(&path, &config.sources).map(|watched| (path, watched)));
-        let config_watched = watched.transpose().map_err(|e| Failure::new(Exit::StoreFailed, e))?;
-        let sources = Sources::load(&config.sources).map_err(|e| Failure::new(Exit::Configuration, e))?;
-        Ok(Self { config: config_watched, sources })
+        let Some(path) = path else { return Ok(Self { config: None, sources: Vec::new() }) };
+        let watched = watch(&path, &config.sources).map_err(|e| Failure::new(Exit::StoreFailed, e))?;
+        let wrong = |e: String| Failure::new(Exit::Configuration, e);
+        let tables = read_tables(&path).map_err(wrong)?;
+        let sources = Sources::load(&tables).map_err(|e| wrong(e.to_string()))?;
+        Ok(Self { config: Some((path, watched)), sources })
     }
 
     /// Has the sources ready, and keeps them as new as their files.
