@@ -9,7 +9,7 @@
 #   make screenshots   the pictures of the live page in docs/images
 
 # Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
+QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak

@@ -167,3 +167,22 @@ fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
     assert!(said.contains("format 4") && said.contains("newer"), "{said}");
     assert_eq!(fs::read_to_string(data_dir.join("MANIFEST")).unwrap(), newer);
 }
+
+#[test]
+fn consumers_go_on_where_they_were() {
+    for golden in directories().into_iter().filter(|golden| golden.to_string_lossy().contains("format-4")) {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        copy(&golden, &data_dir);
+        let (_server, addr) = Start::tiny_generations(&data_dir).ready().unwrap();
+        let mut client = Client::new(addr);
+        let listed = get(&mut client, "/consumers");
+        assert_eq!(listed["consumers"].as_array().unwrap().len(), 1, "{golden:?}: {listed}");
+        let told = get(&mut client, "/consumers/golden");
+        assert_eq!(told["topics"], json!(["topic-0", "topic-1*"]), "{golden:?}");
+        let position = |topic: &str| json!({"topic": topic, "next_offset": 30});
+        assert_eq!(told["positions"], json!([position("topic-0"), position("topic-1")]), "{golden:?}");
+        let given = get(&mut client, "/consumers/golden/events?limit=2");
+        assert!(given["events"].as_array().unwrap().iter().all(|event| event["offset"] == 30), "{given}");
+    }
+}

@@ -143,6 +143,9 @@ impl<S: EventStore> Service<S> {
             return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
         }
         let body = self.body(body, None, Sender::of(responder)).await?;
+        if body.bytes.len() > CONSUMER_BODY_BYTES_MAX {
+            return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
+        }
         serde_json::from_slice(&body.bytes).map_err(|e| {
             let msg = format!("Input should be a JSON object as /openapi.json describes it: {}", kind_of(&e));
             bad_body(None, msg)

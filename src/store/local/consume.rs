@@ -100,7 +100,7 @@ impl Local {
         };
         let positions = self.check_receipt(&consumer, &receipt)?;
         if !positions.is_empty() {
-            self.check_room(positions.len())?;
+            self.check_room(consumer.count_new(&positions))?;
             let mut entries = EntryBlocks::new(BlockKind::Consumers);
             each_reached(&consumer.name, consumer.number, &positions, &self.core.topics, |entry| {
                 entries.push(entry);
@@ -156,7 +156,8 @@ impl Local {
 
     /// Refuses positions beyond those that there may be.
     fn check_room(&self, positions: usize) -> Result<()> {
-        if self.core.consumers.positions_len().saturating_add(positions) <= POSITIONS_MAX {
+        // Whoever adds none can always go on.
+        if positions == 0 || self.core.consumers.positions_len().saturating_add(positions) <= POSITIONS_MAX {
             return Ok(());
         }
         let message = format!(

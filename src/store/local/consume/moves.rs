@@ -48,6 +48,7 @@ impl Local {
         let positions = self.positions_at(&topics, start, BTreeMap::new()).await?;
         let created_at = self.core.seams.clock.now().0;
         let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
+        self.check_room(consumer.positions_len())?;
         self.begin(name, None, consumer).await?;
         Ok(true)
     }
@@ -66,11 +67,11 @@ impl Local {
         let positions = self.positions_at(&known.topics, to, known.positions()).await?;
         let (topics, created_at) = (Arc::clone(&known.topics), known.created_at);
         let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
+        self.check_room(consumer.positions_len().saturating_sub(known.positions_len()))?;
         self.begin(name, Some(known.number), consumer).await
     }
 
     async fn begin(&self, name: &ConsumerName, replaces: Option<u64>, consumer: Consumer) -> Result<()> {
-        self.check_room(consumer.positions_len())?;
         let mut entries = EntryBlocks::new(BlockKind::Consumers);
         consumer.each_entry(&self.core.topics, |entry| entries.push(entry));
         self.change(name, Step::Begin { replaces, consumer: Arc::new(consumer) }, entries).await

@@ -63,6 +63,12 @@ impl Consumer {
         self.positions.lock().len()
     }
 
+    /// In how many of these topics it has no position.
+    pub(crate) fn count_new(&self, positions: &[(u32, u64)]) -> usize {
+        let own = self.positions.lock();
+        positions.iter().filter(|(topic, _)| !own.contains_key(topic)).count()
+    }
+
     /// Of these positions, those that are further than its own.
     pub(crate) fn further(&self, positions: &[(u32, u64)]) -> Vec<(u32, u64)> {
         let own = self.positions.lock();
