@@ -154,7 +154,7 @@ fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
     let data_dir = dir.path().join("data");
     copy(&directories()[0], &data_dir);
     let manifest = fs::read_to_string(data_dir.join("MANIFEST")).unwrap();
-    let newer = manifest.replacen("\"format\": 1", "\"format\": 4", 1);
+    let newer = manifest.replacen("\"format\": 1", "\"format\": 5", 1);
     assert_ne!(newer, manifest);
     fs::write(data_dir.join("MANIFEST"), &newer).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_sekali"))
@@ -164,7 +164,7 @@ fn a_format_that_is_not_known_is_refused_with_a_sentence_and_left_as_it_is() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("format 4") && said.contains("newer"), "{said}");
+    assert!(said.contains("format 5") && said.contains("newer"), "{said}");
     assert_eq!(fs::read_to_string(data_dir.join("MANIFEST")).unwrap(), newer);
 }
 
