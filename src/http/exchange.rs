@@ -155,7 +155,9 @@ impl<S: EventStore> Service<S> {
         (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Answer, Problem> {
         let request_id = responder.request_id;
-        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        // Whoever takes events for a consumer changes who may have them.
+        let is_read = matches!(head.method, Method::GET | Method::HEAD)
+            && route.permission != Some(Permission::Consume);
         let query = head.uri.query().filter(|_| is_read).unwrap_or_default();
         let caller = self.caller(headers, query, (responder.connection, peer), request_id).await;
         let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);

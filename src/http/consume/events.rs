@@ -1,5 +1,6 @@
 //! `GET /consumers/{name}/events`: the next events, or a wait for them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl<S: EventStore> Service<S> {
         wait: Duration,
         responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
-        let deadline = tokio::time::Instant::now() + wait;
+        let mut over = pin!(tokio::time::sleep(wait));
         // Whoever waits is woken as tails are, and counts as one.
         let _place = if wait.is_zero() { None } else { Some(self.tail_place(responder.key)?) };
         let mut end = self.tail_hub.subscribe();
@@ -99,7 +100,7 @@ impl<S: EventStore> Service<S> {
                 changed = end.changed() => if changed.is_err() {
                     return Ok(json(StatusCode::OK, body(&given)));
                 },
-                () = tokio::time::sleep_until(deadline) => return Ok(json(StatusCode::OK, body(&given))),
+                () = &mut over => return Ok(json(StatusCode::OK, body(&given))),
                 // So that the lease lasts as long as the wait.
                 () = tokio::time::sleep(take.lease / 2) => {}
             }
