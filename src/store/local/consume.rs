@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::generation::consumers::Consumer;
-use super::generation::consumers::desk::{Desk, Now};
+use super::generation::consumers::desk::{Desk, Lease, Now};
 use super::generation::head::EntryBlocks;
 use super::read::batch::{BatchQuery, batch};
 use super::read::event;
@@ -220,7 +220,7 @@ fn plan(core: &Shared, consumer: &Consumer, desk: &mut Desk, take: &Take) -> (Ve
 pub(super) fn stats(core: &Shared, consumer: &Consumer, shown: usize) -> Result<ConsumerStats> {
     let (lag_events, oldest) = lag(core, consumer)?;
     let now = Now { monotonic: core.seams.clock.monotonic(), wall: core.seams.clock.now() };
-    let leases = consumer.desk.lock().leases(now).iter().map(|lease| lease.stats()).collect();
+    let leases = consumer.desk.lock().leases(now).iter().map(Lease::stats).collect();
     let kept = consumer.positions();
     let positions_total = kept.len() as u64;
     let mut positions: Vec<_> = if shown == 0 {
