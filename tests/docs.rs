@@ -240,7 +240,12 @@ fn try_page(name: &str) -> u64 {
     let text = std::fs::read_to_string(root().join(name)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     make_aggregator(dir.path());
-    let (_server, addr) = Start::tiny_generations(&dir.path().join("data")).ready().unwrap();
+    let mut start = Start::tiny_generations(&dir.path().join("data"));
+    // Pages that write it show what takes effect without a restart.
+    let config = dir.path().join("sekali.toml");
+    std::fs::write(&config, "").unwrap();
+    start.env.push(("SEKALI_CONFIG".into(), config.into()));
+    let (_server, addr) = start.ready().unwrap();
     let page = Page { name: name.to_owned(), dir, addr };
     let mut last: Option<(&Block, Option<String>)> = None;
     let mut ran = 0;
