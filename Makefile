@@ -12,7 +12,10 @@
 QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
-FAULTS = attacks crash faults power_cut model damage repair disk_full overload soak
+FAULTS = attacks crash faults power_cut postgres model damage repair disk_full overload soak
+
+# Test binaries that say what the service answers, which must hold for each kind of store.
+SUITES = api client_cli dialects streams
 
 # The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
 SIMULATED = cargo test --locked --features simulation --test model
@@ -28,7 +31,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check test test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check test test-postgres test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -37,6 +40,13 @@ check:
 
 test: tools
 	cargo test --locked -- --show-output
+	$(MAKE) --no-print-directory test-postgres
+
+# The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
+# which is a data directory.
+test-postgres: export SEKALI_TEST_STORE = postgres
+test-postgres: programs
+	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped::
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
@@ -121,14 +131,16 @@ $(SHIPPERS:%=$(TOOLS)/cargo/%):
 	cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
 	touch $@
 
-# None of these starts anything when it is installed.
+# None of these starts anything when it is installed: PostgreSQL would, with a first cluster, and gets none.
 programs:
 	@missing=""; \
 	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl chromium:chromium openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
-		buildah:buildah mandoc:mandoc man:man-db systemd-analyze:systemd lintian:lintian dpkg-shlibdeps:dpkg-dev; do \
-		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+		buildah:buildah mandoc:mandoc man:man-db systemd-analyze:systemd lintian:lintian dpkg-shlibdeps:dpkg-dev initdb:postgresql; do \
+		PATH="$$PATH:/usr/sbin:/sbin:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1)" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		mkdir -p /etc/postgresql-common/createcluster.d && \
+		echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/tests.conf && \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing \
 			|| echo "could not install:$$missing; going on without" >&2; \
 	elif [ -n "$$missing" ]; then echo "not installed:$$missing; tests that need them will not run" >&2; fi

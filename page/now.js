@@ -97,7 +97,12 @@ function fill(figures, tiles, more) {
   tiles.set("Rejected", count(totals.rejected), "Events refused as invalid.");
   tiles.set("Topics", `${count(figures.topics)} of ${short(figures.topics_max)}`);
   more.set("Up for", lasting(figures.uptime_seconds));
-  more.set("An answer means", { disk: "the event is on this machine's disk, synced" }[figures.promise] ?? figures.promise);
+  const promises = {
+    disk: "the event is on this machine's disk, synced",
+    replicated: "the event is on the database's primary and its synchronous standbys",
+    primary: "the event is on the disk of the database's primary alone",
+  };
+  more.set("An answer means", promises[figures.promise] ?? figures.promise);
   const { disk_free_bytes: free, disk_reserve_bytes: reserve } = figures;
   if (free != null && reserve != null) {
     more.set("Disk left", bytes(Math.max(0, free - reserve)), `${bytes(free)} are free. Below ${bytes(reserve)} nothing is taken.`);

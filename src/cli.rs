@@ -16,6 +16,7 @@ mod client;
 mod config;
 mod consume;
 mod consumers;
+mod database_store;
 mod events;
 mod exit;
 mod get;

@@ -14,8 +14,10 @@
 //! ([`unknown_variables`]).
 
 pub mod address;
+mod durability;
 mod mode;
 mod size;
+mod store_url;
 mod unknown;
 
 use std::collections::BTreeMap;
@@ -31,8 +33,10 @@ use serde_json::Value;
 use tracing_subscriber::filter::Targets;
 
 use self::address::{Address, OptionalAddress};
+pub use self::durability::Durability;
 pub use self::mode::Mode;
 pub use self::size::Size;
+pub use self::store_url::StoreUrl;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 use crate::peer::TrustedProxy;
@@ -217,6 +221,20 @@ settings! {
     #[arg(value_name = "FILE")]
     tls_client_crl: PathBuf as PathBuf = PathBuf::new();
 
+    /// URL of the PostgreSQL database that holds the store, such as postgres://user@host1,host2/events;
+    /// without it the data directory does
+    #[arg(value_name = "URL")]
+    store: StoreUrl as StoreUrl = StoreUrl::default();
+
+    /// File with the password of that database's user
+    #[arg(value_name = "FILE")]
+    store_password_file: PathBuf as PathBuf = PathBuf::new();
+
+    /// Where an event is when it is answered, with a database: replicated (on the standbys too, as
+    /// the database must be set for), or local (on the primary's disk alone)
+    #[arg(value_name = "PROMISE", hide_possible_values = true)]
+    store_durability: Durability as Durability = Durability::Replicated;
+
     /// Directory that holds the store
     #[arg(value_name = "DIR")]
     data_dir: PathBuf as PathBuf = PathBuf::from("./data");
@@ -369,6 +387,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
         }
+        self.check_store()?;
         self.needs("tls_cert", &self.tls_cert, "tls_key", &self.tls_key)?;
         self.needs("tls_key", &self.tls_key, "tls_cert", &self.tls_cert)?;
         self.needs("tls_client_ca", &self.tls_client_ca, "tls_cert", &self.tls_cert)?;
@@ -377,6 +396,24 @@ impl Config {
             return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
         }
         webhook::Sources::check(&self.sources).map_err(|fault| ConfigError(fault.to_string()))
+    }
+
+    fn check_store(&self) -> Result<(), ConfigError> {
+        if self.store.is_local() {
+            return Ok(());
+        }
+        let origin = self.origin("store");
+        if let Err(fault) = self.store.connections() {
+            return Err(ConfigError(format!("store ({origin}): {fault}")));
+        }
+        if matches!(origin, Origin::Flag(_)) && self.store.has_password() {
+            return Err(ConfigError(
+                "--store has a password, which everybody on this machine can read in the list of processes: leave it \
+                 out and name a file in store_password_file, or set the URL as SEKALI_STORE or in the configuration"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// A fault if `key` names a file although `other`, without which it has no use, names none.
@@ -506,7 +543,7 @@ macro_rules! variables {
     )+ };
 }
 
-variables!(Address OptionalAddress Mode Size PathBuf bool usize u32 u64 LogFormat String);
+variables!(Address OptionalAddress Mode Size PathBuf bool usize u32 u64 LogFormat Durability StoreUrl String);
 
 /// A list has commas between its entries.
 impl<T: FromStr<Err: Display>> Variable for Vec<T> {

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     NoConsumer,
     /// Read again: what the request rests on is so no more, as a lease that is over.
     Conflict,
+    /// Don't retry: this kind of store can't do it.
+    Unsupported,
     /// Retry later; nothing of this request was decided.
     Overloaded,
     /// Retry later: an index that this request needs is being rebuilt. Part of a batch may be

@@ -373,3 +373,48 @@ const _: () = assert!(PARTITIONS_MAX <= u16::MAX as usize);
 const _: () = assert!(CONSUMERS_MEASURED_MAX <= CONSUMERS_MAX);
 // A receipt names each topic of its events once, with at most five bytes and ten for the offset.
 const _: () = assert!(CONSUMER_EVENTS_MAX * 15 * 4 / 3 < CONSUMER_BODY_BYTES_MAX / 2);
+
+// A database.
+
+/// Connections of a node to its database that write.
+pub const DATABASE_WRITES_MAX: usize = 16;
+/// And that read.
+pub const DATABASE_READS_MAX: usize = 8;
+/// Seconds in which a connection must be had, made or waited for.
+pub const DATABASE_CONNECT_SECONDS: u64 = 4;
+/// Seconds of silence after which a connection counts as lost.
+pub const DATABASE_SILENCE_SECONDS: u64 = 8;
+/// Seconds in which a request to store events is answered: until then a statement without an answer
+/// is sent again.
+pub const DATABASE_REQUEST_SECONDS: u64 = 10;
+/// Seconds in which a read that found no connection is tried again.
+pub const DATABASE_READ_SECONDS: u64 = 5;
+/// Seconds in which a commit must be acknowledged that covers what was read.
+pub const DATABASE_COVER_SECONDS: u64 = 6;
+/// Shortest pause before a statement is sent again.
+pub const DATABASE_PAUSE_MILLIS_MIN: u64 = 20;
+/// And the longest.
+pub const DATABASE_PAUSE_MILLIS_MAX: u64 = 300;
+/// Times that a node tries to make the schema, as others may be making it.
+pub const DATABASE_MIGRATION_TRIES_MAX: usize = 10;
+/// Topics that are read at once.
+pub const DATABASE_TOPICS_READ: usize = 1_000;
+/// Keys of events that are read of a slot first; each further time it is twice as many.
+pub const DATABASE_KEYS_FIRST: usize = 128;
+/// Events that are looked at for one page; with more, the page is short.
+pub const DATABASE_LOOKED_MAX: usize = 4_000;
+/// The same for a step of a scan.
+pub const DATABASE_SCANNED_MAX: usize = 20_000;
+/// Parts of requests that wait for one slot.
+pub const SLOT_PIECES_MAX: usize = 1_024;
+/// Events at which a statement is full.
+pub const STATEMENT_EVENTS: usize = 1_000;
+/// Bytes of events at which it is.
+pub const STATEMENT_BYTES: usize = 4 << 20;
+
+const _: () = assert!(DATABASE_PAUSE_MILLIS_MIN < DATABASE_PAUSE_MILLIS_MAX);
+const _: () = assert!(DATABASE_CONNECT_SECONDS < DATABASE_COVER_SECONDS);
+const _: () =
+    assert!(DATABASE_COVER_SECONDS < DATABASE_REQUEST_SECONDS && DATABASE_REQUEST_SECONDS < DRAIN_SECONDS);
+const _: () = assert!(DATABASE_LOOKED_MAX > READ_EVENTS_MAX && DATABASE_SCANNED_MAX >= DATABASE_LOOKED_MAX);
+const _: () = assert!(STATEMENT_BYTES > EVENT_BYTES_MAX);

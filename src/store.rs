@@ -16,6 +16,7 @@ use crate::limits::SCAN_PASSED_MIN;
 
 pub mod backend;
 pub mod local;
+pub mod postgres;
 
 /// What became of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +269,10 @@ pub enum Promise {
     /// On the disk of this machine, synced.
     #[default]
     Disk,
+    /// On the disk of the database's primary, and on its synchronous standbys.
+    Replicated,
+    /// On the disk of the database's primary alone.
+    Primary,
 }
 
 /// Room on the disk of a store.

@@ -49,6 +49,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::BadCursor
             | ErrorKind::ExpiredCursor
             | ErrorKind::NoConsumer
+            | ErrorKind::Unsupported
             | ErrorKind::Conflict
             | ErrorKind::Overloaded
             | ErrorKind::Rebuilding

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::config::ConfigFile;
+use super::database_store;
 use super::exit::{Exit, Failure};
 use super::local_store;
 use super::process::authentication::Authentication;
@@ -102,13 +103,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
-    let opening = tokio::task::spawn_blocking({
-        let (config, metrics) = (config.clone(), metrics.clone());
-        move || {
-            let local = Local::open(&local_store::options(&config), local_store::seams(metrics));
-            local.map(Backend::Local).map_err(unopened)
-        }
-    });
+    let opening = tokio::spawn(open(config.clone(), metrics.clone()));
     let store = tokio::select! {
         opened = opening => match opened {
             Ok(opened) => opened?,
@@ -123,6 +118,21 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     let exit = serve_store(store, limits, metrics, listeners, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
+}
+
+/// Opens the store that the configuration names.
+async fn open(config: Config, metrics: Metrics) -> Result<Backend, Failure> {
+    if !config.store.is_local() {
+        return database_store::open(&config, metrics).await.map(Backend::Postgres);
+    }
+    let opening = tokio::task::spawn_blocking(move || {
+        let local = Local::open(&local_store::options(&config), local_store::seams(metrics));
+        local.map(Backend::Local).map_err(unopened)
+    });
+    match opening.await {
+        Ok(opened) => opened,
+        Err(fault) => Err(Failure::new(Exit::StoreFailed, format!("opening the store failed: {fault}"))),
+    }
 }
 
 /// What the configuration sets of requests.
@@ -280,7 +290,11 @@ fn announce(listeners: &Listeners, config: &Config) -> Result<(), Failure> {
     }
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
     let scheme = if listeners.tls.is_some() { "https" } else { "http" };
-    info!(%addr, version, %data_dir, workers = config.workers, "listening on {}", url(&addr, scheme));
+    let at = url(&addr, scheme);
+    match config.store.is_local() {
+        true => info!(%addr, version, %data_dir, workers = config.workers, "listening on {at}"),
+        false => info!(%addr, version, store = %config.store, "listening on {at}"),
+    }
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! The backend that a process was started with.
 //!
 //! A variant for each kind, so that everything above is compiled once and no call allocates a
-//! future. A second backend is a folder beside `local/` that implements [`EventStore`], and a
-//! variant here.
+//! future. Another backend is a folder beside `local/` that implements [`EventStore`], and a variant
+//! here.
 
 use std::sync::Arc;
 
 use super::local::Local;
+use super::postgres::Postgres;
 use super::{
     Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
 };
@@ -20,6 +21,8 @@ use crate::event::pattern::TopicPatterns;
 pub enum Backend {
     /// A journal with indexes, in a directory of this machine.
     Local(Local),
+    /// A PostgreSQL database, which many processes share.
+    Postgres(Postgres),
 }
 
 /// Calls the method of whichever backend it is.
@@ -27,6 +30,7 @@ macro_rules! each {
     ($backend:expr, $store:ident => $call:expr) => {
         match $backend {
             Backend::Local($store) => $call,
+            Backend::Postgres($store) => $call,
         }
     };
 }

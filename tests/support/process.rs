@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::client::Client;
-use super::until;
+use super::{postgres, until};
 
 /// Lines of the server's log that are kept for a failure's message.
 const LOG_LINES_KEPT: usize = 60;
@@ -63,6 +63,11 @@ impl Start {
             .args(["--workers", &self.workers.to_string()])
             .args(["--generation-events", &self.generation_events.to_string()])
             .args(["--generation-bytes", &self.generation_bytes.to_string()])
+            .args(
+                postgres::instead_of(&self.data_dir)
+                    .into_iter()
+                    .flat_map(|url| ["--store".to_owned(), url, "--store-durability=local".to_owned()]),
+            )
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

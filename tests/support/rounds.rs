@@ -10,7 +10,7 @@ const fn threads(real: u64, simulated: u64) -> u64 {
 }
 
 /// The variable, and its number in a short round, for each change, and in a soak of a day or two.
-const ROUNDS: [(&str, u64, u64, u64); 20] = [
+const ROUNDS: [(&str, u64, u64, u64); 23] = [
     ("SEKALI_ATTACK_KINDS", 5, u64::MAX, u64::MAX),
     ("SEKALI_ATTACK_ROUNDS", 1, 1, 20),
     ("SEKALI_ATTACK_SECONDS", 1, 2, 2),
@@ -18,6 +18,9 @@ const ROUNDS: [(&str, u64, u64, u64); 20] = [
     ("SEKALI_CALL_ERRORS", threads(10, 500), threads(60, 500), 10_000),
     ("SEKALI_CRASH_ROUNDS", 30, 300, 10_000),
     ("SEKALI_DAMAGES", 100, 500, 20_000),
+    ("SEKALI_DATABASE_CUTS", 24, 120, 2_000),
+    ("SEKALI_DATABASE_FAILOVERS", 1, 4, 200),
+    ("SEKALI_DATABASE_KILLS", 4, 30, 2_000),
     ("SEKALI_FAULT_ERRORS", 2, 15, 1_000),
     ("SEKALI_FAULT_KILLS", 4, 50, 1_000),
     ("SEKALI_FAULT_STARTS", 10, 40, 1_000),

@@ -84,7 +84,11 @@ impl<S: EventStore> Service<S> {
             "uptime_seconds": uptime.as_secs(),
             "ready": is_ready,
             "reason": reason,
-            "promise": match condition.promise { Promise::Disk => "disk" },
+            "promise": match condition.promise {
+                Promise::Disk => "disk",
+                Promise::Replicated => "replicated",
+                Promise::Primary => "primary",
+            },
             "totals": {
                 "received": totals.received(),
                 "unique_processed": totals.unique_processed,

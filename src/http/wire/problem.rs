@@ -198,6 +198,7 @@ impl From<Error> for Problem {
             ErrorKind::BadCursor => StatusCode::BAD_REQUEST,
             ErrorKind::ExpiredCursor => StatusCode::GONE,
             ErrorKind::NoConsumer => StatusCode::NOT_FOUND,
+            ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Overloaded | ErrorKind::Rebuilding | ErrorKind::Unsure | ErrorKind::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE

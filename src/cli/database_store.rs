@@ -1,0 +1,41 @@
+//! How a command opens the store in a database.
+
+use std::sync::Arc;
+
+use sekali::clock::SystemClock;
+use sekali::config::Config;
+use sekali::metrics::Metrics;
+use sekali::store::postgres::{Options, Postgres};
+
+use super::exit::{Exit, Failure};
+
+/// Opens it, or makes one.
+///
+/// # Errors
+/// The password can't be read, or the database can't be used.
+pub(crate) async fn open(config: &Config, metrics: Metrics) -> Result<Postgres, Failure> {
+    let wrong = |fault: String| Failure::new(Exit::Configuration, format!("store: {fault}"));
+    let options = Options {
+        connections: config.store.connections().map_err(wrong)?,
+        password: password(config)?,
+        durability: config.store_durability,
+        must_exist: config.must_exist,
+        topics_max: config.topics_max,
+    };
+    Ok(Postgres::open(options, metrics, Arc::new(SystemClock)).await?)
+}
+
+/// What the file of the password has, without the end of its line.
+fn password(config: &Config) -> Result<Option<Vec<u8>>, Failure> {
+    let path = &config.store_password_file;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::new(
+            Exit::Configuration,
+            format!("cannot read the database's password in {}: {e}", path.display()),
+        )
+    })?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).as_bytes().to_vec()))
+}

@@ -1,0 +1,389 @@
+//! The store in a PostgreSQL database, for many nodes at once.
+//!
+//! ```text
+//! append ─> queues by slot ─> one statement for all that waits ─> commit, on the standbys too ─> answers
+//! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
+//! ```
+//! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
+//! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
+//! and what a statement does. Read `slot.rs` first: it decides what a lost answer means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use self::connection::{Connections, complete};
+use self::coverage::total;
+use self::schema::prepare;
+use self::shared::Shared;
+use self::slot::{Piece, work};
+use crate::clock::Clock;
+use crate::config::Durability;
+use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Batch;
+use crate::event::pattern::TopicPatterns;
+use crate::limits::{ADMISSION_SECONDS, DRAIN_SECONDS, SLOT_PIECES_MAX, STATEMENT_BYTES, STATEMENT_EVENTS};
+use crate::metrics::{Metrics, READY, STORED, TOPICS, TOPICS_MOST};
+use crate::store::{
+    Condition, EventStore, Health, Outcome, Page, Promise, Query, Stats, StoredEvent, Taken, TopicCount,
+    TopicPage,
+};
+use crate::sync::{self, Mutex, RwLock};
+
+mod connection;
+mod coverage;
+mod cursor;
+mod fault;
+mod merge;
+mod pages;
+mod schema;
+mod shared;
+mod slot;
+mod topic_list;
+mod topics;
+mod vigil;
+
+/// What a user sets.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Servers, database and user.
+    pub connections: tokio_postgres::Config,
+    /// The user's password, where the URL has none.
+    pub password: Option<Vec<u8>>,
+    /// What an answer promises.
+    pub durability: Durability,
+    /// Refuse to make a store where there is none.
+    pub must_exist: bool,
+    /// Most topics that there may be.
+    pub topics_max: usize,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Postgres {
+    shared: Arc<Shared>,
+    /// A queue for each slot; none when it is stopping.
+    queues: RwLock<Vec<mpsc::Sender<Piece>>>,
+    tasks: Mutex<Option<JoinSet<()>>>,
+    runtime: Handle,
+}
+
+/// Removes what is known of a node that stops, and of those that were gone for long: no statement of
+/// theirs is under way any more.
+const FORGET: [&str; 2] = [
+    "DELETE FROM sekali_attempts WHERE node = $1 OR at < now() - interval '7 days'",
+    "DELETE FROM sekali_nodes WHERE node = $1 OR at < now() - interval '7 days'",
+];
+
+impl Postgres {
+    /// Opens the store, or makes one; returns once the database has shown that it keeps the promise.
+    ///
+    /// # Errors
+    /// `Unusable`: what is wrong with the database, and what to set.
+    pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
+        let config = complete(options.connections, options.password.as_deref());
+        let store = prepare(&config, options.durability, options.must_exist).await?;
+        let connections = Connections::new(&config, options.durability)?;
+        let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
+        let node = (sync::random_u64().map_err(random)? >> 1) as i64;
+        let (durability, topics_max) = (options.durability, options.topics_max);
+        let shared = Arc::new(Shared::new(connections, store, node, topics_max, durability, metrics, clock));
+        // Standbys that do not answer are waited for: the database may be starting too.
+        shared.set_trouble(vigil::look(&shared).await?);
+        let promise = match durability {
+            Durability::Replicated => {
+                "an event is on the primary and its synchronous standbys when it is answered"
+            }
+            Durability::Local => "an event is on the disk of the primary alone when it is answered",
+        };
+        info!(store = format!("{:032x}", store.id), slots = store.slots, "the database is open: {promise}");
+        let mut tasks = JoinSet::new();
+        let mut queues = Vec::new();
+        for slot in 0..store.slots {
+            let (queue, pieces) = mpsc::channel(SLOT_PIECES_MAX);
+            tasks.spawn(work(Arc::clone(&shared), slot, pieces));
+            queues.push(queue);
+        }
+        tokio::spawn(vigil::keep(Arc::downgrade(&shared)));
+        let (queues, tasks) = (RwLock::new(queues), Mutex::new(Some(tasks)));
+        Ok(Self { shared, queues, tasks, runtime: Handle::current() })
+    }
+
+    /// The parts of a batch, by slot, each small enough for a statement.
+    fn split(&self, batch: &Batch) -> Vec<(usize, Vec<u32>, usize)> {
+        let mut parts: Vec<(usize, Vec<u32>, usize)> = Vec::new();
+        let mut open: Vec<Option<usize>> = vec![None; self.shared.store.slots];
+        for (index, event) in (0..).zip(batch.iter()) {
+            let slot = self.shared.slot(event.topic);
+            let bytes = event.topic.len() + event.event_id.len() + event.source.len() + event.payload.len();
+            let part = open[slot].filter(|part| {
+                parts[*part].1.len() < STATEMENT_EVENTS && parts[*part].2 + bytes <= STATEMENT_BYTES
+            });
+            let part = part.unwrap_or_else(|| {
+                parts.push((slot, Vec::new(), 0));
+                parts.len() - 1
+            });
+            open[slot] = Some(part);
+            parts[part].1.push(index);
+            parts[part].2 += bytes;
+        }
+        parts.sort_by_key(|part| part.0);
+        parts
+    }
+
+    /// Refuses a batch whose new topics are too many. What other nodes make at the same time is not
+    /// seen, so there may be a few more.
+    async fn admit_topics(&self, batch: &Batch) -> Result<()> {
+        let mut names: Vec<&[u8]> = batch.iter().map(|event| event.topic).collect();
+        names.sort_unstable();
+        names.dedup();
+        let new = self.shared.patiently(|| self.count_new(&names)).await?;
+        if new == 0 || self.shared.coverage.topics() + new <= self.shared.topics_max {
+            return Ok(());
+        }
+        let message = "the store holds as many topics as it may: raise topics_max, or use fewer topics";
+        Err(Error::new(ErrorKind::NoSpace, message))
+    }
+
+    async fn count_new(&self, topics: &[&[u8]]) -> Result<usize> {
+        let names: Vec<&str> =
+            topics.iter().map(|name| std::str::from_utf8(name).unwrap_or_default()).collect();
+        if self.shared.topics.unknown(&names).is_empty() {
+            return Ok(0);
+        }
+        let client = self.shared.connections.read().await?;
+        self.shared.topics.missing(&client, &names).await
+    }
+
+    /// Sends the parts of a batch on their way; what comes back is each part's answer.
+    async fn queue(
+        &self,
+        batch: &Arc<Batch>,
+    ) -> Result<Vec<(Vec<u32>, oneshot::Receiver<Result<Vec<Outcome>>>)>> {
+        let queues: Vec<mpsc::Sender<Piece>> = self.queues.read().clone();
+        if queues.is_empty() {
+            return Err(stopping());
+        }
+        let parts = self.split(batch);
+        let patience = Duration::from_secs(ADMISSION_SECONDS);
+        // All places first, in the order of slots: what is refused was not begun.
+        let mut places = Vec::with_capacity(parts.len());
+        for (slot, ..) in &parts {
+            match sync::timeout(patience, queues[*slot].reserve()).await {
+                Some(Ok(place)) => places.push(place),
+                Some(Err(_)) => return Err(stopping()),
+                None => return Err(Error::new(ErrorKind::Overloaded, "too many requests wait; retry later")),
+            }
+        }
+        let since = self.shared.now();
+        let mut answers = Vec::with_capacity(parts.len());
+        for ((_, indexes, bytes), place) in parts.into_iter().zip(places) {
+            let (reply, answer) = oneshot::channel();
+            place.send(Piece { batch: Arc::clone(batch), indexes: indexes.clone(), bytes, since, reply });
+            answers.push((indexes, answer));
+        }
+        Ok(answers)
+    }
+
+    /// Counts what was refused since the last statement, with a statement of its own.
+    async fn flush(&self) -> Result<()> {
+        if !self.shared.has_rejected() {
+            return Ok(());
+        }
+        let Some(queue) = self.queues.read().first().cloned() else { return Err(stopping()) };
+        let (reply, answer) = oneshot::channel();
+        let (batch, since) = (Arc::new(Batch::default()), self.shared.now());
+        let piece = Piece { batch, indexes: Vec::new(), bytes: 0, since, reply };
+        queue.send(piece).await.map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping())).map(drop)
+    }
+
+    /// Waits for what is queued, and leaves nothing of this node behind.
+    async fn stop(&self, tasks: Option<JoinSet<()>>) -> Result<()> {
+        let Some(mut tasks) = tasks else { return Ok(()) };
+        // The last refusals are counted if the database answers; they are no one's events.
+        let _ = self.flush().await;
+        self.queues.write().clear();
+        while tasks.join_next().await.is_some() {}
+        if let Ok(client) = self.shared.connections.read().await {
+            for statement in FORGET {
+                // A row that stays is removed by another node, later.
+                let _ = client.execute(statement, &[&self.shared.node]).await;
+            }
+        }
+        self.shared.connections.close();
+        Ok(())
+    }
+}
+
+impl EventStore for Postgres {
+    async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.shared.check_promise()?;
+        self.admit_topics(&batch).await?;
+        let mut outcomes = vec![None; batch.len()];
+        let mut failed: Option<Error> = None;
+        let answers = self.queue(&batch).await?;
+        let is_whole = answers.len() == 1;
+        let mut is_any_done = false;
+        for (indexes, answer) in answers {
+            match answer.await.unwrap_or_else(|_| Err(unsure())) {
+                Ok(part) => {
+                    is_any_done = true;
+                    for (index, outcome) in indexes.into_iter().zip(part) {
+                        outcomes[index as usize] = Some(outcome);
+                    }
+                }
+                // The worst of them: what is unsure of one part is so of the whole.
+                Err(e) if failed.as_ref().is_none_or(|worst| worst.kind() != ErrorKind::Unsure) => {
+                    failed = Some(e);
+                }
+                Err(_) => {}
+            }
+        }
+        match (failed, outcomes.into_iter().collect()) {
+            (None, Some(outcomes)) => Ok(outcomes),
+            (None, None) => Err(unsure()),
+            (Some(e), _) if is_whole || !is_any_done => Err(e),
+            (Some(e), _) => Err(in_part(e)),
+        }
+    }
+
+    fn count_rejected(&self, events: u64) {
+        self.shared.put_back_rejected(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
+        self.shared.patiently(|| pages::find(&self.shared, topic, event_id)).await
+    }
+
+    async fn read(&self, query: Query) -> Result<Page> {
+        self.shared.patiently(|| pages::page(&self.shared, &query)).await
+    }
+
+    async fn end(&self, topic: Option<&str>) -> Result<String> {
+        self.shared.patiently(|| pages::end(&self.shared, topic)).await
+    }
+
+    async fn topics(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        only: Option<&TopicPatterns>,
+    ) -> Result<TopicPage> {
+        self.shared.patiently(|| topic_list::page(&self.shared, cursor, limit, only)).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.flush().await?;
+        let rows = self.shared.patiently(|| self.shared.coverage.rows(&self.shared.connections)).await?;
+        let topics = rows.iter().map(|row| u64::try_from(row.next_topic).unwrap_or_default()).sum();
+        Ok(Stats { totals: total(&rows), topics })
+    }
+
+    fn topic_count(&self) -> TopicCount {
+        TopicCount { made: self.shared.coverage.topics(), max: self.shared.topics_max }
+    }
+
+    async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
+        self.shared.patiently(|| self.count_new(topics)).await
+    }
+
+    async fn put_consumer(&self, _: &ConsumerName, _: Arc<TopicPatterns>, _: &Start) -> Result<bool> {
+        Err(no_consumers())
+    }
+
+    async fn delete_consumer(&self, _: &ConsumerName) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn seek_consumer(&self, _: &ConsumerName, _: &Start) -> Result<()> {
+        Err(no_consumers())
+    }
+
+    async fn consumer_topics(&self, _: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        Ok(None)
+    }
+
+    async fn consumer(&self, _: &ConsumerName, _: usize) -> Result<ConsumerStats> {
+        Err(no_consumers())
+    }
+
+    async fn consumers(&self, _: Option<&str>, _: usize) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        Ok(Vec::new())
+    }
+
+    async fn take(&self, _: &Take) -> Result<Taken> {
+        Err(no_consumers())
+    }
+
+    async fn acknowledge(&self, _: &ConsumerName, _: &str) -> Result<()> {
+        Err(no_consumers())
+    }
+
+    fn release(&self, _: &ConsumerName, _: u64) {}
+
+    fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    async fn observe(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.set(READY, &[], f64::from(u8::from(self.health() == Health::Ready)));
+        metrics.set(TOPICS_MOST, &[], self.shared.topics_max as f64);
+        metrics.set(TOPICS, &[], self.shared.coverage.topics() as f64);
+        metrics.set(STORED, &[], self.shared.coverage.stored() as f64);
+    }
+
+    async fn condition(&self) -> Condition {
+        let promise = match self.shared.durability {
+            Durability::Replicated => Promise::Replicated,
+            Durability::Local => Promise::Primary,
+        };
+        Condition { totals: self.shared.totals(), promise, ..Condition::default() }
+    }
+
+    async fn failed(&self) -> Error {
+        self.shared.failed().await
+    }
+
+    fn close(&self) -> Result<()> {
+        let tasks = self.tasks.lock().take();
+        let stopped =
+            self.runtime.block_on(sync::timeout(Duration::from_secs(DRAIN_SECONDS), self.stop(tasks)));
+        // What was answered is in the database, whether it confirms the rest or not.
+        stopped.unwrap_or(Ok(()))
+    }
+}
+
+/// The answer to whoever wants to have a consumer here.
+fn no_consumers() -> Error {
+    let message = "a store in a database has no consumers yet: keep the cursor of a listing yourself";
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+/// The answer to a batch of which another part was stored.
+fn in_part(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Overloaded | ErrorKind::Stopping => {
+            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
+            Error::new(ErrorKind::Unsure, message)
+        }
+        _ => e,
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
+}
+
+fn unsure() -> Error {
+    Error::new(ErrorKind::Unsure, "whether the events were stored is unknown; sending them again is safe")
+}

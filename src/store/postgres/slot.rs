@@ -1,0 +1,294 @@
+//! One slot's requests: they wait in a queue, and go to the database together, one statement at a
+//! time.
+//!
+//! | the statement | then |
+//! |---|---|
+//! | is answered | all of its requests are |
+//! | surely did nothing (a lock, a serialization failure, no connection) | it is sent again |
+//! | may have been carried out (its connection was lost, the server stopped, a wait was cancelled) | it is sent again under the same number, by which the database knows it |
+//! | has no answer when time is over | its requests are answered "unknown, safe to retry", its connection is given up, and its number is not used again |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Row;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tracing::warn;
+
+use super::connection::Lease;
+use super::coverage::SlotRow;
+use super::fault::Fate;
+use super::shared::Shared;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Batch;
+use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS};
+use crate::store::{Outcome, Status};
+use crate::sync;
+
+const APPEND: &str = "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+/// Events of one request that one statement takes, and whoever waits for their answer.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) batch: Arc<Batch>,
+    /// Which events of the batch they are.
+    pub(crate) indexes: Vec<u32>,
+    pub(crate) bytes: usize,
+    /// When it came.
+    pub(crate) since: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
+}
+
+/// Answers all that comes, until nobody can send any more.
+pub(crate) async fn work(shared: Arc<Shared>, slot: usize, mut pieces: mpsc::Receiver<Piece>) {
+    let mut worker = Worker { shared, slot, attempt: 0 };
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(piece) => piece,
+            None => match pieces.recv().await {
+                Some(piece) => piece,
+                None => return,
+            },
+        };
+        let deadline = first.since + Duration::from_secs(DATABASE_REQUEST_SECONDS);
+        // First the connection: what comes while there is none joins the group.
+        let connection = worker.connection(deadline).await;
+        let (mut events, mut bytes) = (first.indexes.len(), first.bytes);
+        let mut group = vec![first];
+        while let Ok(piece) = pieces.try_recv() {
+            events += piece.indexes.len();
+            bytes += piece.bytes;
+            if events > STATEMENT_EVENTS || bytes > STATEMENT_BYTES {
+                next = Some(piece);
+                break;
+            }
+            group.push(piece);
+        }
+        let answer = match connection {
+            Ok(connection) => worker.commit(connection, &group, deadline).await,
+            Err(e) => Err(e),
+        };
+        reply(group, answer);
+    }
+}
+
+/// Gives each piece its part of the outcomes, which are in the order of the pieces.
+fn reply(group: Vec<Piece>, answer: Result<Vec<Outcome>>) {
+    // Whoever does not wait any more is not told.
+    match answer {
+        Ok(outcomes) => {
+            let mut outcomes = outcomes.into_iter();
+            for piece in group {
+                let _ = piece.reply.send(Ok(outcomes.by_ref().take(piece.indexes.len()).collect()));
+            }
+        }
+        Err(e) => {
+            for piece in group {
+                let _ = piece.reply.send(Err(Error::new(e.kind(), e.to_string())));
+            }
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    slot: usize,
+    /// The number of the last statement.
+    attempt: i64,
+}
+
+impl Worker {
+    /// A connection; nothing was sent if there is none in time.
+    async fn connection(&self, deadline: Instant) -> Result<Lease> {
+        loop {
+            let failed = match self.shared.connections.write().await {
+                Ok(connection) => return Ok(connection),
+                Err(e) => e,
+            };
+            if failed.kind() != ErrorKind::Overloaded || self.shared.pause(deadline).await.is_none() {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// Sends a group until it is answered, or time is over.
+    async fn commit(
+        &mut self,
+        connection: Lease,
+        group: &[Piece],
+        deadline: Instant,
+    ) -> Result<Vec<Outcome>> {
+        self.attempt += 1;
+        let rejected = self.shared.take_rejected();
+        let mut connection: Result<Lease> = Ok(connection);
+        let mut unknown = None;
+        loop {
+            let (fate, is_over) = match connection {
+                Ok(client) => {
+                    let left = deadline.saturating_duration_since(self.shared.now());
+                    match sync::timeout(left, self.send(client, group, rejected)).await {
+                        Some(Ok(outcomes)) => return Ok(outcomes),
+                        Some(Err(fate)) => (fate, false),
+                        None => (Fate::Unknown("no answer in time".to_owned()), true),
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Overloaded => (Fate::Undecided(e.to_string()), false),
+                Err(e) => (Fate::Refused(e), true),
+            };
+            let why = match fate {
+                Fate::Refused(e) if unknown.is_none() => {
+                    self.shared.refused(&e, rejected);
+                    return Err(e);
+                }
+                Fate::Refused(e) => e.to_string(),
+                Fate::Undecided(why) => why,
+                Fate::Unknown(why) => {
+                    unknown = Some(why.clone());
+                    why
+                }
+            };
+            self.shared.retried(self.slot, &why);
+            if is_over || self.shared.pause(deadline).await.is_none() {
+                return Err(self.over(unknown, &why, rejected));
+            }
+            connection = self.connection(deadline).await;
+        }
+    }
+
+    /// The answer when time is over.
+    fn over(&self, unknown: Option<String>, why: &str, rejected: i64) -> Error {
+        match unknown {
+            Some(why) => {
+                warn!(slot = self.slot, "the outcome of a statement is unknown: {why}");
+                let message =
+                    format!("whether the events were stored is unknown ({why}); sending them again is safe");
+                Error::new(ErrorKind::Unsure, message)
+            }
+            None => {
+                self.shared.put_back_rejected(rejected);
+                let message =
+                    format!("the database does not take events ({why}); nothing was stored, retry later");
+                Error::new(ErrorKind::Overloaded, message)
+            }
+        }
+    }
+
+    /// Sends a group once. The connection goes back to its pool only with an answer.
+    async fn send(&self, lease: Lease, group: &[Piece], rejected: i64) -> Result<Vec<Outcome>, Fate> {
+        let columns = Columns::of(group);
+        let (slot, node) = (self.slot as i16, self.shared.node);
+        let parameters: [&(dyn ToSql + Sync); 11] = [
+            &slot,
+            &node,
+            &self.attempt,
+            &rejected,
+            &columns.topics,
+            &columns.numbers,
+            &columns.ids,
+            &columns.digests,
+            &columns.timestamps,
+            &columns.sources,
+            &columns.payloads,
+        ];
+        let begun = self.shared.now();
+        let rows = self.shared.connections.commit(lease, APPEND, &parameters).await?;
+        let (outcomes, row) = read(&rows, columns.ids.len())?;
+        self.shared.committed(self.slot, &row, &outcomes, self.shared.now() - begun);
+        Ok(outcomes)
+    }
+}
+
+/// What a statement has answered: an outcome for each event, and the slot as it is after it.
+fn read(rows: &[Row], events: usize) -> Result<(Vec<Outcome>, SlotRow), Fate> {
+    let Some(row) = rows.first() else {
+        return Err(Fate::Unknown("a later statement of this node was carried out before".to_owned()));
+    };
+    let statuses: Option<Vec<i16>> = row.get(0);
+    let (offsets, times): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get(1), row.get(2));
+    let statuses = statuses.unwrap_or_default();
+    let places = offsets.unwrap_or_default().into_iter().zip(times.unwrap_or_default());
+    let outcomes: Vec<Outcome> = statuses
+        .into_iter()
+        .zip(places)
+        .map(|(status, (offset, time))| Outcome {
+            status: match status {
+                0 => Status::Stored,
+                1 => Status::Duplicate,
+                _ => Status::Conflict,
+            },
+            offset: offset.unsigned_abs(),
+            first_seen: Timestamp(time),
+        })
+        .collect();
+    if outcomes.len() != events {
+        let message = format!("the database answered for {} events of {events}", outcomes.len());
+        return Err(Fate::Refused(Error::new(ErrorKind::Corrupt, message)));
+    }
+    let slot =
+        SlotRow { next_seq: row.get(3), commits: row.get(4), next_topic: row.get(5), ..SlotRow::default() };
+    Ok((outcomes, slot))
+}
+
+/// The events of a group as arrays, as the statement takes them.
+#[derive(Debug, Default)]
+struct Columns<'a> {
+    /// Each topic once.
+    topics: Vec<&'a str>,
+    /// The place of each event's topic in `topics`, from 1.
+    numbers: Vec<i32>,
+    ids: Vec<&'a str>,
+    digests: Vec<Digest>,
+    timestamps: Vec<&'a str>,
+    sources: Vec<&'a str>,
+    payloads: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(group: &'a [Piece]) -> Self {
+        let (mut columns, mut places) = (Self::default(), HashMap::new());
+        // All of it was checked to be UTF-8.
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
+        for piece in group {
+            for index in &piece.indexes {
+                let event = piece.batch.get(*index as usize);
+                let topics = &mut columns.topics;
+                let number = *places.entry(event.topic).or_insert_with(|| {
+                    topics.push(text(event.topic));
+                    topics.len() as i32
+                });
+                columns.numbers.push(number);
+                columns.ids.push(text(event.event_id));
+                columns.digests.push(Digest(event.digest));
+                columns.timestamps.push(text(event.timestamp));
+                columns.sources.push(text(event.source));
+                columns.payloads.push(text(event.payload));
+            }
+        }
+        columns
+    }
+}
+
+/// A digest as a column of the type `uuid` takes it: sixteen bytes.
+#[derive(Clone, Copy, Debug)]
+struct Digest([u8; 16]);
+
+impl ToSql for Digest {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::UUID
+    }
+
+    to_sql_checked!();
+}

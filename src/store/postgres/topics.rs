@@ -1,0 +1,109 @@
+//! Topics: which slot and number each has, as far as this node has asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Row;
+
+use super::fault::read_failed;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::RwLock;
+
+const BY_NAME: &str = "
+    SELECT t.slot, t.topic_id, t.name FROM unnest($1::text[]) n (name)
+    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.name = n.name LIMIT 1) t";
+
+const BY_ID: &str = "
+    SELECT t.slot, t.topic_id, t.name FROM unnest($1::smallint[], $2::integer[]) i (slot, topic_id)
+    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.slot = i.slot AND t.topic_id = i.topic_id LIMIT 1) t";
+
+/// What the database calls a topic: its slot, and its number there.
+pub(crate) type TopicId = (i16, i32);
+
+/// What this node knows of topics. They are never removed or renamed.
+#[derive(Debug, Default)]
+pub(crate) struct Topics(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    ids: HashMap<Arc<str>, TopicId>,
+    names: HashMap<TopicId, Arc<str>>,
+}
+
+impl Topics {
+    fn learn(&self, rows: &[Row]) {
+        let mut known = self.0.write();
+        for row in rows {
+            let (id, name): (TopicId, Arc<str>) = ((row.get(0), row.get(1)), row.get::<_, &str>(2).into());
+            known.ids.insert(Arc::clone(&name), id);
+            known.names.insert(id, name);
+        }
+    }
+
+    /// What the database calls a topic; `None` if it has no such topic.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) async fn id(&self, client: &ClientWrapper, name: &str) -> Result<Option<TopicId>> {
+        if self.missing(client, &[name]).await? > 0 {
+            return Ok(None);
+        }
+        Ok(self.0.read().ids.get(name).copied())
+    }
+
+    /// How many of these topics, which are all different, the database does not have.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) async fn missing(&self, client: &ClientWrapper, names: &[&str]) -> Result<usize> {
+        let unknown = self.unknown(names);
+        if unknown.is_empty() {
+            return Ok(0);
+        }
+        let statement = client.prepare_cached(BY_NAME).await.map_err(|e| read_failed(&e))?;
+        let rows = client.query(&statement, &[&unknown]).await.map_err(|e| read_failed(&e))?;
+        self.learn(&rows);
+        Ok(unknown.len().saturating_sub(rows.len()))
+    }
+
+    /// Those of these topics that this node has not met yet.
+    pub(crate) fn unknown<'n>(&self, names: &[&'n str]) -> Vec<&'n str> {
+        let known = self.0.read();
+        names.iter().copied().filter(|name| !known.ids.contains_key(*name)).collect()
+    }
+
+    /// Makes sure that the names of these topics are known.
+    ///
+    /// # Errors
+    /// `Overloaded`; `Corrupt`: the database has no such topic.
+    pub(crate) async fn name_all(
+        &self,
+        client: &ClientWrapper,
+        topics: impl Iterator<Item = TopicId>,
+    ) -> Result<()> {
+        let unknown: std::collections::BTreeSet<TopicId> = {
+            let known = self.0.read();
+            topics.filter(|id| !known.names.contains_key(id)).collect()
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let (slots, ids): (Vec<i16>, Vec<i32>) = unknown.iter().copied().unzip();
+        let statement = client.prepare_cached(BY_ID).await.map_err(|e| read_failed(&e))?;
+        let rows = client.query(&statement, &[&slots, &ids]).await.map_err(|e| read_failed(&e))?;
+        self.learn(&rows);
+        match rows.len() == unknown.len() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Corrupt,
+                "the database has events of a topic that it does not have",
+            )),
+        }
+    }
+
+    /// The name of a topic that was asked for before.
+    pub(crate) fn name(&self, id: TopicId) -> Arc<str> {
+        self.0.read().names.get(&id).cloned().unwrap_or_default()
+    }
+}

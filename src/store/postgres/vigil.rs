@@ -1,0 +1,70 @@
+//! Looks again and again whether the database keeps the promise, and says so before a sender finds
+//! out.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use super::coverage::{SlotRow, read_rows};
+use super::schema::fault_of_settings;
+use super::shared::{Shared, Trouble};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks until the store is gone.
+pub(crate) async fn keep(shared: Weak<Shared>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        match look(&shared).await {
+            Ok(trouble) => shared.set_trouble(trouble),
+            Err(e) => shared.fail(e.to_string()),
+        }
+    }
+}
+
+/// What is wrong with the database.
+///
+/// # Errors
+/// `Corrupt`: it is no longer the store's.
+pub(crate) async fn look(shared: &Shared) -> Result<Option<Trouble>> {
+    match try_out(shared).await {
+        Err(e) if e.kind() == ErrorKind::Corrupt => Err(e),
+        Err(e) => Ok(Some(Trouble::Silent(e.to_string()))),
+        Ok(fault) => Ok(fault.map(Trouble::Unsafe)),
+    }
+}
+
+/// What of its settings would break the promise.
+async fn try_out(shared: &Shared) -> Result<Option<String>> {
+    // Before the rows are read: other answers may come meanwhile.
+    let covered = shared.coverage.present();
+    let rows = {
+        let client = shared.connections.read().await?;
+        let fault = fault_of_settings(&client, shared.durability).await;
+        match fault {
+            Ok(None) => {}
+            Ok(Some(fault)) => return Ok(Some(fault)),
+            Err(why) => {
+                return Err(Error::new(ErrorKind::Overloaded, format!("the database did not answer: {why}")));
+            }
+        }
+        read_rows(&client).await?
+    };
+    let is_behind =
+        |(covered, row): (&(i64, i64), &SlotRow)| row.commits < covered.0 || row.next_seq < covered.1;
+    if let Some(slot) = covered.iter().zip(&rows).position(is_behind) {
+        let message = format!(
+            "the database has lost events of slot {slot} that it had acknowledged: it was restored from an older copy, or a \
+             standby without them became the primary; compare with the former primary before anything is sent again"
+        );
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    }
+    // Also while nothing is stored: this is how the loss of the standbys is noticed.
+    shared.coverage.commit(&shared.connections).await?;
+    shared.looked(&rows);
+    Ok(None)
+}

@@ -1,0 +1,72 @@
+//! What is answered while the standbys that the database asks for are not there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::support::client::Client;
+use crate::support::service::event;
+use crate::support::until;
+use crate::{cluster, node};
+
+#[test]
+fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    // An event that is stored before, for a duplicate of it.
+    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    assert_eq!(Client::new(addr).post("/publish", event("t", "old", 1).as_bytes()).unwrap().status, 200);
+    assert_eq!(server.terminate(), Some(0));
+
+    let mut admin = cluster.client("events");
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let (mut server, addr) =
+        node(dir.path(), &cluster.url("events"), "replicated").spawn_listening().unwrap();
+    let mut client = Client::new(addr);
+    let ready = client.get("/readyz").unwrap();
+    let why = String::from_utf8_lossy(&ready.body).into_owned();
+    assert_eq!(ready.status, 503, "{why}");
+    assert!(why.contains("standbys"), "{why}");
+
+    // Somebody who wants to help cancels every wait for a standby.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let helper = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            let mut cancelled = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let query =
+                    "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+                // The helper's own statements write nothing, so they wait for nobody.
+                cancelled += admin.query_one(query, &[]).unwrap().get::<_, i64>(0);
+                sekali::sync::park_timeout(std::time::Duration::from_millis(20));
+            }
+            (cancelled, admin)
+        }
+    });
+    for (what, id) in [("a new event", "new"), ("a duplicate", "old")] {
+        let answer = client.post("/publish", event("t", id, 1).as_bytes()).unwrap();
+        let json: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer.status, 503, "{what} was acknowledged: {json}\n{}", server.log());
+    }
+    let shown = client.get("/events/t/new").unwrap();
+    assert_ne!(shown.status, 200, "an event is shown that no standby has");
+    is_over.store(true, Ordering::SeqCst);
+    let (cancelled, mut admin) = helper.join().unwrap();
+    assert!(cancelled > 0, "no wait was cancelled");
+
+    // Without any name, commits wait for nobody: that is refused too.
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = ''").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let told = until(30, || {
+        let ready = client.get("/readyz").ok()?;
+        String::from_utf8_lossy(&ready.body).contains("synchronous_standby_names").then_some(())
+    });
+    assert!(told.is_some(), "{}", server.log());
+    let answer = client.post("/publish", event("t", "later", 1).as_bytes()).unwrap();
+    assert_eq!(answer.status, 503, "an event was acknowledged without a standby");
+    server.kill();
+}
