@@ -1,7 +1,7 @@
 //! The backend that a process was started with.
 //!
-//! A variant for each kind, so that everything above is compiled once and no call allocates a
-//! future. Another backend is a folder beside `local/` that implements [`EventStore`], and a variant
+//! A variant for each kind, so that everything above is compiled once and no call of the local
+//! store allocates a future. Another backend is a folder beside `local/` that implements [`EventStore`], and a variant
 //! here.
 
 use std::sync::Arc;
@@ -35,9 +35,20 @@ macro_rules! each {
     };
 }
 
+/// The same with a method that has to be awaited. A database takes milliseconds, and what it keeps
+/// meanwhile is boxed: every request would have its size.
+macro_rules! awaited {
+    ($backend:expr, $store:ident => $call:expr) => {
+        match $backend {
+            Backend::Local($store) => $call.await,
+            Backend::Postgres($store) => Box::pin($call).await,
+        }
+    };
+}
+
 impl EventStore for Backend {
     async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
-        each!(self, store => store.append(batch).await)
+        awaited!(self, store => store.append(batch))
     }
 
     fn count_rejected(&self, events: u64) {
@@ -45,15 +56,15 @@ impl EventStore for Backend {
     }
 
     async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-        each!(self, store => store.find(topic, event_id).await)
+        awaited!(self, store => store.find(topic, event_id))
     }
 
     async fn read(&self, query: Query) -> Result<Page> {
-        each!(self, store => store.read(query).await)
+        awaited!(self, store => store.read(query))
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {
-        each!(self, store => store.end(topic).await)
+        awaited!(self, store => store.end(topic))
     }
 
     async fn topics(
@@ -62,11 +73,11 @@ impl EventStore for Backend {
         limit: usize,
         only: Option<&TopicPatterns>,
     ) -> Result<TopicPage> {
-        each!(self, store => store.topics(cursor, limit, only).await)
+        awaited!(self, store => store.topics(cursor, limit, only))
     }
 
     async fn stats(&self) -> Result<Stats> {
-        each!(self, store => store.stats().await)
+        awaited!(self, store => store.stats())
     }
 
     fn topic_count(&self) -> TopicCount {
@@ -74,7 +85,7 @@ impl EventStore for Backend {
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
-        each!(self, store => store.count_new_topics(topics).await)
+        awaited!(self, store => store.count_new_topics(topics))
     }
 
     async fn put_consumer(
@@ -83,23 +94,23 @@ impl EventStore for Backend {
         topics: Arc<TopicPatterns>,
         start: &Start,
     ) -> Result<bool> {
-        each!(self, store => store.put_consumer(name, topics, start).await)
+        awaited!(self, store => store.put_consumer(name, topics, start))
     }
 
     async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        each!(self, store => store.delete_consumer(name).await)
+        awaited!(self, store => store.delete_consumer(name))
     }
 
     async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        each!(self, store => store.seek_consumer(name, to).await)
+        awaited!(self, store => store.seek_consumer(name, to))
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        each!(self, store => store.consumer_topics(name).await)
+        awaited!(self, store => store.consumer_topics(name))
     }
 
     async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
-        each!(self, store => store.consumer(name, positions).await)
+        awaited!(self, store => store.consumer(name, positions))
     }
 
     async fn consumers(
@@ -107,15 +118,15 @@ impl EventStore for Backend {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
-        each!(self, store => store.consumers(after, limit).await)
+        awaited!(self, store => store.consumers(after, limit))
     }
 
     async fn take(&self, take: &Take) -> Result<Taken> {
-        each!(self, store => store.take(take).await)
+        awaited!(self, store => store.take(take))
     }
 
     async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        each!(self, store => store.acknowledge(name, receipt).await)
+        awaited!(self, store => store.acknowledge(name, receipt))
     }
 
     fn release(&self, name: &ConsumerName, lease_id: u64) {
@@ -127,15 +138,15 @@ impl EventStore for Backend {
     }
 
     async fn observe(&self) {
-        each!(self, store => store.observe().await);
+        awaited!(self, store => store.observe());
     }
 
     async fn condition(&self) -> Condition {
-        each!(self, store => store.condition().await)
+        awaited!(self, store => store.condition())
     }
 
     async fn failed(&self) -> Error {
-        each!(self, store => store.failed().await)
+        awaited!(self, store => store.failed())
     }
 
     fn close(&self) -> Result<()> {

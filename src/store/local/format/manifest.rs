@@ -354,9 +354,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(&manifest(), dir.path());
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
-        assert_eq!(text, include_str!("manifest/golden-3.json"));
+        assert_eq!(text, include_str!("manifest/golden-4.json"));
         assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(manifest()));
-        let older = [include_str!("manifest/golden-1.json"), include_str!("manifest/golden-2.json")];
+        let older = [
+            include_str!("manifest/golden-1.json"),
+            include_str!("manifest/golden-2.json"),
+            include_str!("manifest/golden-3.json"),
+        ];
         for (format, text) in (1..).zip(older) {
             std::fs::write(dir.path().join(MANIFEST), text).unwrap();
             let older = Manifest { format, ..manifest() };
@@ -384,10 +388,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(&with_hole(), dir.path());
         let text = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
-        assert_eq!(text, include_str!("manifest/golden-3-hole.json"));
+        assert_eq!(text, include_str!("manifest/golden-4-hole.json"));
         let read = Manifest::read(&SystemDisk, dir.path()).unwrap().unwrap();
         assert_eq!((read.holes_of(1).len(), read.holes_of(2).len()), (1, 0));
         assert_eq!(read, with_hole());
+        std::fs::write(dir.path().join(MANIFEST), include_str!("manifest/golden-3-hole.json")).unwrap();
+        let older = Manifest { format: 3, ..with_hole() };
+        assert_eq!(Manifest::read(&SystemDisk, dir.path()).unwrap(), Some(older));
     }
 
     #[test]
@@ -424,8 +431,8 @@ mod tests {
         };
         assert_eq!(refused(""), ErrorKind::Corrupt);
         assert_eq!(refused("{}"), ErrorKind::Corrupt);
-        assert_eq!(refused(r#"{"format":4,"new":true}"#), ErrorKind::Unusable);
-        let good = include_str!("manifest/golden-3.json");
+        assert_eq!(refused(r#"{"format":5,"new":true}"#), ErrorKind::Unusable);
+        let good = include_str!("manifest/golden-4.json");
         assert_eq!(refused(&good.replace("\"events\": 9", "\"events\": 8")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("abab", "abax")), ErrorKind::Corrupt);
         assert_eq!(refused(&good.replace("\"id\": 2", "\"id\": 1")), ErrorKind::Corrupt);
@@ -435,7 +442,7 @@ mod tests {
     fn a_change_of_any_byte_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(MANIFEST);
-        let good = include_bytes!("manifest/golden-3.json");
+        let good = include_bytes!("manifest/golden-4.json");
         for (at, byte) in good.iter().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()) {
             let mut bytes = good.to_vec();
             bytes[at] = if byte.is_ascii_digit() { b'0' + (byte - b'0' + 1) % 10 } else { byte ^ 1 };
