@@ -165,7 +165,7 @@ fn a_consumer_goes_on_when_the_service_was_killed_and_started_again() {
 fn prometheus_takes_its_configuration_and_the_alerts() {
     let Some(mut command) = find(&promtool()) else { return };
     let checked = said(command.args(["check", "config"]).arg(monitoring("prometheus.yml")));
-    assert!(checked.contains("SUCCESS: 10 rules found"), "{checked}");
+    assert!(checked.contains("SUCCESS: 14 rules found"), "{checked}");
 }
 
 #[test]
@@ -196,9 +196,21 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_query_names_metrics_that_the_server_has() {
-    let service = Service::new();
+    // With a consumer and a source, as their figures are theirs.
+    let dir = tempfile::tempdir().unwrap();
+    let (config, secret) = (dir.path().join("sekali.toml"), dir.path().join("secret"));
+    std::fs::write(&secret, "secret").unwrap();
+    let source = format!("[sources.shop]\npreset = \"github\"\nsecret_files = [{secret:?}]\n");
+    std::fs::write(&config, source).unwrap();
+    let service = Service::started(|mut start| {
+        start.env.push(("SEKALI_CONFIG".into(), config.into()));
+        start
+    });
     assert_eq!(service.post(r#"{"topic":"t","event_id":"1","timestamp":0,"source":"test"}"#), 200);
-    let answer = Client::new(service.addr).get("/metrics").unwrap().body;
+    service.make_consumer("c");
+    let mut client = Client::new(service.addr);
+    assert_eq!(client.post("/in/shop", b"{}").unwrap().status, 401);
+    let answer = client.get("/metrics").unwrap().body;
     let text = String::from_utf8(answer).unwrap();
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let there: BTreeSet<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();

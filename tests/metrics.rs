@@ -63,6 +63,7 @@ fn name_of(sample: &str) -> &str {
 fn the_page_lists_what_there_is_and_nothing_else() {
     let service = Service::new();
     assert_eq!(service.post(&event("t", "1", 1)), 200);
+    service.make_consumer("c");
     let page = include_str!("../docs/reference/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let documented: BTreeMap<&str, &str> = rows

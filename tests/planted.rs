@@ -293,6 +293,8 @@ const PLANTED: [Planted; 36] = [
 /// mistake, so it is small.
 const ABOVE_THE_STORE: [&str; 9] =
     ["auth", "authority", "config", "http", "peer", "quota", "server", "turnstile", "watch"];
+/// Stores beside the local one, and the choice between them.
+const OTHER_STORES: [&str; 2] = ["backend", "postgres"];
 /// The part of the tests' support that starts a service.
 const SERVICE_SUPPORT: [&str; 1] = ["in_process"];
 
@@ -308,6 +310,7 @@ fn copy(from: &Path, to: &Path) {
     // Without a binary: it would take the place of the sound one.
     fs::remove_file(to.join("src/main.rs")).unwrap();
     leave_out(&ABOVE_THE_STORE, &to.join("src/lib.rs"));
+    leave_out(&OTHER_STORES, &to.join("src/store.rs"));
     leave_out(&SERVICE_SUPPORT, &to.join("tests/support/mod.rs"));
     let package = fs::read_to_string(to.join("Cargo.toml")).unwrap();
     let sections = package

@@ -51,6 +51,13 @@ impl Service {
         Client::new(self.addr).post("/publish", body.as_bytes()).unwrap().status
     }
 
+    /// Makes a consumer of all topics.
+    pub fn make_consumer(&self, name: &str) {
+        let (path, json) = (format!("/consumers/{name}"), [("Content-Type", "application/json")]);
+        let made = Client::new(self.addr).send("PUT", &path, &json, br#"{"topics":["*"]}"#).unwrap();
+        assert_eq!(made.status, 201);
+    }
+
     /// The JSON of an answer.
     pub fn get(&self, path: &str) -> Value {
         serde_json::from_slice(&Client::new(self.addr).get(path).unwrap().body).unwrap()
