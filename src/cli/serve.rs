@@ -123,11 +123,11 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
 /// Opens the store that the configuration names.
 async fn open(config: Config, metrics: Metrics) -> Result<Backend, Failure> {
     if !config.store.is_local() {
-        return database_store::open(&config, metrics).await.map(Backend::Postgres);
+        return database_store::open(&config, metrics).await.map(Box::new).map(Backend::Postgres);
     }
     let opening = tokio::task::spawn_blocking(move || {
         let local = Local::open(&local_store::options(&config), local_store::seams(metrics));
-        local.map(Backend::Local).map_err(unopened)
+        local.map(Box::new).map(Backend::Local).map_err(unopened)
     });
     match opening.await {
         Ok(opened) => opened,

@@ -16,13 +16,13 @@ use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
 
-/// The open store of a process.
+/// The open store of a process. Each is boxed: made once, and of very unlike sizes.
 #[derive(Debug)]
 pub enum Backend {
     /// A journal with indexes, in a directory of this machine.
-    Local(Local),
+    Local(Box<Local>),
     /// A PostgreSQL database, which many processes share.
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 /// Calls the method of whichever backend it is.
