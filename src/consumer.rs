@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::limits::{CONSUMER_NAME_BYTES_MAX, HOLDER_BYTES_MAX};
 
+pub(crate) mod backlog;
 pub mod partition;
 pub mod receipt;
 

@@ -361,6 +361,8 @@ pub const CONSUMER_LOOK_TOPICS: usize = 2_000;
 /// The last blocks of events of which it is known which topics they are of; a consumer that asks
 /// after more looks at its topics.
 pub const NEWS_KEPT: usize = 1 << 16;
+/// Topics in which a consumer lags up to which the lag is told exactly, whenever somebody reads.
+pub const LAG_TOPICS_COUNTED: usize = 1_000;
 /// Topics in which a consumer lags of which it is looked up how old the oldest event is.
 pub const LAG_TOPICS_READ_MAX: usize = 16;
 /// Positions that are shown of a consumer.

@@ -378,7 +378,11 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`EventStore::put_consumer`].
     fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> impl Future<Output = Result<()>> + Send;
 
-    /// The filter of a consumer; `None` if there is no such consumer. It answers from memory.
+    /// The filter of a consumer; `None` if there is no such consumer. Asked for with each request of
+    /// a consumer, so it takes at most one look-up.
+    ///
+    /// # Errors
+    /// `Overloaded`.
     fn consumer_topics(
         &self,
         name: &ConsumerName,
@@ -419,8 +423,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// was given under; `NoSpace`, `Stopping`, `Unsure`.
     fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends a lease that was taken for nothing. It does not wait.
-    fn release(&self, name: &ConsumerName, lease_id: u64);
+    /// Ends a lease that was taken for nothing. What it can't end ends by itself, later.
+    fn release(&self, name: &ConsumerName, lease_id: u64) -> impl Future<Output = ()> + Send;
 
     /// Whether it takes events, as far as it knows without asking the disk or another machine.
     fn health(&self) -> Health;

@@ -20,6 +20,11 @@ impl Partition {
     /// All topics.
     pub const ALL: Self = Self { index: 1, count: 1 };
 
+    /// Which of the parts it is, from 1 on, and how many there are.
+    pub fn numbers(self) -> (u16, u16) {
+        (self.index, self.count)
+    }
+
     /// Whether it is all topics.
     pub fn is_all(self) -> bool {
         self.count == 1

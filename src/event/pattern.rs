@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use super::check_topic;
+use crate::limits::TOPIC_BYTES_MAX;
 
 /// One topic, or all whose names begin with the same bytes.
 ///
@@ -116,6 +117,16 @@ impl TopicPatterns {
         self.0.iter().filter_map(next).min()
     }
 
+    /// The first and the last name that each pattern can mean, in order of bytes.
+    pub fn ranges(&self) -> (Vec<String>, Vec<String>) {
+        // No name with this ending is short enough to be a topic.
+        let end = char::MAX.to_string().repeat(TOPIC_BYTES_MAX / char::MAX.len_utf8() + 1);
+        let range = |TopicPattern { name, is_prefix }: &TopicPattern| {
+            (name.to_string(), if *is_prefix { format!("{name}{end}") } else { name.to_string() })
+        };
+        self.0.iter().map(range).unzip()
+    }
+
     /// The patterns.
     pub fn iter(&self) -> impl Iterator<Item = &TopicPattern> {
         self.0.iter()
@@ -205,6 +216,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_meant_lies_between_the_first_and_the_last_name(
+            name in "[a-c\u{10ffff}]{1,4}", end in "[^\\pC\u{10ffff}]{0,40}", is_prefix: bool,
+        ) {
+            let patterns: TopicPatterns = [TopicPattern { name: name.clone().into(), is_prefix }].into_iter().collect();
+            let (first, last) = patterns.ranges();
+            let topic = name + &end;
+            let is_between = first[0] <= topic && topic <= last[0];
+            prop_assert_eq!(patterns.matches(topic.as_bytes()), is_between);
+        }
+
         #[test]
         fn a_pattern_is_read_back_as_it_was(name in "[^\\pC]{1,20}", is_prefix: bool) {
             let pattern = TopicPattern { name: name.into(), is_prefix };

@@ -129,8 +129,8 @@ impl EventStore for Backend {
         awaited!(self, store => store.acknowledge(name, receipt))
     }
 
-    fn release(&self, name: &ConsumerName, lease_id: u64) {
-        each!(self, store => store.release(name, lease_id));
+    async fn release(&self, name: &ConsumerName, lease_id: u64) {
+        awaited!(self, store => store.release(name, lease_id));
     }
 
     fn health(&self) -> Health {

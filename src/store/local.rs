@@ -428,7 +428,7 @@ impl EventStore for Local {
         self.reach(name, receipt).await
     }
 
-    fn release(&self, name: &ConsumerName, lease_id: u64) {
+    async fn release(&self, name: &ConsumerName, lease_id: u64) {
         if let Some(consumer) = self.core.consumers.get(name.as_str()) {
             consumer.desk.lock().end(lease_id);
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! append ─> queues by slot ─> one statement for all that waits ─> commit, on the standbys too ─> answers
 //! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
+//! take   ─> a lease and positions, in one statement ─> events (consume.rs)
 //! ```
 //! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
 //! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
@@ -14,9 +15,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{debug, info};
 
 use self::connection::{Connections, complete};
+use self::consume::{desk, figures, moves, stats};
 use self::coverage::total;
 use self::schema::prepare;
 use self::shared::Shared;
@@ -36,11 +38,13 @@ use crate::store::{
 use crate::sync::{self, Mutex, RwLock};
 
 mod connection;
+mod consume;
 mod coverage;
 mod cursor;
 mod fault;
 mod merge;
 mod pages;
+mod retry;
 mod schema;
 mod shared;
 mod slot;
@@ -296,39 +300,54 @@ impl EventStore for Postgres {
         self.shared.patiently(|| self.count_new(topics)).await
     }
 
-    async fn put_consumer(&self, _: &ConsumerName, _: Arc<TopicPatterns>, _: &Start) -> Result<bool> {
-        Err(no_consumers())
+    async fn put_consumer(
+        &self,
+        name: &ConsumerName,
+        topics: Arc<TopicPatterns>,
+        start: &Start,
+    ) -> Result<bool> {
+        moves::put(&self.shared, name, &topics, start).await
     }
 
-    async fn delete_consumer(&self, _: &ConsumerName) -> Result<bool> {
-        Ok(false)
+    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
+        moves::end(&self.shared, name).await
     }
 
-    async fn seek_consumer(&self, _: &ConsumerName, _: &Start) -> Result<()> {
-        Err(no_consumers())
+    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
+        moves::seek(&self.shared, name, to).await
     }
 
-    async fn consumer_topics(&self, _: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        Ok(None)
+    async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
+        match desk::find(&self.shared, name).await {
+            Ok(known) => Ok(Some(known.topics)),
+            Err(e) if e.kind() == ErrorKind::NoConsumer => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
-    async fn consumer(&self, _: &ConsumerName, _: usize) -> Result<ConsumerStats> {
-        Err(no_consumers())
+    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
+        stats::stats(&self.shared, name, positions).await
     }
 
-    async fn consumers(&self, _: Option<&str>, _: usize) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
-        Ok(Vec::new())
+    async fn consumers(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+        desk::list(&self.shared, after, limit).await
     }
 
-    async fn take(&self, _: &Take) -> Result<Taken> {
-        Err(no_consumers())
+    async fn take(&self, take: &Take) -> Result<Taken> {
+        consume::take(&self.shared, take).await
     }
 
-    async fn acknowledge(&self, _: &ConsumerName, _: &str) -> Result<()> {
-        Err(no_consumers())
+    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
+        consume::acknowledge(&self.shared, name, receipt).await
     }
 
-    fn release(&self, _: &ConsumerName, _: u64) {}
+    async fn release(&self, name: &ConsumerName, lease_id: u64) {
+        consume::release(&self.shared, name, lease_id).await;
+    }
 
     fn health(&self) -> Health {
         self.shared.health()
@@ -340,6 +359,9 @@ impl EventStore for Postgres {
         metrics.set(TOPICS_MOST, &[], self.shared.topics_max as f64);
         metrics.set(TOPICS, &[], self.shared.coverage.topics() as f64);
         metrics.set(STORED, &[], self.shared.coverage.stored() as f64);
+        if let Err(e) = figures::observe(&self.shared).await {
+            debug!(error = %e, "how far consumers are is not known");
+        }
     }
 
     async fn condition(&self) -> Condition {
@@ -361,12 +383,6 @@ impl EventStore for Postgres {
         // What was answered is in the database, whether it confirms the rest or not.
         stopped.unwrap_or(Ok(()))
     }
-}
-
-/// The answer to whoever wants to have a consumer here.
-fn no_consumers() -> Error {
-    let message = "a store in a database has no consumers yet: keep the cursor of a listing yourself";
-    Error::new(ErrorKind::Unsupported, message)
 }
 
 /// The answer to a batch of which another part was stored.

@@ -108,8 +108,8 @@ impl EventStore for Counting {
         self.store.acknowledge(name, receipt).await
     }
 
-    fn release(&self, name: &ConsumerName, lease_id: u64) {
-        self.store.release(name, lease_id);
+    async fn release(&self, name: &ConsumerName, lease_id: u64) {
+        self.store.release(name, lease_id).await;
     }
 
     fn health(&self) -> Health {

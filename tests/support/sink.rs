@@ -84,7 +84,7 @@ impl EventStore for Sink {
         Err(no_consumer())
     }
 
-    fn release(&self, _: &ConsumerName, _: u64) {}
+    async fn release(&self, _: &ConsumerName, _: u64) {}
 
     fn health(&self) -> Health {
         Health::Ready

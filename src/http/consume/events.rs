@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use tokio::runtime::Handle;
 
 use crate::consumer::partition::Partition;
 use crate::consumer::{ConsumerName, Holder, LeaseStats, Take};
@@ -28,10 +29,21 @@ struct Waiting<S: EventStore> {
     lease_id: Option<u64>,
 }
 
+impl<S: EventStore> Waiting<S> {
+    /// Ends the lease before the answer is sent: whoever asks again at once gets another.
+    async fn end(mut self) {
+        if let Some(lease_id) = self.lease_id.take() {
+            self.store.release(&self.consumer, lease_id).await;
+        }
+    }
+}
+
 impl<S: EventStore> Drop for Waiting<S> {
     fn drop(&mut self) {
-        if let Some(lease_id) = self.lease_id {
-            self.store.release(&self.consumer, lease_id);
+        // A runtime that ends takes no tasks, and its leases end by themselves.
+        if let (Some(lease_id), Ok(runtime)) = (self.lease_id.take(), Handle::try_current()) {
+            let (store, consumer) = (Arc::clone(&self.store), self.consumer.clone());
+            runtime.spawn(async move { store.release(&consumer, lease_id).await });
         }
     }
 }
@@ -93,16 +105,16 @@ impl<S: EventStore> Service<S> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            if end.borrow().is_none() {
+            let waits_on = end.borrow().is_some()
+                && tokio::select! {
+                    changed = end.changed() => changed.is_ok(),
+                    () = &mut over => false,
+                    // So that the lease lasts as long as the wait.
+                    () = tokio::time::sleep(take.lease / 2) => true,
+                };
+            if !waits_on {
+                waiting.end().await;
                 return Ok(json(StatusCode::OK, body(&given)));
-            }
-            tokio::select! {
-                changed = end.changed() => if changed.is_err() {
-                    return Ok(json(StatusCode::OK, body(&given)));
-                },
-                () = &mut over => return Ok(json(StatusCode::OK, body(&given))),
-                // So that the lease lasts as long as the wait.
-                () = tokio::time::sleep(take.lease / 2) => {}
             }
         }
     }

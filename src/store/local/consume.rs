@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerName, ConsumerStats, Position, Take};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{CONSUMER_CHANGE_BYTES_MAX, LAG_TOPICS_READ_MAX, POSITIONS_MAX};
+use crate::limits::{CONSUMER_CHANGE_BYTES_MAX, LAG_TOPICS_COUNTED, LAG_TOPICS_READ_MAX, POSITIONS_MAX};
 use crate::store::local::format::codec::{BlockHeader, BlockKind, FixedRecord, FrameHeader};
 use crate::store::local::format::manifest::random_u64;
 use crate::store::local::generation::consumers::each_reached;
@@ -34,9 +34,6 @@ mod figures;
 mod moves;
 
 pub(super) use self::figures::observe;
-
-/// Lagging topics up to which the lag is told exactly, whenever somebody reads.
-const LAG_TOPICS_COUNTED: usize = 1_000;
 
 impl Local {
     pub(super) fn known_consumer(&self, name: &ConsumerName) -> Result<Arc<Consumer>> {
@@ -61,7 +58,7 @@ impl Local {
                 Ok(lease) => lease,
                 Err(held) => return Ok(Taken::Held(held)),
             };
-            let is_known = desk.backlog.look(&consumer, &self.core.topics, &self.core.news);
+            let is_known = consumer.look(&mut desk.backlog, &self.core.topics, &self.core.news);
             let (plan, lag) = plan(&self.core, &consumer, &mut desk, take);
             (lease, plan, lag, !is_known)
         };
@@ -249,7 +246,7 @@ pub(super) fn stats(core: &Shared, consumer: &Consumer, shown: usize) -> Result<
 /// first topics that it lags in.
 fn lag(core: &Shared, consumer: &Consumer) -> Result<(u64, Option<Timestamp>)> {
     // In steps: whoever reads for the consumer waits for the lock.
-    while !consumer.desk.lock().backlog.look(consumer, &core.topics, &core.news) {}
+    while !consumer.look(&mut consumer.desk.lock().backlog, &core.topics, &core.news) {}
     let ready: Vec<u32> = consumer.desk.lock().backlog.ready().collect();
     let (mut events, mut oldest, mut read) = (0u64, None::<Timestamp>, 0);
     for topic in ready.into_iter().filter_map(|number| core.topics.numbered(number)) {

@@ -68,6 +68,11 @@ pub(crate) fn read_topic(store: u64, hash: u64, text: &str) -> Result<i64> {
     offset.filter(|offset| write_topic(store, hash, *offset) == text).ok_or_else(bad)
 }
 
+/// Half of the hash of the topic that a cursor is of; `None` if it is none.
+pub(crate) fn topic_hash(text: &str) -> Option<u64> {
+    text.get(33..).and_then(|digits| u64::from_str_radix(digits, 16).ok())
+}
+
 /// Half of the store's id and the last topic given.
 pub(crate) fn write_name(store: u64, name: &str) -> String {
     format!("{store:016x}{}", URL_SAFE_NO_PAD.encode(name))

@@ -15,7 +15,7 @@ use crate::limits::PAGE_BYTES_MAX;
 use crate::store::{Order, Page, Query, StoredEvent};
 
 /// What an event takes in an answer beside its fields.
-const EVENT_SURROUND_BYTES: usize = 160;
+pub(crate) const EVENT_SURROUND_BYTES: usize = 160;
 
 const EVENTS: &str = "
     SELECT e.slot, e.topic_id, e.event_id, e.timestamp, e.source, e.payload, e.topic_offset, e.received_at
@@ -32,10 +32,10 @@ const TOPIC_END: &str = "SELECT next_offset FROM sekali_topic_counts WHERE slot 
 
 /// For each range of numbers, the first that arrived at or after a time.
 const SLOTS_SINCE: &str = "
-    SELECT sekali_seq_since(r.slot, $3, r.high)
+    SELECT sekali_search(r.slot, NULL, r.high, $3, NULL)
     FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY r (slot, high, ord) ORDER BY r.ord";
 
-const TOPIC_SINCE: &str = "SELECT sekali_offset_since($1, $2, $3, $4)";
+const TOPIC_SINCE: &str = "SELECT sekali_search($1, $2, $4, $3, NULL)";
 
 /// What a listing goes through.
 enum Listing {
@@ -80,11 +80,7 @@ impl Listing {
     /// The first numbers below `highs` that arrived at or after a time.
     async fn since(&self, client: &ClientWrapper, at: Timestamp, highs: &[i64]) -> Result<Positions> {
         let rows = match self {
-            Self::All => {
-                let slots: Vec<i16> = (0..).take(highs.len()).collect();
-                let statement = client.prepare_cached(SLOTS_SINCE).await.map_err(|e| read_failed(&e))?;
-                client.query(&statement, &[&slots, &highs, &at.0]).await
-            }
+            Self::All => return seqs_since(client, at, highs).await,
             Self::Topic { id: None, .. } => return Ok(vec![0]),
             Self::Topic { id: Some((slot, topic)), .. } => {
                 let statement = client.prepare_cached(TOPIC_SINCE).await.map_err(|e| read_failed(&e))?;
@@ -106,6 +102,17 @@ impl Listing {
             Self::Topic { id: None, .. } => Vec::new(),
         }
     }
+}
+
+/// Of each slot the first number below `highs` that arrived at or after a time.
+///
+/// # Errors
+/// `Overloaded`.
+pub(crate) async fn seqs_since(client: &ClientWrapper, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+    let slots: Vec<i16> = (0..).take(highs.len()).collect();
+    let statement = client.prepare_cached(SLOTS_SINCE).await.map_err(|e| read_failed(&e))?;
+    let rows = client.query(&statement, &[&slots, &highs, &at.0]).await.map_err(|e| read_failed(&e))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 async fn listing(shared: &Shared, client: &ClientWrapper, topic: Option<&str>) -> Result<Listing> {
@@ -223,7 +230,9 @@ async fn events(shared: &Shared, client: &ClientWrapper, keys: &[Key]) -> Result
     }
 }
 
-fn event(shared: &Shared, row: &Row) -> StoredEvent {
+/// An event as a row that begins with its slot, its topic's number, its texts, its offset and its
+/// arrival.
+pub(crate) fn event(shared: &Shared, row: &Row) -> StoredEvent {
     let text = |column| row.get::<_, &str>(column).into();
     StoredEvent {
         topic: (&*shared.topics.name((row.get(0), row.get(1)))).into(),

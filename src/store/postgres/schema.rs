@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_MIGRATION_TRIES_MAX;
 
 /// The migrations, in order. What was released is never changed; a new version is one more.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001-events.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001-events.sql"), include_str!("migrations/0002-consumers.sql")];
 /// The table of those that were carried out.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS sekali_schema (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::connection::Connections;
+use super::consume::desk::Consuming;
 use super::coverage::{Coverage, SlotRow, total};
 use super::schema::Store;
-use super::topics::Topics;
+use super::topics::{TopicId, Topics};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) node: i64,
     pub(crate) coverage: Coverage,
     pub(crate) topics: Topics,
+    pub(crate) consuming: Consuming,
     pub(crate) topics_max: usize,
     pub(crate) durability: Durability,
     pub(crate) metrics: Metrics,
@@ -77,6 +79,7 @@ impl Shared {
             node,
             coverage: Coverage::new(&store, node),
             topics: Topics::default(),
+            consuming: Consuming::default(),
             topics_max,
             durability,
             metrics,
@@ -101,6 +104,24 @@ impl Shared {
 
     pub(crate) fn slot(&self, topic: &[u8]) -> usize {
         (self.hash(topic) % self.store.slots as u64) as usize
+    }
+
+    /// One number for a topic of a slot: small ones, as sets of them are bitmaps.
+    pub(crate) fn topic_number(&self, (slot, topic): TopicId) -> u32 {
+        topic
+            .unsigned_abs()
+            .wrapping_mul(self.store.slots as u32)
+            .wrapping_add(u32::from(slot.unsigned_abs()))
+    }
+
+    pub(crate) fn topic_id(&self, number: u32) -> TopicId {
+        let slots = self.store.slots as u32;
+        ((number % slots) as i16, (number / slots) as i32)
+    }
+
+    /// The name of a topic that this node has met.
+    pub(crate) fn topic_name(&self, number: u32) -> Arc<str> {
+        self.topics.name(self.topic_id(number))
     }
 
     /// Waits a moment, of random length; `None` if time is over by then.
@@ -160,7 +181,7 @@ impl Shared {
     }
 
     /// A statement is sent again, or given up.
-    pub(crate) fn retried(&self, slot: usize, why: &str) {
+    pub(crate) fn retried(&self, slot: Option<usize>, why: &str) {
         if let Some(left_out) = self.retries_told.pass(("retried", 0), self.now()) {
             warn!(
                 slot,

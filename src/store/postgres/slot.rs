@@ -1,12 +1,9 @@
 //! One slot's requests: they wait in a queue, and go to the database together, one statement at a
 //! time.
 //!
-//! | the statement | then |
-//! |---|---|
-//! | is answered | all of its requests are |
-//! | surely did nothing (a lock, a serialization failure, no connection) | it is sent again |
-//! | may have been carried out (its connection was lost, the server stopped, a wait was cancelled) | it is sent again under the same number, by which the database knows it |
-//! | has no answer when time is over | its requests are answered "unknown, safe to retry", its connection is given up, and its number is not used again |
+//! A statement whose answer is lost is sent again under the same number, by which the database knows
+//! it (`retry.rs`). When time is over, its requests are answered "unknown, safe to retry", and its
+//! number is not used again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +17,13 @@ use tracing::warn;
 use super::connection::Lease;
 use super::coverage::SlotRow;
 use super::fault::Fate;
+use super::retry::{Failure, connect, until_answered};
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS};
 use crate::store::{Outcome, Status};
-use crate::sync;
 
 const APPEND: &str = "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
@@ -56,7 +53,7 @@ pub(crate) async fn work(shared: Arc<Shared>, slot: usize, mut pieces: mpsc::Rec
         };
         let deadline = first.since + Duration::from_secs(DATABASE_REQUEST_SECONDS);
         // First the connection: what comes while there is none joins the group.
-        let connection = worker.connection(deadline).await;
+        let connection = connect(&worker.shared, deadline).await;
         let (mut events, mut bytes) = (first.indexes.len(), first.bytes);
         let mut group = vec![first];
         while let Ok(piece) = pieces.try_recv() {
@@ -102,19 +99,6 @@ struct Worker {
 }
 
 impl Worker {
-    /// A connection; nothing was sent if there is none in time.
-    async fn connection(&self, deadline: Instant) -> Result<Lease> {
-        loop {
-            let failed = match self.shared.connections.write().await {
-                Ok(connection) => return Ok(connection),
-                Err(e) => e,
-            };
-            if failed.kind() != ErrorKind::Overloaded || self.shared.pause(deadline).await.is_none() {
-                return Err(failed);
-            }
-        }
-    }
-
     /// Sends a group until it is answered, or time is over.
     async fn commit(
         &mut self,
@@ -124,57 +108,26 @@ impl Worker {
     ) -> Result<Vec<Outcome>> {
         self.attempt += 1;
         let rejected = self.shared.take_rejected();
-        let mut connection: Result<Lease> = Ok(connection);
-        let mut unknown = None;
-        loop {
-            let (fate, is_over) = match connection {
-                Ok(client) => {
-                    let left = deadline.saturating_duration_since(self.shared.now());
-                    match sync::timeout(left, self.send(client, group, rejected)).await {
-                        Some(Ok(outcomes)) => return Ok(outcomes),
-                        Some(Err(fate)) => (fate, false),
-                        None => (Fate::Unknown("no answer in time".to_owned()), true),
-                    }
-                }
-                Err(e) if e.kind() == ErrorKind::Overloaded => (Fate::Undecided(e.to_string()), false),
-                Err(e) => (Fate::Refused(e), true),
-            };
-            let why = match fate {
-                Fate::Refused(e) if unknown.is_none() => {
-                    self.shared.refused(&e, rejected);
-                    return Err(e);
-                }
-                Fate::Refused(e) => e.to_string(),
-                Fate::Undecided(why) => why,
-                Fate::Unknown(why) => {
-                    unknown = Some(why.clone());
-                    why
-                }
-            };
-            self.shared.retried(self.slot, &why);
-            if is_over || self.shared.pause(deadline).await.is_none() {
-                return Err(self.over(unknown, &why, rejected));
+        let send = |lease| self.send(lease, group, rejected);
+        let answer = until_answered(&self.shared, Some(self.slot), deadline, Ok(connection), send).await;
+        answer.map_err(|failure| match failure {
+            Failure::Refused(e) => {
+                self.shared.refused(&e, rejected);
+                e
             }
-            connection = self.connection(deadline).await;
-        }
-    }
-
-    /// The answer when time is over.
-    fn over(&self, unknown: Option<String>, why: &str, rejected: i64) -> Error {
-        match unknown {
-            Some(why) => {
+            Failure::Unknown(why) => {
                 warn!(slot = self.slot, "the outcome of a statement is unknown: {why}");
                 let message =
                     format!("whether the events were stored is unknown ({why}); sending them again is safe");
                 Error::new(ErrorKind::Unsure, message)
             }
-            None => {
+            Failure::Undone(why) => {
                 self.shared.put_back_rejected(rejected);
                 let message =
                     format!("the database does not take events ({why}); nothing was stored, retry later");
                 Error::new(ErrorKind::Overloaded, message)
             }
-        }
+        })
     }
 
     /// Sends a group once. The connection goes back to its pool only with an answer.

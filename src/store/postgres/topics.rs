@@ -32,7 +32,8 @@ struct Known {
 }
 
 impl Topics {
-    fn learn(&self, rows: &[Row]) {
+    /// Takes in topics: rows that begin with a slot, a number and a name.
+    pub(crate) fn learn(&self, rows: &[Row]) {
         let mut known = self.0.write();
         for row in rows {
             let (id, name): (TopicId, Arc<str>) = ((row.get(0), row.get(1)), row.get::<_, &str>(2).into());

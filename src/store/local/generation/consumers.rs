@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use self::desk::Desk;
 use super::topic::{Topic, Topics};
+use crate::consumer::backlog::{Backlog, News};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
+use crate::limits::CONSUMER_LOOK_TOPICS;
 use crate::store::local::format::entries::{ConsumerEntry, PositionEntry};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};
 
-pub(crate) mod backlog;
 pub(crate) mod desk;
 
 /// Positions in one entry of the journal.
@@ -85,6 +86,20 @@ impl Consumer {
             *at = next_offset.max(*at);
         }
         own.len() - before
+    }
+
+    /// Takes in what is new, and one step of going through all topics, if that is under way; whether
+    /// all that is new is known.
+    pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, news: &News) -> bool {
+        backlog.read(news, |number| {
+            topics.numbered(number).is_some_and(|topic| self.topics.matches(topic.name.as_bytes()))
+        });
+        let Some(after) = backlog.looks_after() else { return true };
+        let some = topics.holders(Some(after), CONSUMER_LOOK_TOPICS, Some(&self.topics));
+        let ready = some.iter().filter(|topic| self.position(topic) < topic.next_offset());
+        let last = some.last().filter(|_| some.len() == CONSUMER_LOOK_TOPICS);
+        backlog.looked(ready.map(|topic| topic.number), last.map(|topic| topic.name.clone()));
+        backlog.looks_after().is_none()
     }
 
     /// Shows what the journal says of it, entry by entry.

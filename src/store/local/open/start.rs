@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::data_dir;
 use super::recovery::{Recovered, recover};
+use crate::consumer::backlog::News;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::preallocation::Preallocation;
 use crate::store::local::admission::queue::{Pace, Queue};
@@ -19,7 +20,6 @@ use crate::store::local::format::layout::INDEX;
 use crate::store::local::format::manifest::{Clean, ManifestFile};
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::Claims;
-use crate::store::local::generation::consumers::backlog::News;
 use crate::store::local::generation::index::Index;
 use crate::store::local::options::{Options, Seams};
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};

@@ -243,43 +243,29 @@ BEGIN
 END
 $$;
 
--- The first event of a slot that arrived at or after a time, as its number: time never goes back within a slot.
-CREATE FUNCTION sekali_seq_since(of_slot smallint, since bigint, below bigint) RETURNS bigint LANGUAGE plpgsql STABLE
-AS $$
-DECLARE
-    low bigint := 0;
-    high bigint := below;
-    middle bigint;
-    arrived bigint;
-BEGIN
-    WHILE low < high LOOP
-        middle := (low + high) / 2;
-        SELECT e.received_at INTO arrived FROM sekali_events e WHERE e.slot = of_slot AND e.seq = middle;
-        IF arrived < since THEN
-            low := middle + 1;
-        ELSE
-            high := middle;
-        END IF;
-    END LOOP;
-    RETURN low;
-END
-$$;
-
--- The same for a topic, as an offset.
-CREATE FUNCTION sekali_offset_since(of_slot smallint, of_topic integer, since bigint, below bigint)
+-- The first place below a bound whose event arrived at or after a time, or has at least a number; the one that is not meant
+-- is null. Places are offsets of a topic, or numbers of the slot where no topic is given. In both orders neither times nor
+-- numbers go back.
+CREATE FUNCTION sekali_search(of_slot smallint, of_topic integer, below bigint, since_time bigint, since_seq bigint)
 RETURNS bigint LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     low bigint := 0;
     high bigint := below;
     middle bigint;
-    arrived bigint;
+    found_at bigint;
+    found_seq bigint;
 BEGIN
     WHILE low < high LOOP
         middle := (low + high) / 2;
-        SELECT e.received_at INTO arrived FROM sekali_events e
-        WHERE e.slot = of_slot AND e.topic_id = of_topic AND e.topic_offset = middle;
-        IF arrived < since THEN
+        IF of_topic IS NULL THEN
+            SELECT e.received_at, e.seq INTO found_at, found_seq FROM sekali_events e
+            WHERE e.slot = of_slot AND e.seq = middle;
+        ELSE
+            SELECT e.received_at, e.seq INTO found_at, found_seq FROM sekali_events e
+            WHERE e.slot = of_slot AND e.topic_id = of_topic AND e.topic_offset = middle;
+        END IF;
+        IF coalesce(found_at < since_time, found_seq < since_seq) THEN
             low := middle + 1;
         ELSE
             high := middle;

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use super::backlog::Backlog;
 use crate::clock::Timestamp;
+use crate::consumer::backlog::Backlog;
 use crate::consumer::partition::Partition;
 use crate::consumer::{Holder, LeaseStats, Take};
 

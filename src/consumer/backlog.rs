@@ -1,18 +1,17 @@
 //! Which topics have something new for a consumer.
 //!
-//! Nobody looks at all topics when a consumer asks. The journal's writer notes the topics of its
-//! last blocks (`News`), and each consumer reads those that were noted since it looked last. Only a
-//! consumer that is new to this process, or that did not look for long, goes through the topics of
-//! its filter once, some at a time.
+//! Nobody looks at all topics when a consumer asks. Topics whose events readers can see since now
+//! are noted once for all consumers ([`News`]), and each consumer reads what was noted since it
+//! looked last. Only a consumer that is new to this process, or that did not look for long, goes
+//! through the topics of its filter once, some at a time. Topics go by their numbers, which are the
+//! backend's own.
 
 use std::collections::VecDeque;
 
-use super::Consumer;
-use crate::limits::{CONSUMER_LOOK_TOPICS, NEWS_KEPT};
-use crate::store::local::generation::topic::Topics;
+use crate::limits::NEWS_KEPT;
 use crate::sync::Mutex;
 
-/// The topics of the blocks that became durable last, by their numbers.
+/// The topics of the events that became visible last, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct News(Mutex<Notes>);
 
@@ -40,6 +39,13 @@ impl News {
         }
         let surplus = notes.topics.len().saturating_sub(NEWS_KEPT);
         notes.topics.drain(..surplus);
+    }
+
+    /// Says that topics can't be noted one by one: each consumer must go through those of its filter.
+    pub(crate) fn lose(&self) {
+        let mut notes = self.0.lock();
+        notes.count += 1;
+        notes.topics.clear();
     }
 
     /// From here on topics are noted; what is noted later than the count that is returned is news.
@@ -122,9 +128,9 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Takes in what is new, and one step of going through all topics, if that is under way;
-    /// whether all that is new is known.
-    pub(crate) fn look(&mut self, consumer: &Consumer, topics: &Topics, news: &News) -> bool {
+    /// Takes in the topics that were noted since the last time, if they are meant; where too much
+    /// was noted since then, going through all topics begins again.
+    pub(crate) fn read(&mut self, news: &News, is_meant: impl Fn(u32) -> bool) {
         let noted = match &self.look {
             Look::Begins => None,
             _ => news.since(self.seen),
@@ -132,30 +138,30 @@ impl Backlog {
         match noted {
             Some((noted, seen)) => {
                 self.seen = seen;
-                for topic in noted.iter().filter_map(|number| topics.numbered(*number)) {
-                    if consumer.topics.matches(topic.name.as_bytes()) {
-                        self.ready.insert(topic.number);
-                    }
-                }
+                noted.into_iter().filter(|topic| is_meant(*topic)).for_each(|topic| self.ready.insert(topic));
             }
             None => {
                 self.seen = news.follow();
                 self.look = Look::After("".into());
             }
         }
-        if let Look::After(name) = &self.look {
-            let some = topics.holders(Some(name), CONSUMER_LOOK_TOPICS, Some(&consumer.topics));
-            for topic in &some {
-                if consumer.position(topic) < topic.next_offset() {
-                    self.ready.insert(topic.number);
-                }
-            }
-            self.look = match some.last() {
-                Some(last) if some.len() == CONSUMER_LOOK_TOPICS => Look::After(last.name.clone()),
-                _ => Look::Done,
-            };
+    }
+
+    /// The name after which the topics of the filter are still to be gone through; `None` if all
+    /// that is new is known.
+    pub(crate) fn looks_after(&self) -> Option<&str> {
+        match &self.look {
+            Look::Begins => Some(""),
+            Look::After(name) => Some(name),
+            Look::Done => None,
         }
-        matches!(self.look, Look::Done)
+    }
+
+    /// Topics were gone through: those of them with something new, and the last one, if there may be
+    /// more after it.
+    pub(crate) fn looked(&mut self, ready: impl Iterator<Item = u32>, last: Option<Box<str>>) {
+        ready.for_each(|topic| self.ready.insert(topic));
+        self.look = last.map_or(Look::Done, Look::After);
     }
 
     /// The topics that may have something new, in the order of their turns.

@@ -1,0 +1,40 @@
+//! How far consumers lag, for `/metrics`.
+
+use super::desk::{find, list};
+use super::stats::lag;
+use crate::error::{ErrorKind, Result};
+use crate::limits::{CONSUMERS_MAX, CONSUMERS_MEASURED_MAX};
+use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
+use crate::store::postgres::shared::Shared;
+
+/// Brings the figures up to date. A name that has figures keeps them as long as the process lives,
+/// so no more names than there may be ever get some.
+///
+/// # Errors
+/// `Overloaded`, `Unsure`, `Corrupt`.
+pub(crate) async fn observe(shared: &Shared) -> Result<()> {
+    let metrics = &shared.metrics;
+    let consumers = list(shared, None, CONSUMERS_MAX).await?;
+    metrics.set(CONSUMERS, &[], consumers.len() as f64);
+    let measured = {
+        let mut measured = shared.consuming.measured.lock();
+        for (name, _) in consumers {
+            if measured.len() < CONSUMERS_MEASURED_MAX && !measured.contains(&name) {
+                measured.push(name);
+            }
+        }
+        measured.clone()
+    };
+    for name in measured {
+        let (events, oldest) = match find(shared, &name).await {
+            Ok(known) => lag(shared, &shared.consuming.desk(&name, &known)).await?,
+            Err(e) if e.kind() == ErrorKind::NoConsumer => (0, None),
+            Err(e) => return Err(e),
+        };
+        let now = shared.clock.now();
+        let age = oldest.map_or(0.0, |oldest| now.0.saturating_sub(oldest.0).max(0) as f64 / 1e6);
+        metrics.set(CONSUMER_LAG, &[("consumer", name.as_str())], events as f64);
+        metrics.set(CONSUMER_LAG_TIME, &[("consumer", name.as_str())], age);
+    }
+    Ok(())
+}

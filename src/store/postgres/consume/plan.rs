@@ -1,0 +1,168 @@
+//! Which topics are read for whoever asks, and how many events of each.
+
+use tokio_postgres::Row;
+
+use crate::consumer::Take;
+use crate::consumer::backlog::Backlog;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::LAG_TOPICS_COUNTED;
+use crate::store::StoredEvent;
+use crate::store::postgres::fault::read_failed;
+use crate::store::postgres::pages::{EVENT_SURROUND_BYTES, event};
+use crate::store::postgres::shared::Shared;
+use crate::store::postgres::topics::TopicId;
+
+/// The events of ranges of offsets, range by range, until they have so many bytes.
+const EVENTS: &str = "
+    SELECT e.slot, e.topic_id, e.event_id, e.timestamp, e.source, e.payload, e.topic_offset, e.received_at, e.seq
+    FROM (SELECT r.ord, k.*,
+                 sum($5::bigint + octet_length(k.event_id) + octet_length(k.timestamp) + octet_length(k.source)
+                     + octet_length(k.payload))
+                 OVER (ORDER BY r.ord, k.topic_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+          FROM unnest($1::smallint[], $2::integer[], $3::bigint[], $4::bigint[])
+               WITH ORDINALITY r (slot, topic_id, low, high, ord)
+          CROSS JOIN LATERAL (SELECT * FROM sekali_events i
+                              WHERE i.slot = r.slot AND i.topic_id = r.topic_id
+                                AND i.topic_offset >= r.low AND i.topic_offset < r.high
+                              ORDER BY i.topic_offset) k) e
+    WHERE coalesce(e.bytes_before, 0) < $6::bigint ORDER BY e.ord, e.topic_offset";
+
+/// Topics that may have something new, in the order of their turns.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) topics: Vec<Candidate>,
+    /// There are more that whoever asks could be given events of.
+    pub(super) is_cut: bool,
+}
+
+/// A topic that may have something new.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) number: u32,
+    pub(super) id: TopicId,
+    /// Whether it is of the part that is asked for.
+    pub(super) is_wanted: bool,
+}
+
+impl Plan {
+    pub(super) fn new(shared: &Shared, take: &Take, backlog: &Backlog) -> Self {
+        let (mut plan, mut wanted) = (Self::default(), 0);
+        for number in backlog.ready() {
+            let is_own = take.partition.has(shared.topic_name(number).as_bytes());
+            let is_wanted = is_own && wanted < take.limit;
+            plan.is_cut |= is_own && !is_wanted;
+            let counts = plan.topics.len() < LAG_TOPICS_COUNTED;
+            if plan.is_cut && !counts {
+                break;
+            }
+            if is_wanted || counts {
+                wanted += usize::from(is_wanted);
+                plan.topics.push(Candidate { number, id: shared.topic_id(number), is_wanted });
+            }
+        }
+        plan
+    }
+}
+
+/// Events of a topic from one offset to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) number: u32,
+    pub(super) id: TopicId,
+    pub(super) low: i64,
+    pub(super) high: i64,
+}
+
+/// Leaves at most `limit` events of these ranges: each topic gets an equal share first, and what is
+/// left of that goes to those that have more.
+pub(super) fn share_out(ranges: &mut Vec<Range>, limit: usize) {
+    let wanted: Vec<i64> = ranges.iter().map(|range| range.high).collect();
+    ranges.iter_mut().for_each(|range| range.high = range.low);
+    let mut left = i64::try_from(limit).unwrap_or(i64::MAX);
+    loop {
+        let open = ranges.iter().zip(&wanted).filter(|(range, wanted)| range.high < **wanted).count() as i64;
+        if open == 0 || left == 0 {
+            break;
+        }
+        let share = (left + open - 1) / open;
+        for (range, wanted) in ranges.iter_mut().zip(&wanted) {
+            let more = share.min(left).min(wanted - range.high);
+            range.high += more;
+            left -= more;
+        }
+    }
+    ranges.retain(|range| range.low < range.high);
+}
+
+/// The events of these ranges, until they have `bytes_max`; and the topics that they are of, each with
+/// the offset after its last event.
+///
+/// # Errors
+/// `Overloaded`, `Unsure`; `Corrupt` if an event is missing.
+pub(super) async fn read(
+    shared: &Shared,
+    ranges: &[Range],
+    bytes_max: usize,
+) -> Result<(Vec<StoredEvent>, Vec<(u32, u64)>)> {
+    let rows = shared.patiently(|| rows_of(shared, ranges, bytes_max)).await?;
+    let seqs = rows.iter().map(|row| (usize::try_from(row.get::<_, i16>(0)).unwrap_or_default(), row.get(8)));
+    shared.patiently(|| shared.coverage.events(&shared.connections, seqs.clone())).await?;
+    let (mut rows, mut events, mut reached) = (rows.iter().peekable(), Vec::new(), Vec::new());
+    for range in ranges {
+        let mut next = range.low;
+        while let Some(row) = rows.next_if(|row| (row.get(0), row.get(1)) == range.id) {
+            if row.get::<_, i64>(6) != next {
+                return Err(missing(shared, range, next));
+            }
+            events.push(event(shared, row));
+            next += 1;
+        }
+        // Without more rows it ends by its bytes.
+        if next < range.high && (rows.peek().is_some() || events.is_empty()) {
+            return Err(missing(shared, range, next));
+        }
+        if next > range.low {
+            reached.push((range.number, next.unsigned_abs()));
+        }
+    }
+    Ok((events, reached))
+}
+
+async fn rows_of(shared: &Shared, ranges: &[Range], bytes_max: usize) -> Result<Vec<Row>> {
+    let (slots, topics): (Vec<i16>, Vec<i32>) = ranges.iter().map(|range| range.id).unzip();
+    let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.iter().map(|range| (range.low, range.high)).unzip();
+    let (surround, most) = (EVENT_SURROUND_BYTES as i64, i64::try_from(bytes_max).unwrap_or(i64::MAX));
+    let client = shared.connections.read().await?;
+    let statement = client.prepare_cached(EVENTS).await.map_err(|e| read_failed(&e))?;
+    client
+        .query(&statement, &[&slots, &topics, &lows, &highs, &surround, &most])
+        .await
+        .map_err(|e| read_failed(&e))
+}
+
+/// A reader never skips.
+fn missing(shared: &Shared, range: &Range, offset: i64) -> Error {
+    let topic = shared.topic_name(range.number);
+    Error::new(ErrorKind::Corrupt, format!("the database lacks event {offset} of the topic {topic:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_gets_a_share_and_the_rest_goes_to_those_that_have_more() {
+        for (counts, limit, expected) in [
+            (vec![2_000, 1], 100, vec![99, 1]),
+            (vec![10, 10, 10], 15, vec![5, 5, 5]),
+            (vec![10, 10, 10], 2, vec![1, 1]),
+            (vec![1, 2, 3], 100, vec![1, 2, 3]),
+            (vec![], 5, vec![]),
+        ] {
+            let range = |(number, count): (u32, i64)| Range { number, id: (0, 0), low: 7, high: 7 + count };
+            let mut ranges: Vec<Range> = (0..).zip(counts).map(range).collect();
+            share_out(&mut ranges, limit);
+            assert_eq!(ranges.iter().map(|range| range.high - range.low).collect::<Vec<_>>(), expected);
+        }
+    }
+}
