@@ -15,7 +15,7 @@ QUICK = absence answers api bodies browser checker cli client_cli connections co
 FAULTS = attacks crash faults power_cut postgres model damage repair disk_full overload soak
 
 # Test binaries that say what the service answers, which must hold for each kind of store.
-SUITES = api client_cli dialects streams
+SUITES = api client_cli consumers dialects streams
 
 # The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
 SIMULATED = cargo test --locked --features simulation --test model

@@ -15,6 +15,8 @@ mod examples;
 mod leases;
 #[path = "consumers/positions.rs"]
 mod positions;
+#[path = "consumers/stopped.rs"]
+mod stopped;
 
 use serde_json::{Value, json};
 use support::client::{Client, escape};

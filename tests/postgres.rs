@@ -5,8 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
+#[path = "postgres/consumers.rs"]
+mod consumers;
 #[path = "postgres/cuts.rs"]
 mod cuts;
+#[path = "postgres/group.rs"]
+mod group;
 #[path = "postgres/kills.rs"]
 mod kills;
 #[path = "postgres/nodes.rs"]

@@ -73,6 +73,37 @@ fn carry(
 }
 
 #[test]
+fn an_acknowledgement_whose_answer_was_lost_is_answered() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let proxy = Proxy::to(&cluster.socket());
+    let url = format!("postgres://postgres@{}/events?sslmode=disable", proxy.addr);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &url, "local").ready().unwrap();
+    let mut client = Client::new(addr);
+    let json = [("Content-Type", "application/json")];
+    let made = client.send("PUT", "/consumers/c", &json, br#"{"topics":["cut"]}"#).unwrap();
+    assert_eq!(made.status, 201);
+    let cuts = rounds("SEKALI_DATABASE_CUTS");
+    for number in 0..cuts {
+        let sent = client.post("/publish", event("cut", &format!("{number}"), number).as_bytes()).unwrap();
+        assert_eq!(sent.status, 200);
+        proxy.left.store((number % 24) as i64, Ordering::SeqCst);
+        // Without a name the lease ends with the acknowledgement, so a second one finds none.
+        let answer = client.get("/consumers/c/events?limit=1").unwrap();
+        let given: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(given["events"][0]["offset"], number, "cut {number}: {given}\n{}", server.log());
+        let receipt = serde_json::json!({"receipt": given["receipt"]}).to_string();
+        let answer = client.post("/consumers/c/ack", receipt.as_bytes()).unwrap();
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 200, "cut {number}: {said}\n{}", server.log());
+        proxy.left.store(-1, Ordering::SeqCst);
+    }
+    assert!(proxy.cuts.load(Ordering::SeqCst) * 2 > cuts as i64, "too few cuts");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn an_event_whose_answer_was_lost_is_answered_as_stored() {
     let Some(cluster) = cluster("") else { return };
     cluster.create("events");

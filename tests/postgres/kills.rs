@@ -47,7 +47,9 @@ fn kills_of_the_service_and_of_the_database_lose_nothing_that_was_answered() {
         });
         let when = format!("after round {round}, kind {which}");
         expect_clean(&violations, seed, &when, &format!("{}\n{}", server.log(), cluster.log()));
+        workload.expect_in_order();
     }
+    assert!(workload.consumed() > rounds, "too few acknowledgements: {}", workload.consumed());
     eprintln!(
         "{of_service} kills of the service, {of_database} of the database, no violation (SEKALI_SEED={seed})"
     );

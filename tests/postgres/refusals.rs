@@ -44,7 +44,7 @@ fn a_database_that_would_break_the_promise_is_refused_with_what_to_set() {
     assert!(code == Some(5) && said.contains("64 slots"), "{said}");
     admin.batch_execute("INSERT INTO sekali_slots (slot) VALUES (17)").unwrap();
 
-    admin.batch_execute("UPDATE sekali_schema SET version = 1000").unwrap();
+    admin.batch_execute("INSERT INTO sekali_schema (version) VALUES (1000)").unwrap();
     let (code, said) = refused(&start);
     assert!(code == Some(5) && said.contains("newer program"), "{said}");
 

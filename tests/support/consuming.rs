@@ -2,6 +2,7 @@
 //! what was acknowledged is not given again, nothing is skipped, and each topic comes in order.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,39 +36,64 @@ pub struct Consuming {
 impl Consuming {
     /// Works until it is stopped or the service is gone.
     pub fn work(&self, addr: SocketAddr, seed: u64, stop: &AtomicBool, deaf: &AtomicBool) {
-        let (mut client, mut rng) = (Client::new(addr), fastrand::Rng::with_seed(seed));
+        let (mut clients, mut rng) = ([Client::new(addr)], fastrand::Rng::with_seed(seed));
         let plan = json!({"topics": ["*"]}).to_string();
         while !stop.load(Ordering::SeqCst) {
-            let Ok(made) = client.send("PUT", "/consumers/checked", JSON, plan.as_bytes()) else { return };
+            let Ok(made) = clients[0].send("PUT", "/consumers/checked", JSON, plan.as_bytes()) else {
+                return;
+            };
             if matches!(made.status, 200 | 201) {
                 break;
             }
             sekali::sync::park_timeout(PAUSE);
         }
-        let holder = rng.u64(..);
         while !stop.load(Ordering::SeqCst) {
-            let limit = rng.u64(1..200);
-            let path = format!("/consumers/checked/events?limit={limit}&holder={holder:x}");
-            let Ok(answer) = client.get(&path) else { return };
-            if answer.status != 200 {
-                sekali::sync::park_timeout(PAUSE);
-                continue;
-            }
-            let Ok(given) = serde_json::from_slice::<Value>(&answer.body) else { return };
-            // What is given after the cut is not held: it may be of what never was stored.
-            let reached = if deaf.load(Ordering::SeqCst) { return } else { self.hold(&given) };
-            if given["receipt"].is_null() || rng.u8(..4) == 0 {
-                sekali::sync::park_timeout(PAUSE);
-                continue;
-            }
-            self.note(&reached, |position, next| position.most = position.most.max(next));
-            let receipt = json!({"receipt": given["receipt"]}).to_string();
-            let Ok(answer) = client.post("/consumers/checked/ack", receipt.as_bytes()) else { return };
-            if answer.status == 200 && !deaf.load(Ordering::SeqCst) {
-                self.note(&reached, |position, next| position.least = next);
-                self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            // A lease that outlives its service does not keep the same worker out.
+            let query = format!("limit={}&holder=worker", rng.u64(1..200));
+            let acker = (rng.u8(..4) > 0).then_some(0);
+            match self.step(&mut clients, (0, acker), &query, deaf) {
+                Ok(0) => sekali::sync::park_timeout(PAUSE),
+                Ok(_) => {}
+                Err(_) => return,
             }
         }
+    }
+
+    /// Takes what is next through one of some connections, and acknowledges it through another; how
+    /// many events were acknowledged.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub fn step(
+        &self,
+        clients: &mut [Client],
+        (reader, acker): (usize, Option<usize>),
+        query: &str,
+        deaf: &AtomicBool,
+    ) -> io::Result<usize> {
+        let answer = clients[reader].get(&format!("/consumers/checked/events?{query}"))?;
+        if answer.status != 200 {
+            return Ok(0);
+        }
+        let given: Value = serde_json::from_slice(&answer.body)?;
+        // What is given after the cut is not held: it may be of what never was stored.
+        let reached = if deaf.load(Ordering::SeqCst) { return Ok(0) } else { self.hold(&given) };
+        let Some(acker) = acker.filter(|_| given["receipt"].is_string()) else { return Ok(0) };
+        self.note(&reached, |position, next| position.most = position.most.max(next));
+        let receipt = json!({"receipt": given["receipt"]}).to_string();
+        let answer = clients[acker].post("/consumers/checked/ack", receipt.as_bytes())?;
+        if answer.status != 200 || deaf.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        self.note(&reached, |position, next| position.least = next);
+        self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        Ok(given["events"].as_array().map_or(0, Vec::len))
+    }
+
+    /// Whether a topic may be at this offset.
+    pub fn may_be_at(&self, topic: &str, next_offset: u64) -> bool {
+        let position = self.positions.lock().unwrap().get(topic).copied().unwrap_or_default();
+        (position.least..=position.most).contains(&next_offset)
     }
 
     fn note(&self, reached: &BTreeMap<String, u64>, change: impl Fn(&mut Position, u64)) {

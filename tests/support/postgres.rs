@@ -206,6 +206,11 @@ impl Postgres {
         }
     }
 
+    /// Whether the server was not killed.
+    pub fn is_running(&self) -> bool {
+        self.data().join("postmaster.pid").exists()
+    }
+
     /// The process of the server.
     pub fn pid(&self) -> u32 {
         let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();

@@ -72,17 +72,19 @@ pub(crate) async fn list(
         client.query(&statement, &[&after, &limit]).await.map_err(|e| read_failed(&e))
     };
     let rows = shared.patiently(read).await?;
-    let listed = |row: &Row| Ok((row.get::<_, &str>(0).parse().map_err(strange)?, filter(row)?));
+    let listed =
+        |row: &Row| Ok((row.get::<_, &str>(0).parse().map_err(|why: String| strange(&why))?, filter(row)?));
     rows.iter().map(listed).collect()
 }
 
 fn filter(row: &Row) -> Result<Arc<TopicPatterns>> {
     let patterns: Vec<&str> = row.get(1);
-    let patterns = patterns.iter().map(|pattern| pattern.parse::<TopicPattern>().map_err(strange));
+    let patterns =
+        patterns.iter().map(|pattern| pattern.parse::<TopicPattern>().map_err(|why| strange(&why)));
     patterns.collect::<Result<_>>().map(Arc::new)
 }
 
-fn strange(why: String) -> Error {
+fn strange(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the database has a consumer that can't be: {why}"))
 }
 
