@@ -391,6 +391,8 @@ pub const DATABASE_SILENCE_SECONDS: u64 = 8;
 pub const DATABASE_REQUEST_SECONDS: u64 = 10;
 /// Seconds in which a read that found no connection is tried again.
 pub const DATABASE_READ_SECONDS: u64 = 5;
+/// Seconds in which figures are read for `/metrics`.
+pub const DATABASE_FIGURES_SECONDS: u64 = 2;
 /// Seconds in which a commit must be acknowledged that covers what was read.
 pub const DATABASE_COVER_SECONDS: u64 = 6;
 /// Shortest pause before a statement is sent again.

@@ -5,6 +5,7 @@
 //! `docs/metrics.md` says what each is for.
 
 mod counts;
+mod database;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,9 @@ use metrics_process::Collector;
 
 use self::counts::Counting;
 pub use self::counts::Counts;
+pub use self::database::{
+    DATABASE_CONNECTIONS, DATABASE_FIGURES, DATABASE_PROMISE, DATABASE_STANDBYS, DATABASE_WAITING,
+};
 pub use self::text::{of_topics, open_metrics};
 
 /// What a figure is.
@@ -101,7 +105,7 @@ pub const DISK_RESERVE: &str = "sekali_disk_reserve_bytes";
 /// Whether the store takes events.
 pub const READY: &str = "sekali_ready";
 
-/// All figures of the service.
+/// All figures of the service but for those of a database.
 pub const FIGURES: [Figure; 34] = [
     (REQUESTS, Kind::Counter, "Requests answered, by route and status."),
     (
@@ -246,7 +250,7 @@ impl Default for Metrics {
 /// A recorder that knows all figures.
 fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
-    for (name, kind, _) in FIGURES {
+    for (name, kind, _) in FIGURES.into_iter().chain(DATABASE_FIGURES) {
         if let Kind::Histogram(bounds) = kind {
             // The bounds are not empty, which is all that can be wrong with them.
             builder = builder
@@ -255,7 +259,7 @@ fn recorder() -> PrometheusRecorder {
         }
     }
     let recorder = builder.build_recorder();
-    for (name, kind, help) in FIGURES {
+    for (name, kind, help) in FIGURES.into_iter().chain(DATABASE_FIGURES) {
         let (key, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
         let unit = match name.trim_end_matches("_total") {
             name if name.ends_with("_seconds") => Some(Unit::Seconds),

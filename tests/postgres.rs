@@ -9,6 +9,8 @@
 mod consumers;
 #[path = "postgres/cuts.rs"]
 mod cuts;
+#[path = "postgres/figures.rs"]
+mod figures;
 #[path = "postgres/group.rs"]
 mod group;
 #[path = "postgres/kills.rs"]

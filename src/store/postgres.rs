@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use self::connection::{Connections, complete};
-use self::consume::{desk, figures, moves, stats};
+use self::consume::{figures, known, moves, stats};
 use self::coverage::total;
 use self::schema::prepare;
 use self::shared::Shared;
@@ -29,7 +29,10 @@ use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
-use crate::limits::{ADMISSION_SECONDS, DRAIN_SECONDS, SLOT_PIECES_MAX, STATEMENT_BYTES, STATEMENT_EVENTS};
+use crate::limits::{
+    ADMISSION_SECONDS, DATABASE_FIGURES_SECONDS, DRAIN_SECONDS, SLOT_PIECES_MAX, STATEMENT_BYTES,
+    STATEMENT_EVENTS,
+};
 use crate::metrics::{Metrics, READY, STORED, TOPICS, TOPICS_MOST};
 use crate::store::{
     Condition, EventStore, Health, Outcome, Page, Promise, Query, Stats, StoredEvent, Taken, TopicCount,
@@ -92,7 +95,9 @@ impl Postgres {
     pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
         let config = complete(options.connections, options.password.as_deref());
         let store = prepare(&config, options.durability, options.must_exist).await?;
-        let connections = Connections::new(&config, options.durability)?;
+        let connections = Connections::new(&config, options.durability, metrics.clone(), Arc::clone(&clock))?;
+        // It is there from the beginning.
+        metrics.retried(0);
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
         let (durability, topics_max) = (options.durability, options.topics_max);
@@ -217,7 +222,7 @@ impl Postgres {
         if let Ok(client) = self.shared.connections.read().await {
             for statement in FORGET {
                 // A row that stays is removed by another node, later.
-                let _ = client.execute(statement, &[&self.shared.node]).await;
+                let _ = client.client().execute(statement, &[&self.shared.node]).await;
             }
         }
         self.shared.connections.close();
@@ -318,7 +323,7 @@ impl EventStore for Postgres {
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        match desk::find(&self.shared, name).await {
+        match known::find(&self.shared, name).await {
             Ok(known) => Ok(Some(known.topics)),
             Err(e) if e.kind() == ErrorKind::NoConsumer => Ok(None),
             Err(e) => Err(e),
@@ -334,7 +339,7 @@ impl EventStore for Postgres {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
-        desk::list(&self.shared, after, limit).await
+        known::list(&self.shared, after, limit).await
     }
 
     async fn take(&self, take: &Take) -> Result<Taken> {
@@ -359,8 +364,13 @@ impl EventStore for Postgres {
         metrics.set(TOPICS_MOST, &[], self.shared.topics_max as f64);
         metrics.set(TOPICS, &[], self.shared.coverage.topics() as f64);
         metrics.set(STORED, &[], self.shared.coverage.stored() as f64);
-        if let Err(e) = figures::observe(&self.shared).await {
-            debug!(error = %e, "how far consumers are is not known");
+        self.shared.observe();
+        // A database that does not answer keeps no other figure waiting.
+        let patience = Duration::from_secs(DATABASE_FIGURES_SECONDS);
+        match sync::timeout(patience, figures::observe(&self.shared)).await {
+            Some(Ok(())) => {}
+            Some(Err(e)) => debug!(error = %e, "how far consumers are is not known"),
+            None => debug!("how far consumers are is not known in time"),
         }
     }
 

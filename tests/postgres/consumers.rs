@@ -114,6 +114,80 @@ fn whoever_waits_at_one_node_is_given_what_comes_through_another() {
     assert_eq!((&told["lag"], &told["leases"]), (&json!(0), &json!([])));
 }
 
+/// How many statements of these kinds a node has sent.
+fn statements(addr: SocketAddr, kinds: &[&str]) -> Vec<u64> {
+    let text = String::from_utf8(Client::new(addr).get("/metrics").unwrap().body).unwrap();
+    let count = |kind: &&str| {
+        let sample = format!("sekali_database_statement_duration_seconds_count{{kind=\"{kind}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
+    };
+    kinds.iter().map(count).collect()
+}
+
+#[test]
+fn those_who_wait_do_not_ask_the_database_for_events_of_others() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = nodes(&cluster.url("events"), dir.path(), "local");
+    let [a, b] = [nodes[0].1, nodes[1].1];
+    const WAITING: u64 = 10;
+    for number in 0..WAITING {
+        assert_eq!(ask(a, "PUT", &format!("/consumers/c{number}"), &json!({"topics": ["t"]})).0, 201);
+    }
+    publish(b, "of nobody", "0");
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|number| {
+                let path = format!("/consumers/c{number}/events?wait=60s&lease=3600s");
+                scope.spawn(move || ask(a, "GET", &path, &Value::Null))
+            })
+            .collect();
+        let have_leases = until(30, || (statements(a, &["take"]) == [WAITING]).then_some(()));
+        assert!(have_leases.is_some(), "{:?}", statements(a, &["take"]));
+        for number in 1..=5 {
+            let before = statements(a, &["news"])[0];
+            publish(b, "of nobody", &number.to_string());
+            let heard = until(30, || (statements(a, &["news"])[0] > before).then_some(()));
+            assert!(heard.is_some(), "the node does not hear of it");
+            let asked = statements(a, &["news"])[0] - before;
+            assert!(asked <= 2, "{asked} questions for {WAITING} who wait");
+        }
+        assert_eq!(statements(a, &["take"]), [WAITING], "none of it was theirs");
+        publish(b, "t", "1");
+        for one in waiting {
+            let (status, given) = one.join().unwrap();
+            assert_eq!((status, given["events"].as_array().map(Vec::len)), (200, Some(1)), "{given}");
+        }
+    });
+}
+
+#[test]
+fn a_call_takes_as_many_statements_for_many_topics_as_for_one() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    assert_eq!(ask(addr, "PUT", "/consumers/checked", &json!({"topics": ["*"]})).0, 201);
+    let kinds = ["take", "acknowledge", "events", "news", "consumers", "topics"];
+    let mut took = Vec::new();
+    for topics in [1, 400] {
+        let events: Vec<String> =
+            (0..topics).map(|topic| event(&format!("t{topic}"), &format!("{topics}"), 1)).collect();
+        let body = format!("[{}]", events.join(","));
+        assert_eq!(Client::new(addr).post("/publish", body.as_bytes()).unwrap().status, 200);
+        let before = statements(addr, &kinds);
+        let (_, given) = ask(addr, "GET", "/consumers/checked/events?limit=1000", &Value::Null);
+        assert_eq!(given["events"].as_array().unwrap().len(), topics);
+        assert_eq!(acknowledge(addr, &given), 200);
+        let after = statements(addr, &kinds);
+        took.push(after.iter().zip(&before).map(|(after, before)| after - before).collect::<Vec<_>>());
+    }
+    // The figures themselves ask for consumers and their lag, as often each time.
+    assert_eq!(took[0][..3], [1, 1, 1], "{kinds:?}: {took:?}");
+    assert!(took[1].iter().zip(&took[0]).all(|(many, one)| many <= &(one + 1)), "{kinds:?}: {took:?}");
+}
+
 /// Sends events through any of the nodes until it is told to stop.
 fn produce(addrs: &[SocketAddr], seed: u64, stop: &AtomicBool) {
     let mut rng = fastrand::Rng::with_seed(seed);

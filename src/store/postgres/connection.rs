@@ -18,12 +18,14 @@ use tokio_postgres::{AsyncMessage, Client, Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
-use super::fault::{Fate, sentence, unreachable};
+use super::fault::{Fate, read_failed, sentence, unreachable};
+use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
     DATABASE_CONNECT_SECONDS, DATABASE_READS_MAX, DATABASE_SILENCE_SECONDS, DATABASE_WRITES_MAX,
 };
+use crate::metrics::{DATABASE_CONNECTIONS, DATABASE_WAITING, Metrics};
 
 /// What each session is set to, as rows of names and values; names that a server does not know are
 /// left out.
@@ -67,6 +69,8 @@ pub(crate) struct Connections {
     /// one, so a commit during which this number grows may be on the primary alone.
     warnings: Arc<AtomicU64>,
     durability: Durability,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
 }
 
 impl Debug for Connections {
@@ -80,7 +84,12 @@ impl Connections {
     ///
     /// # Errors
     /// `Unusable`.
-    pub(crate) fn new(config: &Config, durability: Durability) -> Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        durability: Durability,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let tls = tls(config)?;
         let warnings = Arc::new(AtomicU64::new(0));
         let pool = |size| {
@@ -107,6 +116,8 @@ impl Connections {
             reads: pool(DATABASE_READS_MAX)?,
             warnings,
             durability,
+            metrics,
+            clock,
         })
     }
 
@@ -122,8 +133,9 @@ impl Connections {
     ///
     /// # Errors
     /// As for [`Connections::write`].
-    pub(crate) async fn read(&self) -> Result<Object> {
-        self.reads.get().await.map_err(|e| unreachable(&e))
+    pub(crate) async fn read(&self) -> Result<Reader> {
+        let client = self.reads.get().await.map_err(|e| unreachable(&e))?;
+        Ok(Reader { client, metrics: self.metrics.clone(), clock: Arc::clone(&self.clock) })
     }
 
     /// One of those for reading, for a commit that a read waits for.
@@ -131,7 +143,7 @@ impl Connections {
     /// # Errors
     /// As for [`Connections::write`].
     pub(crate) async fn cover(&self) -> Result<Lease> {
-        self.read().await.map(|client| Lease(Some(client)))
+        self.reads.get().await.map(|client| Lease(Some(client))).map_err(|e| unreachable(&e))
     }
 
     /// Carries out a statement that commits, and returns its rows once the commit has what the store
@@ -142,7 +154,7 @@ impl Connections {
     pub(crate) async fn commit(
         &self,
         lease: Lease,
-        text: &str,
+        (kind, text): Statement,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fate> {
         let client = lease.client().map_err(|e| Fate::Undecided(e.to_string()))?;
@@ -153,9 +165,11 @@ impl Connections {
             other => other,
         })?;
         let warnings = self.warnings.load(Ordering::SeqCst);
+        let begun = self.clock.monotonic();
         // The second goes with the first, and is carried out when that is committed.
         let answers =
             future::try_join(client.query(&statement, parameters), client.query_one(&standbys, &[])).await;
+        self.metrics.statement(kind, self.clock.monotonic() - begun);
         let (rows, standbys) = answers.map_err(|e| Fate::from(&e))?;
         if self.warnings.load(Ordering::SeqCst) != warnings {
             return Err(Fate::Unknown("the wait for the standbys was cancelled".to_owned()));
@@ -167,10 +181,58 @@ impl Connections {
         Ok(rows)
     }
 
+    /// Brings the figures of the pools up to date.
+    pub(crate) fn observe(&self) {
+        for (name, pool) in [("writes", &self.writes), ("reads", &self.reads)] {
+            let status = pool.status();
+            let busy = status.size.saturating_sub(status.available);
+            for (state, count) in [("idle", status.available), ("busy", busy)] {
+                self.metrics.set(DATABASE_CONNECTIONS, &[("pool", name), ("state", state)], count as f64);
+            }
+            self.metrics.set(DATABASE_WAITING, &[("pool", name)], status.waiting as f64);
+        }
+    }
+
     /// Ends all that are not in use, and gives no more.
     pub(crate) fn close(&self) {
         self.writes.close();
         self.reads.close();
+    }
+}
+
+/// What a statement is counted as, and its text.
+pub(crate) type Statement = (&'static str, &'static str);
+
+/// A connection for statements that read.
+pub(crate) struct Reader {
+    client: Object,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl Reader {
+    /// The rows of a statement.
+    ///
+    /// # Errors
+    /// `Overloaded`, or what the server has against it.
+    pub(crate) async fn rows(
+        &self,
+        (kind, text): Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let begun = self.clock.monotonic();
+        let rows = async {
+            let statement = self.client.prepare_cached(text).await?;
+            self.client.query(&statement, parameters).await
+        };
+        let rows = rows.await.map_err(|e| read_failed(&e));
+        self.metrics.statement(kind, self.clock.monotonic() - begun);
+        rows
+    }
+
+    /// For what is not counted.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use self::desk::{Desk, Known, find, none};
+use self::desk::Desk;
+use self::known::{Known, find, none};
+use self::news::{look, refresh, take_in};
 use self::plan::{Plan, Range, read, share_out};
+use super::connection::Statement;
 use super::retry::change;
 use super::shared::Shared;
 use crate::clock::Timestamp;
@@ -27,14 +30,16 @@ use crate::sync;
 
 pub(crate) mod desk;
 pub(crate) mod figures;
+pub(crate) mod known;
 pub(crate) mod moves;
 mod news;
 mod plan;
 pub(crate) mod stats;
 
-const TAKE: &str = "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const ACKNOWLEDGE: &str = "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-const RELEASE: &str = "DELETE FROM sekali_leases WHERE consumer = $1 AND lease = $2";
+const TAKE: Statement = ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+const ACKNOWLEDGE: Statement =
+    ("acknowledge", "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+const RELEASE: Statement = ("consumer", "DELETE FROM sekali_leases WHERE consumer = $1 AND lease = $2");
 
 /// A lease that was renewed is not renewed before this part of its time is over.
 const RENEWAL_SHARE: u32 = 4;
@@ -50,10 +55,10 @@ pub(crate) async fn take(shared: &Shared, take: &Take) -> Result<Taken> {
     let new_lease = random()?;
     loop {
         let known = find(shared, &take.consumer).await?;
-        let desk = shared.consuming.desk(&take.consumer, &known);
+        let desk = shared.consuming.desk(&take.consumer, known.number, &known.topics);
         let mut backlog = desk.backlog.lock().await;
         backlog.pass_turn(u32::try_from(known.turn).unwrap_or_default());
-        let is_known = desk.look(shared, &mut backlog).await?;
+        let is_known = look(shared, &desk, &mut backlog).await?;
         let plan = Plan::new(shared, take, &backlog);
         // It was moved or ended meanwhile: what is there now is looked up again.
         let Some(row) = lease(shared, take, desk.number, new_lease, &plan).await? else { continue };
@@ -155,9 +160,9 @@ async fn still_nothing(shared: &Shared, take: &Take) -> Result<Option<Given>> {
     let desk = shared.consuming.last(&take.consumer);
     let Some((lease, desk)) = take.lease_id.zip(desk) else { return Ok(None) };
     let Some(given) = desk.idle(lease, shared.now()) else { return Ok(None) };
-    shared.patiently(|| shared.consuming.news.refresh(shared)).await?;
+    shared.patiently(|| refresh(shared)).await?;
     let mut backlog = desk.backlog.lock().await;
-    desk.read_news(shared, &mut backlog);
+    take_in(shared, &desk, &mut backlog);
     let mut own = backlog.ready().filter(|topic| take.partition.has(shared.topic_name(*topic).as_bytes()));
     Ok((own.next().is_none() && backlog.looks_after().is_none()).then_some(given))
 }

@@ -9,11 +9,10 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
 use tokio::sync::Mutex;
 
-use super::connection::Connections;
-use super::fault::{Fate, read_failed};
+use super::connection::{Connections, Reader, Statement};
+use super::fault::Fate;
 use super::schema::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_COVER_SECONDS;
@@ -21,13 +20,19 @@ use crate::store::Totals;
 use crate::sync;
 
 /// Changes the row of a node, which is made with the first change.
-const BEAT: &str = "
+const BEAT: Statement = (
+    "cover",
+    "
     INSERT INTO sekali_nodes AS n (node, beats, at) VALUES ($1, 1, clock_timestamp())
-    ON CONFLICT (node) DO UPDATE SET beats = n.beats + 1, at = excluded.at";
+    ON CONFLICT (node) DO UPDATE SET beats = n.beats + 1, at = excluded.at",
+);
 
 /// The rows of all slots.
-const SLOTS: &str = "
-    SELECT slot, next_seq, commits, next_topic, duplicates, conflicts, rejected FROM sekali_slots ORDER BY slot";
+const SLOTS: Statement = (
+    "slots",
+    "
+    SELECT slot, next_seq, commits, next_topic, duplicates, conflicts, rejected FROM sekali_slots ORDER BY slot",
+);
 
 /// What a slot's row had when it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,9 +184,8 @@ pub(crate) fn total(rows: &[SlotRow]) -> Totals {
 ///
 /// # Errors
 /// `Overloaded`, `Corrupt`.
-pub(crate) async fn read_rows(client: &ClientWrapper) -> Result<Vec<SlotRow>> {
-    let statement = client.prepare_cached(SLOTS).await.map_err(|e| read_failed(&e))?;
-    let rows = client.query(&statement, &[]).await.map_err(|e| read_failed(&e))?;
+pub(crate) async fn read_rows(client: &Reader) -> Result<Vec<SlotRow>> {
+    let rows = client.rows(SLOTS, &[]).await?;
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
     let row = |(place, row): (usize, &tokio_postgres::Row)| {
         if usize::try_from(row.get::<_, i16>(0)) != Ok(place) {

@@ -6,10 +6,9 @@
 
 use std::collections::VecDeque;
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
-use super::fault::read_failed;
+use super::connection::Reader;
 use super::topics::TopicId;
 use crate::error::Result;
 use crate::limits::{DATABASE_KEYS_FIRST, DATABASE_LOOKED_MAX, DATABASE_SCANNED_MAX};
@@ -127,7 +126,7 @@ impl<'q> Merge<'q> {
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(crate) async fn fill(&mut self, client: &ClientWrapper) -> Result<Option<Vec<Key>>> {
+    pub(crate) async fn fill(&mut self, client: &Reader) -> Result<Option<Vec<Key>>> {
         let dry: Vec<usize> = (0..self.sources.len())
             .filter(|at| self.sources[*at].keys.is_empty() && self.sources[*at].has_unread())
             .collect();
@@ -139,8 +138,6 @@ impl<'q> Merge<'q> {
         }
         let texts =
             if self.sources.iter().any(|source| source.topic.is_some()) { OF_TOPIC } else { OF_SLOTS };
-        let statement =
-            client.prepare_cached(texts[self.order as usize]).await.map_err(|e| read_failed(&e))?;
         let column = |value: fn(&Source) -> i64| -> Vec<i64> {
             dry.iter().map(|at| value(&self.sources[*at])).collect()
         };
@@ -148,10 +145,9 @@ impl<'q> Merge<'q> {
         let topics: Vec<i32> = dry.iter().map(|at| self.sources[*at].topic.unwrap_or_default()).collect();
         let (lows, highs) = (column(|source| source.low), column(|source| source.high));
         let chunk = self.chunk.min((self.looked_max - self.looked).div_ceil(dry.len()) as i64);
-        let rows = client
-            .query(&statement, &[&slots, &topics, &lows, &highs, &chunk, &self.event_source])
-            .await
-            .map_err(|e| read_failed(&e))?;
+        let statement = ("events", texts[self.order as usize]);
+        let rows =
+            client.rows(statement, &[&slots, &topics, &lows, &highs, &chunk, &self.event_source]).await?;
         self.looked += rows.len();
         self.chunk *= 2;
         let by_slot = |slot: i16| dry.iter().copied().find(|at| self.sources[*at].slot == slot);

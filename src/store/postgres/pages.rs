@@ -1,11 +1,10 @@
 //! Pages of events, single events, and where listings end.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
+use super::connection::{Reader, Statement};
 use super::coverage::read_rows;
 use super::cursor::{Positions, ahead, read_all, read_topic, write_all, write_topic};
-use super::fault::read_failed;
 use super::merge::{Key, Merge, Source};
 use super::shared::Shared;
 use super::topics::TopicId;
@@ -17,25 +16,35 @@ use crate::store::{Order, Page, Query, StoredEvent};
 /// What an event takes in an answer beside its fields.
 pub(crate) const EVENT_SURROUND_BYTES: usize = 160;
 
-const EVENTS: &str = "
+const EVENTS: Statement = (
+    "events",
+    "
     SELECT e.slot, e.topic_id, e.event_id, e.timestamp, e.source, e.payload, e.topic_offset, e.received_at
     FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY k (slot, seq, ord)
     CROSS JOIN LATERAL (SELECT * FROM sekali_events e WHERE e.slot = k.slot AND e.seq = k.seq LIMIT 1) e
-    ORDER BY k.ord";
+    ORDER BY k.ord",
+);
 
-const FIND: &str = "
+const FIND: Statement = (
+    "find",
+    "
     SELECT e.slot, e.topic_id, e.event_id, e.timestamp, e.source, e.payload, e.topic_offset, e.received_at, e.seq
     FROM (SELECT * FROM sekali_ids i WHERE i.slot = $1 AND i.topic_id = $2 AND i.event_id = $3 LIMIT 1) i
-    CROSS JOIN LATERAL (SELECT * FROM sekali_events e WHERE e.slot = $1 AND e.seq = i.seq LIMIT 1) e";
+    CROSS JOIN LATERAL (SELECT * FROM sekali_events e WHERE e.slot = $1 AND e.seq = i.seq LIMIT 1) e",
+);
 
-const TOPIC_END: &str = "SELECT next_offset FROM sekali_topic_counts WHERE slot = $1 AND topic_id = $2";
+const TOPIC_END: Statement =
+    ("topics", "SELECT next_offset FROM sekali_topic_counts WHERE slot = $1 AND topic_id = $2");
 
 /// For each range of numbers, the first that arrived at or after a time.
-const SLOTS_SINCE: &str = "
+const SLOTS_SINCE: Statement = (
+    "since",
+    "
     SELECT sekali_search(r.slot, NULL, r.high, $3, NULL)
-    FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY r (slot, high, ord) ORDER BY r.ord";
+    FROM unnest($1::smallint[], $2::bigint[]) WITH ORDINALITY r (slot, high, ord) ORDER BY r.ord",
+);
 
-const TOPIC_SINCE: &str = "SELECT sekali_search($1, $2, $4, $3, NULL)";
+const TOPIC_SINCE: Statement = ("since", "SELECT sekali_search($1, $2, $4, $3, NULL)");
 
 /// What a listing goes through.
 enum Listing {
@@ -65,29 +74,27 @@ impl Listing {
     }
 
     /// Where it ends now.
-    async fn ends(&self, client: &ClientWrapper) -> Result<Positions> {
+    async fn ends(&self, client: &Reader) -> Result<Positions> {
         match self {
             Self::All => Ok(read_rows(client).await?.iter().map(|row| row.next_seq).collect()),
             Self::Topic { id: None, .. } => Ok(vec![0]),
             Self::Topic { id: Some((slot, topic)), .. } => {
-                let statement = client.prepare_cached(TOPIC_END).await.map_err(|e| read_failed(&e))?;
-                let row = client.query_opt(&statement, &[slot, topic]).await.map_err(|e| read_failed(&e))?;
-                Ok(vec![row.map_or(0, |row| row.get(0))])
+                let rows = client.rows(TOPIC_END, &[slot, topic]).await?;
+                Ok(vec![rows.first().map_or(0, |row| row.get(0))])
             }
         }
     }
 
     /// The first numbers below `highs` that arrived at or after a time.
-    async fn since(&self, client: &ClientWrapper, at: Timestamp, highs: &[i64]) -> Result<Positions> {
-        let rows = match self {
-            Self::All => return seqs_since(client, at, highs).await,
-            Self::Topic { id: None, .. } => return Ok(vec![0]),
+    async fn since(&self, client: &Reader, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+        match self {
+            Self::All => seqs_since(client, at, highs).await,
+            Self::Topic { id: None, .. } => Ok(vec![0]),
             Self::Topic { id: Some((slot, topic)), .. } => {
-                let statement = client.prepare_cached(TOPIC_SINCE).await.map_err(|e| read_failed(&e))?;
-                client.query(&statement, &[slot, topic, &at.0, &highs.first()]).await
+                let rows = client.rows(TOPIC_SINCE, &[slot, topic, &at.0, &highs.first()]).await?;
+                Ok(rows.iter().map(|row| row.get(0)).collect())
             }
-        };
-        Ok(rows.map_err(|e| read_failed(&e))?.iter().map(|row| row.get(0)).collect())
+        }
     }
 
     fn sources(&self, lows: &[i64], highs: &[i64]) -> Vec<Source> {
@@ -108,14 +115,13 @@ impl Listing {
 ///
 /// # Errors
 /// `Overloaded`.
-pub(crate) async fn seqs_since(client: &ClientWrapper, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+pub(crate) async fn seqs_since(client: &Reader, at: Timestamp, highs: &[i64]) -> Result<Positions> {
     let slots: Vec<i16> = (0..).take(highs.len()).collect();
-    let statement = client.prepare_cached(SLOTS_SINCE).await.map_err(|e| read_failed(&e))?;
-    let rows = client.query(&statement, &[&slots, &highs, &at.0]).await.map_err(|e| read_failed(&e))?;
+    let rows = client.rows(SLOTS_SINCE, &[&slots, &highs, &at.0]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn listing(shared: &Shared, client: &ClientWrapper, topic: Option<&str>) -> Result<Listing> {
+async fn listing(shared: &Shared, client: &Reader, topic: Option<&str>) -> Result<Listing> {
     let Some(topic) = topic else { return Ok(Listing::All) };
     let id = shared.topics.id(client, topic).await?;
     Ok(Listing::Topic { id, hash: shared.hash(topic.as_bytes()) })
@@ -136,7 +142,7 @@ pub(crate) async fn page(shared: &Shared, query: &Query) -> Result<Page> {
 }
 
 /// A page, which may not be covered, and the keys of its events.
-async fn read(shared: &Shared, client: &ClientWrapper, query: &Query) -> Result<(Page, Vec<Key>)> {
+async fn read(shared: &Shared, client: &Reader, query: &Query) -> Result<(Page, Vec<Key>)> {
     let listing = listing(shared, client, query.topic.as_deref()).await?;
     let (mut positions, merge) = begin(shared, client, query, &listing).await?;
     let mut merge = merge;
@@ -172,7 +178,7 @@ async fn read(shared: &Shared, client: &ClientWrapper, query: &Query) -> Result<
 /// Where a page begins, and what it goes through.
 async fn begin<'q>(
     shared: &Shared,
-    client: &ClientWrapper,
+    client: &Reader,
     query: &'q Query,
     listing: &Listing,
 ) -> Result<(Positions, Merge<'q>)> {
@@ -214,13 +220,12 @@ async fn begin<'q>(
 }
 
 /// The events of these keys.
-async fn events(shared: &Shared, client: &ClientWrapper, keys: &[Key]) -> Result<Vec<StoredEvent>> {
+async fn events(shared: &Shared, client: &Reader, keys: &[Key]) -> Result<Vec<StoredEvent>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let (slots, seqs): (Vec<i16>, Vec<i64>) = keys.iter().map(|key| (key.topic.0, key.seq)).unzip();
-    let statement = client.prepare_cached(EVENTS).await.map_err(|e| read_failed(&e))?;
-    let rows = client.query(&statement, &[&slots, &seqs]).await.map_err(|e| read_failed(&e))?;
+    let rows = client.rows(EVENTS, &[&slots, &seqs]).await?;
     match rows.len() == keys.len() {
         true => Ok(rows.iter().map(|row| event(shared, row)).collect()),
         false => Err(Error::new(
@@ -253,11 +258,9 @@ pub(crate) async fn find(shared: &Shared, topic: &str, event_id: &str) -> Result
     let (found, slot, seq) = {
         let client = shared.connections.read().await?;
         let Some((slot, id)) = shared.topics.id(&client, topic).await? else { return Ok(None) };
-        let statement = client.prepare_cached(FIND).await.map_err(|e| read_failed(&e))?;
-        let row =
-            client.query_opt(&statement, &[&slot, &id, &event_id]).await.map_err(|e| read_failed(&e))?;
-        let Some(row) = row else { return Ok(None) };
-        (event(shared, &row), slot, row.get(8))
+        let rows = client.rows(FIND, &[&slot, &id, &event_id]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        (event(shared, row), slot, row.get(8))
     };
     let shown = (usize::try_from(slot).unwrap_or_default(), seq);
     shared.coverage.events(&shared.connections, std::iter::once(shown)).await?;

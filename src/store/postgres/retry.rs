@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::connection::Lease;
+use super::connection::{Lease, Statement};
 use super::fault::Fate;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,13 +93,13 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
 /// `Overloaded` and `Stopping`: nothing was changed. `Unsure`: it may be. Those of the statement.
 pub(crate) async fn change(
     shared: &Shared,
-    text: &str,
+    statement: Statement,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>> {
     shared.check_promise()?;
     let deadline = shared.now() + Duration::from_secs(DATABASE_REQUEST_SECONDS);
     let connection = connect(shared, deadline).await;
-    let send = |lease| shared.connections.commit(lease, text, parameters);
+    let send = |lease| shared.connections.commit(lease, statement, parameters);
     until_answered(shared, None, deadline, connection, send).await.map_err(|failure| match failure {
         Failure::Refused(e) => {
             if e.kind() == ErrorKind::Corrupt {

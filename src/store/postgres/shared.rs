@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_PAUSE_MILLIS_MAX, DATABASE_PAUSE_MILLIS_MIN, DATABASE_READ_SECONDS};
-use crate::metrics::Metrics;
+use crate::metrics::{DATABASE_PROMISE, DATABASE_STANDBYS, Metrics};
 use crate::store::{Health, Outcome, Status, Totals};
 use crate::sync::{self, Mutex};
 use crate::turnstile::Turnstile;
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     totals: Mutex<Totals>,
     /// What is wrong with the database, while something is.
     trouble: Mutex<Option<Trouble>>,
+    /// Standbys that commits may wait for; `None` if that can't be seen.
+    standbys: Mutex<Option<i64>>,
     failure: watch::Sender<Option<String>>,
     retries_told: Turnstile,
 }
@@ -87,6 +89,7 @@ impl Shared {
             rejected: AtomicI64::new(0),
             totals: Mutex::default(),
             trouble: Mutex::new(None),
+            standbys: Mutex::new(None),
             failure: watch::Sender::new(None),
             retries_told: Turnstile::default(),
         }
@@ -146,7 +149,9 @@ impl Shared {
         let deadline = self.now() + Duration::from_secs(DATABASE_READ_SECONDS);
         loop {
             match read().await {
-                Err(e) if e.kind() == ErrorKind::Overloaded && self.pause(deadline).await.is_some() => {}
+                Err(e) if e.kind() == ErrorKind::Overloaded && self.pause(deadline).await.is_some() => {
+                    self.metrics.retried(1);
+                }
                 answer => return answer,
             }
         }
@@ -182,6 +187,7 @@ impl Shared {
 
     /// A statement is sent again, or given up.
     pub(crate) fn retried(&self, slot: Option<usize>, why: &str) {
+        self.metrics.retried(1);
         if let Some(left_out) = self.retries_told.pass(("retried", 0), self.now()) {
             warn!(
                 slot,
@@ -199,6 +205,21 @@ impl Shared {
 
     pub(crate) fn totals(&self) -> Totals {
         *self.totals.lock()
+    }
+
+    /// So many standbys are connected that commits may wait for.
+    pub(crate) fn set_standbys(&self, standbys: Option<i64>) {
+        *self.standbys.lock() = standbys;
+    }
+
+    /// Brings the figures of the database up to date.
+    pub(crate) fn observe(&self) {
+        self.connections.observe();
+        let is_kept = self.trouble.lock().is_none();
+        self.metrics.set(DATABASE_PROMISE, &[], f64::from(u8::from(is_kept)));
+        if let Some(standbys) = *self.standbys.lock() {
+            self.metrics.set(DATABASE_STANDBYS, &[], standbys as f64);
+        }
     }
 
     /// What is wrong from now on; `None` if nothing is.

@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tracing::warn;
 
-use super::connection::Lease;
+use super::connection::{Lease, Statement};
 use super::coverage::SlotRow;
 use super::fault::Fate;
 use super::retry::{Failure, connect, until_answered};
@@ -25,7 +25,8 @@ use crate::event::Batch;
 use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS};
 use crate::store::{Outcome, Status};
 
-const APPEND: &str = "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const APPEND: Statement =
+    ("append", "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
 
 /// Events of one request that one statement takes, and whoever waits for their answer.
 #[derive(Debug)]

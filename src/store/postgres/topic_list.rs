@@ -2,8 +2,8 @@
 
 use tokio_postgres::Row;
 
+use super::connection::Statement;
 use super::cursor::{read_name, write_name};
-use super::fault::read_failed;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -11,12 +11,15 @@ use crate::event::pattern::TopicPatterns;
 use crate::limits::DATABASE_TOPICS_READ;
 use crate::store::{TopicPage, TopicStats};
 
-const PAGE: &str = "
+const PAGE: Statement = (
+    "topics",
+    "
     SELECT t.name, c.next_offset, c.duplicates, c.conflicts, c.first_received_at, c.last_received_at
     FROM sekali_topics t
     CROSS JOIN LATERAL (SELECT * FROM sekali_topic_counts c
                         WHERE c.slot = t.slot AND c.topic_id = t.topic_id LIMIT 1) c
-    WHERE t.name >= $1 ORDER BY t.name LIMIT $2";
+    WHERE t.name >= $1 ORDER BY t.name LIMIT $2",
+);
 
 /// Topics and their figures in order of their bytes, at most `limit`, of those that `only` means.
 ///
@@ -34,7 +37,6 @@ pub(crate) async fn page(
     let (mut topics, mut has_more) = (Vec::new(), true);
     {
         let client = shared.connections.read().await?;
-        let statement = client.prepare_cached(PAGE).await.map_err(|e| read_failed(&e))?;
         while has_more && topics.len() <= limit {
             let begin = match only {
                 Some(only) => only.next_from(from.as_deref().unwrap_or_default()).map(str::to_owned),
@@ -42,7 +44,7 @@ pub(crate) async fn page(
             };
             let Some(begin) = begin else { break };
             let count = (limit + 1 - topics.len()).min(DATABASE_TOPICS_READ) as i64;
-            let rows = client.query(&statement, &[&begin, &count]).await.map_err(|e| read_failed(&e))?;
+            let rows = client.rows(PAGE, &[&begin, &count]).await?;
             has_more = rows.len() as i64 == count;
             for row in rows {
                 let name: String = row.get(0);

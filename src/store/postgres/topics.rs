@@ -3,20 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
-use super::fault::read_failed;
+use super::connection::{Reader, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::RwLock;
 
-const BY_NAME: &str = "
+const BY_NAME: Statement = (
+    "topics",
+    "
     SELECT t.slot, t.topic_id, t.name FROM unnest($1::text[]) n (name)
-    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.name = n.name LIMIT 1) t";
+    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.name = n.name LIMIT 1) t",
+);
 
-const BY_ID: &str = "
+const BY_ID: Statement = (
+    "topics",
+    "
     SELECT t.slot, t.topic_id, t.name FROM unnest($1::smallint[], $2::integer[]) i (slot, topic_id)
-    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.slot = i.slot AND t.topic_id = i.topic_id LIMIT 1) t";
+    CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.slot = i.slot AND t.topic_id = i.topic_id LIMIT 1) t",
+);
 
 /// What the database calls a topic: its slot, and its number there.
 pub(crate) type TopicId = (i16, i32);
@@ -46,7 +51,7 @@ impl Topics {
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(crate) async fn id(&self, client: &ClientWrapper, name: &str) -> Result<Option<TopicId>> {
+    pub(crate) async fn id(&self, client: &Reader, name: &str) -> Result<Option<TopicId>> {
         if self.missing(client, &[name]).await? > 0 {
             return Ok(None);
         }
@@ -57,13 +62,12 @@ impl Topics {
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(crate) async fn missing(&self, client: &ClientWrapper, names: &[&str]) -> Result<usize> {
+    pub(crate) async fn missing(&self, client: &Reader, names: &[&str]) -> Result<usize> {
         let unknown = self.unknown(names);
         if unknown.is_empty() {
             return Ok(0);
         }
-        let statement = client.prepare_cached(BY_NAME).await.map_err(|e| read_failed(&e))?;
-        let rows = client.query(&statement, &[&unknown]).await.map_err(|e| read_failed(&e))?;
+        let rows = client.rows(BY_NAME, &[&unknown]).await?;
         self.learn(&rows);
         Ok(unknown.len().saturating_sub(rows.len()))
     }
@@ -80,7 +84,7 @@ impl Topics {
     /// `Overloaded`; `Corrupt`: the database has no such topic.
     pub(crate) async fn name_all(
         &self,
-        client: &ClientWrapper,
+        client: &Reader,
         topics: impl Iterator<Item = TopicId>,
     ) -> Result<()> {
         let unknown: std::collections::BTreeSet<TopicId> = {
@@ -91,8 +95,7 @@ impl Topics {
             return Ok(());
         }
         let (slots, ids): (Vec<i16>, Vec<i32>) = unknown.iter().copied().unzip();
-        let statement = client.prepare_cached(BY_ID).await.map_err(|e| read_failed(&e))?;
-        let rows = client.query(&statement, &[&slots, &ids]).await.map_err(|e| read_failed(&e))?;
+        let rows = client.rows(BY_ID, &[&slots, &ids]).await?;
         self.learn(&rows);
         match rows.len() == unknown.len() {
             true => Ok(()),

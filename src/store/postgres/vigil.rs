@@ -4,11 +4,18 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use super::connection::Statement;
 use super::coverage::{SlotRow, read_rows};
 use super::schema::fault_of_settings;
 use super::shared::{Shared, Trouble};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Standbys that commits may wait for, and whether the user may not see of each whether it is one.
+const STANDBYS: Statement = (
+    "standbys",
+    "SELECT count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), count(*) > count(sync_state)
+     FROM pg_stat_replication",
+);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -44,7 +51,7 @@ async fn try_out(shared: &Shared) -> Result<Option<String>> {
     let covered = shared.coverage.present();
     let rows = {
         let client = shared.connections.read().await?;
-        let fault = fault_of_settings(&client, shared.durability).await;
+        let fault = fault_of_settings(client.client(), shared.durability).await;
         match fault {
             Ok(None) => {}
             Ok(Some(fault)) => return Ok(Some(fault)),
@@ -52,6 +59,10 @@ async fn try_out(shared: &Shared) -> Result<Option<String>> {
                 return Err(Error::new(ErrorKind::Overloaded, format!("the database did not answer: {why}")));
             }
         }
+        // Who may not see it, or has a relative of PostgreSQL, goes without.
+        let standbys = client.rows(STANDBYS, &[]).await.ok();
+        let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));
+        shared.set_standbys(row.map(|row| row.get(0)));
         read_rows(&client).await?
     };
     let is_behind =

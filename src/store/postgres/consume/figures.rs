@@ -1,6 +1,6 @@
 //! How far consumers lag, for `/metrics`.
 
-use super::desk::{find, list};
+use super::known::{find, list};
 use super::stats::lag;
 use crate::error::{ErrorKind, Result};
 use crate::limits::{CONSUMERS_MAX, CONSUMERS_MEASURED_MAX};
@@ -27,7 +27,10 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
     };
     for name in measured {
         let (events, oldest) = match find(shared, &name).await {
-            Ok(known) => lag(shared, &shared.consuming.desk(&name, &known)).await?,
+            Ok(known) => {
+                let desk = shared.consuming.desk(&name, known.number, &known.topics);
+                lag(shared, &desk).await?
+            }
             Err(e) if e.kind() == ErrorKind::NoConsumer => (0, None),
             Err(e) => return Err(e),
         };

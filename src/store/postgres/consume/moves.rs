@@ -1,36 +1,50 @@
 //! Making, moving and ending consumers.
 
-use super::desk::{Known, find, none};
+use super::known::{Known, find, none};
+use super::news::topics_after;
 use super::{no_room, random};
 use crate::consumer::{ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
-use crate::limits::{CONSUMERS_MAX, POSITIONS_MAX};
+use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX, POSITIONS_MAX};
+use crate::store::postgres::connection::Statement;
 use crate::store::postgres::cursor::{ahead, read_all, read_topic, topic_hash};
-use crate::store::postgres::fault::read_failed;
 use crate::store::postgres::pages::seqs_since;
 use crate::store::postgres::retry::change;
 use crate::store::postgres::shared::Shared;
 
-const BEGIN: &str = "SELECT sekali_begin_consumer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-const END: &str = "SELECT sekali_end_consumer($1)";
-const OF_SLOT: &str = "
+const BEGIN: Statement = ("consumer", "SELECT sekali_begin_consumer($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+const END: Statement = ("consumer", "SELECT sekali_end_consumer($1)");
+const OF_SLOT: Statement = (
+    "topics",
+    "
     SELECT t.slot, t.topic_id, t.name, c.next_offset FROM sekali_topics t
     CROSS JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
                         WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c
-    WHERE t.slot = $1";
+    WHERE t.slot = $1",
+);
+
+/// Topics of a filter, and the offset of the first event of each that has at least its slot's number.
+const BEFORE: Statement = (
+    "since",
+    topics_after!(
+        "p.next_offset",
+        "CROSS JOIN LATERAL (SELECT CASE
+         WHEN EXISTS (SELECT FROM sekali_events e WHERE e.slot = t.slot AND e.topic_id = t.topic_id
+                        AND e.topic_offset = c.next_offset - 1 AND e.seq >= ($5::bigint[])[t.slot + 1])
+         THEN sekali_search(t.slot, t.topic_id, c.next_offset, NULL, ($5::bigint[])[t.slot + 1])
+         ELSE c.next_offset END AS next_offset) p"
+    ),
+);
 
 /// Where a consumer goes on.
-#[derive(Debug)]
-enum Place {
-    /// At the first event of each topic.
-    First,
-    /// After all that is stored.
-    End,
-    /// Before these numbers of slots.
-    Seqs(Vec<i64>),
-    /// At an offset of a topic; in others where it is.
-    InTopic(String, i64),
+#[derive(Debug, Default)]
+struct Place {
+    /// Topics, each with the offset of the first event to give.
+    topics: Vec<String>,
+    next_offsets: Vec<i64>,
+    /// In other topics it stays where it is; else it begins there with the first event.
+    keeps: bool,
 }
 
 /// Makes a consumer; whether it was made.
@@ -49,7 +63,7 @@ pub(crate) async fn put(
         Err(e) => return Err(e),
     };
     // A start is not looked at for one that is there.
-    let place = if known.is_some() { Place::First } else { place(shared, topics, start).await? };
+    let place = if known.is_some() { Place::default() } else { place(shared, topics, start).await? };
     match begin(shared, name, None, topics, place).await? {
         Some(0) => Ok(true),
         Some(1) => shared.coverage.commit(&shared.connections).await.map(|()| false),
@@ -109,15 +123,7 @@ async fn begin(
     place: Place,
 ) -> Result<Option<i16>> {
     let patterns: Vec<String> = topics.iter().map(TopicPattern::to_string).collect();
-    let (firsts, lasts) = if matches!(place, Place::First) { Default::default() } else { topics.ranges() };
-    let (mut seqs, mut only) = (None, None);
-    match place {
-        Place::First | Place::End => {}
-        Place::Seqs(numbers) => seqs = Some(numbers),
-        Place::InTopic(topic, offset) => only = Some((topic, offset)),
-    }
-    let keeps = only.is_some();
-    let (only_topic, only_offset) = only.unzip();
+    let Place { topics, next_offsets, keeps } = place;
     let rows = change(
         shared,
         BEGIN,
@@ -126,12 +132,9 @@ async fn begin(
             &replaces,
             &random()?,
             &patterns,
-            &firsts,
-            &lasts,
-            &seqs,
+            &topics,
+            &next_offsets,
             &keeps,
-            &only_topic,
-            &only_offset,
             &(CONSUMERS_MAX as i64),
             &(POSITIONS_MAX as i64),
         ],
@@ -141,16 +144,16 @@ async fn begin(
 }
 
 async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result<Place> {
-    match start {
-        Start::Start => Ok(Place::First),
-        Start::End => Ok(Place::End),
+    let seqs = match start {
+        Start::Start => return Ok(Place::default()),
+        Start::End => shared.patiently(|| ends(shared)).await?,
         Start::Time(since) => {
             let since = || async {
                 let ends = ends(shared).await?;
                 let client = shared.connections.read().await?;
                 seqs_since(&client, *since, &ends).await
             };
-            shared.patiently(since).await.map(Place::Seqs)
+            shared.patiently(since).await?
         }
         Start::Cursor(cursor) => {
             let Ok(seqs) = read_all(shared.store.half(), shared.store.slots, cursor) else {
@@ -160,7 +163,30 @@ async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result
             if seqs.iter().zip(&ends).any(|(seq, end)| seq > end) {
                 return Err(ahead());
             }
-            Ok(Place::Seqs(seqs))
+            seqs
+        }
+    };
+    before(shared, topics, &seqs).await
+}
+
+/// Where topics are before these numbers of slots. What is before a number never changes, so topics
+/// are looked at some at a time.
+async fn before(shared: &Shared, topics: &TopicPatterns, seqs: &[i64]) -> Result<Place> {
+    let ((firsts, lasts), mut place, mut after) = (topics.ranges(), Place::default(), String::new());
+    let limit = CONSUMER_LOOK_TOPICS as i64;
+    loop {
+        let read = || async {
+            let client = shared.connections.read().await?;
+            client.rows(BEFORE, &[&firsts, &lasts, &after, &limit, &seqs]).await
+        };
+        let rows = shared.patiently(read).await?;
+        for row in rows.iter().filter(|row| row.get::<_, i64>(3) > 0) {
+            place.topics.push(row.get(2));
+            place.next_offsets.push(row.get(3));
+        }
+        match rows.last() {
+            Some(last) if rows.len() == CONSUMER_LOOK_TOPICS => after = last.get(2),
+            _ => return Ok(place),
         }
     }
 }
@@ -183,13 +209,12 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
     let slot = (hash % shared.store.slots as u64) as i16;
     let rows = {
         let client = shared.connections.read().await?;
-        let statement = client.prepare_cached(OF_SLOT).await.map_err(|e| read_failed(&e))?;
-        client.query(&statement, &[&slot]).await.map_err(|e| read_failed(&e))?
+        client.rows(OF_SLOT, &[&slot]).await?
     };
     let is_it = |name: &str| shared.hash(name.as_bytes()) == hash && topics.matches(name.as_bytes());
     let row = rows.iter().find(|row| is_it(row.get(2))).ok_or_else(foreign)?;
     if offset > row.get(3) {
         return Err(ahead());
     }
-    Ok(Place::InTopic(row.get(2), offset))
+    Ok(Place { topics: vec![row.get(2)], next_offsets: vec![offset], keeps: true })
 }

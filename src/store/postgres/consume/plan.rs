@@ -7,13 +7,15 @@ use crate::consumer::backlog::Backlog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LAG_TOPICS_COUNTED;
 use crate::store::StoredEvent;
-use crate::store::postgres::fault::read_failed;
+use crate::store::postgres::connection::Statement;
 use crate::store::postgres::pages::{EVENT_SURROUND_BYTES, event};
 use crate::store::postgres::shared::Shared;
 use crate::store::postgres::topics::TopicId;
 
 /// The events of ranges of offsets, range by range, until they have so many bytes.
-const EVENTS: &str = "
+const EVENTS: Statement = (
+    "events",
+    "
     SELECT e.slot, e.topic_id, e.event_id, e.timestamp, e.source, e.payload, e.topic_offset, e.received_at, e.seq
     FROM (SELECT r.ord, k.*,
                  sum($5::bigint + octet_length(k.event_id) + octet_length(k.timestamp) + octet_length(k.source)
@@ -25,7 +27,8 @@ const EVENTS: &str = "
                               WHERE i.slot = r.slot AND i.topic_id = r.topic_id
                                 AND i.topic_offset >= r.low AND i.topic_offset < r.high
                               ORDER BY i.topic_offset) k) e
-    WHERE coalesce(e.bytes_before, 0) < $6::bigint ORDER BY e.ord, e.topic_offset";
+    WHERE coalesce(e.bytes_before, 0) < $6::bigint ORDER BY e.ord, e.topic_offset",
+);
 
 /// Topics that may have something new, in the order of their turns.
 #[derive(Debug, Default)]
@@ -133,11 +136,7 @@ async fn rows_of(shared: &Shared, ranges: &[Range], bytes_max: usize) -> Result<
     let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.iter().map(|range| (range.low, range.high)).unzip();
     let (surround, most) = (EVENT_SURROUND_BYTES as i64, i64::try_from(bytes_max).unwrap_or(i64::MAX));
     let client = shared.connections.read().await?;
-    let statement = client.prepare_cached(EVENTS).await.map_err(|e| read_failed(&e))?;
-    client
-        .query(&statement, &[&slots, &topics, &lows, &highs, &surround, &most])
-        .await
-        .map_err(|e| read_failed(&e))
+    client.rows(EVENTS, &[&slots, &topics, &lows, &highs, &surround, &most]).await
 }
 
 /// A reader never skips.

@@ -1,20 +1,23 @@
 //! What is known of a consumer: its lag, its leases and its positions.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
-use super::desk::{Desk, find};
+use super::desk::Desk;
+use super::known::find;
+use super::news::look;
 use super::partition;
 use crate::clock::Timestamp;
 use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Position};
 use crate::error::Result;
 use crate::limits::LAG_TOPICS_READ_MAX;
-use crate::store::postgres::fault::read_failed;
+use crate::store::postgres::connection::Statement;
 use crate::store::postgres::shared::Shared;
 
 /// How many events a consumer has not acknowledged in these topics, and when the oldest of them
 /// arrived, of the first topics that it lags in.
-const LAG: &str = "
+const LAG: Statement = (
+    "lag",
+    "
     WITH lagging AS MATERIALIZED (
         SELECT t.ord, t.slot, t.topic_id, c.next_offset, coalesce(p.next_offset, 0) AS position
         FROM unnest($2::smallint[], $3::integer[], $4::text[]) WITH ORDINALITY t (slot, topic_id, name, ord)
@@ -28,11 +31,17 @@ const LAG: &str = "
            (SELECT min(e.received_at) FROM (SELECT * FROM lagging ORDER BY ord LIMIT $5) l
             CROSS JOIN LATERAL (SELECT i.received_at FROM sekali_events i
                                 WHERE i.slot = l.slot AND i.topic_id = l.topic_id AND i.topic_offset = l.position
-                                LIMIT 1) e)";
-const LEASES: &str = "
-    SELECT holder, part, parts, until FROM sekali_leases WHERE consumer = $1 AND until > sekali_now() ORDER BY parts, part";
-const POSITIONS: &str =
-    "SELECT topic, next_offset FROM sekali_positions WHERE consumer = $1 ORDER BY topic LIMIT $2";
+                                LIMIT 1) e)",
+);
+const LEASES: Statement = (
+    "consumers",
+    "
+    SELECT holder, part, parts, until FROM sekali_leases WHERE consumer = $1 AND until > sekali_now() ORDER BY parts, part",
+);
+const POSITIONS: Statement = (
+    "consumers",
+    "SELECT topic, next_offset FROM sekali_positions WHERE consumer = $1 ORDER BY topic LIMIT $2",
+);
 
 /// What is known of a consumer, with its first `shown` positions.
 ///
@@ -40,7 +49,7 @@ const POSITIONS: &str =
 /// `NoConsumer`, `Overloaded`, `Unsure`, `Corrupt`.
 pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) -> Result<ConsumerStats> {
     let known = find(shared, name).await?;
-    let desk = shared.consuming.desk(name, &known);
+    let desk = shared.consuming.desk(name, known.number, &known.topics);
     let (lag_events, lags_since) = lag(shared, &desk).await?;
     let (leases, positions) = shared.patiently(|| rows(shared, known.number, shown)).await?;
     shared.patiently(|| shared.coverage.commit(&shared.connections)).await?;
@@ -66,11 +75,9 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
 
 async fn rows(shared: &Shared, number: i64, shown: usize) -> Result<(Vec<Row>, Vec<Row>)> {
     let client = shared.connections.read().await?;
-    let statement = client.prepare_cached(LEASES).await.map_err(|e| read_failed(&e))?;
-    let leases = client.query(&statement, &[&number]).await.map_err(|e| read_failed(&e))?;
+    let leases = client.rows(LEASES, &[&number]).await?;
     let shown = i64::try_from(shown).unwrap_or(i64::MAX);
-    let statement = client.prepare_cached(POSITIONS).await.map_err(|e| read_failed(&e))?;
-    let positions = client.query(&statement, &[&number, &shown]).await.map_err(|e| read_failed(&e))?;
+    let positions = client.rows(POSITIONS, &[&number, &shown]).await?;
     Ok((leases, positions))
 }
 
@@ -82,20 +89,18 @@ async fn rows(shared: &Shared, number: i64, shown: usize) -> Result<(Vec<Row>, V
 pub(super) async fn lag(shared: &Shared, desk: &Desk) -> Result<(u64, Option<Timestamp>)> {
     let ready: Vec<u32> = {
         let mut backlog = desk.backlog.lock().await;
-        while !desk.look(shared, &mut backlog).await? {}
+        while !look(shared, desk, &mut backlog).await? {}
         backlog.ready().collect()
     };
-    let row = shared.patiently(|| lag_of(shared, desk.number, &ready)).await?;
-    Ok((row.get::<_, i64>(0).unsigned_abs(), row.get::<_, Option<i64>>(1).map(Timestamp)))
+    let (events, oldest) = shared.patiently(|| lag_of(shared, desk.number, &ready)).await?;
+    Ok((events.unsigned_abs(), oldest.map(Timestamp)))
 }
 
-async fn lag_of(shared: &Shared, number: i64, topics: &[u32]) -> Result<Row> {
+async fn lag_of(shared: &Shared, number: i64, topics: &[u32]) -> Result<(i64, Option<i64>)> {
     let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().map(|topic| shared.topic_id(*topic)).unzip();
     let names: Vec<_> = topics.iter().map(|topic| shared.topic_name(*topic)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let client = shared.connections.read().await?;
-    let read: &ClientWrapper = &client;
-    let statement = read.prepare_cached(LAG).await.map_err(|e| read_failed(&e))?;
-    let most = LAG_TOPICS_READ_MAX as i64;
-    read.query_one(&statement, &[&number, &slots, &ids, &names, &most]).await.map_err(|e| read_failed(&e))
+    let rows = client.rows(LAG, &[&number, &slots, &ids, &names, &(LAG_TOPICS_READ_MAX as i64)]).await?;
+    Ok(rows.first().map_or((0, None), |row| (row.get(0), row.get(1))))
 }

@@ -37,21 +37,18 @@ CREATE TABLE sekali_leases (
 CREATE FUNCTION sekali_now() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 
--- Makes a consumer, or has one begin again elsewhere: replaces is the number that it must have then.
+-- Makes a consumer, or has one begin again elsewhere: replaces is the number that it must have then. Its positions are those
+-- that are given; if keeps is true, in other topics those that it has.
 --
--- Its positions are those of the topics with names from lows to highs: where each ends, or before the numbers of slots that
--- are given. If keeps is true, they are those that it has, and the one in only_topic.
 -- 0: it is done. 1: there is one with the same topics. 2: it has other topics, or another number. 3: there are too many
 -- consumers. 4: there are too many positions. None: there is no such consumer.
 CREATE FUNCTION sekali_begin_consumer(
-    of_name text, replaces bigint, new_number bigint, of_topics text[], lows text[], highs text[], seqs bigint[],
-    keeps boolean, only_topic text, only_offset bigint, consumers_max bigint, positions_max bigint
+    of_name text, replaces bigint, new_number bigint, of_topics text[], names text[], offsets bigint[], keeps boolean,
+    consumers_max bigint, positions_max bigint
 ) RETURNS smallint LANGUAGE plpgsql
 AS $$
 DECLARE
     known sekali_consumers%ROWTYPE;
-    names text[];
-    offsets bigint[];
     others bigint;
 BEGIN
     SELECT * INTO known FROM sekali_consumers c WHERE c.name = of_name FOR UPDATE;
@@ -68,19 +65,10 @@ BEGIN
     END IF;
 
     IF keeps THEN
-        SELECT coalesce(array_agg(p.topic), '{}'), coalesce(array_agg(p.next_offset), '{}') INTO names, offsets
+        SELECT array_agg(p.topic), array_agg(p.next_offset) INTO names, offsets
         FROM (SELECT k.topic, k.next_offset FROM sekali_positions k
-              WHERE k.consumer = replaces AND k.topic <> only_topic
-              UNION ALL SELECT only_topic, only_offset) p;
-    ELSE
-        SELECT coalesce(array_agg(t.name), '{}'), coalesce(array_agg(p.next_offset), '{}') INTO names, offsets
-        FROM (SELECT DISTINCT i.slot, i.topic_id, i.name FROM unnest(lows, highs) r (low, high)
-              CROSS JOIN LATERAL (SELECT * FROM sekali_topics t WHERE t.name >= r.low AND t.name <= r.high) i) t
-        CROSS JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
-              WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c
-        CROSS JOIN LATERAL (SELECT CASE WHEN seqs IS NULL THEN c.next_offset
-              ELSE sekali_search(t.slot, t.topic_id, c.next_offset, NULL, seqs[t.slot + 1]) END AS next_offset) p
-        WHERE p.next_offset > 0;
+              WHERE k.consumer = replaces AND k.topic <> ALL (names)
+              UNION ALL SELECT n.topic, n.next_offset FROM unnest(names, offsets) n (topic, next_offset)) p;
     END IF;
     SELECT coalesce(sum(c.positions), 0) INTO others FROM sekali_consumers c WHERE c.name <> of_name;
     IF cardinality(names) > coalesce(known.positions, 0) AND others + cardinality(names) > positions_max THEN

@@ -1,0 +1,90 @@
+//! Consumers as the database has them.
+
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+
+use crate::consumer::ConsumerName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::pattern::{TopicPattern, TopicPatterns};
+use crate::store::postgres::connection::Statement;
+use crate::store::postgres::shared::Shared;
+
+const FIND: Statement = (
+    "consumers",
+    "SELECT name, topics, number, created_at, positions, turn FROM sekali_consumers WHERE name = $1",
+);
+const LIST: Statement =
+    ("consumers", "SELECT name, topics FROM sekali_consumers WHERE name > $1 ORDER BY name LIMIT $2");
+
+/// A consumer as the database has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Random, of this life of its name.
+    pub(crate) number: i64,
+    pub(crate) topics: Arc<TopicPatterns>,
+    pub(crate) created_at: i64,
+    /// How many positions it has.
+    pub(crate) positions: i64,
+    /// The topic that was acknowledged last, by its number.
+    pub(crate) turn: i64,
+}
+
+/// What the database has of a consumer, which may not be covered.
+///
+/// # Errors
+/// `NoConsumer`, `Overloaded`.
+pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<Known> {
+    let find = || async {
+        let client = shared.connections.read().await?;
+        client.rows(FIND, &[&name.as_str()]).await
+    };
+    let Some(row) = shared.patiently(find).await?.into_iter().next() else {
+        shared.consuming.forget(name);
+        return Err(none(name));
+    };
+    Ok(Known {
+        number: row.get(2),
+        topics: filter(&row)?,
+        created_at: row.get(3),
+        positions: row.get(4),
+        turn: row.get(5),
+    })
+}
+
+/// At most `limit` consumers, in order of their names, after `after`.
+///
+/// # Errors
+/// `Overloaded`.
+pub(crate) async fn list(
+    shared: &Shared,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+    let (after, limit) = (after.unwrap_or_default(), i64::try_from(limit).unwrap_or(i64::MAX));
+    let read = || async {
+        let client = shared.connections.read().await?;
+        client.rows(LIST, &[&after, &limit]).await
+    };
+    let rows = shared.patiently(read).await?;
+    let listed =
+        |row: &Row| Ok((row.get::<_, &str>(0).parse().map_err(|why: String| strange(&why))?, filter(row)?));
+    rows.iter().map(listed).collect()
+}
+
+fn filter(row: &Row) -> Result<Arc<TopicPatterns>> {
+    let patterns: Vec<&str> = row.get(1);
+    let patterns =
+        patterns.iter().map(|pattern| pattern.parse::<TopicPattern>().map_err(|why| strange(&why)));
+    patterns.collect::<Result<_>>().map(Arc::new)
+}
+
+fn strange(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the database has a consumer that can't be: {why}"))
+}
+
+/// The answer where there is no such consumer.
+pub(crate) fn none(name: &ConsumerName) -> Error {
+    let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
+    Error::new(ErrorKind::NoConsumer, message)
+}
