@@ -8,9 +8,8 @@ use crate::{cluster, node};
 /// How a start ends that must not succeed: its code, and what it says.
 fn refused(start: &Start) -> (Option<i32>, String) {
     let mut server = start.spawn();
-    let code = server.wait().and_then(|status| status.code());
-    let said = crate::support::until(5, || Some(server.log()).filter(|log| !log.is_empty()));
-    (code, said.unwrap_or_default())
+    let said = server.listening().unwrap_err();
+    (server.wait().and_then(|status| status.code()), said)
 }
 
 #[test]

@@ -70,18 +70,7 @@ pub(crate) async fn take(shared: &Shared, take: &Take) -> Result<Taken> {
                 until: Timestamp(row.get(1)),
             }));
         }
-        let (positions, ends): (Vec<i64>, Vec<i64>) = (row.get(5), row.get(6));
-        let (mut ranges, mut lag) = (Vec::new(), 0);
-        for (topic, (low, high)) in plan.topics.iter().zip(positions.into_iter().zip(ends)) {
-            if low >= high {
-                backlog.is_caught_up(topic.number);
-                continue;
-            }
-            lag += (high - low).unsigned_abs();
-            if topic.is_wanted {
-                ranges.push(Range { number: topic.number, id: topic.id, low, high });
-            }
-        }
+        let (ranges, lag) = plan.settle(&mut backlog, row.get(5), row.get(6));
         drop(backlog);
         let given = Given {
             lag,

@@ -65,6 +65,28 @@ impl Plan {
         }
         plan
     }
+
+    /// What there is to give of the topics of a consumer that is at these positions of them, and how
+    /// many events wait in all of them. Topics without any leave the backlog.
+    pub(super) fn settle(
+        &self,
+        backlog: &mut Backlog,
+        positions: Vec<i64>,
+        ends: Vec<i64>,
+    ) -> (Vec<Range>, u64) {
+        let (mut ranges, mut lag) = (Vec::new(), 0);
+        for (topic, (low, high)) in self.topics.iter().zip(positions.into_iter().zip(ends)) {
+            if low >= high {
+                backlog.is_caught_up(topic.number);
+                continue;
+            }
+            lag += (high - low).unsigned_abs();
+            if topic.is_wanted {
+                ranges.push(Range { number: topic.number, id: topic.id, low, high });
+            }
+        }
+        (ranges, lag)
+    }
 }
 
 /// Events of a topic from one offset to another.
