@@ -57,14 +57,16 @@ pub(crate) async fn put(
     topics: &TopicPatterns,
     start: &Start,
 ) -> Result<bool> {
-    let known = match find(shared, name).await {
-        Ok(known) => Some(known),
-        Err(e) if e.kind() == ErrorKind::NoConsumer => None,
+    let begun = match find(shared, name).await {
+        // A start is not looked at for one that is there.
+        Ok(known) => Some(if *known.topics == *topics { 1 } else { 2 }),
+        Err(e) if e.kind() == ErrorKind::NoConsumer => {
+            let place = place(shared, topics, start).await?;
+            begin(shared, name, None, topics, place).await?
+        }
         Err(e) => return Err(e),
     };
-    // A start is not looked at for one that is there.
-    let place = if known.is_some() { Place::default() } else { place(shared, topics, start).await? };
-    match begin(shared, name, None, topics, place).await? {
+    match begun {
         Some(0) => Ok(true),
         Some(1) => shared.coverage.commit(&shared.connections).await.map(|()| false),
         Some(2) => {
