@@ -11,7 +11,7 @@ const LINES: &str = "application/x-ndjson";
 const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
 
 /// Each route that needs a permission, and which of the scopes above give it.
-const ROUTES: [(&str, &str, [bool; 6]); 13] = [
+const ROUTES: [(&str, &str, [bool; 6]); 14] = [
     ("POST", "/publish", [true, false, false, false, true, true]),
     ("GET", "/events", [false, true, false, false, true, false]),
     ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
@@ -24,6 +24,7 @@ const ROUTES: [(&str, &str, [bool; 6]); 13] = [
     ("GET", "/duplicates?topic=b", [false, false, false, false, true, false]),
     ("GET", "/consumers", [false, false, true, false, true, false]),
     ("GET", "/consumers/c/events", [false, false, true, false, true, false]),
+    ("GET", "/sources", [false, false, false, true, true, false]),
     ("GET", "/metrics", [false, false, false, true, true, false]),
 ];
 
