@@ -173,6 +173,28 @@ fn a_ticket_is_good_once_in_the_place_of_a_token() {
     assert_eq!(guarded.ask(None, "GET", &format!("/events?ticket={ticket}")).status, 200, "it was not used");
 }
 
+#[test]
+fn a_ticket_is_refused_where_events_are_taken_for_a_consumer() {
+    let (guarded, admin) = Guarded::new();
+    let plan = br#"{"topics":["a"]}"#;
+    assert_eq!(guarded.send(Some(&admin), "PUT", "/consumers/c", "application/json", plan).status, 201);
+    let ticket = guarded.publish(&admin, "/tickets", "").1["ticket"].as_str().unwrap().to_owned();
+    for (method, path) in [
+        ("GET", "/consumers"),
+        ("GET", "/consumers/c"),
+        ("GET", "/consumers/c/events"),
+        ("POST", "/consumers/c/ack"),
+        ("POST", "/consumers/c/seek"),
+        ("DELETE", "/consumers/c"),
+    ] {
+        let answer = guarded.ask(None, method, &format!("{path}?ticket={ticket}"));
+        assert_eq!(answer.status, 401, "{method} {path}: {}", text(&answer));
+    }
+    let consumer = guarded.get(&admin, "/consumers/c").1;
+    assert_eq!(consumer["leases"], json!([]), "{consumer}");
+    assert_eq!(guarded.ask(None, "GET", &format!("/events?ticket={ticket}")).status, 200, "it was not used");
+}
+
 fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
