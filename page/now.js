@@ -1,6 +1,6 @@
 // Now: how the service is, at one look.
 
-import { Refused, json } from "./api.js";
+import { KEPT, Refused, json } from "./api.js";
 import { Chart } from "./chart.js";
 import { list as consumers } from "./consumers.js";
 import { h, put, say } from "./dom.js";
@@ -191,7 +191,7 @@ function untilFull(left) {
 /** What is shown in place of figures that may not be seen here: why, and the totals that may. */
 function instead(why, signal) {
   const totals = h("div", {});
-  const sentence = why?.status === 404 ? new Error("the figures of this service are kept from this address, as its setting ops_listen says") : why;
+  const sentence = why?.status === 404 ? new Error(KEPT) : why;
   const isHidden = why?.status === 404;
   json("/stats", signal).then((stats) => {
     const tiles = facts("tiles", "Totals", ["Stored", "Duplicates dropped", "Conflicts", "Topics"]);

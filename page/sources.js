@@ -1,6 +1,6 @@
 // Sources of webhooks: what is configured, what became of their deliveries, and why some were refused.
 
-import { json } from "./api.js";
+import { KEPT, Refused, json } from "./api.js";
 import { foreign, h } from "./dom.js";
 import { count, time } from "./format.js";
 import { load } from "./token.js";
@@ -35,7 +35,13 @@ export const sources = {
 };
 
 /** @param {AbortSignal} signal @returns {Promise<Sources>} */
-export const list = (signal) => json("/sources", signal);
+export async function list(signal) {
+  try {
+    return await json("/sources", signal);
+  } catch (e) {
+    throw e instanceof Refused && e.status === 404 ? new Refused(404, KEPT) : e;
+  }
+}
 
 /** @param {Record<string, number>} counts */
 const sum = (counts) => Object.values(counts).reduce((all, one) => all + one, 0);
