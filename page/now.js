@@ -12,8 +12,8 @@ import { problem } from "./token.js";
 /** What the stream does not have is asked for so often; a rate takes two looks, and the second comes soon. */
 const EACH_MS = 10_000;
 const SECOND_MS = 2_000;
-/** All consumers that there may be. */
-const CONSUMERS = 10_000;
+/** Consumers that are looked at: of each one some events are read. */
+const CONSUMERS = 100;
 
 /** @type {import("./app.js").View} */
 export const now = {
@@ -146,7 +146,7 @@ function look(more, signal) {
     if (isAsking || document.hidden || live.state !== "open") return;
     isAsking = true;
     await Promise.all([
-      show("Largest consumer lag", async () => largest((await consumers(null, CONSUMERS, signal)).consumers)),
+      show("Largest consumer lag", async () => largest(await consumers(null, CONSUMERS, signal))),
       show("Webhooks refused", async () => {
         const { total, words } = refusals(await sources(signal));
         const at = Date.now();
@@ -169,11 +169,12 @@ function look(more, signal) {
   first();
 }
 
-/** The consumer that lags most. @param {import("openapi").components["schemas"]["ListedConsumer"][]} all @returns {[string, string]} */
-function largest(all) {
+/** The consumer that lags most. @param {import("openapi").components["schemas"]["Consumers"]} page @returns {[string, string]} */
+function largest({ consumers: all, next_cursor: next }) {
   const most = all.reduce((most, one) => (one.lag > (most?.lag ?? 0) ? one : most), /** @type {typeof all[0]|null} */ (null));
   if (!most) return [all.length === 0 ? "no consumers" : "none", ""];
-  return [`${count(most.lag)} events, ${most.name}`, `The oldest of them has waited for ${lasting(most.lag_seconds)}.`];
+  const part = next == null ? "" : `, of the first ${count(CONSUMERS)}`;
+  return [`${count(most.lag)} events, ${most.name}${part}`, `The oldest of them has waited for ${lasting(most.lag_seconds)}.`];
 }
 
 /** When the disk is full at the rate of the last hour. @param {number} left */
