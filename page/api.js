@@ -5,6 +5,9 @@
 const KEY = "sekali.token";
 const PATIENCE_MS = 30_000;
 
+/** Why figures are not here, where there should be some. */
+export const KEPT = "the figures of this service are kept from this address, as its setting ops_listen says";
+
 /** Tells of "token": it was set or forgotten; and of "wanted": the service asks for one. */
 export const tokens = new EventTarget();
 

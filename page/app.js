@@ -13,6 +13,7 @@ import { find } from "./find.js";
 import { rate } from "./format.js";
 import { live } from "./live.js";
 import { now } from "./now.js";
+import { sources } from "./sources.js";
 import { askForToken } from "./token.js";
 import { topic } from "./topic.js";
 import { topics } from "./topics.js";
@@ -32,7 +33,7 @@ import { tryIt } from "./try.js";
  * }} View A view with a label is among those of the menu. */
 
 /** @type {View[]} */
-const VIEWS = [now, topics, topic, events, event, duplicates, consumers, find, tryIt];
+const VIEWS = [now, topics, topic, events, event, duplicates, sources, consumers, find, tryIt];
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 let opened = new AbortController();

@@ -9,6 +9,10 @@ import { load, problem } from "./token.js";
 
 const PAGE = 100;
 
+/** @param {number|string|null} cursor @param {number} limit @param {AbortSignal} signal
+ * @returns {Promise<import("openapi").components["schemas"]["Consumers"]>} */
+export const list = (cursor, limit, signal) => json(url("/consumers", { limit, cursor }), signal);
+
 /** @type {import("./app.js").View} */
 export const consumers = {
   path: "consumers",
@@ -17,7 +21,7 @@ export const consumers = {
   open({ root, params, signal }) {
     const place = h("div", { class: "stack" });
     const ask = () => load(place, signal, async () => {
-      const page = await json(url("/consumers", { limit: PAGE, cursor: params.get("cursor") }), signal);
+      const page = await list(params.get("cursor"), PAGE, signal);
       if (page.consumers.length === 0) return h("p", { class: "quiet" }, "There are no consumers. A program makes one by PUT /consumers/NAME.");
       return [page.consumers.map((one) => consumer(one, signal, ask)),
         page.next_cursor == null ? null : h("p", {}, h("a", { href: `#${url("/consumers", { cursor: page.next_cursor })}` }, "Next page"))];
@@ -35,11 +39,20 @@ function consumer(one, signal, again) {
     ["Reads", one.topics.map((topic, index) => [index > 0 ? ", " : null, foreign(topic, 200)])],
     ["Topics with a position", count(one.positions_total)],
     ["Made", time(one.created_at)],
+    ["Last error", one.last_error ? fault(one.last_error) : "none"],
     ["Under way", one.leases.length === 0 ? "nothing" : one.leases.map((lease) =>
       h("div", {}, foreign(lease.holder || "(no name)", 100), `, part ${lease.partition}, until `, time(lease.until, "clock")))],
   ]);
   return h("section", { class: "stack", "aria-label": `Consumer ${one.name}` }, h("h2", {}, foreign(one.name, 200)),
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))), seek(one, signal, again));
+}
+
+/** What went wrong last. @param {import("openapi").components["schemas"]["ConsumerFault"]} last */
+function fault(last) {
+  const what = last.reason === "lease_expired"
+    ? ["the lease", last.holder ? [" of ", foreign(last.holder, 100)] : null, " ended before its events were acknowledged; they are given again"]
+    : "an acknowledgement was refused, as its lease was over; its events are given again";
+  return [time(last.at), ": ", what];
 }
 
 /** A form that moves a consumer, once that is confirmed.

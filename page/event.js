@@ -2,6 +2,7 @@
 
 import { text, url } from "./api.js";
 import { copier, foreign, h, put } from "./dom.js";
+import { duplicatesLink, recent } from "./duplicates.js";
 import { eventsLink } from "./events.js";
 import { bytes, count, time } from "./format.js";
 import { page, parse } from "./json.js";
@@ -27,20 +28,35 @@ export const event = {
     const place = h("div", { class: "stack" });
     root.append(place);
     load(place, signal, async () => {
-      const found = page(await text(eventPath(topic, id), signal, { headers: { accept: "application/json" } })).events[0];
+      const [answer, again] = await Promise.all([text(eventPath(topic, id), signal, { headers: { accept: "application/json" } }),
+        recent(topic, signal).catch(() => null)]);
+      const found = page(answer).events[0];
       if (!found) return h("p", { class: "problem" }, "Never seen: no event with this id is stored in this topic.");
-      return show(found);
+      return show(found, again && again.filter((one) => one.event_id === id));
     });
   },
 };
 
-/** @param {import("./json.js").Shown} found */
-function show(found) {
+/** How often it came again, of which the service remembers a part.
+ * @param {string} topic @param {import("./duplicates.js").Duplicate[]|null} again the newest first */
+function repeats(topic, again) {
+  if (again == null) return "not known";
+  const remembered = h("a", { href: duplicatesLink(topic) }, "as far as is remembered");
+  const first = again.at(-1);
+  if (!first) return ["never, ", remembered];
+  const conflicts = again.filter((one) => one.status === "conflict").length;
+  return [again.length === 1 ? "once" : `${count(again.length)} times`, " since ", time(first.received_at),
+    conflicts > 0 ? `, ${count(conflicts)} with another payload` : null, ", ", remembered];
+}
+
+/** @param {import("./json.js").Shown} found @param {import("./duplicates.js").Duplicate[]|null} again */
+function show(found, again) {
   const fields = /** @type {[string, import("./dom.js").Child][]} */ ([
     ["Topic", h("a", { href: topicLink(found.topic) }, foreign(found.topic))],
     ["Id", foreign(found.event_id)],
     ["Offset", count(found.offset)],
     ["First seen", time(found.received_at, "full")],
+    ["Came again", repeats(found.topic, again)],
     ["Its own time", foreign(found.timestamp.startsWith('"') ? JSON.parse(found.timestamp) : found.timestamp)],
     ["Source", found.source === "" ? "(none)" : h("a", { href: eventsLink({ topic: found.topic, source: found.source }) }, foreign(found.source))],
     ["Payload", bytes(new Blob([found.payload]).size)],

@@ -1,11 +1,19 @@
 // Now: how the service is, at one look.
 
-import { json } from "./api.js";
+import { KEPT, Refused, json } from "./api.js";
 import { Chart } from "./chart.js";
+import { list as consumers } from "./consumers.js";
 import { h, put, say } from "./dom.js";
-import { bytes, count, lasting, micros, ofAll, short } from "./format.js";
+import { bytes, count, lasting, micros, ofAll, rate, short } from "./format.js";
 import { live } from "./live.js";
+import { refusals, list as sources } from "./sources.js";
 import { problem } from "./token.js";
+
+/** What the stream does not have is asked for so often; a rate takes two looks, and the second comes soon. */
+const EACH_MS = 10_000;
+const SECOND_MS = 2_000;
+/** Consumers that are looked at: of each one some events are read. */
+const CONSUMERS = 100;
 
 /** @type {import("./app.js").View} */
 export const now = {
@@ -25,7 +33,7 @@ export const now = {
           set({ range: value === "tens" ? "hour" : "" });
           draw();
         } }), label)));
-    const more = facts("facts", "Details", ["Up for", "An answer means", "Disk left", "Full in", "Journals", "Checkpoint lag", "Generations", "Connections", "Version"]);
+    const more = facts("facts", "Details", ["Up for", "An answer means", "Disk left", "Full in", "Journals", "Checkpoint lag", "Generations", "Largest consumer lag", "Webhooks refused", "Connections", "Version"]);
     const shown = h("div", { class: "stack" }, tiles.element, choice, h("div", { class: "charts" }, rates.element, commits.element), more.element);
     const refused = h("div", {});
     root.append(banner, refused, shown);
@@ -54,6 +62,7 @@ export const now = {
       draw();
     };
     live.addEventListener("change", change, { signal });
+    look(more, signal);
     signal.addEventListener("abort", () => {
       rates.stop();
       commits.stop();
@@ -116,6 +125,58 @@ function fill(figures, tiles, more) {
   more.set("Version", figures.version);
 }
 
+/** Asks now and then for the figures of consumers and sources. @param {ReturnType<typeof facts>} more @param {AbortSignal} signal */
+function look(more, signal) {
+  /** What this reader may not see, which is asked for once. */
+  const forbidden = new Set();
+  const show = async (name, make) => {
+    if (forbidden.has(name)) return;
+    try {
+      more.set(name, ...await make());
+    } catch (e) {
+      if (signal.aborted) return;
+      if (e instanceof Refused && e.status === 403) forbidden.add(name);
+      more.set(name, "–", e instanceof Error ? e.message : "");
+    }
+  };
+  /** @type {{total: number, at: number}|null} */
+  let before = null;
+  let isAsking = false;
+  const ask = async () => {
+    if (isAsking || document.hidden || live.state !== "open") return;
+    isAsking = true;
+    await Promise.all([
+      show("Largest consumer lag", async () => largest(await consumers(null, CONSUMERS, signal))),
+      show("Webhooks refused", async () => {
+        const { total, words } = refusals(await sources(signal));
+        const at = Date.now();
+        const lately = before ? `${rate(Math.max(0, total - before.total) * 1_000 / (at - before.at))}; ` : "";
+        before = { total, at };
+        return [total === 0 ? "none" : `${lately}since the start ${words}`];
+      }),
+    ]);
+    isAsking = false;
+  };
+  const timers = [setTimeout(ask, SECOND_MS), setInterval(ask, EACH_MS)];
+  signal.addEventListener("abort", () => timers.forEach(clearInterval));
+  // The first time, as soon as the stream is there.
+  const first = () => {
+    if (live.state !== "open") return;
+    live.removeEventListener("change", first);
+    ask();
+  };
+  live.addEventListener("change", first, { signal });
+  first();
+}
+
+/** The consumer that lags most. @param {import("openapi").components["schemas"]["Consumers"]} page @returns {[string, string]} */
+function largest({ consumers: all, next_cursor: next }) {
+  const most = all.reduce((most, one) => (one.lag > (most?.lag ?? 0) ? one : most), /** @type {typeof all[0]|null} */ (null));
+  if (!most) return [all.length === 0 ? "no consumers" : "none", ""];
+  const part = next == null ? "" : `, of the first ${count(CONSUMERS)}`;
+  return [`${count(most.lag)} events, ${most.name}${part}`, `The oldest of them has waited for ${lasting(most.lag_seconds)}.`];
+}
+
 /** When the disk is full at the rate of the last hour. @param {number} left */
 function untilFull(left) {
   const window = live.window;
@@ -131,7 +192,7 @@ function untilFull(left) {
 /** What is shown in place of figures that may not be seen here: why, and the totals that may. */
 function instead(why, signal) {
   const totals = h("div", {});
-  const sentence = why?.status === 404 ? new Error("the figures of this service are kept from this address, as its setting ops_listen says") : why;
+  const sentence = why?.status === 404 ? new Error(KEPT) : why;
   const isHidden = why?.status === 404;
   json("/stats", signal).then((stats) => {
     const tiles = facts("tiles", "Totals", ["Stored", "Duplicates dropped", "Conflicts", "Topics"]);

@@ -138,6 +138,26 @@ pub struct LeaseStats {
     pub until: Timestamp,
 }
 
+/// Why events that were given were not acknowledged. They are given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryFaultKind {
+    /// The lease ended before an acknowledgement came.
+    LeaseExpired,
+    /// An acknowledgement came, and its lease was over.
+    AckRefused,
+}
+
+/// Events that were given and not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryFault {
+    /// When their lease ended, or their acknowledgement was refused.
+    pub at: Timestamp,
+    /// Which of both.
+    pub kind: DeliveryFaultKind,
+    /// Who held the lease, if that is known.
+    pub holder: Option<Box<str>>,
+}
+
 /// What is known of a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerStats {
@@ -153,6 +173,8 @@ pub struct ConsumerStats {
     pub lags_since: Option<Timestamp>,
     /// The leases on its topics.
     pub leases: Vec<LeaseStats>,
+    /// What went wrong last, if the backend remembers anything.
+    pub last_fault: Option<DeliveryFault>,
     /// The topics that it has a position in, in order of their names, as many as were asked for.
     pub positions: Vec<Position>,
     /// How many topics it has a position in.

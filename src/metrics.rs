@@ -6,6 +6,7 @@
 
 mod counts;
 mod database;
+mod deliveries;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,10 @@ pub use self::counts::Counts;
 pub use self::database::{
     DATABASE_CONNECTIONS, DATABASE_FIGURES, DATABASE_PROMISE, DATABASE_STANDBYS, DATABASE_WAITING,
 };
+use self::deliveries::Deliveries;
+pub use self::deliveries::{REFUSED, SourceCounts, TAKEN};
 pub use self::text::{of_topics, open_metrics};
+use crate::clock::Timestamp;
 
 /// What a figure is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -196,6 +200,7 @@ struct Inner {
     /// How many, and how long they took; made when the first is answered.
     requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES_MAX],
     counting: Counting,
+    deliveries: Deliveries,
     open: AtomicU64,
     body_bytes: Gauge,
     answer_bytes: Gauge,
@@ -212,9 +217,6 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// The labels of requests for sources that there are not.
-const NO_SOURCE: [(&str, &str); 2] = [("source", ""), ("outcome", "unknown")];
-
 static METADATA: Metadata<'static> = Metadata::new("sekali", Level::INFO, None);
 
 impl Default for Metrics {
@@ -225,7 +227,6 @@ impl Default for Metrics {
         for reason in DENIED_REASONS {
             recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(0);
         }
-        recorder.register_counter(&key(DELIVERIES, &NO_SOURCE), &METADATA).increment(0);
         let process = Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
         let inner = Inner {
@@ -233,6 +234,7 @@ impl Default for Metrics {
             process,
             requests: Default::default(),
             counting: Counting::default(),
+            deliveries: Deliveries::default(),
             open: AtomicU64::new(0),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
             lines_dropped: OnceLock::new(),
@@ -317,15 +319,30 @@ impl Metrics {
         self.0.recorder.register_counter(&key(DENIED, &[("reason", reason)]), &METADATA).increment(1);
     }
 
-    /// A request of a sender of webhooks was answered; the source is one that is configured.
+    /// A request of a sender of webhooks was taken, with an outcome of [`TAKEN`]; the source is one
+    /// that is configured.
     pub fn delivered(&self, source: &str, outcome: &'static str) {
-        let labels = [("source", source), ("outcome", outcome)];
-        self.0.recorder.register_counter(&key(DELIVERIES, &labels), &METADATA).increment(1);
+        self.0.deliveries.count(source, outcome);
+    }
+
+    /// One was refused, for a reason of [`REFUSED`].
+    pub fn refused(&self, source: &str, reason: &'static str, at: Timestamp) {
+        self.0.deliveries.refuse(source, reason, at);
     }
 
     /// A request came for a source that there is not.
     pub fn undelivered(&self) {
-        self.0.recorder.register_counter(&key(DELIVERIES, &NO_SOURCE), &METADATA).increment(1);
+        self.0.deliveries.count_unknown();
+    }
+
+    /// What was counted of a source.
+    pub fn source(&self, name: &str) -> SourceCounts {
+        self.0.deliveries.of(name)
+    }
+
+    /// Requests for sources that there are not.
+    pub fn unknown_sources(&self) -> u64 {
+        self.0.deliveries.unknown()
     }
 
     /// A connection was accepted.
@@ -394,6 +411,9 @@ impl Metrics {
         ] {
             self.set_total(EVENTS, &[("outcome", outcome)], events);
         }
+        self.0.deliveries.each(|source, outcome, count| {
+            self.set_total(DELIVERIES, &[("source", source), ("outcome", outcome)], count);
+        });
         self.set_total(COMMIT_BYTES, &[], counts.commit_bytes);
         self.set(CONNECTIONS, &[], self.connections() as f64);
         self.0.body_bytes.set(body_bytes as f64);

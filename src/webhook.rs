@@ -27,7 +27,7 @@ mod template;
 pub use self::delivery::Delivery;
 pub use self::explanation::{Explanation, Step};
 pub use self::mapping::Unmapped;
-pub use self::preset::{PRESETS, Preset};
+pub use self::preset::{FixedAnswer, PRESETS, Preset};
 pub use self::proof::Refused;
 pub use self::settings::{Settings, SettingsError};
 pub use self::source::{Source, Taken};

@@ -25,9 +25,40 @@ fn sent(topic: &str, id: &str, source: &str, payload: &str) -> String {
     event(topic, id, payload).replace("\"source\":\"test\"", &format!("\"source\":\"{source}\""))
 }
 
-/// A service with events of three topics, one of which came twice.
+/// What senders of webhooks sign with here.
+const SECRET: &str = "a-secret-of-the-test-0123456789";
+
+/// A service that takes webhooks at `/in/hooks`.
+fn hooked() -> Service {
+    Service::started(|mut start| {
+        let (config, key) =
+            (start.data_dir.with_file_name("sekali.toml"), start.data_dir.with_file_name("key"));
+        std::fs::write(&key, SECRET).unwrap();
+        let source = "[sources.hooks]\npreset = 'bearer'\ntopic = 'small.things'\nevent_id = '{body.id}'\n";
+        std::fs::write(&config, format!("{source}secret_files = ['{}']\n", key.display())).unwrap();
+        start.env.push(("SEKALI_CONFIG".into(), config.into()));
+        start
+    })
+}
+
+/// Delivers a webhook; the status.
+fn deliver(service: &Service, secret: &str) -> u16 {
+    let bearer = format!("Bearer {secret}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    Client::new(service.addr).post_with("/in/hooks", &headers, br#"{"id":"hook-1"}"#).unwrap().status
+}
+
+/// Sends JSON; the status and the JSON of the answer.
+fn ask(service: &Service, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+    let headers = [("content-type", "application/json")];
+    let answer = Client::new(service.addr).send(method, path, &headers, body.as_bytes()).unwrap();
+    (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+}
+
+/// A service with events of three topics, one of which came twice, a source of webhooks, of which
+/// some were refused, and a consumer.
 fn filled() -> Service {
-    let service = Service::new();
+    let service = hooked();
     let orders = (0..120).map(|number| {
         let payload = format!(r#"{{"amount":{number},"nested":{{"list":[1,2,3]}}}}"#);
         sent("orders.paid", &format!("order-{number}"), ["checkout", "shop"][number % 2], &payload)
@@ -40,17 +71,34 @@ fn filled() -> Service {
     service.publish((0..9).map(|number| event("small.things", &number.to_string(), number)));
     let exact = r#"{"z":123456789012345678901234567890,"a":1.10,"c":1e-400,"d":-0,"e":9007199254740993}"#;
     assert_eq!(service.post(&event("exact", "numbers", exact)), 200);
-    let plan = br#"{"topics":["orders.*"],"start":"start"}"#;
-    let headers = [("content-type", "application/json")];
-    let made = Client::new(service.addr).send("PUT", "/consumers/billing", &headers, plan).unwrap();
-    assert!([200, 201].contains(&made.status), "{}", String::from_utf8_lossy(&made.body));
+    for (secret, status) in [(SECRET, 200), ("wrong", 401), ("wrong", 401)] {
+        assert_eq!(deliver(&service, secret), status);
+    }
+    assert_eq!(ask(&service, "POST", "/in/hooks", "{}").0, 401);
+    let (status, made) = ask(&service, "PUT", "/consumers/billing", r#"{"topics":["orders.*"]}"#);
+    assert_eq!(status, 201, "{made}");
     service
 }
 
 #[test]
 fn every_view_shows_what_the_service_has() {
     let Some(script) = script("views.cjs") else { return };
-    script.run(&filled());
+    let service = filled();
+    // One worker is late, and one is gone.
+    for name in ["gone", "late"] {
+        let path = format!("/consumers/{name}");
+        assert_eq!(ask(&service, "PUT", &path, r#"{"topics":["small.*"]}"#).0, 201);
+        let lease = if name == "gone" { "1s" } else { "60s" };
+        let (status, given) =
+            ask(&service, "GET", &format!("{path}/events?holder=worker-7&lease={lease}"), "");
+        assert_eq!(status, 200, "{given}");
+        if name == "late" {
+            assert_eq!(ask(&service, "POST", &format!("{path}/seek"), r#"{"to":"start"}"#).0, 200);
+            let receipt = format!(r#"{{"receipt":{}}}"#, given["receipt"]);
+            assert_eq!(ask(&service, "POST", &format!("{path}/ack"), &receipt).0, 409);
+        }
+    }
+    script.run(&service);
 }
 
 #[test]

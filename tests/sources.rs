@@ -14,6 +14,8 @@ mod command;
 mod genuine;
 #[path = "sources/handshakes.rs"]
 mod handshakes;
+#[path = "sources/listing.rs"]
+mod listing;
 #[path = "sources/mapping.rs"]
 mod mapping;
 #[path = "sources/page.rs"]

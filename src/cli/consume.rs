@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use sekali::consumer::ConsumerName;
 use sekali::consumer::partition::Partition;
 use sekali::limits::{CLIENT_PAGE_BYTES_MAX, CONSUMER_EVENTS_MAX, LEASE_SECONDS_MAX};
+use sekali::sync;
 use serde_json::json;
 use serde_json::value::RawValue;
 use ureq::http::Method;
@@ -19,6 +21,8 @@ use super::terminal::output::{say, unwritable};
 
 /// Seconds that the service waits for an event before it says that there is none.
 const WAIT_SECONDS: u64 = 20;
+/// How often a lease is renewed before it would end.
+const RENEWALS: u32 = 3;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -29,6 +33,7 @@ const WAIT_SECONDS: u64 = 20;
 
 The command gets events on its stdin, one a line, as JSON. When it ends with 0 they are acknowledged; otherwise it is run again
 with the same events, after longer and longer pauses. So it sees each event at least once, and each topic's in order.
+While it runs, the lease is renewed, so it may take as long as it needs.
 Ctrl-C or SIGTERM ends it once the command under way has ended.
 Exit codes: 0 done, 1 refused or the output can't be written, 9 the service could not be reached, 130 interrupted.")]
 pub(super) struct Arguments {
@@ -56,7 +61,8 @@ pub(super) struct Arguments {
     /// Only the topics of this part, such as 1/4
     #[arg(long, value_name = "PART", default_value_t = Partition::ALL)]
     partition: Partition,
-    /// Seconds that a batch may take; after that others may have its events
+    /// Seconds after which others may have a batch's events, once this worker is gone or, with --ndjson,
+    /// if what it prints is not taken
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=LEASE_SECONDS_MAX))]
     lease: u64,
@@ -135,7 +141,7 @@ impl Worker<'_> {
             let Some(receipt) = given.receipt else { continue };
             let count = given.events.len() as u64;
             let lines = lines(&given.events).map_err(|e| strange(&e))?;
-            if let Err(why) = self.work_on(&lines)? {
+            if let Err(why) = self.work_on(&lines, remote)? {
                 say(format_args!("{why}; its events are not acknowledged, and it is run again"));
                 interrupt.pause(pauses.next(None))?;
                 continue;
@@ -148,23 +154,40 @@ impl Worker<'_> {
     }
 
     /// Has a batch worked on; why that failed, if it may go well another time.
-    fn work_on(&self, lines: &str) -> Result<Result<(), String>, Failure> {
+    fn work_on(&self, lines: &str, remote: &mut Remote) -> Result<Result<(), String>, Failure> {
         let Some(shell) = &self.arguments.exec else {
             let mut out = io::stdout().lock();
             out.write_all(lines.as_bytes()).and_then(|()| out.flush()).map_err(unwritable)?;
             return Ok(Ok(()));
         };
-        // In a group of its own, so that Ctrl-C does not end it too.
-        let spawned =
-            Command::new("/bin/sh").arg("-c").arg(shell).stdin(Stdio::piped()).process_group(0).spawn();
-        let mut child = spawned.map_err(|e| Failure::new(Exit::Fault, format!("cannot run /bin/sh: {e}")))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A command need not read all that it is given.
-            let _ = stdin.write_all(lines.as_bytes());
-        }
-        let status =
-            child.wait().map_err(|e| Failure::new(Exit::Fault, format!("cannot wait for it: {e}")))?;
+        let cannot = |e| Failure::new(Exit::Fault, format!("cannot run /bin/sh: {e}"));
+        let (done, ended) = sync::mpsc::channel::<()>();
+        let work = move || {
+            let status = run(shell, lines);
+            drop(done);
+            status
+        };
+        let pause = Duration::from_secs(self.arguments.lease) / RENEWALS;
+        let mut is_held = true;
+        let status = sync::in_own_thread("command", work, || match sync::recv_timeout(&ended, pause) {
+            Err(sync::mpsc::RecvTimeoutError::Timeout) if is_held => is_held = self.renew(remote),
+            _ => {}
+        });
+        let status = status.and_then(|status| status).map_err(cannot)?;
         Ok(if status.success() { Ok(()) } else { Err(format!("the command failed ({status})")) })
+    }
+
+    /// Has the lease begin anew, as every request of its holder does; whether it is still there.
+    fn renew(&self, remote: &mut Remote) -> bool {
+        let path = self.path(1, 0, self.arguments.lease);
+        match remote.ask(&path, CLIENT_PAGE_BYTES_MAX) {
+            Ok(answer) if answer.status == 409 => {
+                say(format_args!("{}; the command goes on", remote.refused(&path, &answer)));
+                false
+            }
+            // If this failed, another try is before the lease ends, or the acknowledgement is refused.
+            Ok(_) | Err(_) => true,
+        }
     }
 
     fn acknowledge(&self, remote: &mut Remote, receipt: &str) -> Result<(), Failure> {
@@ -185,6 +208,18 @@ impl Worker<'_> {
         // If it fails, the lease ends by itself.
         let _ = remote.ask(&self.path(1, 0, 1), CLIENT_PAGE_BYTES_MAX);
     }
+}
+
+/// Runs a command by a shell, with these lines on its stdin.
+fn run(shell: &str, lines: &str) -> io::Result<ExitStatus> {
+    // In a group of its own, so that Ctrl-C does not end it too.
+    let mut command = Command::new("/bin/sh");
+    let mut child = command.arg("-c").arg(shell).stdin(Stdio::piped()).process_group(0).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A command need not read all that it is given.
+        let _ = stdin.write_all(lines.as_bytes());
+    }
+    child.wait()
 }
 
 /// Events, one a line.

@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::{Caller, Permission};
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Position, Start};
+use crate::consumer::{
+    ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position, Start,
+};
 use crate::error::ErrorKind;
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::http::admission::forbidden;
@@ -200,6 +202,14 @@ fn lease(lease: &LeaseStats) -> serde_json::Value {
     })
 }
 
+fn fault(fault: &DeliveryFault) -> serde_json::Value {
+    let reason = match fault.kind {
+        DeliveryFaultKind::LeaseExpired => "lease_expired",
+        DeliveryFaultKind::AckRefused => "ack_refused",
+    };
+    serde_json::json!({"at": fault.at, "reason": reason, "holder": fault.holder})
+}
+
 /// What clients are told of a consumer.
 fn described(stats: &ConsumerStats, now: Timestamp) -> serde_json::Value {
     let age = |since: Timestamp| (now.0.saturating_sub(since.0)).max(0) as f64 / 1e6;
@@ -211,6 +221,7 @@ fn described(stats: &ConsumerStats, now: Timestamp) -> serde_json::Value {
         "lag_seconds": stats.lags_since.map_or(0.0, age),
         "positions_total": stats.positions_total,
         "leases": stats.leases.iter().map(lease).collect::<Vec<_>>(),
+        "last_error": stats.last_fault.as_ref().map(fault),
     })
 }
 

@@ -102,6 +102,7 @@ routes! { |service, call|
     Page: GET "/page/{file}" as "/page", ANYONE, ORDINARY
         => ready(files::at(call.head.uri.path(), &call.head.headers, call.responder.is_gzip));
     Tickets: POST "/tickets" as "/tickets", READ, ORDINARY => ready(service.ticket(&call));
+    Sources: GET "/sources" as "/sources", METRICS, ORDINARY => ready(service.list_sources());
     Delivery: POST "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => Box::pin(service.deliver(call));
     Hub: GET "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => Box::pin(service.answer_hub(call));
     Handshake: OPTIONS "/in/{source}" as "/in/{source}", ANYONE, ORDINARY => ready(service.shake_hands(&call));

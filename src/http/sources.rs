@@ -8,8 +8,11 @@
 //! | whose signature is malformed, wrong or stale | 401 |
 //! | genuine, and no event | 422, or 200 where the source has a quarantine |
 //! | genuine | 200, also for a duplicate or a conflict: its sender must not repeat it |
+//!
+//! `GET /sources` tells of each source what became of its deliveries.
 
 mod handshake;
+mod list;
 mod refusal;
 
 use std::sync::Arc;
@@ -26,28 +29,35 @@ use crate::http::body::eviction::Sender;
 use crate::http::publish::receipt::push_results;
 use crate::http::service::{Call, Service};
 use crate::http::sources::refusal::Refusal;
-use crate::http::wire::answer::{Answer, json, with_type};
+use crate::http::wire::answer::{Answer, fixed, json, with_type};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query;
 use crate::limits::DELIVERY_BYTES_MAX;
 use crate::quota::QuotaKey;
 use crate::store::{EventStore, Status};
-use crate::webhook::{Delivery, Refused, Source, Taken};
+use crate::webhook::{Delivery, FixedAnswer, Refused, Source, Taken};
 
 impl<S: EventStore> Service<S> {
-    /// Takes a delivery.
+    /// Takes a delivery, or says and counts why not.
     pub(super) async fn deliver(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let (source, responder) = (self.source(call.head)?, call.responder);
+        match self.take_delivery(&source, call).await {
+            Ok(answer) => Ok(answer),
+            Err(refusal) => Err(self.refuse_delivery(&source, refusal, responder).await),
+        }
+    }
+
+    async fn take_delivery(&self, source: &Arc<Source>, call: Call<'_>) -> Result<Answer, Refusal> {
         let Call { head, body, responder, .. } = call;
-        let source = self.source(head)?;
         if source.lacks_header(|name| head.headers.contains_key(name)) {
-            return Err(self.refuse_delivery(&source, Refusal::Unproven(Refused::Missing), responder).await);
+            return Err(Refusal::Unproven(Refused::Missing));
         }
         check_encoding(&head.headers)?;
         let most = DELIVERY_BYTES_MAX.min(self.limits.body_bytes_max);
         let held = self.body_at_most(body, most, Sender::of(responder)).await?;
         let WholeBody { bytes, permit } = held;
         let work = {
-            let (source, headers, arrival) = (Arc::clone(&source), head.headers.clone(), self.clock.now());
+            let (source, headers, arrival) = (Arc::clone(source), head.headers.clone(), self.clock.now());
             let (query, bytes) = (head.uri.query().unwrap_or_default().to_owned(), bytes.clone());
             move || look(&source, &headers, &query, &bytes, arrival)
         };
@@ -55,21 +65,18 @@ impl<S: EventStore> Service<S> {
         let (batch, is_quarantined) = match looked {
             Ok(Taken::Events(batch)) => (batch, false),
             Ok(Taken::Quarantined(batch, why)) => {
-                self.log_quarantined(&source, &why, responder);
+                self.log_quarantined(source, &why, responder);
                 (batch, true)
             }
             Ok(Taken::Challenge(answer)) => {
                 self.metrics.delivered(source.name(), "challenge");
                 return Ok(plain(answer));
             }
-            Err(refusal) => {
-                drop((permit, bytes));
-                return Err(self.refuse_delivery(&source, refusal, responder).await);
-            }
+            Err(refusal) => return Err(refusal),
         };
-        let answer = self.store_delivery(&source, batch, is_quarantined, responder.key).await;
+        let answer = self.store_delivery(source, batch, is_quarantined, responder.key).await;
         drop(permit);
-        answer
+        Ok(answer?)
     }
 
     /// The source that a path names.
@@ -87,7 +94,7 @@ impl<S: EventStore> Service<S> {
         })
     }
 
-    /// Stores the events of a delivery, and answers as to a publish.
+    /// Stores the events of a delivery, and answers as to a publish, or as its sender expects it.
     async fn store_delivery(
         &self,
         source: &Source,
@@ -105,6 +112,9 @@ impl<S: EventStore> Service<S> {
             Some(Status::Duplicate) | None => "duplicate",
         };
         self.metrics.delivered(source.name(), outcome);
+        if let Some(FixedAnswer { content_type, body }) = source.answer() {
+            return Ok(fixed(HeaderValue::from_static(content_type), body.as_bytes()));
+        }
         let mut body = vec![b'{'];
         counts.write_to(&mut body);
         if let [_] = outcomes[..] {

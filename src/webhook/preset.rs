@@ -31,6 +31,15 @@ pub struct Challenge {
     pub answer: &'static str,
 }
 
+/// What a sender expects as the answer to a delivery that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedAnswer {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: &'static str,
+}
+
 /// A sender. The fields with braces are templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
@@ -62,6 +71,8 @@ pub struct Preset {
     pub is_list: bool,
     /// What a delivery may be instead of an event.
     pub challenge: Option<Challenge>,
+    /// What is answered, where that can't be the JSON of a publish.
+    pub answer: Option<FixedAnswer>,
     /// The sender asks first, by GET with `hub.challenge`.
     pub is_hub: bool,
 }
@@ -86,6 +97,7 @@ const PLAIN: Preset = Preset {
     timestamp: None,
     is_list: false,
     challenge: None,
+    answer: None,
     is_hub: false,
 };
 
@@ -204,6 +216,11 @@ pub const PRESETS: &[Preset] = &[
         body_digest: Some("{query.bodySHA256}"),
         topic: Some("{source}"),
         event_id: Some("{header.I-Twilio-Idempotency-Token}"),
+        // Anything but XML is an error to it (12300). These are no instructions.
+        answer: Some(FixedAnswer {
+            content_type: "text/xml",
+            body: r#"<?xml version="1.0" encoding="UTF-8"?><Response/>"#,
+        }),
         ..PLAIN
     },
     Preset {

@@ -149,10 +149,13 @@ impl Settings {
         };
         let source = Source {
             name: name.to_owned(),
+            preset: self.preset.clone(),
+            scheme: self.scheme.clone(),
             proof,
             mapping,
             quarantine: self.quarantine.clone(),
             reply,
+            answer: sender.preset.answer,
             verify_token: None,
             warnings: Vec::new(),
         };

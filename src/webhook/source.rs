@@ -4,6 +4,7 @@ use super::delivery::Delivery;
 use super::key::Key;
 use super::look::Look;
 use super::mapping::{Mapping, Unmapped, quarantined};
+use super::preset::FixedAnswer;
 use super::proof::{Proof, Refused};
 use super::template::Template;
 use crate::clock::Timestamp;
@@ -31,10 +32,13 @@ pub(super) struct Reply {
 /// A source, ready for use. It has secrets, so it can't be printed.
 pub struct Source {
     pub(super) name: String,
+    pub(super) preset: Option<String>,
+    pub(super) scheme: Option<String>,
     pub(super) proof: Proof,
     pub(super) mapping: Mapping,
     pub(super) quarantine: Option<String>,
     pub(super) reply: Option<Reply>,
+    pub(super) answer: Option<FixedAnswer>,
     /// What the sender shows that asks first by GET.
     pub(super) verify_token: Option<Key>,
     /// What its owner should know, a sentence each.
@@ -51,6 +55,31 @@ impl Source {
     /// Its name, which its path ends with.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The preset that it is configured with, if it is with one.
+    pub fn preset(&self) -> Option<&str> {
+        self.preset.as_deref()
+    }
+
+    /// The scheme that it is configured with instead.
+    pub fn scheme(&self) -> Option<&str> {
+        self.scheme.as_deref()
+    }
+
+    /// What topics are made of, a template.
+    pub fn topic(&self) -> String {
+        self.mapping.topic.to_string()
+    }
+
+    /// The topic for what is genuine and no event.
+    pub fn quarantine(&self) -> Option<&str> {
+        self.quarantine.as_deref()
+    }
+
+    /// What the sender expects as the answer to a delivery that is taken; `None` if it takes any.
+    pub fn answer(&self) -> Option<FixedAnswer> {
+        self.answer
     }
 
     /// What its owner should know, a sentence each.

@@ -67,6 +67,33 @@ fn a_wish_to_end_lets_the_command_under_way_end_first() {
 }
 
 #[test]
+fn a_command_that_takes_three_leases_keeps_its_own_and_acknowledges() {
+    let service = Service::new();
+    publish(&service, "t", 0, 1);
+    let (begun, go_on) = (service.path("begun"), service.path("go-on"));
+    let script =
+        format!("echo >> {}; while [ ! -e {} ]; do sleep 0.05; done", begun.display(), go_on.display());
+    let arguments = ["consume", "c", "--topic", "t", "--limit", "1", "--lease", "4", "--exec", &script];
+    let mut child = sekali(&service, &arguments).spawn().unwrap();
+    assert!(support::until(30, || begun.exists().then_some(())).is_some());
+    let until = |lease: &Value| {
+        sekali::clock::Timestamp::parse(lease["until"].as_str().unwrap()).unwrap().0 / 1_000_000
+    };
+    let refused = || {
+        let (status, answer) = ask(&service, "GET", "/consumers/c/events", &Value::Null);
+        assert_eq!(status, 409, "another has the events while the command works on them: {answer}");
+        until(&answer["lease"])
+    };
+    let first = refused();
+    assert!(support::until(60, || (refused() >= first + 12).then_some(())).is_some(), "the lease stays");
+    std::fs::write(&go_on, "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&begun).unwrap(), "\n", "it ran once");
+    let consumer = service.get("/consumers/c");
+    assert_eq!((&consumer["lag"], &consumer["last_error"]), (&json!(0), &Value::Null));
+}
+
+#[test]
 fn consumers_are_listed_and_moved() {
     let service = Service::new();
     publish(&service, "t", 0, 3);

@@ -63,6 +63,47 @@ fn a_late_acknowledgement_is_refused_and_the_events_are_given_again() {
     assert_eq!(service.get("/consumers/c")["lag"], 0);
 }
 
+/// What a consumer's list entry says of its last error: the reason, and who held the lease.
+fn last_error(service: &Service) -> (Value, Value) {
+    let listed = service.get("/consumers")["consumers"][0]["last_error"].clone();
+    assert_eq!(listed, service.get("/consumers/c")["last_error"]);
+    assert!(listed.is_null() || listed["at"].as_str().unwrap().ends_with('Z'), "{listed}");
+    (listed["reason"].clone(), listed["holder"].clone())
+}
+
+#[test]
+fn what_was_given_and_not_acknowledged_is_told_as_the_last_error() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "start");
+    let none = (Value::Null, Value::Null);
+    let given = take(&service, "c", "holder=worker-1&limit=1&lease=1s");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    until_free(&service, "c");
+    assert_eq!(last_error(&service), none, "all was acknowledged that was given");
+    let late = take(&service, "c", "holder=worker-1&limit=1&lease=1s");
+    assert_eq!(last_error(&service), none, "it may still be acknowledged");
+    until_free(&service, "c");
+    assert_eq!(last_error(&service), (json!("lease_expired"), json!("worker-1")));
+    assert_eq!(acknowledge(&service, "c", &late), 409);
+    assert_eq!(last_error(&service), (json!("ack_refused"), Value::Null));
+    let given = take(&service, "c", "");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    assert_eq!(last_error(&service).0, json!("ack_refused"), "the last one stays");
+}
+
+#[test]
+fn a_lease_that_is_given_back_is_no_error() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "start");
+    let given = take(&service, "c", "holder=worker-1&limit=1&lease=60s");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    take(&service, "c", "holder=worker-1&limit=1&lease=1s");
+    until_free(&service, "c");
+    assert_eq!(last_error(&service), (Value::Null, Value::Null));
+}
+
 #[test]
 fn parts_are_leased_apart_unless_they_overlap() {
     let service = Service::new();

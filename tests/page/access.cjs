@@ -6,7 +6,7 @@ const fs = require("node:fs");
 const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const VIEWS = [
   ["#/now", "Now"], ["#/topics", "Topics"], ["#/topic?name=orders.paid", "Topic orders.paid"], ["#/events", "Events"],
-  ["#/duplicates", "Duplicates"], ["#/consumers", "Consumers"], ["#/events?live=1", "Events"], ["#/events?topic=none", "Events of none"], ["#/event?topic=orders.paid&id=order-1", "Event order-1"],
+  ["#/duplicates", "Duplicates"], ["#/sources", "Sources"], ["#/consumers", "Consumers"], ["#/events?live=1", "Events"], ["#/events?topic=none", "Events of none"], ["#/event?topic=orders.paid&id=order-1", "Event order-1"],
   ["#/find?topic=orders.paid&id=order-1", "Find"], ["#/try", "Try"], ["#/topic?name=none", "Topic none"],
 ];
 

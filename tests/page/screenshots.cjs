@@ -18,7 +18,7 @@ run(async () => {
       if (colorScheme === "dark") return;
       for (const [name, hash, heading] of [
         ["topics", "#/topics", "Topics"], ["topic", "#/topic?name=orders.paid", "Topic orders.paid"], ["events", "#/events?live=1", "Events"],
-        ["event", "#/event?topic=orders.paid&id=order-119", "Event order-119"], ["duplicates", "#/duplicates", "Duplicates"], ["consumers", "#/consumers", "Consumers"], ["find", "#/find?topic=orders.paid&id=order-7", "Find"], ["try", "#/try", "Try"],
+        ["event", "#/event?topic=orders.paid&id=order-119", "Event order-119"], ["duplicates", "#/duplicates", "Duplicates"], ["sources", "#/sources", "Sources"], ["consumers", "#/consumers", "Consumers"], ["find", "#/find?topic=orders.paid&id=order-7", "Find"], ["try", "#/try", "Try"],
       ]) {
         await open(page, hash, heading);
         if (name === "try") await page.getByRole("button", { name: "Publish it twice" }).click();

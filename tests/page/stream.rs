@@ -113,10 +113,12 @@ fn figures_kept_for_operators_are_at_their_address_alone() {
         start
     });
     assert_eq!(Stream::open(&service, None).err(), Some(404));
+    assert_eq!(Client::new(service.addr).get("/sources").unwrap().status, 404);
     let log = service.server.log();
     let (_, rest) = log.split_once("\"ops_addr\":\"").unwrap();
     let operators = Service { addr: rest.split('"').next().unwrap().parse().unwrap(), ..service };
     assert_eq!(Stream::open(&operators, None).unwrap().next().unwrap().0, "window");
+    assert_eq!(Client::new(operators.addr).get("/sources").unwrap().status, 200);
 }
 
 #[test]

@@ -20,6 +20,8 @@ run(() => browse(async (page) => {
   await page.getByText("1 topic", { exact: true }).waitFor();
   await open(page, "#/topic?name=secret", "Topic secret");
   await page.getByRole("alert").getByText("it needs a scope read:TOPICS that fits").waitFor();
+  await open(page, "#/sources", "Sources");
+  await page.getByRole("alert").getByText("it needs the scope metrics").waitFor();
   await open(page, "#/try", "Try");
   await page.getByRole("button", { name: "Publish it twice" }).click();
   await page.getByRole("alert").getByText("publish").waitFor();

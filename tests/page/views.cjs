@@ -5,15 +5,18 @@ const fs = require("node:fs");
 
 run(() => browse(async (page) => {
   await open(page);
-  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Consumers", "Find", "Try"]);
+  assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Sources", "Consumers", "Find", "Try"]);
   await page.getByText("Ready: events are taken.").waitFor();
   const totals = page.getByLabel("Totals");
   await totals.getByText("Stored", { exact: true }).waitFor();
-  await until(async () => /Stored130.*Duplicates dropped1 \(0.8%\).*Conflicts0.*Rejected0.*Topics3 of/s.test(await totals.innerText().then((text) => text.replaceAll("\n", ""))), "totals");
+  await until(async () => /Stored131.*Duplicates dropped1 \(0.8%\).*Conflicts0.*Rejected0.*Topics3 of/s.test(await totals.innerText().then((text) => text.replaceAll("\n", ""))), "totals");
   const details = (await page.getByLabel("Details").innerText()).replaceAll("\n", " ");
   for (const name of ["Up for", "An answer means the event is on this machine’s disk", "Disk left", "Full in", "Checkpoint lag", "Generations", "Connections", "Version"]) {
     assert.ok(details.replaceAll("'", "’").includes(name), `${name} in ${details}`);
   }
+  // What the stream does not have is asked for, twice soon.
+  await until(async () => /Largest consumer lag 120 events, billing Webhooks refused \S+\/s; since the start 2 with a wrong signature, 1 without a signature /
+    .test((await page.getByLabel("Details").innerText()).replaceAll("\n", " ")), "consumers and sources");
   await page.getByRole("img", { name: /^Events a second, now: stored/ }).waitFor();
   await page.getByRole("img", { name: /^Commit latency, now: p50/ }).waitFor();
   await until(async () => /^● .*\/s – sekali$/.test(await page.title()), "the title says the state");
@@ -62,8 +65,23 @@ run(() => browse(async (page) => {
   assert.match(await page.getByRole("table", { name: "Senders" }).getByRole("row").nth(1).innerText(), /shop\s+orders\.paid\s+1\s+100%\s+0/);
   assert.match(await page.getByRole("table", { name: "Latest duplicates" }).getByRole("row").nth(1).innerText(), /orders\.paid\s+order-3\s+shop\s+duplicate/);
 
-  // A consumer is moved once that is confirmed.
+  await page.getByRole("link", { name: "Sources" }).click();
+  await page.getByRole("heading", { level: 1, name: "Sources" }).waitFor();
+  const source = page.getByRole("region", { name: "Source hooks" });
+  await until(async () => /Delivers to \/in\/hooks Sender bearer Topics small\.things Quarantine none Taken 1 stored Refused 2 with a wrong signature, 1 without a signature Last refused .*: without a signature/
+    .test((await source.innerText()).replaceAll(/\s+/g, " ")), "what became of its deliveries");
+
+  // What went wrong last: a lease that ended, and an acknowledgement that came too late.
   await page.getByRole("link", { name: "Consumers" }).click();
+  const error = async (name) => (await page.getByRole("region", { name: `Consumer ${name}` }).innerText()).replaceAll(/\s+/g, " ");
+  await until(async () => {
+    await page.getByRole("button", { name: "Refresh" }).click();
+    return /Last error .*: the lease of worker-7 ended before its events were acknowledged/.test(await error("gone"));
+  }, "the lease of one that is gone ends");
+  assert.match(await error("late"), /Last error .*: an acknowledgement was refused, as its lease was over/);
+  assert.match(await error("billing"), /Last error none/);
+
+  // A consumer is moved once that is confirmed.
   const consumer = page.getByRole("region", { name: "Consumer billing" });
   assert.match((await consumer.innerText()).replaceAll("\n", " "), /Lag 120 events .*Reads orders\.\* /);
   await consumer.getByText("Move it to another place").click();
@@ -86,8 +104,12 @@ run(() => browse(async (page) => {
   await page.getByRole("link", { name: "order-119" }).click();
   await page.getByRole("heading", { level: 1, name: "Event order-119" }).waitFor();
   assert.match(await page.getByLabel("Fields").innerText(), /Offset\s*119/);
+  assert.match(await page.getByLabel("Fields").innerText(), /Came again\s*never, as far as is remembered/);
   await page.getByText("Raw").click();
   assert.equal(await page.getByLabel("Payload as it was written").innerText(), '{"amount":119,"nested":{"list":[1,2,3]}}');
+
+  await open(page, "#/event?topic=orders.paid&id=order-3", "Event order-3");
+  await until(async () => /Came again\s*once since .*, as far as is remembered/.test(await page.getByLabel("Fields").innerText()), "how often it came again");
 
   // Numbers keep their digits, as a tree and as they were written.
   await open(page, "#/event?topic=exact&id=numbers", "Event numbers");

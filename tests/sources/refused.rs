@@ -177,7 +177,7 @@ fn what_a_client_may_take_is_bounded_for_senders_too() {
 }
 
 #[test]
-fn no_secret_signature_or_body_is_in_the_log_or_in_the_figures() {
+fn no_secret_signature_or_body_is_in_the_log_the_figures_or_the_list() {
     let Some(mut signer) = Signer::start() else { return };
     let webhooks = Webhooks::all(&mut signer);
     let planted = "planted-4711";
@@ -191,10 +191,14 @@ fn no_secret_signature_or_body_is_in_the_log_or_in_the_figures() {
             assert!(!String::from_utf8_lossy(&answer.body).contains(planted), "{name}");
         }
     }
-    let figures = Client::new(webhooks.service.addr).get("/metrics").unwrap().body;
+    let told = |path: &str| {
+        let body = Client::new(webhooks.service.addr).get(path).unwrap().body;
+        String::from_utf8_lossy(&body).into_owned()
+    };
     for (place, text) in [
         ("the log", webhooks.service.server.log()),
-        ("the figures", String::from_utf8_lossy(&figures).into_owned()),
+        ("the figures", told("/metrics")),
+        ("the list", told("/sources")),
     ] {
         assert!(!text.contains(planted) && !text.contains(SECRET), "{place}: {text}");
     }

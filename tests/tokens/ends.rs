@@ -70,6 +70,22 @@ fn what_goes_on_with_a_revoked_token_ends_and_others_go_on() {
 }
 
 #[test]
+fn a_wait_for_a_consumers_events_ends_when_its_token_is_revoked() {
+    let (guarded, admin) = Guarded::new();
+    let plan = br#"{"topics":["a"]}"#;
+    assert_eq!(guarded.send(Some(&admin), "PUT", "/consumers/c", "application/json", plan).status, 201);
+    let token = guarded.token(&["consume:*"]);
+    let mut waiting = open(&guarded, &token, "GET /consumers/c/events?wait=60s HTTP/1.1\r\n");
+    let leases = || guarded.get(&admin, "/consumers/c").1["leases"].as_array().unwrap().len();
+    assert!(until(20, || (leases() == 1).then_some(())).is_some(), "nobody waits");
+    let begun = now();
+    assert!(token_command(&guarded.tokens_file, &["revoke", id(&token)]).status.success());
+    assert_eq!(head(&mut waiting), 401);
+    eprintln!("ended after {:?}", begun.elapsed());
+    assert!(until(20, || (leases() == 0).then_some(())).is_some(), "its lease ends with it");
+}
+
+#[test]
 fn an_expired_token_ends_by_itself() {
     let (guarded, _) = Guarded::new();
     let token = guarded.token_as(&["--allow", "read:*", "--expires", "3s"]);

@@ -11,7 +11,7 @@ const LINES: &str = "application/x-ndjson";
 const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
 
 /// Each route that needs a permission, and which of the scopes above give it.
-const ROUTES: [(&str, &str, [bool; 6]); 13] = [
+const ROUTES: [(&str, &str, [bool; 6]); 14] = [
     ("POST", "/publish", [true, false, false, false, true, true]),
     ("GET", "/events", [false, true, false, false, true, false]),
     ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
@@ -24,6 +24,7 @@ const ROUTES: [(&str, &str, [bool; 6]); 13] = [
     ("GET", "/duplicates?topic=b", [false, false, false, false, true, false]),
     ("GET", "/consumers", [false, false, true, false, true, false]),
     ("GET", "/consumers/c/events", [false, false, true, false, true, false]),
+    ("GET", "/sources", [false, false, false, true, true, false]),
     ("GET", "/metrics", [false, false, false, true, true, false]),
 ];
 
@@ -169,6 +170,28 @@ fn a_ticket_is_good_once_in_the_place_of_a_token() {
     for path in ["/tickets", "/publish"] {
         assert_eq!(guarded.ask(None, "POST", &format!("{path}?ticket={ticket}")).status, 401, "{path}");
     }
+    assert_eq!(guarded.ask(None, "GET", &format!("/events?ticket={ticket}")).status, 200, "it was not used");
+}
+
+#[test]
+fn a_ticket_is_refused_where_events_are_taken_for_a_consumer() {
+    let (guarded, admin) = Guarded::new();
+    let plan = br#"{"topics":["a"]}"#;
+    assert_eq!(guarded.send(Some(&admin), "PUT", "/consumers/c", "application/json", plan).status, 201);
+    let ticket = guarded.publish(&admin, "/tickets", "").1["ticket"].as_str().unwrap().to_owned();
+    for (method, path) in [
+        ("GET", "/consumers"),
+        ("GET", "/consumers/c"),
+        ("GET", "/consumers/c/events"),
+        ("POST", "/consumers/c/ack"),
+        ("POST", "/consumers/c/seek"),
+        ("DELETE", "/consumers/c"),
+    ] {
+        let answer = guarded.ask(None, method, &format!("{path}?ticket={ticket}"));
+        assert_eq!(answer.status, 401, "{method} {path}: {}", text(&answer));
+    }
+    let consumer = guarded.get(&admin, "/consumers/c").1;
+    assert_eq!(consumer["leases"], json!([]), "{consumer}");
     assert_eq!(guarded.ask(None, "GET", &format!("/events?ticket={ticket}")).status, 200, "it was not used");
 }
 

@@ -74,6 +74,7 @@ files! {
     "live.js": "text/javascript; charset=utf-8",
     "now.js": "text/javascript; charset=utf-8",
     "rows.js": "text/javascript; charset=utf-8",
+    "sources.js": "text/javascript; charset=utf-8",
     "sse.js": "text/javascript; charset=utf-8",
     "token.js": "text/javascript; charset=utf-8",
     "topic.js": "text/javascript; charset=utf-8",

@@ -23,6 +23,29 @@ pub(super) enum Refusal {
     Unproven(Refused),
     /// It is, and no event can be made of it.
     Unmapped(Unmapped),
+    /// Its body could not be read, or its events could not be stored.
+    Other(Problem),
+}
+
+impl Refusal {
+    /// The reason, as it is counted.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unproven(why) => why.name(),
+            Self::Unmapped(_) => "unmapped",
+            Self::Other(problem) => match problem.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => "large",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => "compressed",
+                _ => "unstored",
+            },
+        }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Other(problem)
+    }
 }
 
 impl<S: EventStore> Service<S> {
@@ -33,6 +56,7 @@ impl<S: EventStore> Service<S> {
         refusal: Refusal,
         responder: &Responder<'_>,
     ) -> Problem {
+        self.metrics.refused(source.name(), refusal.reason(), self.clock.now());
         match refusal {
             Refusal::Unproven(why) => {
                 let pause = self.note_unproven(source, why, responder);
@@ -40,7 +64,6 @@ impl<S: EventStore> Service<S> {
                 unproven()
             }
             Refusal::Unmapped(why) => {
-                self.metrics.delivered(source.name(), "unmapped");
                 self.reject(1);
                 if let Some(left_out) =
                     self.turnstile.pass(("a delivery is no event", 422), self.clock.monotonic())
@@ -50,12 +73,12 @@ impl<S: EventStore> Service<S> {
                 }
                 unmapped(&why)
             }
+            Refusal::Other(problem) => problem,
         }
     }
 
     fn note_unproven(&self, source: &Source, why: Refused, responder: &Responder<'_>) -> Duration {
         let now = self.clock.monotonic();
-        self.metrics.delivered(source.name(), why.name());
         if let Some(left_out) = self.turnstile.pass((unproven_kind(why), 401), now) {
             let (source, request_id) = (source.name(), responder.request_id.id());
             tracing::warn!(target: AUDIT, source, request_id, left_out, reason = why.name(), "a delivery was refused: {why}");

@@ -83,6 +83,7 @@ impl Local {
         if !batch.events.is_empty() {
             let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions: batch.reached };
             given.receipt = Some(receipt.to_text());
+            consumer.desk.lock().give(lease.id);
         }
         given.events = batch.events;
         Ok(Taken::Given(given))
@@ -109,6 +110,7 @@ impl Local {
         if let Some((last, _)) = receipt.positions.last() {
             desk.backlog.pass_turn(*last);
         }
+        desk.settle(receipt.lease);
         // One without a name would not be known again when it comes for more.
         if desk.find(receipt.lease, self.at_once()).is_some_and(|lease| !lease.holder.is_named) {
             desk.end(receipt.lease);
@@ -124,14 +126,15 @@ impl Local {
         // Topics have other numbers in another process.
         let is_readable = receipt.consumer == consumer.number && receipt.lease >> 32 == u64::from(self.life);
         let positions = consumer.further(&receipt.positions);
-        let mut desk = consumer.desk.lock();
-        let lease = desk.find(receipt.lease, self.at_once());
+        let (mut desk, now) = (consumer.desk.lock(), self.at_once());
+        let lease = desk.find(receipt.lease, now);
         let lease = lease.filter(|_| is_readable);
         let Some(lease) = lease else {
             // What is acknowledged already may be acknowledged again.
             if positions.is_empty() && is_readable {
                 return Ok(positions);
             }
+            desk.refuse(now);
             let message = "the lease is over under which these events were given: they are given again, so read \
                            again, and ask for a longer lease if the work takes longer";
             return Err(Error::new(ErrorKind::Conflict, message));
@@ -217,7 +220,10 @@ fn plan(core: &Shared, consumer: &Consumer, desk: &mut Desk, take: &Take) -> (Ve
 pub(super) fn stats(core: &Shared, consumer: &Consumer, shown: usize) -> Result<ConsumerStats> {
     let (lag_events, oldest) = lag(core, consumer)?;
     let now = Now { monotonic: core.seams.clock.monotonic(), wall: core.seams.clock.now() };
-    let leases = consumer.desk.lock().leases(now).iter().map(Lease::stats).collect();
+    let (leases, last_fault) = {
+        let mut desk = consumer.desk.lock();
+        (desk.leases(now).iter().map(Lease::stats).collect(), desk.last_fault().cloned())
+    };
     let kept = consumer.positions();
     let positions_total = kept.len() as u64;
     let mut positions: Vec<_> = if shown == 0 {
@@ -237,6 +243,7 @@ pub(super) fn stats(core: &Shared, consumer: &Consumer, shown: usize) -> Result<
         lag_events,
         lags_since: oldest,
         leases,
+        last_fault,
         positions,
         positions_total,
     })

@@ -1,12 +1,13 @@
 //! Who reads for a consumer right now: its leases. They are in memory alone, so a restart ends
-//! them all, and what was given under them and not acknowledged is given again.
+//! them all, and what was given under them and not acknowledged is given again. What went wrong
+//! last with a lease is remembered here, too.
 
 use std::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::consumer::backlog::Backlog;
 use crate::consumer::partition::Partition;
-use crate::consumer::{Holder, LeaseStats, Take};
+use crate::consumer::{DeliveryFault, DeliveryFaultKind, Holder, LeaseStats, Take};
 
 /// A lease on a part of a consumer's topics.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub(crate) struct Lease {
     pub(crate) partition: Partition,
     ends: Instant,
     until: Timestamp,
+    /// Its holder had it end sooner: nothing that is given from then on is worked on.
+    is_given_back: bool,
+    /// Events were given under it and no acknowledgement has come since.
+    is_open: bool,
 }
 
 impl Lease {
@@ -41,6 +46,7 @@ pub(crate) struct Now {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     leases: Vec<Lease>,
+    last_fault: Option<DeliveryFault>,
     pub(crate) backlog: Backlog,
 }
 
@@ -63,10 +69,12 @@ impl Desk {
         let micros = i64::try_from(take.lease.as_micros()).unwrap_or(i64::MAX);
         let (ends, until) = (now.monotonic + take.lease, Timestamp(now.wall.0.saturating_add(micros)));
         if let Some(own) = self.leases.iter_mut().find(|lease| is_own(lease)) {
+            own.is_given_back = ends < own.ends;
             (own.ends, own.until) = (ends, until);
             return Ok(own.clone());
         }
-        let lease = Lease { id, holder: take.holder.clone(), partition: take.partition, ends, until };
+        let (holder, partition) = (take.holder.clone(), take.partition);
+        let lease = Lease { id, holder, partition, ends, until, is_given_back: false, is_open: false };
         self.leases.push(lease.clone());
         Ok(lease)
     }
@@ -75,6 +83,30 @@ impl Desk {
     pub(crate) fn find(&mut self, id: u64, now: Now) -> Option<&Lease> {
         self.end_late(now);
         self.leases.iter().find(|lease| lease.id == id)
+    }
+
+    /// Notes that events were given under a lease.
+    pub(crate) fn give(&mut self, id: u64) {
+        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.id == id) {
+            lease.is_open |= !lease.is_given_back;
+        }
+    }
+
+    /// Notes that what was given under a lease is acknowledged.
+    pub(crate) fn settle(&mut self, id: u64) {
+        if let Some(lease) = self.leases.iter_mut().find(|lease| lease.id == id) {
+            lease.is_open = false;
+        }
+    }
+
+    /// Notes that an acknowledgement came too late.
+    pub(crate) fn refuse(&mut self, now: Now) {
+        self.fail(DeliveryFault { at: now.wall, kind: DeliveryFaultKind::AckRefused, holder: None });
+    }
+
+    /// What went wrong last.
+    pub(crate) fn last_fault(&self) -> Option<&DeliveryFault> {
+        self.last_fault.as_ref()
     }
 
     /// Ends a lease.
@@ -89,6 +121,18 @@ impl Desk {
     }
 
     fn end_late(&mut self, now: Now) {
-        self.leases.retain(|lease| lease.ends > now.monotonic);
+        for lease in self.leases.extract_if(.., |lease| lease.ends <= now.monotonic).collect::<Vec<_>>() {
+            if lease.is_open {
+                let (kind, holder) = (DeliveryFaultKind::LeaseExpired, Some(lease.holder.label));
+                self.fail(DeliveryFault { at: lease.until, kind, holder });
+            }
+        }
+    }
+
+    /// Keeps the latest: that a lease is over is found out later.
+    fn fail(&mut self, fault: DeliveryFault) {
+        if self.last_fault.as_ref().is_none_or(|last| last.at <= fault.at) {
+            self.last_fault = Some(fault);
+        }
     }
 }
