@@ -24,7 +24,7 @@ LOCKED = $(SUITES) hostile http2
 SIMULATED = cargo test --locked --features simulation --test model
 
 # Programs that read what they are given as fuzzers make it.
-FUZZED = bodies queries frames directory
+FUZZED = bodies connections queries frames directory
 
 TOOLS = target/tools
 

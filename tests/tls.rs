@@ -7,6 +7,8 @@
 
 #[path = "tls/certificates.rs"]
 mod certificates;
+#[path = "tls/changes.rs"]
+mod changes;
 #[path = "tls/commands.rs"]
 mod commands;
 #[path = "tls/handshakes.rs"]
