@@ -337,6 +337,7 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
         ("since=yesterday", "since"),
         ("until=1e18", "until"),
         ("limit=0", "limit"),
+        ("limit=0&topic=a&event_id=1", "limit"),
         ("event_id=1", "event_id"),
     ] {
         let (status, answer) = service.get(&format!("/events?{query}"));

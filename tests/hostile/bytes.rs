@@ -9,8 +9,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::support::client::Client;
-use crate::support::service::Service;
 use crate::support::seed;
+use crate::support::service::Service;
 use crate::{http1, http2};
 
 const CASES: usize = 2_000;

@@ -66,7 +66,7 @@ impl Keys {
 }
 
 /// An admin's token, and the file that lets it and the relay's certificate do everything.
-fn make_token() -> (String, String) {
+pub fn make_token() -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens.toml");
     let mut command = Command::new(binary());
