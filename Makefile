@@ -17,11 +17,14 @@ FAULTS = attacks crash faults power_cut postgres model damage repair disk_full o
 # Test binaries that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects streams
 
+# Those, and the ones that write bytes of their own, which must hold behind TLS and tokens too.
+LOCKED = $(SUITES) hostile http2
+
 # The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
 SIMULATED = cargo test --locked --features simulation --test model
 
 # Programs that read what they are given as fuzzers make it.
-FUZZED = bodies queries frames directory
+FUZZED = bodies connections queries frames directory
 
 TOOLS = target/tools
 
@@ -31,7 +34,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check test test-postgres test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check test test-postgres test-locked test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -41,12 +44,19 @@ check:
 test: tools
 	cargo test --locked -- --show-output
 	$(MAKE) --no-print-directory test-postgres
+	$(MAKE) --no-print-directory test-locked
 
 # The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
 # which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs
 	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped::
+
+# The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
+# write bytes of their own (tests/support/door.rs).
+test-locked: export SEKALI_TEST_DOOR = locked
+test-locked:
+	cargo test --locked $(LOCKED:%=--test %) -- --show-output
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools

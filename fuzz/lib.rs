@@ -5,6 +5,8 @@
 #[path = "../tests/support"]
 mod support {
     #[allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "the tests use all of it")]
+    pub mod authority;
+    #[allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "the tests use all of it")]
     pub mod mem_disk;
     pub mod sink;
 }
@@ -26,6 +28,7 @@ use sekali::metrics::Metrics;
 use sekali::store::local::index::MemoryIndexes;
 use sekali::store::local::{Options, Seams};
 use sekali::store::{EventStore, Query};
+pub use support::authority::Authority;
 pub use support::mem_disk::MemDisk;
 pub use support::sink::Sink;
 

@@ -24,3 +24,6 @@ pub mod token;
 pub mod tokens_file;
 
 pub use self::caller::{Caller, Permission};
+
+/// The target of log lines about who is let in and who is not, and about what decides it.
+pub const AUDIT: &str = "sekali::audit";

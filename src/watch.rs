@@ -3,6 +3,9 @@
 //! They are looked at by their names, twice a second, and symbolic links are followed. So it does
 //! not matter how a new version takes an old one's place: it may be written over it, renamed over
 //! it, or a link to the folder of both may be turned, as Kubernetes does with mounted secrets.
+//!
+//! Whoever sends SIGHUP may want to know when all has been read. So each that reads files holds a
+//! [`Reading`] meanwhile, and all are done when the last of them was dropped.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,9 +13,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// SIGHUP, and all who read files again then.
+#[derive(Debug)]
+pub struct Reloads {
+    hang_up: Signal,
+    readers: broadcast::Sender<Reading>,
+}
+
+/// Says by being dropped that the files were read.
+type Reading = mpsc::Sender<()>;
 
 /// Files that belong together, such as a certificate and its key.
 #[derive(Debug)]
@@ -20,7 +34,9 @@ pub struct Watched {
     paths: Vec<PathBuf>,
     /// What the caller knows of, or was told of.
     told: Versions,
-    hang_up: Signal,
+    hang_ups: broadcast::Receiver<Reading>,
+    /// What the caller holds while it reads.
+    reading: Option<Reading>,
 }
 
 /// What tells a file from its other versions: its device, inode, length, and the times of its last
@@ -28,25 +44,54 @@ pub struct Watched {
 type Version = Option<[i128; 5]>;
 type Versions = Vec<Version>;
 
-impl Watched {
-    /// Watches `paths` from now on. A caller that reads them afterwards misses no change.
+impl Reloads {
+    /// Keeps SIGHUP from ending the process from now on.
     ///
     /// # Errors
     /// If signals can't be waited for; outside of a runtime it panics.
-    pub fn new(paths: Vec<PathBuf>) -> io::Result<Self> {
-        let told = versions(&paths);
-        Ok(Self { paths, told, hang_up: signal(SignalKind::hangup())? })
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { hang_up: signal(SignalKind::hangup())?, readers: broadcast::Sender::new(1) })
     }
 
-    /// Waits until a file has changed, or the process is told to read its files again.
+    /// Tells all who watch files of each SIGHUP; never returns. Each time `begun` is called before
+    /// they read, and `done` when all have.
+    pub async fn run(mut self, begun: impl Fn(), done: impl Fn()) {
+        while self.hang_up.recv().await.is_some() {
+            begun();
+            let (reading, mut all_have_read) = mpsc::channel(1);
+            // It is dropped at once if nobody watches files.
+            let _ = self.readers.send(reading);
+            while all_have_read.recv().await.is_some() {}
+            done();
+        }
+    }
+}
+
+impl Watched {
+    /// Watches `paths` from now on. A caller that reads them afterwards misses no change.
+    pub fn new(paths: Vec<PathBuf>, reloads: &Reloads) -> Self {
+        let (told, hang_ups) = (versions(&paths), reloads.readers.subscribe());
+        Self { paths, told, hang_ups, reading: None }
+    }
+
+    /// Watches other files from now on.
+    pub fn turn_to(&mut self, paths: Vec<PathBuf>) {
+        self.told = versions(&paths);
+        self.paths = paths;
+    }
+
+    /// Waits until a file has changed, or the process is told to read its files again. Who calls it
+    /// again has read them.
     ///
     /// Of several changes in a row the last one counts: files that belong together are seldom
     /// replaced in one go, and the first of them does not fit the others yet.
     pub async fn changed(&mut self) {
+        self.reading = None;
         let mut last = self.told.clone();
         loop {
             tokio::select! {
-                _ = self.hang_up.recv() => {
+                Ok(reading) = self.hang_ups.recv() => {
+                    self.reading = Some(reading);
                     self.told = self.look().await;
                     return;
                 }
@@ -84,8 +129,13 @@ fn versions(paths: &[PathBuf]) -> Versions {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use rustix::process::kill_process;
 
     use super::*;
+    use crate::sync::Mutex;
 
     /// The time after which a change is missed. It passes at once while nothing is to be done.
     const DEADLINE: Duration = Duration::from_secs(60);
@@ -102,7 +152,8 @@ mod tests {
         fs::write(at("1/key"), "1").unwrap();
         symlink("1", at("data")).unwrap();
         symlink("data/key", at("key")).unwrap();
-        let mut watched = Watched::new(vec![at("key"), at("absent")]).unwrap();
+        let reloads = Reloads::new().unwrap();
+        let mut watched = Watched::new(vec![at("key"), at("absent")], &reloads);
         assert!(!is_told(&mut watched).await, "nothing has changed");
 
         fs::write(at("1/key"), "22").unwrap();
@@ -123,5 +174,31 @@ mod tests {
         assert!(is_told(&mut watched).await, "removed");
         fs::write(at("absent"), "").unwrap();
         assert!(is_told(&mut watched).await, "made");
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_done_when_all_have_read_and_those_who_are_gone_are_not_waited_for() {
+        let reloads = Reloads::new().unwrap();
+        let [mut first, mut second, mut third] = [(); 3].map(|()| Watched::new(Vec::new(), &reloads));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| {
+            let told = Arc::clone(&told);
+            move || told.lock().push(what)
+        };
+        tokio::spawn(reloads.run(note("begun"), note("done")));
+        kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+        assert!(is_told(&mut first).await && is_told(&mut second).await && is_told(&mut third).await);
+        // These have read, and wait for the next time.
+        let again = [first.changed().now_or_never(), second.changed().now_or_never()];
+        tokio::task::yield_now().await;
+        assert_eq!((again, told.lock().clone()), ([None, None], vec!["begun"]));
+        drop(third);
+        let all_done = async {
+            while told.lock().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, all_done).await.unwrap();
+        assert_eq!(*told.lock(), ["begun", "done"]);
     }
 }

@@ -100,6 +100,21 @@ fn a_duplicate_is_dropped_counted_and_answered_with_the_place_of_the_original() 
 }
 
 #[test]
+fn a_service_behind_a_locked_door_asks_for_tls_and_a_token_and_another_one_for_neither() {
+    let service = Service::new();
+    let is_locked = std::env::var_os("SEKALI_TEST_DOOR").is_some();
+    let wrong = service.raw(b"GET /stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n");
+    assert_eq!(&wrong[9..12], if is_locked { "401" } else { "200" }, "{wrong}");
+    let behind = service.server.variables().find(|(name, _)| *name == "SEKALI_URL");
+    assert_eq!(behind.is_some(), is_locked);
+    if let Some((_, url)) = behind {
+        let addr = url.to_str().unwrap().strip_prefix("https://").unwrap().parse().unwrap();
+        let plain = Client::new(addr).get("/stats").unwrap();
+        assert_eq!(String::from_utf8(plain.body).unwrap(), sekali::server::SPEAKS_TLS);
+    }
+}
+
+#[test]
 fn a_restart_keeps_what_was_stored_and_counted() {
     let mut service = Service::new();
     service.publish(json!([event("a", "1"), event("a", "2"), event("a", "1")]).to_string());
@@ -322,6 +337,7 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
         ("since=yesterday", "since"),
         ("until=1e18", "until"),
         ("limit=0", "limit"),
+        ("limit=0&topic=a&event_id=1", "limit"),
         ("event_id=1", "event_id"),
     ] {
         let (status, answer) = service.get(&format!("/events?{query}"));

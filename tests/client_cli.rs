@@ -37,7 +37,8 @@ use support::service::Service;
 impl Service {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
-        command.args(arguments).env("SEKALI_URL", format!("http://{}", self.addr)).stdin(Stdio::null());
+        command.args(arguments).env("SEKALI_URL", self.url()).envs(self.server.variables());
+        command.stdin(Stdio::null());
         command
     }
 

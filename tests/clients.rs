@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::Client;
+use support::door::make_token;
 use support::relay::Relay;
 use support::service::Service;
 use support::tools;
@@ -107,10 +108,8 @@ fn prometheus_own_parsers_take_the_metrics() {
     Service::new().run(client);
 }
 
-#[test]
-fn schemathesis_finds_nothing() {
-    let Some(_) = python("original.py") else { return };
-    let service = Service::new();
+/// Runs schemathesis, which must find nothing.
+fn schemathesis(service: &Service, arguments: &[&str], variables: &[(&str, &str)]) {
     let dir = tempfile::tempdir().unwrap();
     let mut client = Command::new(tools().join("python/bin/schemathesis"));
     client
@@ -120,8 +119,41 @@ fn schemathesis_finds_nothing() {
         .arg("--config-file")
         .arg(script("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", service.url()), "--no-color"])
-        .args(["--max-examples", "60", "--seed", &support::number("SEKALI_SEED", 1).to_string()]);
+        .args(["--seed", &support::number("SEKALI_SEED", 1).to_string()])
+        .args(arguments)
+        .envs(variables.iter().copied());
     service.run(client);
+}
+
+#[test]
+fn schemathesis_finds_nothing() {
+    let Some(_) = python("original.py") else { return };
+    schemathesis(&Service::new(), &["--max-examples", "60"], &[]);
+}
+
+#[test]
+fn schemathesis_with_a_token_finds_nothing_and_is_not_let_in_without_it() {
+    let Some(_) = python("original.py") else { return };
+    let (token, tokens_file) = make_token();
+    let service = Service::started(|mut start| {
+        let path = start.data_dir.with_file_name("tokens.toml");
+        std::fs::write(&path, tokens_file).unwrap();
+        start.env.push(("SEKALI_TOKENS_FILE".into(), path.into()));
+        start
+    });
+    let authorization = format!("Bearer {token}");
+    // It leaves the token out, and gets 401, but for where the command line puts it in again.
+    let header = format!("Authorization: {authorization}");
+    let arguments = ["--max-examples", "20", "--exclude-checks", "missing_required_header", "-H", &header];
+    schemathesis(&service, &arguments, &[("SEKALI_TOKEN", &token)]);
+    let headers = [("Authorization", authorization.as_str())];
+    let metrics = Client::new(service.addr).send("GET", "/metrics", &headers, b"").unwrap().body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    for reason in ["missing", "malformed"] {
+        let name = format!("sekali_auth_failures_total{{reason=\"{reason}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        assert!(count.parse::<u32>().unwrap() > 5, "{name}{count}");
+    }
 }
 
 /// A folder with the service's OpenAPI document.

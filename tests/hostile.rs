@@ -10,6 +10,8 @@
 
 #[path = "hostile/api.rs"]
 mod api;
+#[path = "hostile/bytes.rs"]
+mod bytes;
 #[path = "hostile/framing.rs"]
 mod framing;
 #[path = "hostile/http1.rs"]

@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
-#[path = "tls/authority.rs"]
-mod authority;
 #[path = "tls/certificates.rs"]
 mod certificates;
+#[path = "tls/changes.rs"]
+mod changes;
 #[path = "tls/commands.rs"]
 mod commands;
 #[path = "tls/handshakes.rs"]
@@ -20,3 +20,5 @@ mod renewal;
 #[path = "tls/secured.rs"]
 mod secured;
 mod support;
+
+use support::authority;

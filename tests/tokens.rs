@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "tokens/audit.rs"]
+mod audit;
 #[path = "tokens/command.rs"]
 mod command;
 #[path = "tokens/ends.rs"]

@@ -4,7 +4,7 @@
 //! next one. What is the same in both stays, so that whoever uses it goes on undisturbed; what is
 //! not ends, and with it all that its callers have under way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::caller::{Caller, Grant};
@@ -35,6 +35,17 @@ pub enum Denied {
     /// It was revoked.
     #[error("the token was revoked")]
     Revoked,
+}
+
+/// How a token or a certificate differs between two readings of the tokens file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The id of the token, or the name of the certificate.
+    pub id: String,
+    /// What the file said of it; empty if it was not there.
+    pub before: String,
+    /// What the file says of it; empty if it is gone.
+    pub after: String,
 }
 
 impl Denied {
@@ -111,8 +122,8 @@ impl Authenticator {
     }
 
     /// Knows from here on what this file has. Whatever goes on with what it no longer has in the
-    /// same form ends; returns the ids of that, sorted.
-    pub fn replace(&self, file: TokensFile) -> Vec<String> {
+    /// same form ends. Returns what has changed, sorted by id.
+    pub fn replace(&self, file: TokensFile) -> Vec<Change> {
         let mut known = self.known.write();
         let old = known.take();
         let kept_token = |entry: &Entry| {
@@ -133,17 +144,9 @@ impl Authenticator {
             (certificate, grant)
         });
         let new = Known { tokens: tokens.collect(), certificates: certificates.collect() };
-        let goes_on = |grant: &Arc<Grant>| new.grants().any(|other| Arc::ptr_eq(other, grant));
-        let ended = old.iter().flat_map(|old| old.grants()).filter(|grant| !goes_on(grant));
-        let mut ended: Vec<String> = ended
-            .map(|grant| {
-                grant.end();
-                grant.id().to_owned()
-            })
-            .collect();
-        ended.sort_unstable();
+        let changes = changes(old.as_deref(), &new);
         *known = Some(Arc::new(new));
-        ended
+        changes
     }
 
     /// Ends what goes on with tokens whose time is over; to be called twice a second.
@@ -152,6 +155,22 @@ impl Authenticator {
         let now = self.clock.now();
         known.tokens.values().filter(|(entry, _)| is_over(entry, now)).for_each(|(_, grant)| grant.end());
     }
+}
+
+/// What has changed between two readings. What goes on with the old one's ends.
+fn changes(old: Option<&Known>, new: &Known) -> Vec<Change> {
+    let addresses = |known: &Known| known.grants().map(Arc::as_ptr).collect::<HashSet<_>>();
+    let (before, after) = (old.map(addresses).unwrap_or_default(), addresses(new));
+    let mut changes = BTreeMap::<&str, Change>::new();
+    for grant in old.iter().flat_map(|old| old.grants()).filter(|grant| !after.contains(&Arc::as_ptr(grant)))
+    {
+        grant.end();
+        changes.entry(grant.id()).or_default().before = grant.terms().to_owned();
+    }
+    for grant in new.grants().filter(|grant| !before.contains(&Arc::as_ptr(grant))) {
+        changes.entry(grant.id()).or_default().after = grant.terms().to_owned();
+    }
+    changes.into_iter().map(|(id, change)| Change { id: id.to_owned(), ..change }).collect()
 }
 
 impl Known {
@@ -234,8 +253,17 @@ mod tests {
         entries.remove(3);
         let told = authenticator.replace(file(&entries.iter().collect::<Vec<_>>()));
         assert_eq!(ended(), [false, true, true, true, false]);
-        let mut expected: Vec<_> = all[1..4].iter().map(|(token, _)| token.id().to_owned()).collect();
-        expected.sort_unstable();
+        let change = |at: usize, after: &str| {
+            let (token, Entry { name, .. }) = &all[at];
+            let before = format!("{name}: read:*");
+            Change { id: token.id().to_owned(), before, after: after.to_owned() }
+        };
+        let mut expected = vec![
+            change(1, "revoked: read:*, revoked 1970-01-01T00:00:00.000001Z"),
+            change(2, "changed: read:other"),
+            change(3, ""),
+        ];
+        expected.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         assert_eq!(told, expected);
         clock.advance(Duration::from_secs(2));
         authenticator.expire();

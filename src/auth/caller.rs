@@ -129,6 +129,8 @@ impl Caller {
 #[derive(Debug)]
 pub(super) struct Grant {
     id: Box<str>,
+    /// What the tokens file says of it, for the log.
+    terms: Box<str>,
     /// Stands for the id, and hardly ever for another.
     number: u64,
     publish: TopicPatterns,
@@ -144,12 +146,13 @@ pub(super) struct Grant {
 impl Grant {
     /// What a token allows.
     pub(super) fn of_token(entry: &Entry) -> Self {
-        Self::new(&entry.id, &entry.allow, &entry.source)
+        Self { terms: entry.terms().into(), ..Self::new(&entry.id, &entry.allow, &entry.source) }
     }
 
     /// What a certificate allows.
     pub(super) fn of_certificate(certificate: &Certificate) -> Self {
-        Self::new(&certificate.name, &certificate.allow, &certificate.source)
+        let terms = certificate.terms().into();
+        Self { terms, ..Self::new(&certificate.name, &certificate.allow, &certificate.source) }
     }
 
     fn new(id: &str, scopes: &[Scope], sources: &[String]) -> Self {
@@ -160,6 +163,7 @@ impl Grant {
         };
         Self {
             id: id.into(),
+            terms: Box::default(),
             number: xxh3_64(id.as_bytes()),
             publish: patterns(|scope| if let Scope::Publish(topics) = scope { Some(topics) } else { None }),
             read: Arc::new(patterns(
@@ -176,6 +180,11 @@ impl Grant {
     /// The id of the token or the name of the certificate.
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What the tokens file says of it.
+    pub(super) fn terms(&self) -> &str {
+        &self.terms
     }
 
     /// Ends whatever goes on with it.

@@ -76,6 +76,13 @@ impl Entry {
             revoked: None,
         }
     }
+
+    /// What it lets its owner do, and until when, as a line for the log.
+    pub(super) fn terms(&self) -> String {
+        let time = |word: &str, time: Option<Timestamp>| time.map(|time| format!("{word} {time}"));
+        let times = [time("expires", self.expires), time("revoked", self.revoked)];
+        terms(&self.name, &self.allow, &self.source, times.into_iter().flatten())
+    }
 }
 
 /// What a client's certificate allows.
@@ -91,6 +98,21 @@ pub struct Certificate {
     /// The sources that its events may name; any, if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<String>,
+}
+
+impl Certificate {
+    /// What it lets its owner do, as a line for the log.
+    pub(super) fn terms(&self) -> String {
+        terms(&self.name, &self.allow, &self.source, self.san.iter().cloned())
+    }
+}
+
+/// A name, scopes, sources if there are some, and more parts.
+fn terms(name: &str, allow: &[Scope], source: &[String], more: impl Iterator<Item = String>) -> String {
+    let scopes = allow.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let sources = (!source.is_empty()).then(|| format!("source {}", source.join(" ")));
+    let parts: Vec<String> = [scopes].into_iter().chain(sources).chain(more).collect();
+    format!("{name}: {}", parts.join(", "))
 }
 
 /// The file.

@@ -18,6 +18,7 @@ use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::local::open_files::OPEN_FILES_MAX;
+use sekali::watch::Reloads;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -95,10 +96,11 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     let lines_dropped = log.dropped();
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
+    let reloads = Reloads::new().map_err(no_signals)?;
     // Before the store is opened: what is wrong is found at once, not after a recovery.
-    let authentication = Authentication::read(&config)?;
-    let webhooks = Webhooks::read(&config, file)?;
-    let tls = tls(&config)?;
+    let authentication = Authentication::read(&config, &reloads)?;
+    let webhooks = Webhooks::read(&config, file, &reloads)?;
+    let tls = tls(&config, &reloads)?;
     let listeners = Listeners { tls, ..listen(&config).await? };
     config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
@@ -115,6 +117,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     let authenticator = authentication.start(&config, is_local, &metrics)?;
     announce(&listeners, &config)?;
     let limits = Limits { authenticator, sources: webhooks.start(&metrics), ..limits(&config, &listeners) };
+    tokio::spawn(reloads.run(supervisor::reloading, supervisor::ready));
     let exit = serve_store(store, limits, metrics, listeners, async { _ = stop.await }).await?;
     info!("stopped");
     Ok(exit)
@@ -244,11 +247,11 @@ fn check_clock(clock: &dyn Clock) -> Result<(), Failure> {
 }
 
 /// What TLS needs, if it is to be spoken.
-fn tls(config: &Config) -> Result<Option<Tls>, Failure> {
+fn tls(config: &Config, reloads: &Reloads) -> Result<Option<Tls>, Failure> {
     let named = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
     let (Some(cert), Some(key)) = (named(&config.tls_cert), named(&config.tls_key)) else { return Ok(None) };
     let (client_ca, client_crl) = (named(&config.tls_client_ca), named(&config.tls_client_crl));
-    let tls = Tls::load(TlsFiles { cert, key, client_ca, client_crl });
+    let tls = Tls::load(TlsFiles { cert, key, client_ca, client_crl }, reloads);
     tls.map(Some).map_err(|e| Failure::new(Exit::Configuration, e))
 }
 
@@ -318,9 +321,7 @@ fn name_unknown_variables() {
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would
 /// show it.
 fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
-    let hook = |kind| {
-        signal(kind).map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))
-    };
+    let hook = |kind| signal(kind).map_err(no_signals);
     let mut terminate = hook(SignalKind::terminate())?;
     let mut interrupt = hook(SignalKind::interrupt())?;
     let (first, stop) = oneshot::channel();
@@ -335,6 +336,10 @@ fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
         std::process::exit(128 + number);
     });
     Ok(stop)
+}
+
+fn no_signals(fault: std::io::Error) -> Failure {
+    Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {fault}"))
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {

@@ -13,7 +13,7 @@ use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 
 use crate::auth::authenticator::Denied;
 use crate::auth::token::{self, ID_CHARS, PREFIX};
-use crate::auth::{Caller, Permission};
+use crate::auth::{AUDIT, Caller, Permission};
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
 use crate::http::wire::connection::Connection;
@@ -24,9 +24,6 @@ use crate::http::wire::request_id::RequestId;
 use crate::limits::AUTH_TICKET_SECONDS;
 use crate::peer::Peer;
 use crate::store::EventStore;
-
-/// The target of log lines about who was let in and who was not.
-const AUDIT: &str = "sekali::audit";
 
 impl<S: EventStore> Service<S> {
     /// Who sends a request. `query` is that of a read: a ticket is for nothing else, as it would

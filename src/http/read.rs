@@ -63,6 +63,8 @@ impl<S: EventStore> Service<S> {
             ..Query::default()
         };
         if let Some(event_id) = parameters.get("event_id") {
+            // There is one event at most; what is no limit is a slip all the same.
+            parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
             return self.only(form, query.topic.as_deref(), event_id).await;
         }
         match form {

@@ -65,9 +65,13 @@ impl Running {
         line[field].as_str().unwrap().parse().unwrap()
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Sends a signal; the exit code, if it ends by itself.
     pub fn end(&mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.signal(signal);
         until(SOON, || self.child.try_wait().unwrap()).unwrap().code()
     }
 }

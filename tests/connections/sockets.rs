@@ -125,32 +125,86 @@ fn sockets_that_systemd_opens_are_served() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("several sockets"), "{refused:?}");
 }
 
+/// What a service tells systemd, one state a line.
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    /// Listens at a socket. It is always read, as systemd does: a full queue would hold the service up.
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        std::thread::spawn(move || {
+            let mut message = [0; 100];
+            while let Ok(length) = socket.recv(&mut message) {
+                let message = String::from_utf8_lossy(&message[..length]).into_owned();
+                heard.lock().unwrap().extend(message.lines().map(str::to_owned));
+            }
+        });
+        Self(told)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said something so often.
+    fn said(&self, wanted: &str, count: usize) {
+        let heard = || (self.all().iter().filter(|said| *said == wanted).count() >= count).then_some(());
+        assert!(until(SOON, heard).is_some(), "{wanted}: {:?}", self.all());
+    }
+}
+
 #[test]
 fn systemd_is_told_when_the_service_is_ready_lives_and_stops() {
     let (dir, _) = short_dir();
     let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&told);
-    // Always read, as systemd does: a full queue would hold the service up.
-    std::thread::spawn(move || {
-        let mut message = [0; 100];
-        while let Ok(length) = socket.recv(&mut message) {
-            heard.lock().unwrap().push(String::from_utf8_lossy(&message[..length]).trim().to_owned());
-        }
-    });
-    let said = |wanted: &str, count| {
-        let heard =
-            || (told.lock().unwrap().iter().filter(|said| *said == wanted).count() >= count).then_some(());
-        assert!(until(SOON, heard).is_some(), "{wanted}: {:?}", told.lock().unwrap());
-    };
+    let told = Told::at(&path);
     let mut command = sekali();
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
     let mut service = Running::serve(&mut command, dir.path(), &["--listen", "127.0.0.1:0"]);
-    said("READY=1", 1);
+    told.said("READY=1", 1);
     assert_eq!(Peer::new(service.addr("addr")).get("/readyz").status, 200);
-    said("WATCHDOG=1", 3);
+    told.said("WATCHDOG=1", 3);
     assert_eq!(service.end(Signal::TERM), Some(0));
-    said("STOPPING=1", 1);
-    assert_eq!(told.lock().unwrap()[0], "READY=1");
+    told.said("STOPPING=1", 1);
+    assert_eq!(told.all()[0], "READY=1");
+}
+
+#[test]
+fn systemd_is_told_of_a_reload_and_then_of_its_end_when_all_is_read() {
+    let (dir, _) = short_dir();
+    let (path, tokens) = (dir.path().join("notify"), dir.path().join("tokens.toml"));
+    let make = || {
+        let made = sekali()
+            .args(["token", "create", "--name", "test", "--allow", "admin", "--tokens-file"])
+            .arg(&tokens)
+            .output()
+            .unwrap();
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    };
+    make();
+    let told = Told::at(&path);
+    let mut command = sekali();
+    command.env("NOTIFY_SOCKET", &path).env("SEKALI_TOKENS_FILE", &tokens);
+    let mut service = Running::serve(&mut command, dir.path(), &["--listen", "127.0.0.1:0"]);
+    told.said("READY=1", 1);
+    let addr = service.addr("addr");
+    for turn in 2..6 {
+        let token = make();
+        service.signal(Signal::HUP);
+        told.said("READY=1", turn);
+        // What was there before the signal counts once the reload is over.
+        let request = format!("GET /stats HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\n\r\n");
+        assert_eq!(Peer::sending(addr, request).answer().status, 200, "{turn}");
+    }
+    assert_eq!(service.end(Signal::TERM), Some(0));
+    told.said("STOPPING=1", 1);
+    let all = told.all();
+    let reload = ["RELOADING=1", "MONOTONIC_USEC=", "READY=1"];
+    let expected = [&["READY=1"][..], &reload.repeat(4), &["STOPPING=1"]].concat();
+    assert_eq!(all.len(), expected.len(), "{all:?}");
+    assert!(all.iter().zip(&expected).all(|(said, begin)| said.starts_with(begin)), "{all:?}");
+    let times: Vec<u64> = all.iter().filter_map(|said| said.strip_prefix(reload[1])?.parse().ok()).collect();
+    assert!(times.len() == 4 && times.is_sorted() && times[0] > 0, "{all:?}");
 }

@@ -289,12 +289,21 @@ fn replaced(bytes: &[u8], mark: &str, by: &str) -> Vec<u8> {
     out
 }
 
-fn try_one(addr: SocketAddr, number: usize, case: &Case) -> Result<(), String> {
+/// The bytes of all cases for a service.
+pub fn requests(addr: SocketAddr) -> Vec<Vec<u8>> {
+    cases().iter().enumerate().map(|(number, case)| filled(addr, number, case)).collect()
+}
+
+fn filled(addr: SocketAddr, number: usize, case: &Case) -> Vec<u8> {
     let event = event("hostile-http1", number);
     let bytes = replaced(&case.bytes, "{host}", &addr.to_string());
     let bytes = replaced(&bytes, "{event}", &event);
     let bytes = replaced(&bytes, "{length}", &event.len().to_string());
-    let bytes = replaced(&bytes, "{hex}", &format!("{:x}", event.len()));
+    replaced(&bytes, "{hex}", &format!("{:x}", event.len()))
+}
+
+fn try_one(addr: SocketAddr, number: usize, case: &Case) -> Result<(), String> {
+    let bytes = filled(addr, number, case);
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -460,6 +460,12 @@ struct Seen {
 
 const LAST_PING: &[u8; 8] = b"the last";
 
+/// The bytes of all cases for a service, each with what a client begins with.
+pub fn connections(addr: SocketAddr) -> Vec<Vec<u8>> {
+    let begun = |case: Case| [PREFACE, &frame(SETTINGS, 0, 0, &[]), &case.bytes].concat();
+    cases(&addr.to_string()).into_iter().map(begun).collect()
+}
+
 fn try_one(addr: SocketAddr, case: &Case) -> Result<(), String> {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_nodelay(true).unwrap();

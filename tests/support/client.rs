@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::door;
+
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
 /// An answer of which the whole body was read.
@@ -68,6 +70,9 @@ impl Client {
         let Some(mut connection) = self.connection.take() else { return Err(ErrorKind::NotConnected.into()) };
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.addr, body.len());
+        if let Some(token) = door::token() {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }

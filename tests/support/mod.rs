@@ -10,9 +10,11 @@
     reason = "test support: a surprise ends the test"
 )]
 
+pub mod authority;
 pub mod checker;
 pub mod client;
 pub mod consuming;
+pub mod door;
 pub mod frames;
 pub mod golden;
 pub mod history;

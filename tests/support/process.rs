@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::client::Client;
+use super::door::Door;
 use super::{postgres, until};
 
 /// Lines of the server's log that are kept for a failure's message.
@@ -53,9 +54,8 @@ impl Start {
 
     /// Starts the process, and waits for nothing.
     pub fn spawn(&self) -> Server {
-        let binary = std::env::var_os("SEKALI_BIN")
-            .unwrap_or_else(|| option_env!("CARGO_BIN_EXE_sekali").unwrap_or("sekali").into());
-        let mut words = self.under.iter().cloned().chain([binary]);
+        let mut words = self.under.iter().cloned().chain([binary()]);
+        let door = Door::lock(&self.data_dir);
         let mut child = Command::new(words.next().unwrap())
             .args(words)
             .args(["serve", "--listen", &self.listen, "--log-format", "json", "--data-dir"])
@@ -68,6 +68,7 @@ impl Start {
                     .into_iter()
                     .flat_map(|url| ["--store".to_owned(), url, "--store-durability=local".to_owned()]),
             )
+            .args(door.iter().flat_map(Door::arguments))
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -93,7 +94,7 @@ impl Start {
                 }
             });
         }
-        Server { child, log, addr }
+        Server { child, log, addr, door }
     }
 
     /// Starts the process and waits until it listens, ready or not.
@@ -124,6 +125,12 @@ impl Start {
     }
 }
 
+/// The program.
+pub fn binary() -> OsString {
+    std::env::var_os("SEKALI_BIN")
+        .unwrap_or_else(|| option_env!("CARGO_BIN_EXE_sekali").unwrap_or("sekali").into())
+}
+
 fn address(line: &str) -> Option<SocketAddr> {
     let start = line.find("\"addr\":\"")? + 8;
     let text = &line[start..];
@@ -144,6 +151,7 @@ pub struct Server {
     child: Child,
     log: Arc<Mutex<VecDeque<String>>>,
     addr: Receiver<SocketAddr>,
+    door: Option<Door>,
 }
 
 impl Server {
@@ -157,14 +165,20 @@ impl Server {
         status(self.pid(), field).unwrap_or_else(|| panic!("the process has no {field}"))
     }
 
-    /// The address it listens on, once it says so.
+    /// The address it listens on, once it says so; where it is locked, that of the relay to it.
     ///
     /// # Errors
     /// It ended, or time is over: a sentence with the end of its log.
     pub fn listening(&mut self) -> Result<SocketAddr, String> {
-        self.addr.recv_timeout(Duration::from_secs(READY_SECONDS)).map_err(|e| {
+        let addr = self.addr.recv_timeout(Duration::from_secs(READY_SECONDS)).map_err(|e| {
             format!("the server does not listen ({e}; {:?}); its log:\n{}", self.wait(), self.log())
-        })
+        })?;
+        Ok(self.door.as_mut().map_or(addr, |door| door.open(addr)))
+    }
+
+    /// The variables with which commands come in where it is locked.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        self.door.iter().flat_map(Door::variables)
     }
 
     /// Waits for it to listen, at most `time`.

@@ -8,6 +8,7 @@ use sekali::clock::SystemClock;
 use sekali::http::Limits;
 use sekali::metrics::Metrics;
 use sekali::server::{Listeners, Tls, TlsFiles};
+use sekali::watch::Reloads;
 
 use crate::authority::Authority;
 use crate::secured::{Client, SOON, Secured};
@@ -27,7 +28,8 @@ pub fn serve_here(limits: Limits, authority: &Authority) -> SocketAddr {
         runtime.unwrap().block_on(async {
             let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(tcp.local_addr().unwrap()).unwrap();
-            let tls = Tls::load(TlsFiles { cert, key, client_ca: None, client_crl: None }).unwrap();
+            let files = TlsFiles { cert, key, client_ca: None, client_crl: None };
+            let tls = Tls::load(files, &Reloads::new().unwrap()).unwrap();
             let (store, clock) = (Arc::new(in_process::open(dir.path())), Arc::new(SystemClock));
             let (listener, never) = (Listeners { tls: Some(tls), ..tcp.into() }, std::future::pending());
             sekali::server::run(store, limits, clock, Metrics::default(), listener, never).await.unwrap();

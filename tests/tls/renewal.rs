@@ -11,6 +11,13 @@ const FAILURES: &str = "sekali_tls_reload_failures_total";
 const EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
 
 impl Secured {
+    /// Waits for a line of the audit.
+    fn audits(&self, text: &str) {
+        let is_it = |line: &str| line.contains(text) && line.contains("\"target\":\"sekali::audit\"");
+        let found = until(SOON, || self.server.log().lines().any(is_it).then_some(()));
+        assert!(found.is_some(), "{text} is not audited:\n{}", self.server.log());
+    }
+
     /// The certificate that a new connection is shown, in DER.
     fn shown(&self) -> Vec<u8> {
         let mut client = self.client();
@@ -38,6 +45,7 @@ fn a_renewal_reaches_new_connections_and_ends_no_open_one() {
         assert!(is_renewed.is_some(), "the new certificate is not in use");
     }
     assert_eq!(service.metric(FAILURES), 0.0);
+    service.audits("the files of TLS were read again and are in use");
 }
 
 #[test]
@@ -58,6 +66,7 @@ fn a_pair_that_does_not_fit_is_not_used_and_told_once() {
     let log = service.server.log();
     assert_eq!(log.matches("those before stay in use").count(), 2, "{log}");
     assert!(log.contains("is not the key of the certificate"), "{log}");
+    service.audits("those before stay in use");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sekali::auth::authenticator::Authenticator;
+use sekali::auth::AUDIT;
+use sekali::auth::authenticator::{Authenticator, Change};
 use sekali::auth::scope::Scope;
 use sekali::auth::token::Token;
 use sekali::auth::tokens_file::{Entry, TokensFile};
@@ -15,14 +16,12 @@ use sekali::clock::{Clock, SystemClock};
 use sekali::config::Config;
 use sekali::error::{Error, ErrorKind};
 use sekali::metrics::{Metrics, TOKENS_FILE_READ};
-use sekali::watch::Watched;
+use sekali::watch::{Reloads, Watched};
 use tempfile::NamedTempFile;
 use tracing::{info, warn};
 
 use crate::cli::exit::{Exit, Failure};
 
-/// The target of log lines about who is let in.
-const AUDIT: &str = "sekali::audit";
 /// The file of the data directory that has the first token.
 const ADMIN_TOKEN: &str = "admin-token";
 /// How often it is looked whether a token's time is over.
@@ -40,10 +39,9 @@ impl Authentication {
     ///
     /// # Errors
     /// The file is wrong, or is there although nobody is to be asked for a token.
-    pub(crate) fn read(config: &Config) -> Result<Self, Failure> {
+    pub(crate) fn read(config: &Config, reloads: &Reloads) -> Result<Self, Failure> {
         let path = config.tokens_file();
-        let watched = Watched::new(vec![path.clone()])
-            .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {e}")))?;
+        let watched = Watched::new(vec![path.clone()], reloads);
         let file = TokensFile::read(&path).map_err(|e| Failure::new(Exit::Configuration, e))?;
         if file.is_some() && config.insecure_no_auth {
             let sentence = format!(
@@ -128,6 +126,16 @@ fn make_token(path: &Path) -> Result<Token, Failure> {
     Ok(token)
 }
 
+/// A line about what the tokens file lets a token or a certificate do, which has changed.
+fn tell(Change { id, before, after }: &Change) {
+    let message = match (before.is_empty(), after.is_empty()) {
+        (true, _) => "it is let in from now on",
+        (false, true) => "it is no longer let in",
+        (false, false) => "what it may do has changed",
+    };
+    info!(target: AUDIT, token = id, before, after, "{message}");
+}
+
 /// Has the authenticator know what the file has, whenever that changes, and ends what goes on with
 /// tokens whose time is over.
 async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: Watched, metrics: Metrics) {
@@ -148,8 +156,9 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         match read {
             Ok(Some(file)) => {
                 let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
-                let ended = authenticator.replace(file).join(" ");
-                info!(target: AUDIT, tokens, certificates, ended, "the tokens file was read again");
+                let changes = authenticator.replace(file);
+                info!(target: AUDIT, tokens, certificates, changes = changes.len(), "the tokens file was read again");
+                changes.iter().for_each(tell);
                 metrics.set(TOKENS_FILE_READ, &[], 1.0);
             }
             // There was none before.

@@ -52,14 +52,24 @@ fn taken(sockets: &mut ListenFd, at: usize) -> io::Result<Listener> {
     Ok(Listener::Tcp(tokio::net::TcpListener::from_std(listener)?))
 }
 
-/// Says that the service serves from now on.
+/// Says that the service serves from now on, by all that its files had when it was told to read
+/// them.
 pub(crate) fn ready() {
-    notify(NotifyState::Ready);
+    notify(&[NotifyState::Ready]);
+}
+
+/// Says that the service reads its files again. The time is for systemd to tell one reload from
+/// another.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "systemd cannot be told that files are read again"),
+    }
 }
 
 /// Says that the service stops.
 pub(crate) fn stopping() {
-    notify(NotifyState::Stopping);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// Says as often as systemd wants to hear it that the store answers; never returns. A store that
@@ -71,12 +81,12 @@ pub(crate) async fn watch(store: Arc<impl EventStore>) {
         times.tick().await;
         // The way to a worker and back, whether such an event is there or not.
         let _ = store.find("watchdog", "watchdog").await;
-        notify(NotifyState::Watchdog);
+        notify(&[NotifyState::Watchdog]);
     }
 }
 
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "systemd cannot be told the state of the service");
     }
 }

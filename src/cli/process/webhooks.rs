@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sekali::config::{Config, Layer};
 use sekali::metrics::{Metrics, SOURCES_READ};
-use sekali::watch::Watched;
+use sekali::watch::{Reloads, Watched};
 use sekali::webhook::{Settings, Source, Sources};
 use tracing::{info, warn};
 
@@ -22,15 +22,14 @@ pub(crate) struct Webhooks {
 }
 
 impl Webhooks {
-    /// Reads the secrets of the sources that a configuration has. It is to be called within a
-    /// runtime.
+    /// Reads the secrets of the sources that a configuration has.
     ///
     /// # Errors
     /// A secret can't be used.
-    pub(crate) fn read(config: &Config, path: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn read(config: &Config, path: Option<PathBuf>, reloads: &Reloads) -> Result<Self, Failure> {
         // Before they are read, so that no change is missed.
         let Some(path) = path else { return Ok(Self { config: None, sources: Vec::new() }) };
-        let watched = watch(&path, &config.sources).map_err(|e| Failure::new(Exit::StoreFailed, e))?;
+        let watched = Watched::new(files(&path, &config.sources), reloads);
         let wrong = |e: String| Failure::new(Exit::Configuration, e);
         let tables = read_tables(&path).map_err(wrong)?;
         let sources = Sources::load(&tables).map_err(|e| wrong(e.to_string()))?;
@@ -62,11 +61,9 @@ fn tell(sources: &[Source]) {
     }
 }
 
-/// Watches the configuration and all secrets.
-fn watch(config: &Path, tables: &Tables) -> Result<Watched, String> {
-    let mut paths = vec![config.to_owned()];
-    paths.extend(Sources::files(tables));
-    Watched::new(paths).map_err(|e| format!("cannot wait for signals: {e}"))
+/// The configuration and all secrets.
+fn files(config: &Path, tables: &Tables) -> Vec<PathBuf> {
+    [config.to_owned()].into_iter().chain(Sources::files(tables)).collect()
 }
 
 /// The tables of sources that the configuration file has now.
@@ -114,6 +111,6 @@ async fn read_again(path: &Path, watched: &mut Watched) -> Result<Tables, String
         let reading = tokio::task::spawn_blocking(move || read_tables(&path));
         reading.await.unwrap_or_else(|e| Err(e.to_string()))
     };
-    *watched = watch(path, &read(path.to_owned()).await?)?;
+    watched.turn_to(files(path, &read(path.to_owned()).await?));
     read(path.to_owned()).await
 }

@@ -7,10 +7,11 @@ use rustls::ServerConfig;
 
 use super::TlsAcceptor;
 use super::files::{Loaded, TlsError, TlsFiles};
+use crate::auth::AUDIT;
 use crate::clock::Clock;
 use crate::limits::CERTIFICATE_WARNED_DAYS;
 use crate::metrics::{CERTIFICATE_EXPIRY, Metrics, TLS_RELOAD_FAILURES};
-use crate::watch::Watched;
+use crate::watch::{Reloads, Watched};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -23,14 +24,13 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads the files, and watches them from then on. It is to be called within a runtime.
+    /// Reads the files, and watches them from then on.
     ///
     /// # Errors
     /// They can't be used.
-    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+    pub fn load(files: TlsFiles, reloads: &Reloads) -> Result<Self, TlsError> {
         // Before they are read, so that no change is missed.
-        let watched =
-            Watched::new(files.paths()).map_err(|e| TlsError(format!("cannot watch files: {e}")))?;
+        let watched = Watched::new(files.paths(), reloads);
         let loaded = files.load()?;
         Ok(Self { files, watched, loaded })
     }
@@ -62,11 +62,12 @@ impl Tls {
                 Ok(loaded) => {
                     acceptor.replace(Arc::clone(&loaded.config));
                     self.loaded = loaded;
-                    tracing::info!(expires = %self.loaded.expires, "the files of TLS were read again and are in use");
+                    let (expires, cert) = (self.loaded.expires, self.files.cert.display());
+                    tracing::info!(target: AUDIT, %expires, %cert, "the files of TLS were read again and are in use");
                 }
                 Err(e) => {
                     failures += 1;
-                    tracing::warn!(error = %e, "the files of TLS have changed and can't be used, so those before stay in use");
+                    tracing::warn!(target: AUDIT, error = %e, "the files of TLS have changed and can't be used, so those before stay in use");
                 }
             }
         }

@@ -10,6 +10,9 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// The name by which clients' certificates are known.
+pub const CLIENT_NAME: &str = "spiffe://example.org/sender";
+
 /// A certificate with its key, in PEM.
 #[derive(Debug)]
 pub struct Pair {
@@ -51,6 +54,10 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
+    }
+
     /// A certificate for this machine.
     pub fn server(&self) -> Pair {
         self.issue(&["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth, |_| {})
@@ -59,7 +66,7 @@ impl Authority {
     /// A certificate for a client that is known by a SPIFFE id.
     pub fn client(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         self.issue(&[], ExtendedKeyUsagePurpose::ClientAuth, |params| {
-            let uri = "spiffe://example.org/sender".try_into().unwrap();
+            let uri = CLIENT_NAME.try_into().unwrap();
             params.subject_alt_names.push(SanType::URI(uri));
             change(params);
         })

@@ -1,0 +1,63 @@
+//! What the log says of who may do what, when that changes.
+
+use sekali::auth::AUDIT;
+use serde_json::Value;
+
+use super::support::until;
+use super::{Guarded, id, token_command};
+
+impl Guarded {
+    /// Waits for a line of the audit that has these fields.
+    fn audited(&self, fields: &[(&str, &str)]) {
+        let fits = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            line["target"] == AUDIT && fields.iter().all(|(name, value)| line[*name] == **value)
+        };
+        let found = until(10, || self.service.server.log().lines().any(fits).then_some(()));
+        assert!(found.is_some(), "{fields:?} is not in\n{}", self.service.server.log());
+    }
+
+    fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(&self.tokens_file).unwrap();
+        std::fs::write(&self.tokens_file, change(text)).unwrap();
+    }
+}
+
+#[test]
+fn each_change_of_what_a_token_may_do_is_a_line_of_the_log() {
+    let (guarded, admin) = Guarded::new();
+    let token = guarded.token(&["read:a"]);
+    let id = id(&token);
+    let made = "test: read:a";
+    guarded.audited(&[
+        ("message", "it is let in from now on"),
+        ("token", id),
+        ("before", ""),
+        ("after", made),
+    ]);
+    guarded.rewrite(|text| text.replace("\"read:a\"", "\"read:b\", \"metrics\""));
+    let wider = "test: read:b metrics";
+    let changed = ("message", "what it may do has changed");
+    guarded.audited(&[changed, ("token", id), ("before", made), ("after", wider)]);
+    assert!(token_command(&guarded.tokens_file, &["revoke", id]).status.success());
+    guarded.audited(&[changed, ("token", id), ("before", wider)]);
+    let log = guarded.service.server.log();
+    assert!(log.contains("\"after\":\"test: read:b metrics, revoked 20"), "{log}");
+    guarded.rewrite(|text| {
+        let entries = text.split("[[token]]").filter(|entry| !entry.contains(id));
+        entries.collect::<Vec<_>>().join("[[token]]")
+    });
+    guarded.audited(&[("message", "it is no longer let in"), ("token", id), ("after", "")]);
+    assert_eq!(guarded.get(&admin, "/stats").0, 200);
+}
+
+#[test]
+fn a_certificate_is_named_with_what_it_is_known_by() {
+    let (guarded, _) = Guarded::new();
+    guarded.rewrite(|text| {
+        text + "\n[[certificate]]\nname = \"worker\"\nsan = [\"dns:worker.example.org\"]\n\
+                allow = [\"publish:a\"]\nsource = [\"checkout\"]\n"
+    });
+    let after = "worker: publish:a, source checkout, dns:worker.example.org";
+    guarded.audited(&[("message", "it is let in from now on"), ("token", "worker"), ("after", after)]);
+}
