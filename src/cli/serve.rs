@@ -96,7 +96,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     let lines_dropped = log.dropped();
     let mut stop = stop_signal(log)?;
     check_clock(&SystemClock)?;
-    let reloads = Reloads::new().map_err(no_signals)?;
+    let reloads = Reloads::new().map_err(|e| no_signals(&e))?;
     // Before the store is opened: what is wrong is found at once, not after a recovery.
     let authentication = Authentication::read(&config, &reloads)?;
     let webhooks = Webhooks::read(&config, file, &reloads)?;
@@ -321,7 +321,7 @@ fn name_unknown_variables() {
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would
 /// show it.
 fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
-    let hook = |kind| signal(kind).map_err(no_signals);
+    let hook = |kind| signal(kind).map_err(|e| no_signals(&e));
     let mut terminate = hook(SignalKind::terminate())?;
     let mut interrupt = hook(SignalKind::interrupt())?;
     let (first, stop) = oneshot::channel();
@@ -338,7 +338,7 @@ fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
     Ok(stop)
 }
 
-fn no_signals(fault: std::io::Error) -> Failure {
+fn no_signals(fault: &std::io::Error) -> Failure {
     Failure::new(Exit::StoreFailed, format!("cannot wait for signals: {fault}"))
 }
 
