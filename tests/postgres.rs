@@ -9,8 +9,12 @@
 mod cuts;
 #[path = "postgres/kills.rs"]
 mod kills;
+#[path = "postgres/moves.rs"]
+mod moves;
 #[path = "postgres/nodes.rs"]
 mod nodes;
+#[path = "postgres/plans.rs"]
+mod plans;
 #[path = "postgres/promise.rs"]
 mod promise;
 #[path = "postgres/refusals.rs"]
@@ -18,6 +22,8 @@ mod refusals;
 #[path = "postgres/standbys.rs"]
 mod standbys;
 mod support;
+#[path = "postgres/verify.rs"]
+mod verify;
 
 use std::path::Path;
 

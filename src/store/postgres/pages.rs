@@ -78,17 +78,17 @@ impl Listing {
     }
 
     /// The first numbers below `highs` that arrived at or after a time.
-    async fn since(&self, client: &ClientWrapper, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+    async fn since(&self, client: &ClientWrapper, at: i64, highs: &[i64]) -> Result<Positions> {
         let rows = match self {
             Self::All => {
                 let slots: Vec<i16> = (0..).take(highs.len()).collect();
                 let statement = client.prepare_cached(SLOTS_SINCE).await.map_err(|e| read_failed(&e))?;
-                client.query(&statement, &[&slots, &highs, &at.0]).await
+                client.query(&statement, &[&slots, &highs, &at]).await
             }
             Self::Topic { id: None, .. } => return Ok(vec![0]),
             Self::Topic { id: Some((slot, topic)), .. } => {
                 let statement = client.prepare_cached(TOPIC_SINCE).await.map_err(|e| read_failed(&e))?;
-                client.query(&statement, &[slot, topic, &at.0, &highs.first()]).await
+                client.query(&statement, &[slot, topic, &at, &highs.first()]).await
             }
         };
         Ok(rows.map_err(|e| read_failed(&e))?.iter().map(|row| row.get(0)).collect())
@@ -111,7 +111,7 @@ impl Listing {
 async fn listing(shared: &Shared, client: &ClientWrapper, topic: Option<&str>) -> Result<Listing> {
     let Some(topic) = topic else { return Ok(Listing::All) };
     let id = shared.topics.id(client, topic).await?;
-    Ok(Listing::Topic { id, hash: shared.hash(topic.as_bytes()) })
+    Ok(Listing::Topic { id, hash: shared.store.hash(topic.as_bytes()) })
 }
 
 /// One page of events.
@@ -145,7 +145,10 @@ async fn read(shared: &Shared, client: &ClientWrapper, query: &Query) -> Result<
         let is_meant = |only: &crate::event::pattern::TopicPatterns| {
             only.matches(shared.topics.name(key.topic).as_bytes())
         };
-        if !key.is_wanted || query.only.as_deref().is_some_and(|only| !is_meant(only)) {
+        if !key.is_wanted
+            || !has_arrived(&key, query)
+            || query.only.as_deref().is_some_and(|only| !is_meant(only))
+        {
             page.passed += 1;
             continue;
         }
@@ -160,6 +163,12 @@ async fn read(shared: &Shared, client: &ClientWrapper, query: &Query) -> Result<
     page.next_cursor = (query.limit > 0 && merge.is_left()).then(|| page.reached.clone());
     page.read_bytes = merge.bytes;
     Ok((page, taken))
+}
+
+/// Whether an event arrived at a time that is asked for.
+fn has_arrived(key: &Key, query: &Query) -> bool {
+    query.since.is_none_or(|since| key.received_at >= since.0)
+        && query.until.is_none_or(|until| key.received_at < until.0)
 }
 
 /// Where a page begins, and what it goes through.
@@ -185,11 +194,13 @@ async fn begin<'q>(
     }
     positions = least(&positions, &highs);
     let mut lows = vec![0; ends.len()];
+    // What arrived before an event with a lower number is told apart one by one.
+    let slack = shared.store.arrival_slack;
     if let Some(since) = query.since {
-        lows = listing.since(client, since, &highs).await?;
+        lows = listing.since(client, since.0.saturating_sub(slack), &highs).await?;
     }
     if let Some(until) = query.until {
-        highs = listing.since(client, until, &highs).await?;
+        highs = listing.since(client, until.0.saturating_add(slack), &highs).await?;
     }
     match query.order {
         Order::Ascending => {
