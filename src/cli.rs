@@ -22,6 +22,7 @@ mod exit;
 mod get;
 mod health;
 mod local_store;
+mod move_store;
 mod offline;
 mod process;
 mod publish;
@@ -85,12 +86,14 @@ enum Command {
     Token(token::Arguments),
     /// Print every setting in effect and where it came from
     Config(config::Arguments),
-    /// Prove that journal, indexes, filters and counters of a stopped store agree
-    Verify(check::Arguments),
+    /// Prove that all parts of a store agree: journal, indexes, filters and counters, or the tables of a database
+    Verify(check::Verify),
     /// Rebuild the indexes of a stopped store from its journals
-    Rebuild(check::Arguments),
+    Rebuild(check::Rebuild),
     /// Give up what is damaged in the journals of a stopped store, when there is no copy to restore
     Repair(repair::Arguments),
+    /// Move all events of a stopped store into another one: a data directory, or a database
+    Move(move_store::Arguments),
     /// Ask a running service whether it is ready; for health checks
     Health(health::Arguments),
     /// Load a running service with seeded events and verify its counts
@@ -129,9 +132,10 @@ pub(crate) fn run() -> Exit {
         Command::Consumers(arguments) => arguments.run(),
         Command::Token(arguments) => arguments.run(),
         Command::Config(arguments) => arguments.run(),
-        Command::Verify(arguments) => arguments.verify(),
-        Command::Rebuild(arguments) => arguments.rebuild(),
+        Command::Verify(arguments) => arguments.run(),
+        Command::Rebuild(arguments) => arguments.run(),
         Command::Repair(arguments) => arguments.run(),
+        Command::Move(arguments) => arguments.run(),
         Command::Health(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions { shell } => complete(shell),

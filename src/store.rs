@@ -17,6 +17,8 @@ use crate::limits::SCAN_PASSED_MIN;
 pub mod backend;
 pub mod local;
 pub mod postgres;
+pub mod target;
+pub mod transfer;
 
 /// What became of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,8 +15,12 @@ mod figures;
 mod group;
 #[path = "postgres/kills.rs"]
 mod kills;
+#[path = "postgres/moves.rs"]
+mod moves;
 #[path = "postgres/nodes.rs"]
 mod nodes;
+#[path = "postgres/plans.rs"]
+mod plans;
 #[path = "postgres/promise.rs"]
 mod promise;
 #[path = "postgres/refusals.rs"]
@@ -24,6 +28,8 @@ mod refusals;
 #[path = "postgres/standbys.rs"]
 mod standbys;
 mod support;
+#[path = "postgres/verify.rs"]
+mod verify;
 
 use std::path::Path;
 

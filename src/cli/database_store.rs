@@ -14,15 +14,22 @@ use super::exit::{Exit, Failure};
 /// # Errors
 /// The password can't be read, or the database can't be used.
 pub(crate) async fn open(config: &Config, metrics: Metrics) -> Result<Postgres, Failure> {
+    Ok(Postgres::open(options(config)?, metrics, Arc::new(SystemClock)).await?)
+}
+
+/// The part of the configuration that the store needs.
+///
+/// # Errors
+/// The URL is wrong, or the password can't be read.
+pub(crate) fn options(config: &Config) -> Result<Options, Failure> {
     let wrong = |fault: String| Failure::new(Exit::Configuration, format!("store: {fault}"));
-    let options = Options {
+    Ok(Options {
         connections: config.store.connections().map_err(wrong)?,
         password: password(config)?,
         durability: config.store_durability,
         must_exist: config.must_exist,
         topics_max: config.topics_max,
-    };
-    Ok(Postgres::open(options, metrics, Arc::new(SystemClock)).await?)
+    })
 }
 
 /// What the file of the password has, without the end of its line.

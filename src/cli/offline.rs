@@ -26,10 +26,10 @@ struct Store {
 }
 
 impl Store {
-    /// The configuration with this store's directory. Logging has begun when it returns, and files
-    /// are created for this user alone.
-    fn config(self) -> Result<Config, Failure> {
-        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..Layer::default() })?;
+    /// The configuration with this store's directory and other flags. Logging has begun when it returns, and
+    /// files are created for this user alone.
+    fn config(self, flags: Layer) -> Result<Config, Failure> {
+        let config = self.file.resolve(Layer { data_dir: self.data_dir, ..flags })?;
         logging::start(&config)?;
         keep_private();
         Ok(config)

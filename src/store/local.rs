@@ -23,6 +23,7 @@ use self::background::checkpoint::LiveIndex;
 use self::format::frame::Chain;
 use self::format::layout::INDEX;
 use self::format::manifest::{Clean, random_u64};
+use self::generation::topic::Pending;
 use self::open::start::{Threads, start};
 use self::read::scans::Scans;
 use self::read::turns::Turns;
@@ -135,6 +136,16 @@ impl Local {
         }
         let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
         self.core.update_manifest(|manifest| manifest.clean = Some(clean))
+    }
+
+    /// Raises the counts of a topic, which must hold events, to what another store has counted; durable with
+    /// the next [`EventStore::stats`].
+    pub fn raise_counts(&self, topic: &str, duplicates: u64, conflicts: u64) {
+        let Some(topic) = self.core.topics.get(topic) else { return };
+        let figures = topic.figures();
+        let (duplicates, conflicts) =
+            (duplicates.saturating_sub(figures.duplicates), conflicts.saturating_sub(figures.conflicts));
+        self.core.topics.count_pending(&Pending { topic, duplicates, conflicts });
     }
 
     /// Waits until the store fails: it then answers nothing more, and only a restart helps. An

@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use self::connection::{Connections, complete};
 use self::consume::{figures, known, moves, stats};
 use self::coverage::total;
-use self::schema::prepare;
+use self::schema::{Store, prepare};
 use self::shared::Shared;
 use self::slot::{Piece, work};
 use crate::clock::Clock;
@@ -45,6 +45,7 @@ mod consume;
 mod coverage;
 mod cursor;
 mod fault;
+pub mod filling;
 mod merge;
 mod pages;
 mod retry;
@@ -53,6 +54,7 @@ mod shared;
 mod slot;
 mod topic_list;
 mod topics;
+pub mod verify;
 mod vigil;
 
 /// What a user sets.
@@ -93,8 +95,20 @@ impl Postgres {
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to set.
     pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
-        let config = complete(options.connections, options.password.as_deref());
+        let config = complete(options.connections.clone(), options.password.as_deref());
         let store = prepare(&config, options.durability, options.must_exist).await?;
+        if store.is_filling {
+            return Err(schema::unusable(
+                "the events of another store are being moved here: run the command `move` again until it says that all \
+                 is moved",
+            ));
+        }
+        Self::serve(options, store, metrics, clock).await
+    }
+
+    /// Opens what was prepared.
+    async fn serve(options: Options, store: Store, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
+        let config = complete(options.connections, options.password.as_deref());
         let connections = Connections::new(&config, options.durability, metrics.clone(), Arc::clone(&clock))?;
         // It is there from the beginning.
         metrics.retried(0);
@@ -128,7 +142,7 @@ impl Postgres {
         let mut parts: Vec<(usize, Vec<u32>, usize)> = Vec::new();
         let mut open: Vec<Option<usize>> = vec![None; self.shared.store.slots];
         for (index, event) in (0..).zip(batch.iter()) {
-            let slot = self.shared.slot(event.topic);
+            let slot = self.shared.store.slot(event.topic);
             let bytes = event.topic.len() + event.event_id.len() + event.source.len() + event.payload.len();
             let part = open[slot].filter(|part| {
                 parts[*part].1.len() < STATEMENT_EVENTS && parts[*part].2 + bytes <= STATEMENT_BYTES

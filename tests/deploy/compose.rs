@@ -58,3 +58,49 @@ fn a_composed_service_that_is_reached_from_everywhere_has_a_certificate_and_a_to
     );
     assert_eq!(service["read_only"], true, "the rest is as it was");
 }
+
+#[test]
+fn the_composed_cluster_keeps_its_promise_and_is_reached_from_this_machine_alone() {
+    let Some(config) = config(&["compose.cluster.yaml"]) else { return };
+    let services = config["services"].as_object().unwrap();
+    let named = |prefix: &str| -> Vec<&Value> {
+        services.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, service)| service).collect()
+    };
+    for service in named("etcd").into_iter().chain(named("database")) {
+        assert!(service["ports"].is_null(), "only nodes are reached from outside: {service}");
+    }
+    let nodes = named("sekali");
+    assert_eq!((nodes.len(), named("database").len(), named("etcd").len()), (3, 3, 3));
+    for node in nodes {
+        let ports = node["ports"].as_array().unwrap();
+        assert!(ports.len() == 1 && ports[0]["host_ip"] == "127.0.0.1", "{ports:?}");
+        assert_eq!((&node["read_only"], &node["cap_drop"]), (&json!(true), &json!(["ALL"])));
+        let variables = node["environment"].as_object().unwrap();
+        let known = settings(variables.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())));
+        let store = known["store"]["value"].as_str().unwrap();
+        assert!((1..=3).all(|n| store.contains(&format!("database{n}"))), "{store}");
+        assert_eq!(known["store_durability"]["value"], "replicated");
+        assert_eq!(known["allowed_host"]["value"], json!(["sekali1", "sekali2", "sekali3"]));
+    }
+    let patroni = std::fs::read_to_string(root().join("deploy/cluster/patroni.yml")).unwrap();
+    for setting in ["synchronous_mode: quorum", "synchronous_mode_strict: true"] {
+        assert!(patroni.contains(setting), "without it a commit may wait for nobody: {setting}");
+    }
+    // Patroni's own check. It also looks for what only the image has, which is not to be complained of.
+    let Some(mut check) = installed(tools().join("patroni/bin/patroni")) else { return };
+    let output = check
+        .args(["--validate-config", "--ignore-listen-port"])
+        .arg(root().join("deploy/cluster/patroni.yml"))
+        .envs([
+            ("PATRONI_NAME", "database1"),
+            ("PATRONI_RESTAPI_CONNECT_ADDRESS", "database1:8008"),
+            ("PATRONI_POSTGRESQL_CONNECT_ADDRESS", "database1:5432"),
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_of_the_image =
+        |line: &&str| line.starts_with("postgresql.bin_dir") || line.starts_with("etcd3.hosts");
+    let faults: Vec<&str> = said.lines().filter(|line| !is_of_the_image(line)).collect();
+    assert!(faults.is_empty() && !said.is_empty(), "{said}");
+}

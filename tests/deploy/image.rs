@@ -14,9 +14,9 @@ use super::{installed, is_root, json, root, succeed};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sekali");
 
 #[test]
-fn a_linter_finds_no_fault_in_the_dockerfile() {
+fn a_linter_finds_no_fault_in_the_dockerfiles() {
     let Some(mut linter) = installed(tools().join("deploy/bin/hadolint")) else { return };
-    succeed(linter.arg(root().join("Dockerfile")));
+    succeed(linter.args(["Dockerfile", "deploy/cluster/Dockerfile"].map(|path| root().join(path))));
 }
 
 /// Copies the libraries that a program is linked with to where it looks for them below `folder`.

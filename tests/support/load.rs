@@ -161,6 +161,12 @@ impl Run {
         true
     }
 
+    /// Waits until `requests` more were answered than now.
+    pub fn acknowledged_more_within(&self, requests: u64, time: Duration) -> bool {
+        let so_far = *self.shared.acknowledged.lock().unwrap();
+        self.acknowledged_within(so_far + requests, time)
+    }
+
     /// From here on answers count as unknown. Called right before a power cut that leaves the
     /// process running: no answer would leave a machine that is off, and a sync that meets the
     /// shutdown of its file system may return without an error and without effect.

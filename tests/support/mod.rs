@@ -21,6 +21,7 @@ pub mod history;
 pub mod in_process;
 pub mod load;
 pub mod mem_disk;
+pub mod patroni;
 pub mod postgres;
 pub mod process;
 pub mod reader;

@@ -269,7 +269,10 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 /// The folder of the newest PostgreSQL on this machine.
-fn programs() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// There is none.
+pub fn programs() -> Result<PathBuf, String> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
     let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let newest =

@@ -1,57 +1,134 @@
-//! `sekali verify` and `sekali rebuild`: work on a store that no process has open.
+//! `sekali verify` and `sekali rebuild`.
 
-use indicatif::HumanCount;
+use std::path::PathBuf;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use sekali::config::{Config, Layer, StoreUrl};
 use sekali::error::Error;
 use sekali::metrics::Metrics;
 use sekali::store::local::rebuild::rebuild;
 use sekali::store::local::verify::{self, Report};
 use sekali::store::local::{Options, Seams};
+use sekali::store::postgres::verify as database;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::{Store, advance, progress};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::local_store;
 use crate::cli::terminal::output::print;
+use crate::cli::{database_store, local_store};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali verify --data-dir /var/lib/sekali
+  sekali verify --store postgres://sekali@db1,db2,db3/events --store-password-file /run/secrets/db
+
+A store in a directory must be stopped. One in a database is read as of one moment, so its nodes may go on.
+Exit codes: 0 sound, 1 faults were found, 4 a process has the store open, 5 there is no store, 7 damage that
+stops the work.")]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    store: Store,
+    /// URL of the PostgreSQL database that holds the store, instead of a directory
+    #[arg(long = "store", value_name = "URL", conflicts_with = "data_dir")]
+    url: Option<StoreUrl>,
+    /// File with the password of the database's user
+    #[arg(long, value_name = "FILE")]
+    store_password_file: Option<PathBuf>,
+}
+
+impl Verify {
+    /// Proves that a store agrees with itself.
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        // A directory that is named is meant, whatever the configuration says.
+        let store = self.url.or_else(|| self.store.data_dir.is_some().then(StoreUrl::default));
+        let layer = Layer { store, store_password_file: self.store_password_file, ..Layer::default() };
+        let (json, config) = (self.store.json, self.store.config(layer)?);
+        if config.store.is_local() {
+            return check(&config, json, verify::verify, |report| Told {
+                json: proof(report),
+                text: proven(report),
+            });
+        }
+        let report = in_database(&config)?;
+        tell(&told_of_database(&report), &report.faults, json)
+    }
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sekali rebuild --data-dir /var/lib/sekali
   sekali rebuild --data-dir /var/lib/sekali --json
 
 The store must be stopped. Exit codes: 0 sound, 1 faults were found, 4 a process has the store open,
 5 there is no store, 7 damage that stops the work.")]
-pub(crate) struct Arguments {
+pub(crate) struct Rebuild {
     #[command(flatten)]
     store: Store,
 }
 
-impl Arguments {
-    /// Proves that a store agrees with itself.
-    pub(crate) fn verify(self) -> Result<Exit, Failure> {
-        self.check(verify::verify, |report| Told { json: proof(report), text: proven(report) })
-    }
-
+impl Rebuild {
     /// Rebuilds the indexes of a store.
-    pub(crate) fn rebuild(self) -> Result<Exit, Failure> {
-        self.check(rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let (json, config) = (self.store.json, self.store.config(Layer::default())?);
+        check(&config, json, rebuild, |report| Told { json: counts(report), text: rebuilt(report) })
     }
+}
 
-    fn check(self, work: Work, tell: fn(&Report) -> Told) -> Result<Exit, Failure> {
-        let (json, config) = (self.store.json, self.store.config()?);
-        let bar = progress();
-        let (options, seams) = (local_store::options(&config), local_store::seams(Metrics::default()));
-        let done = work(&options, &seams, &|done, total| advance(&bar, done, total));
-        bar.finish_and_clear();
-        let report = done?;
-        let told = tell(&report);
-        if json {
-            print(told.json)?;
-        } else {
-            print(told.text)?;
-            report.faults.iter().try_for_each(print)?;
-        }
-        Ok(if report.faults.is_empty() { Exit::Success } else { Exit::Fault })
+/// Works on the store of a data directory.
+fn check(config: &Config, json: bool, work: Work, told: fn(&Report) -> Told) -> Result<Exit, Failure> {
+    let bar = progress();
+    let (options, seams) = (local_store::options(config), local_store::seams(Metrics::default()));
+    let done = work(&options, &seams, &|done, total| advance(&bar, done, total));
+    bar.finish_and_clear();
+    let report = done?;
+    tell(&told(&report), &report.faults, json)
+}
+
+/// Verifies the store of a database.
+fn in_database(config: &Config) -> Result<database::Report, Failure> {
+    let options = database_store::options(config)?;
+    let runtime = Runtime::new()
+        .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
+    let bar = ProgressBar::new(0);
+    let shape = "{bar:40} {pos}/{len} slots {eta}";
+    bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let password = options.password.as_deref();
+    let report = runtime.block_on(database::verify(options.connections, password, &|done, total| {
+        advance(&bar, done, total);
+    }));
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// Prints a report, and says how the command ends.
+fn tell(told: &Told, faults: &[String], json: bool) -> Result<Exit, Failure> {
+    if json {
+        print(&told.json)?;
+    } else {
+        print(&told.text)?;
+        faults.iter().try_for_each(print)?;
     }
+    Ok(if faults.is_empty() { Exit::Success } else { Exit::Fault })
+}
+
+fn told_of_database(report: &database::Report) -> Told {
+    let all = format!(
+        "{} of {}",
+        several(report.events, "event", "events"),
+        several(report.topics, "topic", "topics")
+    );
+    let text = match report.faults.len() as u64 {
+        0 => format!("sound: ids, events, offsets and counters agree on {all}"),
+        faults => format!("not sound: {} among {all}:", several(faults, "fault", "faults")),
+    };
+    let json = json!({
+        "events": report.events,
+        "topics": report.topics,
+        "faults": report.faults,
+        "sound": report.faults.is_empty(),
+    });
+    Told { json, text }
 }
 
 type Work = fn(&Options, &Seams, verify::Progress<'_>) -> Result<Report, Error>;

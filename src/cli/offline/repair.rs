@@ -1,6 +1,7 @@
 //! `sekali repair`: gives up what is damaged in journals, when no copy is left to restore.
 
 use indicatif::HumanCount;
+use sekali::config::Layer;
 use sekali::metrics::Metrics;
 use sekali::store::local::repair::{self, Loss, Repaired};
 use serde_json::json;
@@ -33,7 +34,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
-        let (json, config) = (self.store.json, self.store.config()?);
+        let (json, config) = (self.store.json, self.store.config(Layer::default())?);
         let bar = progress();
         let (options, seams) = (local_store::options(&config), local_store::seams(Metrics::default()));
         let repaired = repair::repair(&options, &seams, self.accept_loss, &|done, total| {

@@ -86,12 +86,12 @@ impl Listing {
     }
 
     /// The first numbers below `highs` that arrived at or after a time.
-    async fn since(&self, client: &Reader, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+    async fn since(&self, client: &Reader, at: i64, highs: &[i64]) -> Result<Positions> {
         match self {
             Self::All => seqs_since(client, at, highs).await,
             Self::Topic { id: None, .. } => Ok(vec![0]),
             Self::Topic { id: Some((slot, topic)), .. } => {
-                let rows = client.rows(TOPIC_SINCE, &[slot, topic, &at.0, &highs.first()]).await?;
+                let rows = client.rows(TOPIC_SINCE, &[slot, topic, &at, &highs.first()]).await?;
                 Ok(rows.iter().map(|row| row.get(0)).collect())
             }
         }
@@ -115,16 +115,16 @@ impl Listing {
 ///
 /// # Errors
 /// `Overloaded`.
-pub(crate) async fn seqs_since(client: &Reader, at: Timestamp, highs: &[i64]) -> Result<Positions> {
+pub(crate) async fn seqs_since(client: &Reader, at: i64, highs: &[i64]) -> Result<Positions> {
     let slots: Vec<i16> = (0..).take(highs.len()).collect();
-    let rows = client.rows(SLOTS_SINCE, &[&slots, &highs, &at.0]).await?;
+    let rows = client.rows(SLOTS_SINCE, &[&slots, &highs, &at]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 async fn listing(shared: &Shared, client: &Reader, topic: Option<&str>) -> Result<Listing> {
     let Some(topic) = topic else { return Ok(Listing::All) };
     let id = shared.topics.id(client, topic).await?;
-    Ok(Listing::Topic { id, hash: shared.hash(topic.as_bytes()) })
+    Ok(Listing::Topic { id, hash: shared.store.hash(topic.as_bytes()) })
 }
 
 /// One page of events.
@@ -158,7 +158,10 @@ async fn read(shared: &Shared, client: &Reader, query: &Query) -> Result<(Page, 
         let is_meant = |only: &crate::event::pattern::TopicPatterns| {
             only.matches(shared.topics.name(key.topic).as_bytes())
         };
-        if !key.is_wanted || query.only.as_deref().is_some_and(|only| !is_meant(only)) {
+        if !key.is_wanted
+            || !has_arrived(&key, query)
+            || query.only.as_deref().is_some_and(|only| !is_meant(only))
+        {
             page.passed += 1;
             continue;
         }
@@ -173,6 +176,12 @@ async fn read(shared: &Shared, client: &Reader, query: &Query) -> Result<(Page, 
     page.next_cursor = (query.limit > 0 && merge.is_left()).then(|| page.reached.clone());
     page.read_bytes = merge.bytes;
     Ok((page, taken))
+}
+
+/// Whether an event arrived at a time that is asked for.
+fn has_arrived(key: &Key, query: &Query) -> bool {
+    query.since.is_none_or(|since| key.received_at >= since.0)
+        && query.until.is_none_or(|until| key.received_at < until.0)
 }
 
 /// Where a page begins, and what it goes through.
@@ -198,11 +207,13 @@ async fn begin<'q>(
     }
     positions = least(&positions, &highs);
     let mut lows = vec![0; ends.len()];
+    // What arrived before an event with a lower number is told apart one by one.
+    let slack = shared.store.arrival_slack;
     if let Some(since) = query.since {
-        lows = listing.since(client, since, &highs).await?;
+        lows = listing.since(client, since.0.saturating_sub(slack), &highs).await?;
     }
     if let Some(until) = query.until {
-        highs = listing.since(client, until, &highs).await?;
+        highs = listing.since(client, until.0.saturating_add(slack), &highs).await?;
     }
     match query.order {
         Order::Ascending => {

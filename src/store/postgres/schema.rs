@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use siphasher::sip128::SipHasher13;
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Config};
 use tracing::{info, warn};
@@ -30,6 +31,11 @@ pub(crate) struct Store {
     /// The key of the hash by which topics have slots.
     pub(crate) key: u128,
     pub(crate) slots: usize,
+    /// Events of another store are being moved here.
+    pub(crate) is_filling: bool,
+    /// Most microseconds by which an event of a slot has arrived before one with a lower number. Nodes add none;
+    /// events that were moved here may have it.
+    pub(crate) arrival_slack: i64,
 }
 
 impl Store {
@@ -37,10 +43,21 @@ impl Store {
     pub(crate) fn half(&self) -> u64 {
         self.id as u64
     }
+
+    /// A topic's hash, of which the slot and cursors are made. It is keyed, so that no sender can
+    /// aim at one slot.
+    pub(crate) fn hash(&self, topic: &[u8]) -> u64 {
+        SipHasher13::new_with_key(&self.key.to_be_bytes()).hash(topic).as_u128() as u64
+    }
+
+    /// The slot of a topic.
+    pub(crate) fn slot(&self, topic: &[u8]) -> usize {
+        (self.hash(topic) % self.slots as u64) as usize
+    }
 }
 
 /// Sixteen bytes of the type `uuid`.
-struct Uuid(u128);
+pub(crate) struct Uuid(pub(crate) u128);
 
 impl<'a> FromSql<'a> for Uuid {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
@@ -128,12 +145,7 @@ async fn migrate(client: &mut Client, must_exist: bool) -> Result<()> {
                 return Err(unusable("it holds no store, and must_exist is set: is it the right one?"));
             }
             None => warn!("there is no store in this database: one is made"),
-            Some(version) if version > newest => {
-                let message = format!(
-                    "its schema has version {version}, and this program knows {newest} at most: use the newer program"
-                );
-                return Err(unusable(&message));
-            }
+            Some(version) if version > newest => return Err(newer(version)),
             Some(version) if version == newest => return Ok(()),
             Some(version) => info!(version, newest, "the schema is brought up to date"),
         }
@@ -174,10 +186,35 @@ async fn version(client: &Client) -> Result<Option<i64>> {
     Ok(row.get(0))
 }
 
+/// What names the store of a database that is not changed.
+///
+/// # Errors
+/// `Unusable`: there is no store of this version in it.
+pub(crate) async fn existing(client: &Client) -> Result<Store> {
+    let newest = MIGRATIONS.len() as i64;
+    match version(client).await? {
+        None => Err(unusable("it holds no store: is it the right one?")),
+        Some(version) if version > newest => Err(newer(version)),
+        Some(version) if version < newest => {
+            Err(unusable("its schema is that of an older version: start a node of this one first"))
+        }
+        Some(_) => read_store(client).await,
+    }
+}
+
+/// A schema that this program does not know.
+fn newer(version: i64) -> Error {
+    let newest = MIGRATIONS.len();
+    unusable(&format!(
+        "its schema has version {version}, and this program knows {newest} at most: use the newer program"
+    ))
+}
+
 async fn read_store(client: &Client) -> Result<Store> {
     let row = client
         .query_one(
-            "SELECT store_id, hash_key, slots, (SELECT count(*) FROM sekali_slots) FROM sekali_store",
+            "SELECT store_id, hash_key, slots, (SELECT count(*) FROM sekali_slots), is_filling, arrival_slack
+             FROM sekali_store",
             &[],
         )
         .await
@@ -190,9 +227,9 @@ async fn read_store(client: &Client) -> Result<Store> {
             format!("it must have {slots} slots and has {rows}: is it the right database, restored whole?");
         return Err(unusable(&message));
     }
-    Ok(Store { id, key, slots })
+    Ok(Store { id, key, slots, is_filling: row.get(4), arrival_slack: row.get(5) })
 }
 
-fn unusable(why: &str) -> Error {
+pub(crate) fn unusable(why: &str) -> Error {
     Error::new(ErrorKind::Unusable, format!("the database can't be used: {why}"))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use siphasher::sip128::SipHasher13;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -97,16 +96,6 @@ impl Shared {
 
     pub(crate) fn now(&self) -> Instant {
         self.clock.monotonic()
-    }
-
-    /// A topic's hash, of which the slot and cursors are made. It is keyed, so that no sender can
-    /// aim at one slot.
-    pub(crate) fn hash(&self, topic: &[u8]) -> u64 {
-        SipHasher13::new_with_key(&self.store.key.to_be_bytes()).hash(topic).as_u128() as u64
-    }
-
-    pub(crate) fn slot(&self, topic: &[u8]) -> usize {
-        (self.hash(topic) % self.store.slots as u64) as usize
     }
 
     /// One number for a topic of a slot: small ones, as sets of them are bitmaps.

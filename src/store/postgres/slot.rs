@@ -228,7 +228,7 @@ impl<'a> Columns<'a> {
 
 /// A digest as a column of the type `uuid` takes it: sixteen bytes.
 #[derive(Clone, Copy, Debug)]
-struct Digest([u8; 16]);
+pub(crate) struct Digest(pub(crate) [u8; 16]);
 
 impl ToSql for Digest {
     fn to_sql(

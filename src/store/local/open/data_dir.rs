@@ -45,9 +45,9 @@ pub(crate) fn take(options: &Options, disk: &dyn Disk) -> Result<Hold> {
     let dir = &options.data_dir;
     let manifest = dir.join(MANIFEST);
     let has_manifest = || {
-        Ok::<_, Error>(
-            !is_absent(disk, &manifest).during("look for", &manifest)? || stray::newest(disk, dir)?.is_some(),
-        )
+        let is_there = !is_absent(disk, &manifest).during("look for", &manifest)?;
+        let is_nowhere = || is_absent(disk, dir).during("look for", dir);
+        Ok::<_, Error>(is_there || (!is_nowhere()? && stray::newest(disk, dir)?.is_some()))
     };
     if options.must_exist && !has_manifest()? {
         let message = format!(

@@ -153,7 +153,7 @@ async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result
             let since = || async {
                 let ends = ends(shared).await?;
                 let client = shared.connections.read().await?;
-                seqs_since(&client, *since, &ends).await
+                seqs_since(&client, since.0.saturating_sub(shared.store.arrival_slack), &ends).await
             };
             shared.patiently(since).await?
         }
@@ -213,7 +213,7 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
         let client = shared.connections.read().await?;
         client.rows(OF_SLOT, &[&slot]).await?
     };
-    let is_it = |name: &str| shared.hash(name.as_bytes()) == hash && topics.matches(name.as_bytes());
+    let is_it = |name: &str| shared.store.hash(name.as_bytes()) == hash && topics.matches(name.as_bytes());
     let row = rows.iter().find(|row| is_it(row.get(2))).ok_or_else(foreign)?;
     if offset > row.get(3) {
         return Err(ahead());

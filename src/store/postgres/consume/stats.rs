@@ -68,6 +68,7 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
         lag_events,
         lags_since,
         leases: leases.iter().map(lease).collect::<Result<_>>()?,
+        last_fault: None,
         positions: positions.iter().map(position).collect(),
         positions_total: known.positions.unsigned_abs(),
     })

@@ -4,11 +4,16 @@
 -- locks its row first and changes that row in the same transaction, so numbers become visible in order.
 
 -- Names the store, once. What a node finds here must fit, or it refuses to start.
+--
+-- is_filling: events of another store are being moved here, and no node may serve it yet. arrival_slack: most
+-- microseconds by which an event of a slot has arrived before one with a lower number.
 CREATE TABLE sekali_store (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     store_id uuid NOT NULL,
     hash_key uuid NOT NULL,
-    slots smallint NOT NULL
+    slots smallint NOT NULL,
+    is_filling boolean NOT NULL DEFAULT false,
+    arrival_slack bigint NOT NULL DEFAULT 0
 );
 
 -- commits: statements that changed the slot. next_seq: number of its next event, from 0 without gaps.

@@ -1,0 +1,183 @@
+//! A group of servers as it is to be run: PostgreSQL under Patroni with quorum standbys and etcd, on three
+//! machines, with three nodes of the service. Machines are killed, stopped and cut off.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
+#![allow(missing_docs, unreachable_pub, reason = "test support")]
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use support::checker::{check, expect_clean};
+use support::client::Client;
+use support::load::{Run, Workload};
+use support::patroni::{Machine, Machines, isolated, slowly};
+use support::process::{Server, Start};
+use support::reader::HttpReader;
+use support::relay::Relay;
+use support::service::event;
+use support::{rounds, seed};
+
+/// Clients of the load.
+const CLIENTS: u64 = 9;
+
+/// What is done to the machines.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The machine of the primary loses its power.
+    Killed,
+    /// The primary is cut off from the others, and clients reach it still.
+    CutOff,
+    /// All of its network is gone.
+    Unplugged,
+    /// Its processes stand still for longer than its lease, and go on.
+    Stopped,
+    /// PostgreSQL alone stands still on the primary's machine.
+    DatabaseStopped,
+    /// A standby stands still.
+    StandbyStopped,
+    /// The machine of a standby loses its power.
+    StandbyKilled,
+    /// Both standbys are cut off, so that nothing can be acknowledged.
+    QuorumLost,
+    /// All three lose their power.
+    AllKilled,
+}
+
+const FAULTS: [Fault; 9] = [
+    Fault::Killed,
+    Fault::CutOff,
+    Fault::QuorumLost,
+    Fault::Stopped,
+    Fault::AllKilled,
+    Fault::Unplugged,
+    Fault::StandbyStopped,
+    Fault::DatabaseStopped,
+    Fault::StandbyKilled,
+];
+
+/// Longer than the primary's lease, after which a standby takes over.
+const LEASE: Duration = Duration::from_secs(22);
+
+fn start(dir: &Path, url: &str) -> Start {
+    let mut start = Start::tiny_generations(&dir.join("unused"));
+    start.env = vec![("SEKALI_STORE".into(), url.into())];
+    start
+}
+
+/// Plays a fault and heals it; whether the load goes on meanwhile is for `during` to say.
+fn play(fault: Fault, machines: &Machines, during: &mut dyn FnMut(&Machine)) {
+    let primary = machines.primary();
+    let others: Vec<&Machine> =
+        machines.0.iter().filter(|machine| machine.number != primary.number).collect();
+    match fault {
+        Fault::Killed => {
+            primary.kill();
+            during(primary);
+            primary.run();
+        }
+        Fault::CutOff | Fault::Unplugged => {
+            let networks: &[u8] = if matches!(fault, Fault::CutOff) { &[78] } else { &[77, 78] };
+            networks.iter().for_each(|network| primary.link(*network, false));
+            during(primary);
+            networks.iter().for_each(|network| primary.link(*network, true));
+        }
+        Fault::Stopped | Fault::DatabaseStopped => {
+            let name = if matches!(fault, Fault::Stopped) { "" } else { "postgres" };
+            assert!(primary.signal(name, "STOP") > 0, "nothing was stopped");
+            during(primary);
+            primary.signal(name, "CONT");
+        }
+        Fault::StandbyStopped => {
+            assert!(others[0].signal("", "STOP") > 0, "nothing was stopped");
+            during(primary);
+            others[0].signal("", "CONT");
+        }
+        Fault::StandbyKilled => {
+            others[0].kill();
+            during(primary);
+            others[0].run();
+        }
+        Fault::QuorumLost => {
+            others.iter().for_each(|other| other.link(78, false));
+            during(primary);
+            others.iter().for_each(|other| other.link(78, true));
+        }
+        Fault::AllKilled => {
+            machines.0.iter().for_each(Machine::kill);
+            machines.0.iter().for_each(Machine::run);
+        }
+    }
+}
+
+/// While a primary has no standby that answers, nothing is acknowledged, and a node says why.
+fn expect_refusal(servers: &[Server], addrs: &[std::net::SocketAddr]) {
+    sekali::sync::park_timeout(LEASE);
+    let mut client = Client::new(addrs[0]);
+    for (what, id) in [("a new event", "new"), ("a duplicate", "old")] {
+        let answer = client.post("/publish", event("refused", id, 1).as_bytes()).unwrap();
+        assert_eq!(answer.status, 503, "{what} was acknowledged without a quorum: {}", servers[0].log());
+    }
+    let ready = client.get("/readyz").unwrap();
+    let why = String::from_utf8_lossy(&ready.body).into_owned();
+    assert_eq!(ready.status, 503, "{why}");
+    let json: Value = serde_json::from_slice(&ready.body).unwrap();
+    eprintln!("without a quorum /readyz says {json}");
+}
+
+/// The load goes on by itself, through a new primary.
+fn expect_takeover(
+    run: &Run,
+    begun: std::time::Instant,
+    fault: Fault,
+    servers: &[Server],
+    machines: &Machines,
+) {
+    let fresh = run.acknowledged_more_within(60, Duration::from_secs(90));
+    assert!(fresh, "{fault:?}: {}\n{}", servers[0].log(), machines.logs());
+    eprintln!("{fault:?}: 60 more requests were answered after {:.1} s", begun.elapsed().as_secs_f32());
+}
+
+#[test]
+fn whatever_happens_to_machines_nothing_that_was_answered_is_lost() {
+    let Some(dir) = isolated("whatever_happens_to_machines_nothing_that_was_answered_is_lost") else {
+        return;
+    };
+    let machines = Machines::start(&dir);
+    let created = slowly(30, || {
+        let url = machines.url("postgres") + "?target_session_attrs=read-write";
+        let mut admin = postgres::Client::connect(&url, postgres::NoTls).ok()?;
+        admin.batch_execute("CREATE DATABASE events TEMPLATE template0").ok()
+    });
+    assert!(created.is_some(), "no database can be made: {}", machines.logs());
+    let start = start(&dir, &machines.url("events"));
+    let (servers, addrs): (Vec<Server>, Vec<_>) = (0..3).map(|_| start.ready().unwrap()).unzip();
+    let stored = Client::new(addrs[0]).post("/publish", event("refused", "old", 1).as_bytes()).unwrap();
+    assert_eq!(stored.status, 200);
+    let relay = Relay::among(addrs.clone());
+    let (seed, rounds) = (seed(), rounds("SEKALI_PATRONI_FAULTS"));
+    let mut workload = Workload::new(seed);
+    for (round, fault) in FAULTS.into_iter().cycle().enumerate().take(rounds as usize) {
+        let run = workload.start(relay.addr, CLIENTS);
+        assert!(run.acknowledged(60), "round {round}: {}", servers[0].log());
+        let begun = support::now();
+        play(fault, &machines, &mut |_| match fault {
+            Fault::QuorumLost => expect_refusal(&servers, &addrs),
+            _ => expect_takeover(&run, begun, fault, &servers, &machines),
+        });
+        machines.whole();
+        expect_takeover(&run, begun, fault, &servers, &machines);
+        run.stop();
+        let mut reader = HttpReader::new(addrs[round % 3]);
+        let violations = workload.history(|history| check(history, &mut reader, seed));
+        let when = format!("after {fault:?}, round {round}");
+        expect_clean(&violations, seed, &when, &format!("{}\n{}", servers[0].log(), machines.logs()));
+    }
+    eprintln!("{rounds} faults of machines, no violation (SEKALI_SEED={seed})");
+    for mut server in servers {
+        assert_eq!(server.terminate(), Some(0), "{}", server.log());
+    }
+}
