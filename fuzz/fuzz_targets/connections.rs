@@ -19,6 +19,7 @@ use sekali_fuzz::{Authority, Sink};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsConnector;
 
 /// A connection that takes longer than this hangs.
@@ -45,7 +46,11 @@ impl Services {
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (plain, tls) = runtime.block_on(async { (listen(None).await, listen(Some(&authority)).await) });
+        let (plain, tls) = runtime.block_on(async {
+            // A write to a connection that is closed would end this process, whose `main` is not Rust's.
+            signal(SignalKind::pipe()).expect("signals");
+            (listen(None).await, listen(Some(&authority)).await)
+        });
         Self { runtime, plain, tls, connector: TlsConnector::from(Arc::new(config)) }
     }
 
@@ -123,7 +128,7 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite, cuts: u8, bytes: &[u8]) -
 fuzz_target!(|data: &[u8]| {
     let [way, cuts, bytes @ ..] = data else { return };
     SERVICES.with(|services| {
-        let meeting = tokio::time::timeout(DEADLINE, services.meet(*way, *cuts, bytes));
-        services.runtime.block_on(async { meeting.await.expect("it hangs") });
+        let meeting = services.meet(*way, *cuts, bytes);
+        services.runtime.block_on(async { tokio::time::timeout(DEADLINE, meeting).await.expect("it hangs") });
     });
 });

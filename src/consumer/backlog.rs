@@ -179,3 +179,39 @@ impl Backlog {
         self.turn = last.wrapping_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(backlog: &mut Backlog, news: &News) -> Vec<u32> {
+        backlog.read(news, |topic| topic != 7);
+        backlog.ready().collect()
+    }
+
+    #[test]
+    fn what_was_noted_is_read_once_and_what_was_not_is_looked_for() {
+        let (news, mut backlog) = (News::default(), Backlog::default());
+        news.note([1].into_iter());
+        assert!(read(&mut backlog, &news).is_empty(), "nobody noted for it yet");
+        assert_eq!(backlog.looks_after(), Some(""));
+        backlog.looked([200].into_iter(), Some("m".into()));
+        assert_eq!(backlog.looks_after(), Some("m"));
+        backlog.looked(std::iter::empty(), None);
+        news.note([3, 7, 64].into_iter());
+        assert_eq!(read(&mut backlog, &news), [3, 64, 200], "7 is not meant");
+        backlog.is_caught_up(64);
+        backlog.pass_turn(3);
+        assert_eq!(read(&mut backlog, &news), [200, 3]);
+        assert_eq!(backlog.looks_after(), None);
+        news.lose();
+        assert_eq!(read(&mut backlog, &news), [200, 3]);
+        assert_eq!(backlog.looks_after(), Some(""), "all topics are gone through again");
+        news.note([5].into_iter());
+        backlog.looked(std::iter::empty(), None);
+        assert_eq!(read(&mut backlog, &news), [5, 200, 3]);
+        news.note((0..=NEWS_KEPT as u32).map(|topic| topic % 2));
+        read(&mut backlog, &news);
+        assert_eq!(backlog.looks_after(), Some(""), "the first notes are forgotten");
+    }
+}

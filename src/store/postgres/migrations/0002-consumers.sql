@@ -1,7 +1,8 @@
 -- Consumers. docs/decisions/0038-consumers-of-a-database.md says why they are as they are.
 --
 -- Whatever reads or changes a consumer's leases and positions locks its row first, so each of these functions sees
--- what the one before has left, through whichever node it came.
+-- what the one before has left, through whichever node it came. A lock of a row is in the log, too, so the commit of one that
+-- changes nothing more waits for the standbys.
 
 -- number: random, of this life of the name. A consumer that is moved gets another, and receipts from before fit no more.
 -- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics.
