@@ -129,7 +129,12 @@ fn killed_until_done(from: &str, to: &str, mut between: impl FnMut()) {
             continue;
         }
         assert!(tried > 1, "none was killed");
-        done(&child.wait_with_output().unwrap());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The last one that was killed may have come to its end without telling.
+        if !said.contains("it holds events already") && !said.contains("is not empty") {
+            done(&output);
+        }
         return;
     }
 }
