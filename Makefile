@@ -14,6 +14,10 @@ QUICK = absence answers api bodies browser checker cli client_cli connections co
 # tests/support/rounds.rs says how often each of these plays its faults.
 FAULTS = attacks crash faults power_cut postgres patroni model damage repair disk_full overload soak
 
+# What `make test` runs: everything, or all but the faults where test-faults follows, which plays each more often.
+TESTED = $(if $(filter later,$(WITH_FAULTS)),--lib --bins --examples $(OTHERS:%=--test %))
+OTHERS = $(filter-out $(FAULTS) planted,$(basename $(notdir $(wildcard tests/*.rs))))
+
 # Test binaries that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects streams
 
@@ -42,7 +46,7 @@ check:
 	cargo test --locked --lib --bins $(QUICK:%=--test %)
 
 test: tools
-	cargo test --locked -- --show-output
+	cargo test --locked $(TESTED) -- --show-output
 	$(MAKE) --no-print-directory test-postgres
 	$(MAKE) --no-print-directory test-locked
 
