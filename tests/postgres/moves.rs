@@ -165,7 +165,7 @@ fn a_move_that_is_killed_goes_on_and_nothing_is_served_before_its_end() {
 
     let back = dir.path().join("back");
     killed_until_done(&url, back.to_str().unwrap(), || {
-        assert!(!back.exists(), "a part of it has the name of all")
+        assert!(!back.exists(), "a part of it has the name of all");
     });
     let (mut server, addr) = Start::tiny_generations(&back).ready().unwrap();
     assert_eq!(shown(addr), before);

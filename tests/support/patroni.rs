@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -107,6 +108,8 @@ pub struct Machine {
     dir: PathBuf,
     /// What keeps its namespace.
     holder: Child,
+    /// What was started there, and not waited for yet.
+    started: Mutex<Vec<Child>>,
 }
 
 impl Machine {
@@ -114,7 +117,7 @@ impl Machine {
         let dir = dir.join(format!("n{number}"));
         std::fs::create_dir(&dir).unwrap();
         let holder = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn().unwrap();
-        let machine = Self { number, dir, holder };
+        let machine = Self { number, dir, holder, started: Mutex::default() };
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let is_apart = || machine.namespace().filter(|namespace| *namespace != own);
         until(10, is_apart).expect("a network namespace is made");
@@ -140,7 +143,7 @@ impl Machine {
             .append(true)
             .open(self.dir.join(format!("{name}.log")))
             .unwrap();
-        Command::new("nsenter")
+        let started = Command::new("nsenter")
             .args(["-t", &self.holder.id().to_string(), "-n"])
             .args(["unshare", "--user", "--map-user=1000", "--map-group=1000"])
             .arg(program)
@@ -151,6 +154,7 @@ impl Machine {
             .stderr(log)
             .spawn()
             .unwrap();
+        self.started.lock().unwrap().push(started);
     }
 
     /// Starts etcd and Patroni, which starts PostgreSQL.
@@ -206,6 +210,7 @@ impl Machine {
     pub fn kill(&self) {
         let gone = until(30, || (self.signal("", "KILL") == 0).then_some(()));
         assert!(gone.is_some(), "machine {} does not end", self.number);
+        self.started.lock().unwrap().drain(..).for_each(|mut started| drop(started.wait()));
         // Its number may be another process's already, which Patroni would take for the server.
         let _ = std::fs::remove_file(self.dir.join("data/postmaster.pid"));
     }
