@@ -56,7 +56,7 @@ struct Stage {
     calls: &'static [(&'static str, u64)],
 }
 
-const STAGES: [Stage; 4] = [
+static STAGES: [Stage; 4] = [
     Stage {
         name: "rotation",
         // What MANIFEST is written to first has a name that can't be told in advance; the
@@ -281,24 +281,33 @@ fn play(fault: Fault, wanted: u64) {
         return;
     }
     let seed = seed();
+    // Two stages at a time: a trial mostly waits for its process and for strace.
+    let (some, others) = STAGES.split_at(STAGES.len() / 2);
+    let work = |stages: &'static [Stage]| {
+        move || stages.iter().for_each(|stage| play_stage(stage, fault, wanted, seed))
+    };
+    std::thread::scope(|scope| {
+        [some, others].map(|stages| scope.spawn(work(stages))).map(|thread| thread.join().unwrap());
+    });
+}
+
+fn play_stage(stage: &Stage, fault: Fault, wanted: u64, seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    for stage in &STAGES {
-        let (mut faults, mut trials) = (0, 0);
-        let mut play = Play::new(seed);
-        while faults < wanted {
-            faults += u64::from(play.trial(stage, fault, &mut rng));
-            trials += 1;
-            assert!(
-                trials < 20 + TRIALS_A_FAULT * wanted,
-                "{fault:?} in {} met {faults} of {trials}",
-                stage.name
-            );
-            if play.trials == STORE_TRIALS {
-                play = Play::new(seed + trials);
-            }
+    let (mut faults, mut trials) = (0, 0);
+    let mut play = Play::new(seed);
+    while faults < wanted {
+        faults += u64::from(play.trial(stage, fault, &mut rng));
+        trials += 1;
+        assert!(
+            trials < 20 + TRIALS_A_FAULT * wanted,
+            "{fault:?} in {} met {faults} of {trials}",
+            stage.name
+        );
+        if play.trials == STORE_TRIALS {
+            play = Play::new(seed + trials);
         }
-        eprintln!("{}: {fault:?} {faults} times in {trials} trials, 0 failures, seed {seed}", stage.name);
     }
+    eprintln!("{}: {fault:?} {faults} times in {trials} trials, 0 failures, seed {seed}", stage.name);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sekali::metrics::{DATABASE_FIGURES, Kind};
 
@@ -55,31 +54,20 @@ fn each_figure_of_the_database_is_documented_and_moves_by_what_it_measures() {
         .map(|(_, n)| n)
         .sum();
     assert!(open >= 1.0, "{open}");
-    let stop = AtomicBool::new(false);
-    let moved = std::thread::scope(|scope| {
-        // A statement is under way when the primary is lost.
-        scope.spawn(|| {
-            let (mut client, mut id) = (Client::new(addr), 0);
-            while !stop.load(Ordering::SeqCst) {
-                let _ = client.post("/publish", event("t", &format!("more-{id}"), id).as_bytes());
-                id += 1;
-            }
-        });
-        group.fail_over();
-        let retries = "sekali_database_retries_total";
-        let moved = until(60, || {
-            let after = samples(addr);
-            let is_one = after.get("sekali_database_synchronous_standbys") == Some(&1.0);
-            (is_one && after[retries] > before[retries]).then_some(())
-        });
-        stop.store(true, Ordering::SeqCst);
-        moved
+    let retries = "sekali_database_retries_total";
+    // A statement that meets a lock is sent again.
+    let mut admin = group.primary.client("events");
+    let mut lock = admin.transaction().unwrap();
+    lock.query("SELECT FROM sekali_slots FOR UPDATE", &[]).unwrap();
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| Client::new(addr).post("/publish", event("t", "2", 2).as_bytes()).unwrap());
+        let moved = until(60, || (samples(addr)[retries] > before[retries]).then_some(()));
+        drop(lock);
+        assert!(moved.is_some(), "{:#?}\n{}", samples(addr), server.log());
+        assert!([200, 503].contains(&sent.join().unwrap().status));
     });
-    assert!(
-        moved.is_some(),
-        "{:#?}
-{}",
-        samples(addr),
-        server.log()
-    );
+    group.fail_over();
+    let is_one = || samples(addr).get("sekali_database_synchronous_standbys") == Some(&1.0);
+    let moved = until(60, || is_one().then_some(()));
+    assert!(moved.is_some(), "{:#?}\n{}", samples(addr), server.log());
 }
