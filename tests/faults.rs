@@ -287,7 +287,8 @@ fn play(fault: Fault, wanted: u64) {
         move || stages.iter().for_each(|stage| play_stage(stage, fault, wanted, seed))
     };
     std::thread::scope(|scope| {
-        [some, others].map(|stages| scope.spawn(work(stages))).map(|thread| thread.join().unwrap());
+        scope.spawn(work(some));
+        scope.spawn(work(others));
     });
 }
 
