@@ -86,7 +86,7 @@ enum Command {
     Token(token::Arguments),
     /// Print every setting in effect and where it came from
     Config(config::Arguments),
-    /// Prove that all parts of a store agree: journal, indexes, filters and counters, or the tables of a database
+    /// Prove that all parts of a store agree, in a data directory or in a database
     Verify(check::Verify),
     /// Rebuild the indexes of a stopped store from its journals
     Rebuild(check::Rebuild),

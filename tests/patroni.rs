@@ -110,8 +110,8 @@ fn play(fault: Fault, machines: &Machines, during: &mut dyn FnMut(&Machine)) {
     }
 }
 
-/// While a primary has no standby that answers, no request is answered with 200, be its events new or known, and
-/// a node says why.
+/// While a primary has no standby that answers, no request is answered with 200, be its events new
+/// or known, and a node says why.
 fn expect_refusal(run: &Run, addrs: &[std::net::SocketAddr], servers: &[Server]) {
     let mut client = Client::new(addrs[0]);
     let is_told = slowly(30, || {

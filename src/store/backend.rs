@@ -1,8 +1,8 @@
 //! The backend that a process was started with.
 //!
 //! A variant for each kind, so that everything above is compiled once and no call of the local
-//! store allocates a future. Another backend is a folder beside `local/` that implements [`EventStore`], and a variant
-//! here.
+//! store allocates a future. Another backend is a folder beside `local/` that implements
+//! [`EventStore`], and a variant here.
 
 use std::sync::Arc;
 

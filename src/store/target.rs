@@ -2,6 +2,7 @@
 
 use super::{EventStore, StoredEvent, TopicStats};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::BatchBuilder;
 
 /// A store that is being filled.
 pub trait Target {
@@ -50,4 +51,16 @@ pub(crate) fn is_new(event: &StoredEvent, next_offset: u64) -> Result<bool> {
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     Ok(event.offset == next_offset)
+}
+
+/// Adds an event of the source to a batch.
+///
+/// # Errors
+/// `Corrupt`: it is not valid.
+pub(crate) fn push(batch: &mut BatchBuilder, event: &StoredEvent) -> Result<()> {
+    let StoredEvent { topic, event_id, timestamp, source, payload, .. } = event;
+    batch.push(topic, event_id, timestamp, source, payload).map_err(|fault| {
+        let message = format!("event {event_id:?} of topic {topic:?} is not valid: {}", fault.message);
+        Error::new(ErrorKind::Corrupt, message)
+    })
 }

@@ -19,7 +19,7 @@ use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, BatchBuilder};
 use crate::metrics::Metrics;
-use crate::store::target::{Target, is_new};
+use crate::store::target::{Target, is_new, push};
 use crate::store::{StoredEvent, TopicStats};
 
 const IDS: &str = "
@@ -315,12 +315,7 @@ impl Target for Filling {
         let (mut part, mut batch) = (Part::default(), BatchBuilder::new(Bytes::new()));
         for event in events {
             let Some(place) = self.place(event, &mut part)? else { continue };
-            let StoredEvent { topic, event_id, timestamp, source, payload, .. } = event;
-            batch.push(topic, event_id, timestamp, source, payload).map_err(|fault| {
-                let message =
-                    format!("event {event_id:?} of topic {topic:?} is not valid: {}", fault.message);
-                Error::new(ErrorKind::Corrupt, message)
-            })?;
+            push(&mut batch, event)?;
             part.places.push(place);
         }
         match part.places.is_empty() {

@@ -33,8 +33,8 @@ pub(crate) struct Store {
     pub(crate) slots: usize,
     /// Events of another store are being moved here.
     pub(crate) is_filling: bool,
-    /// Most microseconds by which an event of a slot has arrived before one with a lower number. Nodes add none;
-    /// events that were moved here may have it.
+    /// Most microseconds by which an event of a slot has arrived before one with a lower number.
+    /// Nodes add none; events that were moved here may have it.
     pub(crate) arrival_slack: i64,
 }
 

@@ -14,7 +14,7 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::BatchBuilder;
 use crate::store::local::{Local, Options, Seams};
-use crate::store::target::{Target, is_new};
+use crate::store::target::{Target, is_new, push};
 use crate::store::{EventStore, StoredEvent, TopicStats};
 
 /// What the name of a directory ends with while it is being filled.
@@ -85,12 +85,7 @@ impl Directory {
         self.clock.set(at);
         let mut batch = BatchBuilder::new(Bytes::new());
         for event in events {
-            let StoredEvent { topic, event_id, timestamp, source, payload, .. } = event;
-            batch.push(topic, event_id, timestamp, source, payload).map_err(|fault| {
-                let message =
-                    format!("event {event_id:?} of topic {topic:?} is not valid: {}", fault.message);
-                Error::new(ErrorKind::Corrupt, message)
-            })?;
+            push(&mut batch, event)?;
         }
         let outcomes = self.store.append(Arc::new(batch.finish())).await?;
         for (event, outcome) in events.iter().zip(outcomes) {
