@@ -15,7 +15,7 @@ QUICK = absence answers api bodies browser checker cli client_cli connections co
 FAULTS = attacks crash faults power_cut postgres patroni model damage repair disk_full overload soak
 
 # What `make test` runs: everything, or all but the faults where test-faults follows, which plays each more often.
-TESTED = $(if $(filter later,$(WITH_FAULTS)),--lib --bins --examples $(OTHERS:%=--test %))
+TESTED = $(if $(filter later,$(WITH_FAULTS)),--lib --bins $(OTHERS:%=--test %))
 OTHERS = $(filter-out $(FAULTS) planted,$(basename $(notdir $(wildcard tests/*.rs))))
 
 # Test binaries that say what the service answers, which must hold for each kind of store.
@@ -38,14 +38,14 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check test test-postgres test-locked test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check built-examples test test-postgres test-locked test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo test --locked --lib --bins $(QUICK:%=--test %)
 
-test: tools
+test: tools built-examples
 	cargo test --locked $(TESTED) -- --show-output
 	$(MAKE) --no-print-directory test-postgres
 	$(MAKE) --no-print-directory test-locked
@@ -53,14 +53,18 @@ test: tools
 # The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
 # which is a data directory, and for what one process alone remembers.
 test-postgres: export SEKALI_TEST_STORE = postgres
-test-postgres: programs
+test-postgres: programs built-examples
 	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped:: --skip last_error
 
 # The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
 # write bytes of their own (tests/support/door.rs).
 test-locked: export SEKALI_TEST_DOOR = locked
-test-locked:
+test-locked: built-examples
 	cargo test --locked $(LOCKED:%=--test %) -- --show-output
+
+# Programs that tests start, which cargo builds by itself only for a test of everything.
+built-examples:
+	cargo build --locked --examples
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
