@@ -46,13 +46,13 @@ enum Fault {
 
 const FAULTS: [Fault; 9] = [
     Fault::Killed,
+    Fault::Stopped,
     Fault::CutOff,
     Fault::QuorumLost,
-    Fault::Stopped,
+    Fault::DatabaseStopped,
     Fault::AllKilled,
     Fault::Unplugged,
     Fault::StandbyStopped,
-    Fault::DatabaseStopped,
     Fault::StandbyKilled,
 ];
 

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use self::connection::{Connections, complete};
+use self::connection::{Connections, Statement};
+use self::connector::complete;
 use self::consume::{figures, known, moves, stats};
 use self::coverage::total;
 use self::schema::{Store, prepare};
@@ -41,6 +42,7 @@ use crate::store::{
 use crate::sync::{self, Mutex, RwLock};
 
 mod connection;
+mod connector;
 mod consume;
 mod coverage;
 mod cursor;
@@ -84,9 +86,9 @@ pub struct Postgres {
 
 /// Removes what is known of a node that stops, and of those that were gone for long: no statement of
 /// theirs is under way any more.
-const FORGET: [&str; 2] = [
-    "DELETE FROM sekali_attempts WHERE node = $1 OR at < now() - interval '7 days'",
-    "DELETE FROM sekali_nodes WHERE node = $1 OR at < now() - interval '7 days'",
+const FORGET: [Statement; 2] = [
+    ("forget", "DELETE FROM sekali_attempts WHERE node = $1 OR at < now() - interval '7 days'"),
+    ("forget", "DELETE FROM sekali_nodes WHERE node = $1 OR at < now() - interval '7 days'"),
 ];
 
 impl Postgres {
@@ -236,7 +238,7 @@ impl Postgres {
         if let Ok(client) = self.shared.connections.read().await {
             for statement in FORGET {
                 // A row that stays is removed by another node, later.
-                let _ = client.client().execute(statement, &[&self.shared.node]).await;
+                let _ = client.rows(statement, &[&self.shared.node]).await;
             }
         }
         self.shared.connections.close();

@@ -1,24 +1,17 @@
-//! Connections to the database: two pools of them, and how each session is set.
+//! Connections to the database: two pools of them, and when one is given up.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
-};
-use futures_util::future::{self, poll_fn};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::task::JoinHandle;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures_util::future;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tracing::{debug, warn};
+use tokio_postgres::{Config, Row};
 
-use super::fault::{Fate, read_failed, sentence, unreachable};
+use super::connector::{Connector, SESSION};
+use super::fault::{Fate, read_failed, silent, unreachable};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,34 +19,7 @@ use crate::limits::{
     DATABASE_CONNECT_SECONDS, DATABASE_READS_MAX, DATABASE_SILENCE_SECONDS, DATABASE_WRITES_MAX,
 };
 use crate::metrics::{DATABASE_CONNECTIONS, DATABASE_WAITING, Metrics};
-
-/// What each session is set to, as rows of names and values; names that a server does not know are
-/// left out.
-///
-/// * No time-out ends a commit that waits for standbys, as what it has written stays. The one for
-///   locks acts before anything is written.
-/// * A backend that waits for a lock ends when its node has gone.
-/// * All statements are prepared, and look rows up by their keys: a plan must not depend on how
-///   large the tables were when it was made.
-const SESSION: &str = "
-    SELECT set_config(v.name, v.value, false)
-    FROM (VALUES
-        ('synchronous_commit',
-         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END),
-        ('statement_timeout', '0'),
-        ('transaction_timeout', '0'),
-        ('idle_session_timeout', '0'),
-        ('lock_timeout', '4s'),
-        ('client_connection_check_interval', '2s'),
-        ('default_transaction_isolation', 'read committed'),
-        ('client_min_messages', 'warning'),
-        ('plan_cache_mode', 'force_generic_plan'),
-        ('enable_seqscan', 'off'),
-        ('enable_hashjoin', 'off'),
-        ('enable_mergejoin', 'off'),
-        ('jit', 'off')
-    ) v (name, value)
-    WHERE current_setting(v.name, true) IS NOT NULL";
+use crate::sync;
 
 /// For whom commits wait. With nobody's name they wait for nobody, and those that were waiting
 /// succeed.
@@ -90,13 +56,12 @@ impl Connections {
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let tls = tls(config)?;
-        let warnings = Arc::new(AtomicU64::new(0));
+        let connector = Connector::new(config)?;
+        let warnings = connector.warnings();
         let pool = |size| {
-            let connect = Connector { tls: tls.clone(), warnings: Arc::clone(&warnings) };
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
             let patience = Some(Duration::from_secs(DATABASE_CONNECT_SECONDS));
-            Pool::builder(Manager::from_connect(config.clone(), connect, recycling))
+            Pool::builder(Manager::from_connect(config.clone(), connector.clone(), recycling))
                 .max_size(size)
                 .wait_timeout(patience)
                 .create_timeout(patience)
@@ -135,7 +100,12 @@ impl Connections {
     /// As for [`Connections::write`].
     pub(crate) async fn read(&self) -> Result<Reader> {
         let client = self.reads.get().await.map_err(|e| unreachable(&e))?;
-        Ok(Reader { client, metrics: self.metrics.clone(), clock: Arc::clone(&self.clock) })
+        Ok(Reader {
+            lease: Lease(Some(client)),
+            unanswered: AtomicUsize::new(0),
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
+        })
     }
 
     /// One of those for reading, for a commit that a read waits for.
@@ -153,7 +123,7 @@ impl Connections {
     /// What the statement has done.
     pub(crate) async fn commit(
         &self,
-        lease: Lease,
+        mut lease: Lease,
         (kind, text): Statement,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fate> {
@@ -193,6 +163,13 @@ impl Connections {
         }
     }
 
+    /// Ends all that are not in use: the server says nothing, and another one may have taken its place.
+    pub(crate) fn forget(&self) {
+        for pool in [&self.writes, &self.reads] {
+            pool.retain(|_, _| false);
+        }
+    }
+
     /// Ends all that are not in use, and gives no more.
     pub(crate) fn close(&self) {
         self.writes.close();
@@ -203,15 +180,17 @@ impl Connections {
 /// What a statement is counted as, and its text.
 pub(crate) type Statement = (&'static str, &'static str);
 
-/// A connection for statements that read.
+/// A connection for statements that read. It is left to others when all of them were answered.
 pub(crate) struct Reader {
-    client: Object,
+    lease: Lease,
+    unanswered: AtomicUsize,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
 }
 
 impl Reader {
-    /// The rows of a statement.
+    /// The rows of a statement. Each looks at a bounded part of a table, so that a server which says
+    /// nothing for long stands still.
     ///
     /// # Errors
     /// `Overloaded`, or what the server has against it.
@@ -221,18 +200,29 @@ impl Reader {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let begun = self.clock.monotonic();
+        let client = self.lease.client()?;
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         let rows = async {
-            let statement = self.client.prepare_cached(text).await?;
-            self.client.query(&statement, parameters).await
+            let statement = client.prepare_cached(text).await?;
+            client.query(&statement, parameters).await
         };
-        let rows = rows.await.map_err(|e| read_failed(&e));
+        let rows = match sync::timeout(Duration::from_secs(DATABASE_SILENCE_SECONDS), rows).await {
+            Some(rows) => {
+                self.unanswered.fetch_sub(1, Ordering::Relaxed);
+                rows.map_err(|e| read_failed(&e))
+            }
+            None => Err(silent()),
+        };
         self.metrics.statement(kind, self.clock.monotonic() - begun);
         rows
     }
+}
 
-    /// For what is not counted.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.unanswered.load(Ordering::Relaxed) == 0 {
+            self.lease.give_back();
+        }
     }
 }
 
@@ -252,7 +242,7 @@ impl Lease {
     }
 
     /// Leaves it to others: its statement was answered.
-    pub(crate) fn give_back(mut self) {
+    pub(crate) fn give_back(&mut self) {
         drop(self.0.take());
     }
 }
@@ -263,89 +253,4 @@ impl Drop for Lease {
             drop(Object::take(client));
         }
     }
-}
-
-/// The connections that a URL means, with what every node needs of them.
-pub(crate) fn complete(mut config: Config, password: Option<&[u8]>) -> Config {
-    if let Some(password) = password {
-        config.password(password);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("sekali");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(DATABASE_CONNECT_SECONDS));
-    }
-    // Standbys can't be written to, and show commits in another order.
-    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    // A primary that has lost its power says nothing more.
-    let silence = Duration::from_secs(DATABASE_SILENCE_SECONDS);
-    config.keepalives(true).keepalives_idle(silence).keepalives_interval(silence / 4).keepalives_retries(3);
-    config.tcp_user_timeout(silence);
-    config
-}
-
-/// A connection of its own, outside of the pools, for what changes the schema.
-///
-/// # Errors
-/// `Unusable`.
-pub(crate) async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>)> {
-    let connector = Connector { tls: tls(config)?, warnings: Arc::default() };
-    let unusable = |e: tokio_postgres::Error| {
-        Error::new(ErrorKind::Unusable, format!("the database can't be reached: {}", sentence(&e)))
-    };
-    let (client, connection) = Connect::connect(&connector, config).await.map_err(unusable)?;
-    client.query(SESSION, &[]).await.map_err(unusable)?;
-    Ok((client, connection))
-}
-
-/// Makes connections, and listens to what the server says beside its answers.
-struct Connector {
-    tls: MakeRustlsConnect,
-    warnings: Arc<AtomicU64>,
-}
-
-type Connecting<'a> = std::pin::Pin<
-    Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>,
->;
-
-impl Connect for Connector {
-    fn connect(&self, config: &Config) -> Connecting<'_> {
-        let (config, tls, warnings) = (config.clone(), self.tls.clone(), Arc::clone(&self.warnings));
-        Box::pin(async move {
-            let (client, mut connection) = config.connect(tls).await?;
-            let task = tokio::spawn(async move {
-                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                    match message {
-                        Ok(AsyncMessage::Notice(notice)) => {
-                            // Counted before the answer that follows it is handed on.
-                            warnings.fetch_add(1, Ordering::SeqCst);
-                            warn!(code = notice.code().code(), "the database warns: {}", notice.message());
-                        }
-                        Ok(_) => {}
-                        Err(e) => {
-                            debug!(error = %e, "a connection to the database ended");
-                            break;
-                        }
-                    }
-                }
-            });
-            Ok((client, task))
-        })
-    }
-}
-
-/// Whom the system trusts; `SSL_CERT_FILE` names others.
-fn tls(config: &Config) -> Result<MakeRustlsConnect> {
-    let mut roots = RootCertStore::empty();
-    if config.get_ssl_mode() != SslMode::Disable {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let unusable = |e| Error::new(ErrorKind::Unusable, format!("TLS to the database can't be set up: {e}"));
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
 }

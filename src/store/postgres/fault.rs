@@ -70,6 +70,11 @@ pub(crate) fn read_failed(e: &tokio_postgres::Error) -> Error {
     Fate::from(e).of_read()
 }
 
+/// A read that had no answer for so long that its server stands still.
+pub(crate) fn silent() -> Error {
+    Fate::Undecided("it has been silent for too long".to_owned()).of_read()
+}
+
 /// Why no connection was to be had: nothing was sent.
 pub(crate) fn unreachable(e: &PoolError) -> Error {
     let why = match e {

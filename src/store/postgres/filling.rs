@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Transaction};
 
-use super::connection::{complete, connect};
+use super::connector::{complete, connect};
 use super::fault::sentence;
 use super::schema::{Store, prepare, unusable};
 use super::slot::Digest;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use siphasher::sip128::SipHasher13;
 use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, Row};
 use tracing::{info, warn};
 
-use super::connection::connect;
+use super::connector::connect;
 use super::fault::sentence;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,8 +93,9 @@ pub(crate) async fn prepare(config: &Config, durability: Durability, must_exist:
             let message = format!("the database has the encoding {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0");
             return Err(unusable(&message));
         }
-        if let Some(fault) = fault_of_settings(&client, durability).await.map_err(|e| unusable(&e))? {
-            return Err(unusable(&fault));
+        let settings = client.query_one(SETTINGS, &[]).await.map_err(|e| unusable(&sentence(&e)))?;
+        if let Some(fault) = fault_of_settings(&settings, durability) {
+            return Err(unusable(fault));
         }
         migrate(&mut client, must_exist).await?;
         read_store(&client).await
@@ -104,20 +105,16 @@ pub(crate) async fn prepare(config: &Config, durability: Durability, must_exist:
     prepared
 }
 
+/// What [`fault_of_settings`] looks at.
+pub(crate) const SETTINGS: &str = "
+    SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
+           current_setting('synchronous_standby_names'), pg_is_in_recovery()";
+
 /// What of the server's settings would break the promise, in a sentence that says what to set.
-///
-/// # Errors
-/// The server did not say.
-pub(crate) async fn fault_of_settings(
-    client: &Client,
-    durability: Durability,
-) -> Result<Option<String>, String> {
-    let query = "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
-                        current_setting('synchronous_standby_names'), pg_is_in_recovery()";
-    let row = client.query_one(query, &[]).await.map_err(|e| sentence(&e))?;
+pub(crate) fn fault_of_settings(row: &Row, durability: Durability) -> Option<&'static str> {
     let settings: [String; 4] = [row.get(0), row.get(1), row.get(2), row.get(3)];
     let [fsync, full_page_writes, synchronous_commit, standbys] = settings.each_ref().map(String::as_str);
-    let fault = if row.get(4) {
+    Some(if row.get(4) {
         "the server is a standby: name the primary too, or all servers"
     } else if fsync != "on" {
         "fsync is off, so a power cut takes answered events: set fsync = on"
@@ -131,9 +128,8 @@ pub(crate) async fn fault_of_settings(
         "something between this program and the server keeps it from setting synchronous_commit to on for its \
          sessions: connect to the server itself, or set synchronous_commit = on there"
     } else {
-        return Ok(None);
-    };
-    Ok(Some(fault.to_owned()))
+        return None;
+    })
 }
 
 /// Brings the schema to the newest version that this program knows.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::connection::{complete, connect};
+use super::connector::{complete, connect};
 use super::fault::sentence;
 use super::schema::{Store, Uuid, existing, unusable};
 use crate::error::Result;

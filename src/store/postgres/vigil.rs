@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::connection::Statement;
 use super::coverage::{SlotRow, read_rows};
-use super::schema::fault_of_settings;
+use super::schema::{self, fault_of_settings};
 use super::shared::{Shared, Trouble};
 use crate::error::{Error, ErrorKind, Result};
 
+/// What the server is set to.
+const SETTINGS: Statement = ("settings", schema::SETTINGS);
 /// Standbys that commits may wait for, and whether the user may not see of each whether it is one.
 const STANDBYS: Statement = (
     "standbys",
@@ -40,7 +42,13 @@ pub(crate) async fn keep(shared: Weak<Shared>) {
 pub(crate) async fn look(shared: &Shared) -> Result<Option<Trouble>> {
     match try_out(shared).await {
         Err(e) if e.kind() == ErrorKind::Corrupt => Err(e),
-        Err(e) => Ok(Some(Trouble::Silent(e.to_string()))),
+        Err(e) => {
+            if e.kind() == ErrorKind::Overloaded {
+                // The next look is at whichever server is the primary then.
+                shared.connections.forget();
+            }
+            Ok(Some(Trouble::Silent(e.to_string())))
+        }
         Ok(fault) => Ok(fault.map(Trouble::Unsafe)),
     }
 }
@@ -51,13 +59,9 @@ async fn try_out(shared: &Shared) -> Result<Option<String>> {
     let covered = shared.coverage.present();
     let rows = {
         let client = shared.connections.read().await?;
-        let fault = fault_of_settings(client.client(), shared.durability).await;
-        match fault {
-            Ok(None) => {}
-            Ok(Some(fault)) => return Ok(Some(fault)),
-            Err(why) => {
-                return Err(Error::new(ErrorKind::Overloaded, format!("the database did not answer: {why}")));
-            }
+        let settings = client.rows(SETTINGS, &[]).await?;
+        if let Some(fault) = settings.first().and_then(|row| fault_of_settings(row, shared.durability)) {
+            return Ok(Some(fault.to_owned()));
         }
         // Who may not see it, or has a relative of PostgreSQL, goes without.
         let standbys = client.rows(STANDBYS, &[]).await.ok();
