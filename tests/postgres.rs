@@ -15,6 +15,8 @@ mod figures;
 mod group;
 #[path = "postgres/kills.rs"]
 mod kills;
+#[path = "postgres/mistakes.rs"]
+mod mistakes;
 #[path = "postgres/moves.rs"]
 mod moves;
 #[path = "postgres/nodes.rs"]
@@ -30,6 +32,8 @@ mod standbys;
 mod support;
 #[path = "postgres/verify.rs"]
 mod verify;
+#[path = "postgres/watching.rs"]
+mod watching;
 
 use std::path::Path;
 

@@ -12,8 +12,9 @@ mod tails;
 
 use std::io::{BufRead, Read};
 
-use reading::{LINES, TAIL, lines, message, service};
+use reading::{LINES, TAIL, lines, service};
 use serde_json::Value;
+use support::reader::message;
 use support::service::event;
 use support::until;
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::support::client::Client;
+use crate::support::rounds;
 use crate::support::service::event;
 use crate::{cluster, node};
 
@@ -21,8 +22,8 @@ fn the_same_events_through_three_nodes_at_once_are_stored_once() {
     // They make the schema at the same time.
     let mut nodes: Vec<_> = (0..3).map(|_| start.spawn()).collect();
     let addrs: Vec<_> = nodes.iter_mut().map(|node| node.listening().unwrap()).collect();
-    const EVENTS: usize = 6_000;
-    let bodies: Vec<String> = (0..EVENTS)
+    let count = rounds("SEKALI_DATABASE_EVENTS") as usize;
+    let bodies: Vec<String> = (0..count)
         .map(|n| event(["a", "b", "c", "d", "e"][n % 5], &format!("e{n}"), n))
         .collect::<Vec<_>>()
         .chunks(100)
@@ -57,14 +58,14 @@ fn the_same_events_through_three_nodes_at_once_are_stored_once() {
             *times_stored.entry(id).or_default() += 1;
         }
     }
-    assert_eq!(times_stored.len(), EVENTS, "each id was once answered as stored");
+    assert_eq!(times_stored.len(), count, "each id was once answered as stored");
     assert!(times_stored.values().all(|times| *times == 1), "and once alone");
     let mut clients: Vec<Client> = addrs.iter().map(|addr| Client::new(*addr)).collect();
     for client in &mut clients {
         let stats = get(client, "/stats");
         assert_eq!(
             (stats["received"].clone(), stats["unique_processed"].clone()),
-            (Value::from(3 * EVENTS), Value::from(EVENTS))
+            (Value::from(3 * count), Value::from(count))
         );
     }
     // A listing goes on at another node.
@@ -82,10 +83,10 @@ fn the_same_events_through_three_nodes_at_once_are_stored_once() {
         cursor = format!("&cursor={next}");
         turn += 1;
     }
-    assert_eq!(listed.len(), EVENTS);
+    assert_eq!(listed.len(), count);
     listed.sort();
     listed.dedup();
-    assert_eq!(listed.len(), EVENTS, "no event is listed twice");
+    assert_eq!(listed.len(), count, "no event is listed twice");
     // What one node has answered, another shows at once.
     for n in 0..30 {
         let answer = clients[n % 3].post("/publish", event("late", &format!("l{n}"), n).as_bytes()).unwrap();

@@ -1,30 +1,38 @@
 //! What is answered while the standbys that the database asks for are not there.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use crate::support::client::Client;
+use crate::support::postgres::Postgres;
+use crate::support::process::Server;
 use crate::support::service::event;
 use crate::support::until;
 use crate::{cluster, node};
 
-#[test]
-fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
-    let Some(cluster) = cluster("") else { return };
+/// A node on a database that waits for a standby that does not exist. An event was stored before: `old` in
+/// the topic `t`.
+pub fn without_standbys(cluster: &Postgres, dir: &Path) -> (Server, SocketAddr) {
     cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    // An event that is stored before, for a duplicate of it.
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (mut server, addr) = node(dir, &cluster.url("events"), "local").ready().unwrap();
     assert_eq!(Client::new(addr).post("/publish", event("t", "old", 1).as_bytes()).unwrap().status, 200);
     assert_eq!(server.terminate(), Some(0));
-
     let mut admin = cluster.client("events");
     admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
     admin.batch_execute("SELECT pg_reload_conf()").unwrap();
-    let (mut server, addr) =
-        node(dir.path(), &cluster.url("events"), "replicated").spawn_listening().unwrap();
+    node(dir, &cluster.url("events"), "replicated").spawn_listening().unwrap()
+}
+
+#[test]
+fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
+    let Some(cluster) = cluster("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = without_standbys(&cluster, dir.path());
+    let mut admin = cluster.client("events");
     let mut client = Client::new(addr);
     let ready = client.get("/readyz").unwrap();
     let why = String::from_utf8_lossy(&ready.body).into_owned();

@@ -5,7 +5,9 @@ use crate::node;
 use crate::support::checker::{check, expect_clean};
 use crate::support::load::Workload;
 use crate::support::reader::HttpReader;
+use crate::support::relay::Relay;
 use crate::support::{rounds, seed};
+use crate::watching::Watchers;
 
 #[test]
 fn what_was_answered_outlives_the_primary() {
@@ -15,18 +17,22 @@ fn what_was_answered_outlives_the_primary() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..rounds {
         let start = node(dir.path(), &group.url("events"), "replicated");
-        let (mut server, addr) = start.ready().unwrap();
-        let run = workload.start(addr, 8);
-        assert!(run.acknowledged(60), "{}", server.log());
+        let (mut servers, addrs): (Vec<_>, Vec<_>) = (0..2).map(|_| start.ready().unwrap()).unzip();
+        let run = workload.start(Relay::among(addrs.clone()).addr, 8);
+        let watchers = Watchers::start(&addrs);
+        assert!(run.acknowledged(60), "{}", servers[0].log());
         group.fail_over();
-        // The same process finds the new primary: more is answered than was under way.
-        assert!(run.acknowledged(150), "{}", server.log());
+        // The same processes find the new primary: more is answered than was under way.
+        assert!(run.acknowledged(150), "{}", servers[0].log());
         run.stop();
-        let mut reader = HttpReader::new(addr);
+        watchers.finish();
+        let mut reader = HttpReader::new(addrs[0]);
         let violations = workload.history(|history| check(history, &mut reader, seed));
-        expect_clean(&violations, seed, &format!("after fail-over {round}"), &server.log());
+        expect_clean(&violations, seed, &format!("after fail-over {round}"), &servers[0].log());
         workload.expect_in_order();
-        assert_eq!(server.terminate(), Some(0), "{}", server.log());
+        for server in &mut servers {
+            assert_eq!(server.terminate(), Some(0), "{}", server.log());
+        }
         group.mend();
     }
     assert!(workload.consumed() > rounds, "too few acknowledgements: {}", workload.consumed());

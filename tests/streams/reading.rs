@@ -70,24 +70,3 @@ impl Service {
 pub fn lines(export: impl BufRead) -> Vec<Value> {
     export.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
-
-/// The next event of a tail with its id; `None` if the tail ends or breaks.
-pub fn message(tail: &mut impl BufRead) -> Option<(String, Value)> {
-    let (mut id, mut data) = (None, None);
-    loop {
-        let mut line = String::new();
-        if tail.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        match line.trim_end_matches('\n').split_once(": ") {
-            Some(("id", text)) => id = Some(text.to_owned()),
-            Some(("data", text)) => data = Some(serde_json::from_str(text).unwrap()),
-            _ => {}
-        }
-        if line == "\n"
-            && let (Some(id), Some(data)) = (id.take(), data.take())
-        {
-            return Some((id, data));
-        }
-    }
-}

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::reading::{TAIL, message, service};
+use crate::reading::{TAIL, service};
 use crate::support::client::Client;
 use crate::support::in_process;
+use crate::support::reader::message;
 use crate::support::service::event;
 use crate::support::until;
 

@@ -1,9 +1,11 @@
 //! The checker's eyes: reads a running server over HTTP.
 
+use std::io::BufRead;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::checker::{Listing, Page, Reader, TopicFigures};
@@ -136,5 +138,26 @@ impl Reader for HttpReader {
             last_offset: t.last_offset,
         };
         Ok(Page { items: page.topics.into_iter().map(figures).collect(), next_cursor: page.next_cursor })
+    }
+}
+
+/// The next event of a tail with its id; `None` if the tail ends or breaks.
+pub fn message(tail: &mut impl BufRead) -> Option<(String, Value)> {
+    let (mut id, mut data) = (None, None);
+    loop {
+        let mut line = String::new();
+        if tail.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end_matches('\n').split_once(": ") {
+            Some(("id", text)) => id = Some(text.to_owned()),
+            Some(("data", text)) => data = Some(serde_json::from_str(text).unwrap()),
+            _ => {}
+        }
+        if line == "\n"
+            && let (Some(id), Some(data)) = (id.take(), data.take())
+        {
+            return Some((id, data));
+        }
     }
 }

@@ -10,7 +10,7 @@ const fn threads(real: u64, simulated: u64) -> u64 {
 }
 
 /// The variable, and its number in a short round, for each change, and in a soak of a day or two.
-const ROUNDS: [(&str, u64, u64, u64); 24] = [
+const ROUNDS: [(&str, u64, u64, u64); 25] = [
     ("SEKALI_ATTACK_KINDS", 5, u64::MAX, u64::MAX),
     ("SEKALI_ATTACK_ROUNDS", 1, 1, 20),
     ("SEKALI_ATTACK_SECONDS", 1, 2, 2),
@@ -19,6 +19,7 @@ const ROUNDS: [(&str, u64, u64, u64); 24] = [
     ("SEKALI_CRASH_ROUNDS", 30, 300, 10_000),
     ("SEKALI_DAMAGES", 100, 500, 20_000),
     ("SEKALI_DATABASE_CUTS", 24, 120, 2_000),
+    ("SEKALI_DATABASE_EVENTS", 6_000, 100_000, 1_000_000),
     ("SEKALI_DATABASE_FAILOVERS", 1, 4, 200),
     ("SEKALI_DATABASE_KILLS", 4, 30, 2_000),
     ("SEKALI_FAULT_ERRORS", 2, 15, 1_000),
@@ -29,7 +30,7 @@ const ROUNDS: [(&str, u64, u64, u64); 24] = [
     ("SEKALI_IO_ERRORS", 2_000, 2_000, 100_000),
     ("SEKALI_MODEL_CASES", threads(30, 5_000), threads(100, 5_000), threads(20_000, 1_000_000)),
     ("SEKALI_OVERLOAD_SECONDS", 10, 30, 1_800),
-    ("SEKALI_PATRONI_FAULTS", 1, 3, 300),
+    ("SEKALI_PATRONI_FAULTS", 1, 5, 300),
     ("SEKALI_POWER_CUTS", 2, 100, 2_000),
     ("SEKALI_POWER_CUTS_XFS", 2, 25, 500),
     ("SEKALI_RECOVERY_KILLS", 4, 10, 1_000),
