@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 
+import group
 import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -191,6 +192,11 @@ def peers():
         Peer("limit: the same without a disk", "nothing", lambda folder: [newest("limit"), "known", address, folder / "log.bin"], lambda _: http),
     ]
     missing = []
+    if group.programs():
+        command = lambda folder: [sys.executable, ROOT / "benches/group.py", SEKALI, PORT, folder]
+        found.append(Peer("sekali in PostgreSQL, two standbys", "on disk of two servers, for ever", command, lambda _: http, share=0.4))
+    else:
+        missing.append("sekali in PostgreSQL (as root, with its user)")
     if redis := shutil.which("redis-server"):
         durable = [redis, "--port", PORT, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         found.append(Peer("Redis, Lua SET NX + XADD, AOF always", "on disk; all in RAM", lambda _: durable, lambda _: native("redis", address, 64)))

@@ -129,6 +129,7 @@ def measure_growth(binary):
 
 
 def busy(service, name, stop):
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
     while not stop.is_set():
         if take_and_acknowledge(service, name, connection, 1_000) is None:
