@@ -216,6 +216,11 @@ impl Reader {
         self.metrics.statement(kind, self.clock.monotonic() - begun);
         rows
     }
+
+    /// The same connection for a commit.
+    pub(crate) fn into_lease(mut self) -> Lease {
+        std::mem::replace(&mut self.lease, Lease(None))
+    }
 }
 
 impl Drop for Reader {

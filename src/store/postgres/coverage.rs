@@ -9,9 +9,9 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::connection::{Connections, Reader, Statement};
+use super::connection::{Connections, Lease, Reader, Statement};
 use super::fault::Fate;
 use super::schema::Store;
 use crate::error::{Error, ErrorKind, Result};
@@ -123,10 +123,17 @@ impl Coverage {
     /// # Errors
     /// `Overloaded`, and those of [`Coverage::commit`].
     pub(crate) async fn rows(&self, connections: &Connections) -> Result<Vec<SlotRow>> {
+        // Before the rows are read: other answers may come meanwhile.
+        let present = self.present();
         let rows = {
             let client = connections.read().await?;
             read_rows(&client).await?
         };
+        if behind(&present, &rows).is_some() {
+            connections.forget();
+            let message = "another server has become the primary of the database; retry later";
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
         let is_open = |(covered, row): (&Covered, &SlotRow)| {
             row.commits > covered.commits.load(Ordering::SeqCst)
                 || row.next_seq > covered.next_seq.load(Ordering::SeqCst)
@@ -144,13 +151,31 @@ impl Coverage {
     /// `Unsure`: the standbys did not answer; `Overloaded`: the database did not.
     pub(crate) async fn commit(&self, connections: &Connections) -> Result<()> {
         let begun = self.begun.load(Ordering::SeqCst);
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.lock().await;
         if self.done.load(Ordering::SeqCst) > begun {
             return Ok(());
         }
+        self.carry_out(connections, connections.cover(), turn).await
+    }
+
+    /// The same by this connection, whatever others commit: then its server is the primary.
+    ///
+    /// # Errors
+    /// As for [`Coverage::commit`].
+    pub(crate) async fn commit_by(&self, connections: &Connections, lease: Lease) -> Result<()> {
+        let turn = self.turn.lock().await;
+        self.carry_out(connections, std::future::ready(Ok(lease)), turn).await
+    }
+
+    async fn carry_out(
+        &self,
+        connections: &Connections,
+        lease: impl Future<Output = Result<Lease>>,
+        _turn: MutexGuard<'_, ()>,
+    ) -> Result<()> {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let patience = Duration::from_secs(DATABASE_COVER_SECONDS);
-        match sync::timeout(patience, self.beat(connections)).await {
+        match sync::timeout(patience, self.beat(connections, lease)).await {
             Some(Ok(())) => {
                 self.done.store(number, Ordering::SeqCst);
                 Ok(())
@@ -160,8 +185,12 @@ impl Coverage {
         }
     }
 
-    async fn beat(&self, connections: &Connections) -> Result<(), String> {
-        let lease = connections.cover().await.map_err(|e| e.to_string())?;
+    async fn beat(
+        &self,
+        connections: &Connections,
+        lease: impl Future<Output = Result<Lease>>,
+    ) -> Result<(), String> {
+        let lease = lease.await.map_err(|e| e.to_string())?;
         match connections.commit(lease, BEAT, &[&self.node]).await {
             Ok(_) => Ok(()),
             Err(Fate::Undecided(why) | Fate::Unknown(why)) => Err(why),
@@ -201,6 +230,13 @@ pub(crate) async fn read_rows(client: &Reader) -> Result<Vec<SlotRow>> {
         Ok(SlotRow { next_seq: row.get(1), commits: row.get(2), next_topic: row.get(3), totals })
     };
     rows.iter().enumerate().map(row).collect()
+}
+
+/// A slot whose row has less than what was covered before it was read, as numbers of statements and events.
+pub(crate) fn behind(covered: &[(i64, i64)], rows: &[SlotRow]) -> Option<usize> {
+    let is_behind =
+        |(covered, row): (&(i64, i64), &SlotRow)| row.commits < covered.0 || row.next_seq < covered.1;
+    covered.iter().zip(rows).position(is_behind)
 }
 
 fn uncovered(kind: ErrorKind, why: &str) -> Error {

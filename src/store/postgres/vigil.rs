@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::connection::Statement;
-use super::coverage::{SlotRow, read_rows};
+use super::coverage::{behind, read_rows};
 use super::schema::{self, fault_of_settings};
 use super::shared::{Shared, Trouble};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,29 +57,26 @@ pub(crate) async fn look(shared: &Shared) -> Result<Option<Trouble>> {
 async fn try_out(shared: &Shared) -> Result<Option<String>> {
     // Before the rows are read: other answers may come meanwhile.
     let covered = shared.coverage.present();
-    let rows = {
-        let client = shared.connections.read().await?;
-        let settings = client.rows(SETTINGS, &[]).await?;
-        if let Some(fault) = settings.first().and_then(|row| fault_of_settings(row, shared.durability)) {
-            return Ok(Some(fault.to_owned()));
-        }
-        // Who may not see it, or has a relative of PostgreSQL, goes without.
-        let standbys = client.rows(STANDBYS, &[]).await.ok();
-        let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));
-        shared.set_standbys(row.map(|row| row.get(0)));
-        read_rows(&client).await?
-    };
-    let is_behind =
-        |(covered, row): (&(i64, i64), &SlotRow)| row.commits < covered.0 || row.next_seq < covered.1;
-    if let Some(slot) = covered.iter().zip(&rows).position(is_behind) {
+    let client = shared.connections.read().await?;
+    let settings = client.rows(SETTINGS, &[]).await?;
+    if let Some(fault) = settings.first().and_then(|row| fault_of_settings(row, shared.durability)) {
+        return Ok(Some(fault.to_owned()));
+    }
+    // Who may not see it, or has a relative of PostgreSQL, goes without.
+    let standbys = client.rows(STANDBYS, &[]).await.ok();
+    let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));
+    shared.set_standbys(row.map(|row| row.get(0)));
+    let rows = read_rows(&client).await?;
+    // Also while nothing is stored: this is how the loss of the standbys is noticed. It is the same server whose rows were
+    // read, so they are not those of a former primary that stood still: it has no standbys any more.
+    shared.coverage.commit_by(&shared.connections, client.into_lease()).await?;
+    if let Some(slot) = behind(&covered, &rows) {
         let message = format!(
             "the database has lost events of slot {slot} that it had acknowledged: it was restored from an older copy, or a \
              standby without them became the primary; compare with the former primary before anything is sent again"
         );
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    // Also while nothing is stored: this is how the loss of the standbys is noticed.
-    shared.coverage.commit(&shared.connections).await?;
     shared.looked(&rows);
     Ok(None)
 }
