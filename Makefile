@@ -11,8 +11,12 @@
 # Test binaries that take seconds; the others play faults.
 QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
-# tests/support/rounds.rs says how often each of these plays its faults.
-FAULTS = attacks crash faults power_cut postgres patroni model damage repair disk_full overload soak
+# tests/support/rounds.rs says how often each of these plays its faults. Those that measure run alone; those that wait for disks and
+# machines run beside those that wait for processes.
+MEASURED = attacks overload
+MACHINES = disk_full patroni power_cut
+PROCESSES = crash faults postgres model damage repair soak
+FAULTS = $(MEASURED) $(MACHINES) $(PROCESSES)
 
 # What `make test` runs: everything, or all but the faults where test-faults follows, which plays each more often.
 TESTED = $(if $(filter later,$(WITH_FAULTS)),--lib --bins $(OTHERS:%=--test %))
@@ -38,7 +42,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check built-examples test test-postgres test-locked test-faults soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check built-examples test test-postgres test-locked test-faults machines processes soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -68,9 +72,14 @@ built-examples:
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
-	cargo test --locked $(FAULTS:%=--test %) -- --show-output
+	cargo test --locked --no-run $(FAULTS:%=--test %)
+	cargo test --locked $(MEASURED:%=--test %) -- --show-output
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line machines processes
 	$(SIMULATED) --test planted -- --show-output
 	$(MAKE) --no-print-directory fuzz
+
+machines: ; cargo test --locked $(MACHINES:%=--test %) -- --show-output
+processes: ; cargo test --locked $(PROCESSES:%=--test %) -- --show-output
 
 # What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it is listed as not run.
 fuzz:
