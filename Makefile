@@ -55,10 +55,10 @@ test: tools built-examples
 	$(MAKE) --no-print-directory test-locked
 
 # The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
-# which is a data directory, and for what one process alone remembers.
+# which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
-	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped:: --skip last_error
+	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped::
 
 # The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
 # write bytes of their own (tests/support/door.rs).

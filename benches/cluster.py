@@ -23,7 +23,7 @@ import time
 import urllib.request
 
 import tables
-from group import Group, programs
+from group import Group, cpu_seconds, programs
 
 PORT = 18497
 # As limits.rs has it.
@@ -51,10 +51,11 @@ def metric(name):
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
-def http(sekali, events, batch):
-    """A run through HTTP, with the mean number of events in a statement, and a statement's mean milliseconds."""
+def http(sekali, group, node, events, batch):
+    """A run through HTTP: what it took of statements, of the log, and of each processor."""
     name = "sekali_database_statement_duration_seconds"
     before = [metric(f'{name}_{part}{{kind="append"}}') for part in ("count", "sum")]
+    log, cpu = group.log_bytes(), group.cpu_seconds() | {"node": cpu_seconds(node.pid)}
     command = [sekali, "bench", "--url", f"http://127.0.0.1:{PORT}", "--events", events, "--batch", batch, "--force", "--json"]
     report = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
     count, seconds = (metric(f'{name}_{part}{{kind="append"}}') - old for part, old in zip(("count", "sum"), before))
@@ -63,6 +64,11 @@ def http(sekali, events, batch):
         "p99_ms": report["latency_microseconds"]["p99"] / 1e3,
         "events_a_statement": events / count,
         "statement_ms": seconds / count * 1e3,
+        "log_bytes_an_event": (group.log_bytes() - log) / events,
+        "cpu_seconds_a_million": {
+            name: (now - cpu[name]) * 1e6 / events
+            for name, now in (group.cpu_seconds() | {"node": cpu_seconds(node.pid)}).items()
+        },
     }
 
 
@@ -93,16 +99,16 @@ def page(repeats=50):
     return found
 
 
-def loads(sekali, group, rounds, events):
+def loads(sekali, group, node, rounds, events):
     rows = []
     for number in range(rounds):
         size = round(rows[-1]["batch"]["events_a_statement"]) if rows else 60
         runs = {
-            "batch": lambda: http(sekali, events, 100),
+            "batch": lambda: http(sekali, group, node, events, 100),
             "bare": lambda: bare(group, size, seconds=10, node=1_000 + 100 * number),
         }
         row = {name: runs[name]() for name in (list(runs) if number % 2 else list(runs)[::-1])}
-        row |= {"bare_events_a_statement": size, "single": http(sekali, events // 8, 1)}
+        row |= {"bare_events_a_statement": size, "single": http(sekali, group, node, events // 8, 1)}
         row["ratio"] = row["batch"]["events_per_second"] / row["bare"]
         rows.append(row)
         print(f"round {number + 1}: {row['batch']['events_per_second']:,.0f} events/s in batches", end=", ")
@@ -112,15 +118,15 @@ def loads(sekali, group, rounds, events):
     return rows
 
 
-def growth(sekali, group, millions):
-    rows, node = [], 10_000
+def growth(sekali, group, node, millions):
+    rows, number = [], 10_000
     for million in millions:
         missing = million * 1_000_000 - int(group.ask("SELECT sum(next_seq) FROM sekali_slots"))
         if missing > 0:
-            bare(group, FILL_EVENTS, events=missing, node=node)
-            node += 100
+            bare(group, FILL_EVENTS, events=missing, node=number)
+            number += 100
         group.ask("VACUUM ANALYZE")
-        run = http(sekali, 300_000, 100)
+        run = http(sekali, group, node, 300_000, 100)
         events = int(group.ask("SELECT sum(next_seq) FROM sekali_slots"))
         size = int(group.ask("SELECT pg_database_size('events')"))
         rows.append({"stored": events, **run, **page(), "bytes_an_event": size / events})
@@ -142,8 +148,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cluster-", dir=options.dir) as folder, Group(folder) as group:
         node = group.node(options.sekali, PORT)
         try:
-            rows = loads(options.sekali, group, options.rounds, options.events)
-            grown = growth(options.sekali, group, options.million)
+            rows = loads(options.sekali, group, node, options.rounds, options.events)
+            grown = growth(options.sekali, group, node, options.million)
         finally:
             node.terminate()
             node.wait()

@@ -32,6 +32,20 @@ def programs():
     return found[-1] if found and may else None
 
 
+def cpu_seconds(pid):
+    """Processor seconds of a process and of its children."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for process in [pid, *children]:
+        try:
+            fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        # Those that have ended are in their parent's.
+        total += sum(map(int, fields[11 : 15 if process == pid else 13]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 class Group:
     """The servers, as long as it is entered."""
 
@@ -97,6 +111,14 @@ class Group:
 
     def ask(self, query):
         return subprocess.run([*self.psql(), query], check=True, capture_output=True, text=True).stdout.strip()
+
+    def log_bytes(self):
+        """Bytes of the log that the primary has written so far."""
+        return int(self.ask("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint"))
+
+    def cpu_seconds(self):
+        """Processor seconds of each server."""
+        return {name: cpu_seconds(server.pid) for name, server in zip(self.names, self.servers)}
 
     def node(self, sekali, port):
         """A node that is ready."""

@@ -173,7 +173,7 @@ pub struct ConsumerStats {
     pub lags_since: Option<Timestamp>,
     /// The leases on its topics.
     pub leases: Vec<LeaseStats>,
-    /// What went wrong last, if the backend remembers anything.
+    /// What went wrong last, as far as the backend remembers.
     pub last_fault: Option<DeliveryFault>,
     /// The topics that it has a position in, in order of their names, as many as were asked for.
     pub positions: Vec<Position>,

@@ -92,6 +92,8 @@ pub const READS_MAX: usize = 8;
 pub const PAGES_READ_MAX: usize = 4;
 /// Scans that are read at once, by a thread of the lowest niceness.
 pub const SCANS_READ_MAX: usize = 1;
+/// Consumers whose events are read at once, by another such thread.
+pub const TAKES_READ_MAX: usize = 1;
 /// Journal bytes at which a read ends, short: the reader takes its next turn.
 pub const LOOK_BYTES: usize = 1 << 20;
 /// The same for a step of a scan.
@@ -144,7 +146,7 @@ const _: () = assert!(
         <= ANSWER_BYTES_INFLIGHT_MAX - ANSWER_BYTES_RESERVED
 );
 const _: () = assert!(GZIP_BYTES_MIN >= ANSWER_BYTES_UNCOUNTED);
-const _: () = assert!(PAGES_READ_MAX + SCANS_READ_MAX < READS_MAX);
+const _: () = assert!(PAGES_READ_MAX + SCANS_READ_MAX + TAKES_READ_MAX < READS_MAX);
 const _: () = assert!(INFLIGHT_BYTES_MAX >= BODY_BYTES_MAX * 4);
 const _: () = assert!(LINGER_BYTES_MAX >= BODY_BYTES_MAX * 2);
 const _: () = assert!(EVENT_BYTES_MAX <= BODY_BYTES_MAX);

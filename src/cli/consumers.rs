@@ -69,12 +69,19 @@ struct Consumer {
     lag: u64,
     lag_seconds: f64,
     leases: Vec<Lease>,
+    last_error: Option<LastError>,
 }
 
 #[derive(serde::Deserialize)]
 struct Lease {
     holder: String,
     partition: String,
+}
+
+#[derive(serde::Deserialize)]
+struct LastError {
+    at: String,
+    reason: String,
 }
 
 impl Arguments {
@@ -91,7 +98,7 @@ fn list(service: ServiceUrl, is_json: bool) -> Result<Exit, Failure> {
     let stdout = io::stdout();
     let is_table = !is_json && stdout.is_terminal();
     let mut out = stdout.lock();
-    let mut table = Table::new(["consumer", "topics", "lag", "seconds", "read by"]);
+    let mut table = Table::new(["consumer", "topics", "lag", "seconds", "read by", "last error"]);
     let mut listing = Listing::default();
     loop {
         let path = format!("/consumers?limit={PAGE_ENTRIES}{}", listing.cursor());
@@ -111,11 +118,12 @@ fn list(service: ServiceUrl, is_json: bool) -> Result<Exit, Failure> {
     }
 }
 
-fn row(consumer: Consumer) -> [String; 5] {
+fn row(consumer: Consumer) -> [String; 6] {
     let reader = |lease: &Lease| format!("{} ({})", lease.holder, lease.partition);
     let readers: Vec<_> = consumer.leases.iter().map(reader).collect();
     let (lag, seconds) = (consumer.lag.to_string(), format!("{:.0}", consumer.lag_seconds));
-    [consumer.name, consumer.topics.join(" "), lag, seconds, readers.join(", ")]
+    let error = consumer.last_error.map(|error| format!("{} {}", error.at, error.reason)).unwrap_or_default();
+    [consumer.name, consumer.topics.join(" "), lag, seconds, readers.join(", "), error]
 }
 
 impl SeekArguments {

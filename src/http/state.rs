@@ -32,6 +32,7 @@ impl<S: EventStore> Service<S> {
                 "events": "/events",
                 "topics": "/topics",
                 "consumers": "/consumers",
+                "sources": "/sources",
                 "stats": "/stats",
                 "health": "/health",
                 "metrics": "/metrics",

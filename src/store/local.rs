@@ -25,7 +25,7 @@ use self::format::layout::INDEX;
 use self::format::manifest::{Clean, random_u64};
 use self::generation::topic::Pending;
 use self::open::start::{Threads, start};
-use self::read::scans::Scans;
+use self::read::lane::Lane;
 use self::read::turns::Turns;
 use self::read::{read_topic_cursor, write_topic_cursor};
 use self::shared::Shared;
@@ -35,7 +35,7 @@ use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
-use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX};
+use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX, TAKES_READ_MAX};
 use crate::store::{
     Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
     TopicStats,
@@ -82,10 +82,12 @@ pub struct Local {
     core: Arc<Shared>,
     commits: Mutex<Option<GroupCommit>>,
     threads: Mutex<Option<Threads>>,
-    /// Those who read pages, and those who scan.
+    /// Those who read pages, those who scan, and consumers.
     page_turns: Arc<Turns>,
     scan_turns: Arc<Turns>,
-    scans: Scans,
+    take_turns: Arc<Turns>,
+    scans: Lane,
+    takes: Lane,
     /// Tells leases of this process from those of others.
     life: u32,
 }
@@ -104,7 +106,9 @@ impl Local {
             threads: Mutex::new(Some(threads)),
             page_turns: Turns::new(PAGES_READ_MAX),
             scan_turns: Turns::new(SCANS_READ_MAX),
-            scans: Scans::default(),
+            take_turns: Turns::new(TAKES_READ_MAX),
+            scans: Lane::new("scans"),
+            takes: Lane::new("takes"),
             life: random_u64()? as u32,
         })
     }
@@ -186,6 +190,7 @@ impl Local {
         let threads = self.threads.lock().take()?;
         self.core.queues.iter().for_each(Queue::close);
         self.scans.stop();
+        self.takes.stop();
         Some(threads.join(&self.core, self.commits.lock().take()))
     }
 

@@ -72,14 +72,14 @@ impl Local {
         if plan.is_empty() {
             return Ok(Taken::Given(given));
         }
-        let turn = self.page_turns.wait(take.client, take.reader).await;
+        let turn = self.take_turns.wait(take.client, take.reader).await;
         let query = BatchQuery { topics: plan, limit: take.limit, bytes_max: take.bytes_max };
         let read = move |core: &Shared| {
             let batch = batch(core, &query);
             drop(turn);
             batch
         };
-        let batch = self.blocking(read).await?;
+        let batch = self.takes.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()))?;
         if !batch.events.is_empty() {
             let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions: batch.reached };
             given.receipt = Some(receipt.to_text());

@@ -7,7 +7,9 @@ use super::known::find;
 use super::news::look;
 use super::partition;
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Position};
+use crate::consumer::{
+    ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position,
+};
 use crate::error::Result;
 use crate::limits::LAG_TOPICS_READ_MAX;
 use crate::store::postgres::connection::Statement;
@@ -43,6 +45,19 @@ const POSITIONS: Statement = (
     "SELECT topic, next_offset FROM sekali_positions WHERE consumer = $1 ORDER BY topic LIMIT $2",
 );
 
+/// What went wrong last. A lease that is over is noted when the next one is asked for.
+const ERROR: Statement = (
+    "consumers",
+    "
+    SELECT e.at, e.reason, e.holder
+    FROM (SELECT c.error_at, c.error_reason, c.error_holder FROM sekali_consumers c
+          WHERE c.name = $2 AND c.error_at IS NOT NULL
+          UNION ALL
+          SELECT l.until, 0::smallint, l.holder FROM sekali_leases l
+          WHERE l.consumer = $1 AND l.until <= sekali_now() AND l.is_open) e (at, reason, holder)
+    ORDER BY e.at DESC LIMIT 1",
+);
+
 /// What is known of a consumer, with its first `shown` positions.
 ///
 /// # Errors
@@ -51,7 +66,7 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
     let known = find(shared, name).await?;
     let desk = shared.consuming.desk(name, known.number, &known.topics);
     let (lag_events, lags_since) = lag(shared, &desk).await?;
-    let (leases, positions) = shared.patiently(|| rows(shared, known.number, shown)).await?;
+    let [leases, errors, positions] = shared.patiently(|| rows(shared, name, known.number, shown)).await?;
     shared.patiently(|| shared.coverage.commit(&shared.connections)).await?;
     let lease = |row: &Row| {
         let holder = row.get::<_, &str>(0).into();
@@ -68,18 +83,27 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
         lag_events,
         lags_since,
         leases: leases.iter().map(lease).collect::<Result<_>>()?,
-        last_fault: None,
+        last_fault: errors.first().map(fault),
         positions: positions.iter().map(position).collect(),
         positions_total: known.positions.unsigned_abs(),
     })
 }
 
-async fn rows(shared: &Shared, number: i64, shown: usize) -> Result<(Vec<Row>, Vec<Row>)> {
+async fn rows(shared: &Shared, name: &ConsumerName, number: i64, shown: usize) -> Result<[Vec<Row>; 3]> {
     let client = shared.connections.read().await?;
     let leases = client.rows(LEASES, &[&number]).await?;
+    let errors = client.rows(ERROR, &[&number, &name.as_str()]).await?;
     let shown = i64::try_from(shown).unwrap_or(i64::MAX);
     let positions = client.rows(POSITIONS, &[&number, &shown]).await?;
-    Ok((leases, positions))
+    Ok([leases, errors, positions])
+}
+
+fn fault(row: &Row) -> DeliveryFault {
+    let kind = match row.get::<_, i16>(1) {
+        0 => DeliveryFaultKind::LeaseExpired,
+        _ => DeliveryFaultKind::AckRefused,
+    };
+    DeliveryFault { at: Timestamp(row.get(0)), kind, holder: row.get::<_, Option<&str>>(2).map(Into::into) }
 }
 
 /// How many events a consumer has not acknowledged, and when the oldest of them arrived, of the

@@ -5,12 +5,16 @@
 -- changes nothing more waits for the standbys.
 
 -- number: random, of this life of the name. A consumer that is moved gets another, and receipts from before fit no more.
--- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics.
+-- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics. error_at: when something
+-- went wrong last. error_reason: 0, a lease ended before its events were acknowledged; 1, an acknowledgement was refused.
 CREATE TABLE sekali_consumers (
     number bigint NOT NULL,
     created_at bigint NOT NULL,
     positions bigint NOT NULL,
     turn bigint NOT NULL DEFAULT 0,
+    error_at bigint,
+    error_reason smallint,
+    error_holder text COLLATE "C",
     name text COLLATE "C" PRIMARY KEY,
     topics text[] NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
@@ -23,7 +27,9 @@ CREATE TABLE sekali_positions (
     PRIMARY KEY (consumer, topic)
 ) WITH (fillfactor = 50);
 
--- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970.
+-- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970. is_given_back: its holder had it
+-- end sooner, and works on nothing that is given from then on. is_open: events were given under it, and no acknowledgement
+-- has come since.
 CREATE TABLE sekali_leases (
     consumer bigint NOT NULL,
     lease bigint NOT NULL,
@@ -31,6 +37,8 @@ CREATE TABLE sekali_leases (
     part integer NOT NULL,
     parts integer NOT NULL,
     is_named boolean NOT NULL,
+    is_given_back boolean NOT NULL DEFAULT false,
+    is_open boolean NOT NULL DEFAULT false,
     holder text COLLATE "C" NOT NULL,
     PRIMARY KEY (consumer, lease)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
@@ -80,7 +88,7 @@ BEGIN
     DELETE FROM sekali_positions p WHERE p.consumer = replaces;
     INSERT INTO sekali_consumers AS c (number, created_at, positions, name, topics)
     VALUES (new_number, sekali_now(), cardinality(names), of_name, of_topics)
-    ON CONFLICT (name) DO UPDATE SET number = excluded.number, positions = excluded.positions, turn = 0
+    ON CONFLICT (name) DO UPDATE SET number = excluded.number, positions = excluded.positions, turn = 0, error_at = NULL
     WHERE c.number = replaces;
     IF NOT FOUND THEN
         -- Another node has just made it.
@@ -127,7 +135,14 @@ BEGIN
         RETURN;
     END IF;
     now_us := sekali_now();
-    DELETE FROM sekali_leases l WHERE l.consumer = of_number AND l.until <= now_us;
+    WITH ended AS (
+        DELETE FROM sekali_leases l WHERE l.consumer = of_number AND l.until <= now_us
+        RETURNING l.until, l.holder, l.is_open
+    ), late AS (
+        SELECT e.until, e.holder FROM ended e WHERE e.is_open ORDER BY e.until DESC LIMIT 1
+    )
+    UPDATE sekali_consumers c SET error_at = l.until, error_reason = 0, error_holder = l.holder
+    FROM late l WHERE c.name = of_name AND coalesce(c.error_at, 0) <= l.until;
     SELECT l.lease, l.until, l.holder, l.part, l.parts
     INTO given_lease, given_until, given_holder, given_part, given_parts
     FROM sekali_leases l
@@ -141,7 +156,7 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    UPDATE sekali_leases l SET until = now_us + lasts_us
+    UPDATE sekali_leases l SET until = now_us + lasts_us, is_given_back = now_us + lasts_us < l.until
     WHERE l.consumer = of_number AND l.part = of_part AND l.parts = of_parts
     RETURNING l.lease, l.until INTO given_lease, given_until;
     IF NOT FOUND THEN
@@ -157,8 +172,19 @@ BEGIN
           WHERE k.consumer = of_number AND k.topic = t.name LIMIT 1) p ON true
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
           WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c ON true;
+    IF EXISTS (SELECT FROM unnest(positions, ends) n (low, high) WHERE n.low < n.high) THEN
+        UPDATE sekali_leases l SET is_open = true
+        WHERE l.consumer = of_number AND l.lease = given_lease AND NOT l.is_given_back AND NOT l.is_open;
+    END IF;
     RETURN NEXT;
 END
+$$;
+
+-- Notes that an acknowledgement came too late.
+CREATE FUNCTION sekali_refuse_acknowledgement(of_name text) RETURNS smallint LANGUAGE sql VOLATILE
+AS $$
+    UPDATE sekali_consumers SET error_at = sekali_now(), error_reason = 1, error_holder = NULL WHERE name = of_name
+    RETURNING 2::smallint
 $$;
 
 -- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held.
@@ -182,7 +208,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF known.number <> of_number THEN
-        RETURN 2;
+        RETURN sekali_refuse_acknowledgement(of_name);
     END IF;
     SELECT coalesce(array_agg(t.ord), '{}'), count(*) FILTER (WHERE p.next_offset IS NULL),
            coalesce(bool_and(coalesce(t.next_offset <= c.next_offset, false)), true)
@@ -196,7 +222,7 @@ BEGIN
     SELECT * INTO held FROM sekali_leases l
     WHERE l.consumer = of_number AND l.lease = of_lease AND l.until > sekali_now();
     IF cardinality(further) > 0 AND NOT FOUND THEN
-        RETURN 2;
+        RETURN sekali_refuse_acknowledgement(of_name);
     ELSIF NOT are_stored THEN
         RETURN 3;
     ELSIF more > 0 AND (SELECT sum(c.positions) FROM sekali_consumers c) + more > positions_max THEN
@@ -205,6 +231,8 @@ BEGIN
     -- One without a name would not be known again when it comes for more.
     IF NOT held.is_named THEN
         DELETE FROM sekali_leases l WHERE l.consumer = of_number AND l.lease = of_lease;
+    ELSIF held.is_open THEN
+        UPDATE sekali_leases l SET is_open = false WHERE l.consumer = of_number AND l.lease = of_lease;
     END IF;
     IF cardinality(further) = 0 THEN
         RETURN 1;

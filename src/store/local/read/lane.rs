@@ -1,8 +1,9 @@
-//! The thread of scans: reads that look at much and give little.
-//!
-//! Anybody can ask for them in a few bytes, and each can have a processor for as long as it takes
-//! to read the store. So they have one thread, of the lowest niceness, which does one short step of
+//! A thread of the lowest niceness for reads that let publishers go first. It does one short step of
 //! one of them at a time.
+//!
+//! * Scans look at much and give little. Anybody can ask for them in a few bytes, and each can have
+//!   a processor for as long as it takes to read the store.
+//! * Consumers that are behind read as fast as they can. What they read waits for them durably.
 
 use std::sync::Arc;
 
@@ -15,19 +16,23 @@ use crate::sync::{self, Builder, JoinHandle, Mutex};
 
 type Step = Box<dyn FnOnce(&Shared) + Send>;
 
-/// The thread, from the first scan on.
-#[derive(Default)]
-pub(crate) struct Scans {
+/// The thread, from its first step on.
+pub(crate) struct Lane {
+    name: &'static str,
     thread: Mutex<Option<(Sender<Step>, JoinHandle<()>)>>,
 }
 
-impl std::fmt::Debug for Scans {
+impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scans").finish_non_exhaustive()
+        f.debug_struct("Lane").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Scans {
+impl Lane {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, thread: Mutex::new(None) }
+    }
+
     /// Does `step` there; `None` if it panicked.
     ///
     /// # Errors
@@ -63,8 +68,8 @@ impl Scans {
                 step(&shared);
             }
         };
-        let handle = Builder::new().name("scans".to_owned()).spawn(run).map_err(|e| {
-            let message = format!("cannot start the thread of scans: {e}; send the request again later");
+        let handle = Builder::new().name(self.name.to_owned()).spawn(run).map_err(|e| {
+            let message = format!("cannot start the thread of {}: {e}; send the request again later", self.name);
             Error::new(ErrorKind::Overloaded, message)
         })?;
         *thread = Some((sender, handle));
