@@ -135,6 +135,23 @@ def runs():
     return markdown(heads, rows)
 
 
+def database():
+    rows = run("2026-11-30-cluster")["rows"]
+    of = lambda load, key: [row[load][key] for row in rows]
+    cpu = lambda load, name: [row[load]["cpu_seconds_a_million"][name] for row in rows]
+    cells = [
+        ("events a second", of("batch", "events_per_second"), of("single", "events_per_second")),
+        ("p99, ms", of("batch", "p99_ms"), of("single", "p99_ms")),
+        ("events in a statement", of("batch", "events_a_statement"), of("single", "events_a_statement")),
+        ("a statement, ms", of("batch", "statement_ms"), of("single", "statement_ms")),
+        ("CPU s a million, primary", cpu("batch", "primary"), cpu("single", "primary")),
+        ("CPU s a million, a standby", cpu("batch", "standby1"), cpu("single", "standby1")),
+        ("CPU s a million, node", cpu("batch", "node"), cpu("single", "node")),
+        ("bytes of the log an event", of("batch", "log_bytes_an_event"), of("single", "log_bytes_an_event")),
+    ]
+    return markdown(["", "100 in a request", "1 in a request"], cells)
+
+
 def chart(title, pairs):
     width, height, left, bottom, top = 640, 300, 80, 45, 40
     most_x, most_y = max(x for x, _ in pairs), max(y for _, y in pairs) * 1.15
@@ -173,6 +190,7 @@ TABLES = {
     ratios: PAGES / "performance.md",
     loads: PAGES / "performance.md",
     growth: PAGES / "performance.md",
+    database: PAGES / "performance-of-a-database.md",
     goals: PAGES / "performance-goals.md",
     runs: PAGES / "performance-goals.md",
 }
