@@ -135,6 +135,18 @@ def runs():
     return markdown(heads, rows)
 
 
+def guards():
+    rows = []
+    for name, what in [("tokens", "tokens"), ("tls", "TLS"), ("pages", "twenty open pages")]:
+        pairs = run(f"2026-11-30-pairs-{name}")["rows"]
+        for load in ("batch", "single"):
+            ratios = [[pair["after"][n] / pair["before"][n] for pair in pairs if pair["load"] == load] for n in (0, 1)]
+            rates = sorted(ratios[0])
+            cells = [statistics.median(rates), rates[0], rates[-1], statistics.median(ratios[1])]
+            rows.append([what, load, *(f"{cell:.2f}" for cell in cells)])
+    return markdown(["with", "load", "rate, median ratio", "least", "most", "CPU of the service"], rows)
+
+
 def database():
     rows = run("2026-11-30-cluster")["rows"]
     of = lambda load, key: [row[load][key] for row in rows]
@@ -150,6 +162,13 @@ def database():
         ("bytes of the log an event", of("batch", "log_bytes_an_event"), of("single", "log_bytes_an_event")),
     ]
     return markdown(["", "100 in a request", "1 in a request"], cells)
+
+
+def database_growth():
+    heads = ["million stored", "events/s", "a statement, ms", "newest page, ms", "oldest page, ms", "page of a topic, ms", "bytes an event"]
+    keys = ["events_per_second", "statement_ms", "page_newest_ms", "page_oldest_ms", "page_topic_ms", "bytes_an_event"]
+    rows = run("2026-11-30-cluster-2")["growth"]
+    return markdown(heads, [[f"{row['stored'] / 1e6:.1f}", *(row[key] for key in keys)] for row in rows])
 
 
 def chart(title, pairs):
@@ -191,7 +210,9 @@ TABLES = {
     loads: PAGES / "performance.md",
     growth: PAGES / "performance.md",
     database: PAGES / "performance-of-a-database.md",
+    database_growth: PAGES / "performance-of-a-database.md",
     goals: PAGES / "performance-goals.md",
+    guards: PAGES / "performance-goals.md",
     runs: PAGES / "performance-goals.md",
 }
 
