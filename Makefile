@@ -11,8 +11,8 @@
 # Test binaries that take seconds; the others play faults.
 QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
 
-# tests/support/rounds.rs says how often each of these plays its faults. Those that measure run alone; those that wait for disks and
-# machines run beside those that wait for processes.
+# tests/support/rounds.rs says how often each of these plays its faults. Those that measure run alone. Those that wait for
+# disks and machines run beside those that wait for processes, and one after another: a namespace keeps a file system mounted.
 MEASURED = attacks overload
 MACHINES = disk_full patroni power_cut
 PROCESSES = crash faults postgres model damage repair soak

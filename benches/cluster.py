@@ -30,8 +30,8 @@ PORT = 18497
 WRITES = 16
 SLOTS_A_CLIENT = 64 // WRITES
 FILL_EVENTS = 500
-# A statement as a node sends it. Client c has slots of its own, as no two statements of a node meet in one slot, and repeats of
-# each statement's events the last 40 % in the next one of that slot.
+# A statement as a node sends it. Client c has slots of its own, as no two statements of a node meet in one slot,
+# and repeats of each statement's events the last 40 % in the next one of that slot.
 STATEMENT = """
 \\set attempt :attempt + 1
 \\set slot :client_id * {slots} + :attempt % {slots}

@@ -15,7 +15,7 @@ import sys
 import time
 
 SETTINGS = {
-    "listen_addresses": "''",
+    "listen_addresses": "",
     "max_connections": 300,
     "shared_buffers": "1GB",
     "max_wal_size": "8GB",
@@ -83,7 +83,7 @@ class Group:
             source = f"host={self.host} user=postgres application_name={name}"
             command = [programs() / "pg_basebackup", "-R", "-X", "stream", "-c", "fast", "-d", source, "-D", folder / "data"]
         subprocess.run(command, check=True, user="postgres", stdout=subprocess.DEVNULL, cwd=folder)
-        settings = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}".replace("''", ""))]
+        settings = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
         command = [programs() / "postgres", "-D", folder / "data", "-c", f"unix_socket_directories={folder}", *settings]
         log = open(folder / "log", "ab")
         self.servers.append(subprocess.Popen(command, user="postgres", stdout=log, stderr=log, cwd=folder))

@@ -5,8 +5,9 @@
 -- changes nothing more waits for the standbys.
 
 -- number: random, of this life of the name. A consumer that is moved gets another, and receipts from before fit no more.
--- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics. error_at: when something
--- went wrong last. error_reason: 0, a lease ended before its events were acknowledged; 1, an acknowledgement was refused.
+-- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics.
+-- error_at: when something went wrong last. error_reason: 0, a lease ended before its events were acknowledged; 1,
+-- an acknowledgement was refused.
 CREATE TABLE sekali_consumers (
     number bigint NOT NULL,
     created_at bigint NOT NULL,
@@ -27,9 +28,9 @@ CREATE TABLE sekali_positions (
     PRIMARY KEY (consumer, topic)
 ) WITH (fillfactor = 50);
 
--- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970. is_given_back: its holder had it
--- end sooner, and works on nothing that is given from then on. is_open: events were given under it, and no acknowledgement
--- has come since.
+-- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970. is_given_back: its holder
+-- had it end sooner, and works on nothing that is given from then on. is_open: events were given under it, and no
+-- acknowledgement has come since.
 CREATE TABLE sekali_leases (
     consumer bigint NOT NULL,
     lease bigint NOT NULL,
