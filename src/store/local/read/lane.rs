@@ -69,7 +69,8 @@ impl Lane {
             }
         };
         let handle = Builder::new().name(self.name.to_owned()).spawn(run).map_err(|e| {
-            let message = format!("cannot start the thread of {}: {e}; send the request again later", self.name);
+            let message =
+                format!("cannot start the thread of {}: {e}; send the request again later", self.name);
             Error::new(ErrorKind::Overloaded, message)
         })?;
         *thread = Some((sender, handle));

@@ -7,9 +7,7 @@ use super::known::find;
 use super::news::look;
 use super::partition;
 use crate::clock::Timestamp;
-use crate::consumer::{
-    ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position,
-};
+use crate::consumer::{ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position};
 use crate::error::Result;
 use crate::limits::LAG_TOPICS_READ_MAX;
 use crate::store::postgres::connection::Statement;
