@@ -143,12 +143,11 @@ impl Filling {
         self.client.execute(statement, &[]).await.map(drop).map_err(|e| failed(&e))
     }
 
-    /// Learns how far everything is.
+    /// Learns how far everything is. It waits for what an earlier run that was killed has left under way.
     async fn look(&mut self) -> Result<(), tokio_postgres::Error> {
-        let rows = self
-            .client
-            .query("SELECT next_seq, next_topic, last_received_at FROM sekali_slots ORDER BY slot", &[])
-            .await?;
+        let query =
+            "SELECT next_seq, next_topic, last_received_at FROM sekali_slots ORDER BY slot FOR UPDATE";
+        let rows = self.client.query(query, &[]).await?;
         let slot = |row: &tokio_postgres::Row| Slot {
             next_seq: row.get(0),
             next_topic: row.get(1),
