@@ -8,21 +8,18 @@
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
 #   make screenshots   the pictures of the live page in docs/images
 
-# Test binaries that take seconds; the others play faults.
-QUICK = absence answers api bodies browser checker cli client_cli connections consumers data_dir deploy dialects golden hostile http2 layers mem_disk metrics page sources streams tls tokens
-
-# tests/support/rounds.rs says how often each of these plays its faults. Those that measure run alone. Those that wait for
-# disks and machines run beside those that wait for processes, and one after another: a namespace keeps a file system mounted.
+# Modules of the test program that plays faults; tests/support/rounds.rs says how often. Those that measure run alone. Those that
+# wait for disks and machines run beside those that wait for processes.
 MEASURED = attacks overload
 MACHINES = disk_full patroni power_cut
-PROCESSES = crash faults postgres model damage repair soak
-FAULTS = $(MEASURED) $(MACHINES) $(PROCESSES)
+PROCESSES = crash syscalls postgres damage repair soak
 
-# What `make test` runs: everything, or all but the faults where test-faults follows, which plays each more often.
-TESTED = $(if $(filter later,$(WITH_FAULTS)),--lib --bins $(OTHERS:%=--test %))
-OTHERS = $(filter-out $(FAULTS) planted,$(basename $(notdir $(wildcard tests/*.rs))))
+# Plays the faults of these modules, one module after another. What takes days says how far it is.
+SHOWN = --show-output
+soak: SHOWN = --nocapture
+play = @for module in $(1); do echo "faults: $$module" && cargo test --locked --test faults -- $(SHOWN) $$module:: || exit 1; done
 
-# Test binaries that say what the service answers, which must hold for each kind of store.
+# Modules that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects streams
 
 # Those, and the ones that write bytes of their own, which must hold behind TLS and tokens too.
@@ -42,29 +39,31 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check built-examples test test-postgres test-locked test-faults machines processes soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check built-examples test test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo test --locked --lib --bins $(QUICK:%=--test %)
+	cargo test --locked --lib --bins --test quick
 
+# A short round of each fault, unless test-faults follows.
 test: tools built-examples
-	cargo test --locked $(TESTED) -- --show-output
+	cargo test --locked --lib --bins --test quick -- --show-output
 	$(MAKE) --no-print-directory test-postgres
 	$(MAKE) --no-print-directory test-locked
+	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory measured machines processes)
 
 # The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
 # which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
-	cargo test --locked $(SUITES:%=--test %) -- --show-output --skip stopped::
+	cargo test --locked --test quick -- --show-output $(SUITES:%=%::) --skip stopped::
 
 # The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
 # write bytes of their own (tests/support/door.rs).
 test-locked: export SEKALI_TEST_DOOR = locked
 test-locked: built-examples
-	cargo test --locked $(LOCKED:%=--test %) -- --show-output
+	cargo test --locked --test quick -- --show-output $(LOCKED:%=%::)
 
 # Programs that tests start, which cargo builds by itself only for a test of everything.
 built-examples:
@@ -72,14 +71,17 @@ built-examples:
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
-	cargo test --locked --no-run $(FAULTS:%=--test %)
-	cargo test --locked $(MEASURED:%=--test %) -- --show-output
+	cargo test --locked --no-run --test faults --test model
+	$(MAKE) --no-print-directory measured
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=line machines processes
 	$(SIMULATED) --test planted -- --show-output
 	$(MAKE) --no-print-directory fuzz
 
-machines: ; cargo test --locked $(MACHINES:%=--test %) -- --show-output
-processes: ; cargo test --locked $(PROCESSES:%=--test %) -- --show-output
+measured: ; $(call play,$(MEASURED))
+machines: ; $(call play,$(MACHINES))
+processes:
+	$(call play,$(PROCESSES))
+	cargo test --locked --test model -- $(SHOWN)
 
 # What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it is listed as not run.
 fuzz:
@@ -96,8 +98,7 @@ fuzz:
 # Every fault many times over. Each test prints its trials and seeds.
 soak: export SEKALI_FAULTS = soak
 soak: export SEKALI_FUZZ_SECONDS ?= 7200
-soak: tools
-	cargo test --locked $(FAULTS:%=--test %) -- --nocapture
+soak: tools measured machines processes
 	$(SIMULATED) -- --nocapture
 	$(MAKE) --no-print-directory fuzz
 
@@ -235,7 +236,7 @@ compare:
 # A minute of a busy service, as the live page shows it.
 screenshots: tools
 	mkdir -p docs/images
-	cargo test --locked --test page screenshots -- --ignored
+	cargo test --locked --test quick page::screenshots -- --ignored
 
 deny:
 	cargo deny --locked --all-features check bans licenses sources

@@ -2,18 +2,14 @@
 //! to where nothing is, have the system refuse what it is asked, as a failing disk or missing
 //! permission would. No start and no command takes that for an empty directory.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::golden::{self, EVENTS, copy, directories, files};
 use sekali::store::local::Local;
-use support::golden::{self, EVENTS, copy, directories, files};
 
 /// A sound store, stopped.
 struct Store {

@@ -2,24 +2,15 @@
 //! scans, crowds of tails, topics without end. Each is bounded, over HTTP/1.1 and HTTP/2, and
 //! others are served beside it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "answers/crowd.rs"]
 mod crowd;
-#[path = "answers/frames.rs"]
 mod frames;
-#[path = "answers/hoard.rs"]
 mod hoard;
-#[path = "answers/scans.rs"]
 mod scans;
-mod support;
-#[path = "answers/topics.rs"]
 mod topics;
 
-use support::client::Client;
-use support::process::Start;
-use support::service::Service;
+use crate::support::client::Client;
+use crate::support::process::Start;
+use crate::support::service::Service;
 
 /// Generations that hold many pages.
 pub fn service() -> Service {

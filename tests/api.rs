@@ -1,18 +1,14 @@
 //! The HTTP contract from outside: a real process, answers as bytes. Each test has a store of its
 //! own.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::support::client::{Client, escape};
+use crate::support::process::{Server, Start};
+use crate::support::until;
 use serde_json::{Value, json};
-use support::client::{Client, escape};
-use support::process::{Server, Start};
-use support::until;
 
 /// A server on a new store.
 struct Service {

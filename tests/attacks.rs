@@ -8,23 +8,17 @@
 //! attacks in each (`SEKALI_SEED` draws them), and `SEKALI_ATTACK_SECONDS` for how long;
 //! `SEKALI_ATTACKS` leaves those whose names contain it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "attacks/honest.rs"]
 mod honest;
-#[path = "attacks/kinds.rs"]
 mod kinds;
-mod support;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::process::{Server, Start};
+use crate::support::{rounds, seed, until};
 use honest::{Honest, Seen, fill, peak_mib};
 use kinds::{Attack, attacks};
 use sekali::limits::ANSWER_BYTES_INFLIGHT_MAX;
-use support::process::{Server, Start};
-use support::{rounds, seed, until};
 
 /// How long an attack lasts, and honest clients before it.
 fn time() -> Duration {

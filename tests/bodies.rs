@@ -1,16 +1,15 @@
 //! Bodies that are slow, large, packed or never sent: others go on publishing meanwhile, and honest
 //! ones get through.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::client::Client;
+use crate::support::service::Service;
+use crate::support::sink::Sink;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::client::conn::http2;
@@ -22,9 +21,6 @@ use sekali::clock::SystemClock;
 use sekali::http::{Connection, Limits, Service as Http};
 use sekali::metrics::Metrics;
 use serde_json::Value;
-use support::client::Client;
-use support::service::Service;
-use support::sink::Sink;
 
 const LARGEST: usize = 16 << 20;
 
@@ -133,11 +129,15 @@ fn bodies_that_stall_with_all_the_room_make_way_for_others() {
     let json = "Content-Type: application/json\r\n";
     let mut stalled: Vec<_> = (0..40).map(|_| begin(service.addr, json, 1 << 20, &some)).collect();
     // They hold what they may at once, and are found to be slow within a second.
-    assert!(support::until(30, || (held(&service) > 1 << 20).then_some(())).is_some(), "{}", held(&service));
+    assert!(
+        crate::support::until(30, || (held(&service) > 1 << 20).then_some(())).is_some(),
+        "{}",
+        held(&service)
+    );
     publish(&service, 0, 100);
     // One that is as large as theirs, and comes at once.
     let large = format!("[{}]", event("large", &format!("\"{}\"", "x".repeat(900 << 10))));
-    let taken = support::until(30, || {
+    let taken = crate::support::until(30, || {
         let answer = Client::new(service.addr).post("/publish", large.as_bytes()).unwrap();
         (answer.status == 200).then_some(())
     });
@@ -163,7 +163,7 @@ fn two_senders_of_the_largest_bodies_both_go_on() {
             scope.spawn(move || {
                 let headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
                 for turn in 0..5 {
-                    let taken = support::until(60, || {
+                    let taken = crate::support::until(60, || {
                         let answer = Client::new(addr).post_with("/publish", &headers, &body).unwrap();
                         (answer.status == 200).then_some(())
                     });

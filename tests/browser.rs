@@ -1,15 +1,10 @@
 //! What a browser may be made to send by a page of another origin, and under a name that its owner
 //! lets lead here: over HTTP/1.1 and HTTP/2, to a real process.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "browser/asking.rs"]
 mod asking;
-mod support;
 
+use crate::support::service::Service;
 use asking::{Asked, Protocol, ask};
-use support::service::Service;
 
 const EVIL: &str = "https://evil.example";
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];

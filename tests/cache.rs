@@ -1,13 +1,10 @@
 //! What the store asks the system to keep in its cache, and to fetch into it, on a disk in memory
 //! that notes it.
 
-#![allow(clippy::unwrap_used, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::mem_disk::MemDisk;
 use bytes::Bytes;
 use sekali::clock::SystemClock;
 use sekali::disk::{Disk, Open};
@@ -15,7 +12,6 @@ use sekali::event::BatchBuilder;
 use sekali::store::local::index::MemoryIndexes;
 use sekali::store::local::{Local, Options, Seams};
 use sekali::store::{EventStore, Query};
-use support::mem_disk::MemDisk;
 
 fn open(disk: &MemDisk, indexes: &MemoryIndexes) -> Local {
     let options = Options {

@@ -2,15 +2,11 @@
 //! that can be observed, and the violation that must be found. Honest ones pass, whatever the
 //! operations.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::checker::{Listing, Page, Reader, TopicFigures, check, check_touched};
+use crate::support::history::{Answer, History, Key, Kind, Position, Seen, Totals};
 use proptest::prelude::*;
-use support::checker::{Listing, Page, Reader, TopicFigures, check, check_touched};
-use support::history::{Answer, History, Key, Kind, Position, Seen, Totals};
 
 /// A server reduced to what can be observed of it.
 #[derive(Clone, Default)]

@@ -1,37 +1,22 @@
 //! The command line as a client, from outside: the real program against a real server.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "client_cli/hostile.rs"]
 mod hostile;
-#[path = "client_cli/lies.rs"]
 mod lies;
-#[path = "client_cli/newcomer.rs"]
 mod newcomer;
-#[path = "client_cli/proxy.rs"]
 mod proxy;
-#[path = "client_cli/publish.rs"]
 mod publish;
-#[path = "client_cli/read.rs"]
 mod read;
-#[path = "client_cli/schemas.rs"]
 mod schemas;
-#[path = "client_cli/sqlite.rs"]
 mod sqlite;
-#[path = "client_cli/stopped.rs"]
 mod stopped;
-mod support;
-#[path = "client_cli/terminal.rs"]
 mod terminal;
-#[path = "client_cli/untouched.rs"]
 mod untouched;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::service::Service;
 use serde_json::Value;
-use support::service::Service;
 
 /// The program as a client of the service.
 impl Service {
@@ -64,7 +49,7 @@ impl Service {
 }
 
 fn event(topic: &str, id: &str) -> String {
-    support::service::event(topic, id, r#"{"n":1}"#)
+    crate::support::service::event(topic, id, r#"{"n":1}"#)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -3,21 +3,16 @@
 //! They are installed by `make tools` into `target/tools`; what is not there is listed as not run,
 //! and with `SEKALI_TEST_ALL` that is a failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::client::Client;
-use support::door::make_token;
-use support::relay::Relay;
-use support::service::Service;
-use support::tools;
+use crate::support::client::Client;
+use crate::support::door::make_token;
+use crate::support::relay::Relay;
+use crate::support::service::Service;
+use crate::support::tools;
 
 impl Service {
     fn stats(&self) -> (u64, u64) {
@@ -26,7 +21,7 @@ impl Service {
     }
 
     /// Runs a client, which must succeed.
-    fn run(&self, mut client: Command) {
+    fn must_serve(&self, mut client: Command) {
         let output = client.env("SEKALI_URL", self.url()).stdin(Stdio::null()).output().unwrap();
         assert!(
             output.status.success(),
@@ -82,7 +77,7 @@ fn node(name: &str) -> Option<Command> {
 fn a_script_for_the_original_works_unchanged() {
     let Some(client) = python("original.py") else { return };
     let service = Service::new();
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (12, 21));
 }
 
@@ -90,7 +85,7 @@ fn a_script_for_the_original_works_unchanged() {
 fn the_cloud_events_sdk_for_python_works_unchanged() {
     let Some(client) = python("cloud_events.py") else { return };
     let service = Service::new();
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (5, 5));
 }
 
@@ -98,14 +93,14 @@ fn the_cloud_events_sdk_for_python_works_unchanged() {
 fn the_cloud_events_sdk_for_javascript_works_unchanged() {
     let Some(client) = node("cloud_events.cjs") else { return };
     let service = Service::new();
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (3, 3));
 }
 
 #[test]
 fn prometheus_own_parsers_take_the_metrics() {
     let Some(client) = python("open_metrics.py") else { return };
-    Service::new().run(client);
+    Service::new().must_serve(client);
 }
 
 /// Runs schemathesis, which must find nothing.
@@ -119,10 +114,10 @@ fn schemathesis(service: &Service, arguments: &[&str], variables: &[(&str, &str)
         .arg("--config-file")
         .arg(script("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", service.url()), "--no-color"])
-        .args(["--seed", &support::number("SEKALI_SEED", 1).to_string()])
+        .args(["--seed", &crate::support::number("SEKALI_SEED", 1).to_string()])
         .args(arguments)
         .envs(variables.iter().copied());
-    service.run(client);
+    service.must_serve(client);
 }
 
 #[test]
@@ -183,7 +178,7 @@ fn a_client_made_by_openapi_python_client_publishes_and_reads() {
         ["generate", "--path", "openapi.json", "--output-path", "sekali_client", "--meta", "none"];
     make(dir.path(), &tools().join("python/bin/openapi-python-client"), &arguments);
     client.env("PYTHONPATH", dir.path());
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (4, 4));
 }
 
@@ -196,7 +191,7 @@ fn a_client_made_by_openapi_generator_publishes_and_reads() {
         ["generate", "-i", "openapi.json", "-g", "python", "--package-name", "generated", "-o", "made"];
     make(dir.path(), &tools().join("python/bin/openapi-generator-cli"), &arguments);
     client.env("PYTHONPATH", dir.path().join("made"));
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (3, 3));
 }
 
@@ -213,15 +208,15 @@ fn a_client_typed_by_openapi_typescript_publishes_and_reads() {
     make(dir.path(), &modules.join(".bin/tsc"), &arguments);
     client = Command::new(client.get_program());
     client.arg(dir.path().join("client.js"));
-    service.run(client);
+    service.must_serve(client);
     assert_eq!(service.stats(), (3, 3));
 }
 
 #[test]
 fn what_pydantic_takes_for_a_time_is_taken_and_comes_back_as_it_came() {
     let Some(mut client) = python("timestamps.py") else { return };
-    client.arg(support::number("SEKALI_SEED", 1).to_string());
-    Service::new().run(client);
+    client.arg(crate::support::number("SEKALI_SEED", 1).to_string());
+    Service::new().must_serve(client);
 }
 
 #[test]
@@ -231,7 +226,7 @@ fn httpx_sse_gives_events_and_nothing_else() {
     let service = Service::new();
     publish_numbers(service.addr, 0..EVENTS);
     client.arg(EVENTS.to_string());
-    service.run(client);
+    service.must_serve(client);
 }
 
 #[test]
@@ -296,14 +291,14 @@ fn curl_sends_every_form_and_each_event_is_stored_once() {
         ] {
             let mut curl = Command::new("curl");
             curl.args(["-sS", "--fail-with-body"]).args(arguments).arg(&url);
-            service.run(curl);
+            service.must_serve(curl);
         }
         assert_eq!(service.stats().0, 8, "round {round}");
     }
     assert_eq!(service.stats(), (8, 10));
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--fail-with-body", "--compressed", &format!("{}/events", service.url())]);
-    service.run(curl);
+    service.must_serve(curl);
 }
 
 #[test]

@@ -1,26 +1,16 @@
 //! Consumers from outside: what they are given and when, whose lease counts, and that what is
 //! acknowledged stays so through whatever ends the service. A real process.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
-#[path = "consumers/cli.rs"]
 mod cli;
-#[path = "consumers/delivery.rs"]
 mod delivery;
-#[path = "consumers/examples.rs"]
 mod examples;
-#[path = "consumers/leases.rs"]
 mod leases;
-#[path = "consumers/positions.rs"]
 mod positions;
-#[path = "consumers/stopped.rs"]
 mod stopped;
 
+use crate::support::client::{Client, escape};
+use crate::support::service::{Service, event};
 use serde_json::{Value, json};
-use support::client::{Client, escape};
-use support::service::{Service, event};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 

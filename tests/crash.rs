@@ -5,17 +5,13 @@
 //! A kill keeps the page cache: what was written but not synced survives it. See `power_cut.rs` for
 //! the rest.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::time::Duration;
 
-use support::checker::{check, check_touched, expect_clean};
-use support::load::Workload;
-use support::process::{Server, Start};
-use support::reader::HttpReader;
-use support::{rounds, seed};
+use crate::support::checker::{check, check_touched, expect_clean};
+use crate::support::load::Workload;
+use crate::support::process::{Server, Start};
+use crate::support::reader::HttpReader;
+use crate::support::{rounds, seed};
 
 const CLIENTS: u64 = 8;
 /// Rounds that one store goes through: what is checked grows with its history.

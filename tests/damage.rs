@@ -4,23 +4,19 @@
 //!
 //! `SEKALI_DAMAGES` is how often, `SEKALI_SEED` the seed of the first.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::golden::{
+    Damage, EVENTS, TOPICS, batch, check, copy, directories, eprint_on_panic, files, list, options,
+    patiently, seams,
+};
 use fastrand::Rng;
 use sekali::error::{Error, ErrorKind};
 use sekali::store::local::{Local, verify};
 use sekali::store::{EventStore, Status};
-use support::golden::{
-    Damage, EVENTS, TOPICS, batch, check, copy, directories, eprint_on_panic, files, list, options,
-    patiently, seams,
-};
 
 /// Damages one file; says which, what and where.
 fn damage(dir: &Path, rng: &mut Rng) -> (PathBuf, Damage, usize) {
@@ -126,7 +122,7 @@ fn trial(golden: &Path, seed: u64) -> (String, &'static str) {
 
 #[test]
 fn no_damage_to_a_file_goes_unseen() {
-    let (trials, first) = (support::rounds("SEKALI_DAMAGES"), support::seed());
+    let (trials, first) = (crate::support::rounds("SEKALI_DAMAGES"), crate::support::seed());
     let golden = directories();
     let mut counts = BTreeMap::new();
     for seed in first..first + trials {

@@ -1,21 +1,17 @@
 //! The data directory of a real process: which others may use it, and what happens when it is taken
 //! away while the service runs.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::checker::{check, expect_clean};
-use support::client::Client;
-use support::load::Workload;
-use support::process::{Server, Start};
-use support::reader::HttpReader;
-use support::seed;
+use crate::support::checker::{check, expect_clean};
+use crate::support::client::Client;
+use crate::support::load::Workload;
+use crate::support::process::{Server, Start};
+use crate::support::reader::HttpReader;
+use crate::support::seed;
 
 /// Seconds in which a service must have ended that can't go on: it looks each second, and has half
 /// a second for its last answers.
@@ -54,7 +50,7 @@ impl StoreFolder {
         let (mut server, addr) = self.start.ready().unwrap();
         let mut client = Client::new(addr);
         let mut events = 0;
-        let sealed = support::until(END_SECONDS, || {
+        let sealed = crate::support::until(END_SECONDS, || {
             assert_eq!(client.post("/publish", &batch(events, 100)).unwrap().status, 200);
             events += 100;
             fs::exists(self.data().join("gen-000003/filter")).unwrap().then_some(())
@@ -78,14 +74,14 @@ fn batch(first: u64, events: u64) -> Vec<u8> {
 
 /// How a process ended, within the time it has.
 fn ended(server: &mut Server) -> Option<i32> {
-    let status = support::until(END_SECONDS, || server.exited().then_some(()));
+    let status = crate::support::until(END_SECONDS, || server.exited().then_some(()));
     assert!(status.is_some(), "the service goes on; its log:\n{}", server.log());
     server.wait().and_then(|status| status.code())
 }
 
 /// The log, once this is in it: the last lines may come after the end.
 fn log_with(server: &Server, part: &str) -> String {
-    let said = support::until(END_SECONDS, || Some(server.log()).filter(|log| log.contains(part)));
+    let said = crate::support::until(END_SECONDS, || Some(server.log()).filter(|log| log.contains(part)));
     said.unwrap_or_else(|| panic!("it does not say {part:?}:\n{}", server.log()))
 }
 
@@ -187,7 +183,7 @@ fn a_link_to_the_place_to_which_a_store_was_moved_is_no_removal() {
     fs::rename(folder.beside("link"), folder.data()).unwrap();
     rustix::process::kill_process(stopped, rustix::process::Signal::CONT).unwrap();
     let mut client = Client::new(addr);
-    let begin = support::now();
+    let begin = crate::support::now();
     for id in 0.. {
         assert_eq!(client.post("/publish", &batch(id, 1)).unwrap().status, 200, "{}", server.log());
         if begin.elapsed() > Duration::from_secs(3) {

@@ -2,25 +2,13 @@
 //! each is read by the program that will read it, or run where that takes neither a daemon nor a
 //! cluster. `make tools` installs those; what is not there is listed as not run.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "deploy/chart.rs"]
 mod chart;
-#[path = "deploy/compose.rs"]
 mod compose;
-#[path = "deploy/image.rs"]
 mod image;
-#[path = "deploy/manual.rs"]
 mod manual;
-#[path = "deploy/package.rs"]
 mod package;
-#[path = "deploy/release.rs"]
 mod release;
-mod support;
-#[path = "deploy/unit.rs"]
 mod unit;
-#[path = "deploy/unsafe_code.rs"]
 mod unsafe_code;
 
 use std::ffi::OsStr;

@@ -4,22 +4,12 @@
 //! Each malformed body stands in a table with what it must be answered and how many events may be
 //! stored of it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "dialects/cloud_events.rs"]
 mod cloud_events;
-#[path = "dialects/lines.rs"]
 mod lines;
-#[path = "dialects/malformed.rs"]
 mod malformed;
-#[path = "dialects/property.rs"]
 mod property;
-#[path = "dialects/service.rs"]
 mod service;
-#[path = "dialects/slow.rs"]
 mod slow;
-mod support;
 
 use std::io::{Read, Write};
 

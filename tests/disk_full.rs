@@ -5,24 +5,21 @@
 //! `SEKALI_FULL_DISKS` is how often. Needs root, to mount; without it the test says so
 //! loudly, and with `SEKALI_TEST_ALL=1` that is a failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, RwLockReadGuard};
 
+use super::mounting;
+use crate::support::checker::{check, check_touched, expect_clean};
+use crate::support::client::Client;
+use crate::support::history::{Answer, Key};
+use crate::support::load::Workload;
+use crate::support::process::Start;
+use crate::support::reader::{HttpReader, digest};
+use crate::support::{rounds, seed, until};
 use sekali::disk::{Disk, SystemDisk};
-use support::checker::{check, check_touched, expect_clean};
-use support::client::Client;
-use support::history::{Answer, Key};
-use support::load::Workload;
-use support::process::Start;
-use support::reader::{HttpReader, digest};
-use support::{rounds, seed, until};
 
 const CLIENTS: u64 = 4;
 /// A new store fits, and little more.
@@ -39,6 +36,7 @@ const STORE_STRIDES: u64 = 25;
 struct Small {
     at: PathBuf,
     _dir: tempfile::TempDir,
+    _mounting: RwLockReadGuard<'static, ()>,
 }
 
 fn mount(options: &str, at: &Path) -> Result<(), String> {
@@ -54,11 +52,12 @@ fn mount(options: &str, at: &Path) -> Result<(), String> {
 impl Small {
     /// `None` if it can't be had here.
     fn new() -> Option<Self> {
+        let mounting = mounting();
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("mount");
         std::fs::create_dir(&at).unwrap();
         match mount(&format!("size={FIRST_KIB}k"), &at) {
-            Ok(()) => Some(Self { at, _dir: dir }),
+            Ok(()) => Some(Self { at, _dir: dir, _mounting: mounting }),
             Err(why) => {
                 assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "a tmpfs can't be mounted: {why}");
                 eprintln!("NOT RUN: a full disk: a tmpfs can't be mounted: {why}");

@@ -17,14 +17,8 @@
 //! page, the reference has every setting, route and command, and tables of figures are what
 //! `benches/tables.py` makes of the data.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "docs/links.rs"]
 mod links;
-#[path = "docs/reference.rs"]
 mod reference;
-mod support;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -32,8 +26,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use support::process::Start;
-use support::{promtool, tools, until};
+use crate::support::process::Start;
+use crate::support::{promtool, tools, until};
 
 /// Seconds that a snippet may take.
 const SECONDS_MAX: u64 = 120;

@@ -4,20 +4,15 @@
 //! What is missing on this machine is listed as not run, and with `SEKALI_TEST_ALL` that is a
 //! failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::support::client::Client;
+use crate::support::relay::Relay;
+use crate::support::service::Service;
+use crate::support::{promtool, until};
 use serde_json::Value;
-use support::client::Client;
-use support::relay::Relay;
-use support::service::Service;
-use support::{promtool, until};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)

@@ -6,18 +6,14 @@
 //! twice, and `id-5` once more with another payload. `stopped` was stopped cleanly; `killed` was
 //! not, with claims that had not reached the index.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::client::Client;
+use crate::support::golden::{EVENTS, RENEWED_SECONDS, copy, directories};
+use crate::support::process::Start;
 use serde_json::{Value, json};
-use support::client::Client;
-use support::golden::{EVENTS, RENEWED_SECONDS, copy, directories};
-use support::process::Start;
 
 /// As it was sent: another escape would be another payload.
 fn event(number: u64) -> String {
@@ -97,7 +93,7 @@ fn a_store_that_was_killed_while_it_was_upgraded_is_sound() {
     let answer = publish(&mut Client::new(addr), &all);
     assert_eq!(answer["duplicate_dropped"], json!(EVENTS));
     let renewed = || fs::read(data_dir.join(older)).unwrap().starts_with(b"sKlF").then_some(());
-    assert!(support::until(RENEWED_SECONDS, renewed).is_some(), "{}", server.log());
+    assert!(crate::support::until(RENEWED_SECONDS, renewed).is_some(), "{}", server.log());
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
     verify(&data_dir);
 }
@@ -108,7 +104,7 @@ fn a_rebuild_makes_every_filter_anew() {
     let data_dir = dir.path().join("data");
     copy(directories().iter().find(|golden| golden.ends_with("format-3-stopped")).unwrap(), &data_dir);
     let mut before = Vec::new();
-    support::golden::files(&data_dir, &mut before);
+    crate::support::golden::files(&data_dir, &mut before);
     before.retain(|file| file.file_name().unwrap().to_string_lossy().starts_with("filter"));
     assert!(before.iter().any(|file| file.ends_with("filter-4")));
     for filter in &before {
@@ -121,7 +117,8 @@ fn a_rebuild_makes_every_filter_anew() {
         "one of many has to wait for a start"
     );
     let (mut server, _) = Start::tiny_generations(&data_dir).ready().unwrap();
-    let made = support::until(RENEWED_SECONDS, || before.iter().all(|file| file.exists()).then_some(()));
+    let made =
+        crate::support::until(RENEWED_SECONDS, || before.iter().all(|file| file.exists()).then_some(()));
     assert!(made.is_some(), "{}", server.log());
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
     verify(&data_dir);
@@ -130,7 +127,7 @@ fn a_rebuild_makes_every_filter_anew() {
 #[test]
 fn each_kind_of_file_is_in_one_of_them() {
     let mut files = Vec::new();
-    directories().iter().for_each(|golden| support::golden::files(golden, &mut files));
+    directories().iter().for_each(|golden| crate::support::golden::files(golden, &mut files));
     for name in ["MANIFEST", "journal", "claims", "processed", "frames", "filter", "filter-4", "db"] {
         assert!(files.iter().any(|file| file.ends_with(name)), "{name}");
     }

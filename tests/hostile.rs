@@ -5,22 +5,13 @@
 //! service has taken. All cases meet one service, which must go on serving others, and must have
 //! stored exactly what it answered.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "hostile/api.rs"]
-mod api;
-#[path = "hostile/bytes.rs"]
 mod bytes;
-#[path = "hostile/framing.rs"]
+mod calls;
 mod framing;
-#[path = "hostile/http1.rs"]
 mod http1;
-#[path = "hostile/http2.rs"]
 mod http2;
-mod support;
 
-use support::service::Service;
+use crate::support::service::Service;
 
 /// Fewer cases than this would mean that a part of the tables was lost.
 const CASES_MIN: usize = 200;
@@ -28,15 +19,15 @@ const CASES_MIN: usize = 200;
 #[test]
 fn every_hostile_request_gets_the_answer_that_the_rfc_asks_for_and_others_are_served() {
     let service = Service::new();
-    let faults: Vec<String> = [http1::run(&service), http2::run(&service), api::run(&service)]
+    let faults: Vec<String> = [http1::run(&service), http2::run(&service), calls::run(&service)]
         .into_iter()
         .inspect(|(cases, _)| assert!(*cases > 0))
         .flat_map(|(_, faults)| faults)
         .collect();
-    let cases = http1::count() + http2::count() + api::count();
+    let cases = http1::count() + http2::count() + calls::count();
     eprintln!("{cases} hostile requests, {} answered otherwise than the RFCs say", faults.len());
     assert!(cases >= CASES_MIN, "only {cases} cases");
     assert!(faults.is_empty(), "{} of {cases}:\n{}", faults.len(), faults.join("\n"));
-    let expected = http1::stored() + http2::stored() + api::stored();
+    let expected = http1::stored() + http2::stored() + calls::stored();
     assert_eq!(service.stored(), expected, "what is refused is not stored, and what is answered 200 is");
 }

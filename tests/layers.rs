@@ -2,8 +2,6 @@
 //! floors these are. A file imports from its own room and from lower floors only, no files import
 //! each other in a circle, and one file names sled.
 
-#![allow(clippy::unwrap_used, reason = "a surprise ends the test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

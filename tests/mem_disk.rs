@@ -1,15 +1,11 @@
 //! The disk in memory behaves as its table says: the tests that stand on it would prove nothing
 //! otherwise.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::mem_disk::{Call, Fault, MemDisk};
 use sekali::disk::{Behind, Disk, Open, read, replace};
-use support::mem_disk::{Call, Fault, MemDisk};
 
 const FILE: &str = "/data/file";
 

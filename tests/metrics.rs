@@ -1,25 +1,20 @@
 //! `/metrics`: every figure is documented and moves by what it measures; request ids; what to retry
 //! when.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::client::Client;
-use support::process::Start;
-use support::service::{Service, event};
-use support::{now, until};
+use crate::support::client::Client;
+use crate::support::process::Start;
+use crate::support::service::{Service, event};
+use crate::support::{now, until};
 use ureq::http::Response;
 
 impl Service {
-    fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Response<ureq::Body> {
+    fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Response<ureq::Body> {
         let mut request = ureq::get(format!("http://{}{path}", self.addr));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -28,7 +23,7 @@ impl Service {
     }
 
     fn text(&self) -> String {
-        self.ask("/metrics", &[]).body_mut().read_to_string().unwrap()
+        self.fetch("/metrics", &[]).body_mut().read_to_string().unwrap()
     }
 
     /// Samples by name and labels.
@@ -101,8 +96,8 @@ fn figures_of_requests_and_events_move_by_what_they_measure() {
     assert_eq!(service.post(&event("a", "1", 1)), 200);
     assert_eq!(service.post(&event("a", "1", 2)), 200);
     assert_eq!(service.post(&event("", "1", 2)), 422);
-    assert_eq!(service.ask("/nothing", &[]).status(), 404);
-    assert_eq!(service.ask("/events?topic=a", &[]).status(), 200);
+    assert_eq!(service.fetch("/nothing", &[]).status(), 404);
+    assert_eq!(service.fetch("/events?topic=a", &[]).status(), 200);
     let after = service.samples();
     let grown = |name: &str| after[name] - before.get(name).copied().unwrap_or(0.0);
     for (name, by) in [
@@ -254,7 +249,7 @@ fn an_index_that_is_made_anew_is_counted_and_one_that_cannot_be_is_told() {
     assert_eq!(service.post(&event("t", "0-0", 1)), 503);
     service.reaches("sekali_index_rebuilding", |rebuilding| rebuilding == 1.0);
     service.reaches("sekali_ready", |ready| ready == 0.0);
-    let mut answer = service.ask("/readyz", &[]);
+    let mut answer = service.fetch("/readyz", &[]);
     assert_eq!(answer.status(), 503);
     assert!(answer.body_mut().read_to_string().unwrap().contains("can't be made anew"));
     assert_eq!(service.post(&event("u", "1", 1)), 200, "what does not need it goes on");
@@ -265,17 +260,17 @@ fn promtool_finds_nothing_and_open_metrics_ends_as_it_must() {
     let service = Service::new();
     assert_eq!(service.post(&event("t", "1", 1)), 200);
     let mut answer =
-        service.ask("/metrics", &[("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")]);
+        service.fetch("/metrics", &[("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1")]);
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
     let text = answer.body_mut().read_to_string().unwrap();
     assert!(text.ends_with("\n# EOF\n") && !text.contains("\n\n"));
     assert!(text.contains("# TYPE sekali_commit_bytes counter\nsekali_commit_bytes_total "));
     assert!(
-        service.ask("/metrics", &[]).headers()["content-type"].to_str().unwrap().starts_with("text/plain")
+        service.fetch("/metrics", &[]).headers()["content-type"].to_str().unwrap().starts_with("text/plain")
     );
 
-    let started = Command::new(support::promtool())
+    let started = Command::new(crate::support::promtool())
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -301,22 +296,22 @@ fn every_answer_has_the_id_of_its_request_and_so_has_its_log_line() {
     let id = |answer: &Response<ureq::Body>| answer.headers()["x-request-id"].to_str().unwrap().to_owned();
     let given = "checkout/4711:a~b";
     for path in ["/stats", "/nothing", "/events?cursor=bad", "/events?limit=x"] {
-        assert_eq!(id(&service.ask(path, &[("x-request-id", given)])), given, "{path}");
+        assert_eq!(id(&service.fetch(path, &[("x-request-id", given)])), given, "{path}");
     }
     let long = "x".repeat(129);
     let made: BTreeSet<_> =
-        ["", "a b", &long].map(|bad| id(&service.ask("/healthz", &[("x-request-id", bad)]))).into();
+        ["", "a b", &long].map(|bad| id(&service.fetch("/healthz", &[("x-request-id", bad)]))).into();
     assert!(made.len() == 3 && made.iter().all(|id| id.len() == 16), "{made:?}");
     let problem = service
-        .ask("/nothing", &[("accept", "application/problem+json"), ("x-request-id", given)])
+        .fetch("/nothing", &[("accept", "application/problem+json"), ("x-request-id", given)])
         .body_mut()
         .read_to_string()
         .unwrap();
     assert!(problem.contains(&format!("\"request_id\":\"{given}\"")), "{problem}");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let answer = service.ask("/stats", &[("traceparent", trace), ("x-request-id", "traced")]);
+    let answer = service.fetch("/stats", &[("traceparent", trace), ("x-request-id", "traced")]);
     assert_eq!(answer.headers()["traceparent"], trace);
-    assert!(service.ask("/stats", &[("traceparent", "00-bad")]).headers().get("traceparent").is_none());
+    assert!(service.fetch("/stats", &[("traceparent", "00-bad")]).headers().get("traceparent").is_none());
     let logged = until(10, || service.server.log().contains("\"request_id\":\"traced\"").then_some(()));
     let log = service.server.log();
     assert!(logged.is_some(), "{log}");

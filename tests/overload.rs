@@ -5,20 +5,16 @@
 //! other topics ask for 2 % each of what the service could do alone. `SEKALI_OVERLOAD_SECONDS`
 //! is how long.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::client::{Client, receive};
+use crate::support::process::Start;
+use crate::support::{now, rounds};
 use serde_json::Value;
-use support::client::{Client, receive};
-use support::process::Start;
-use support::{now, rounds};
 
 const HOT_CONNECTIONS: usize = 640;
 const OTHER_TOPICS: usize = 8;

@@ -2,23 +2,16 @@
 //! `make tools`. What is not installed is listed as not run, and with `SEKALI_TEST_ALL` that is a
 //! failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "page/browsing.rs"]
 mod browsing;
-#[path = "page/files.rs"]
 mod files;
-#[path = "page/stream.rs"]
 mod stream;
-mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::support::client::Client;
+use crate::support::service::{Service, event};
+use crate::support::until;
 use browsing::{guarded, script};
-use support::client::Client;
-use support::service::{Service, event};
-use support::until;
 
 /// An event with a source of its own.
 fn sent(topic: &str, id: &str, source: &str, payload: &str) -> String {

@@ -1,22 +1,18 @@
 //! A group of servers as it is to be run: PostgreSQL under Patroni with quorum standbys and etcd, on three
 //! machines, with three nodes of the service. Machines are killed, stopped and cut off.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
-use support::checker::{check, expect_clean};
-use support::client::Client;
-use support::load::{Run, Workload};
-use support::patroni::{Machine, Machines, isolated, slowly};
-use support::process::{Server, Start};
-use support::reader::HttpReader;
-use support::relay::Relay;
-use support::{rounds, seed};
+use super::nothing_mounted;
+use crate::support::checker::{check, expect_clean};
+use crate::support::client::Client;
+use crate::support::load::{Run, Workload};
+use crate::support::patroni::{Machine, Machines, isolated, slowly};
+use crate::support::process::{Server, Start};
+use crate::support::reader::HttpReader;
+use crate::support::relay::Relay;
+use crate::support::{rounds, seed};
 
 /// Clients of the load.
 const CLIENTS: u64 = 9;
@@ -139,7 +135,9 @@ fn expect_takeover(
 
 #[test]
 fn whatever_happens_to_machines_nothing_that_was_answered_is_lost() {
-    let Some(dir) = isolated("whatever_happens_to_machines_nothing_that_was_answered_is_lost") else {
+    let _alone = nothing_mounted();
+    let Some(dir) = isolated("patroni::whatever_happens_to_machines_nothing_that_was_answered_is_lost")
+    else {
         return;
     };
     let machines = Machines::start(&dir);
@@ -157,7 +155,7 @@ fn whatever_happens_to_machines_nothing_that_was_answered_is_lost() {
     for (round, fault) in FAULTS.into_iter().cycle().enumerate().take(rounds as usize) {
         let run = workload.start(relay.addr, CLIENTS);
         assert!(run.acknowledged(60), "round {round}: {}", servers[0].log());
-        let begun = support::now();
+        let begun = crate::support::now();
         play(fault, &machines, &mut |_| match fault {
             Fault::QuorumLost => expect_refusal(&run, &addrs, &servers),
             _ => expect_takeover(&run, begun, fault, &servers, &machines),

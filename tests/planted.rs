@@ -295,6 +295,15 @@ const ABOVE_THE_STORE: [&str; 9] =
     ["auth", "authority", "config", "http", "peer", "quota", "server", "turnstile", "watch"];
 /// Stores beside the local one, and the choice between them.
 const OTHER_STORES: [&str; 2] = ["backend", "postgres"];
+/// Sections of Cargo.toml, and those of other tests, whose files are not copied.
+const LEFT_OUT: [&str; 6] = [
+    "[bin]]",
+    "[bench]]",
+    "[example]]",
+    "[test]]\nname = \"faults\"",
+    "[test]]\nname = \"planted\"",
+    "[test]]\nname = \"quick\"",
+];
 /// The part of the tests' support that starts a service.
 const SERVICE_SUPPORT: [&str; 1] = ["in_process"];
 
@@ -313,9 +322,8 @@ fn copy(from: &Path, to: &Path) {
     leave_out(&OTHER_STORES, &to.join("src/store.rs"));
     leave_out(&SERVICE_SUPPORT, &to.join("tests/support/mod.rs"));
     let package = fs::read_to_string(to.join("Cargo.toml")).unwrap();
-    let sections = package
-        .split("\n[")
-        .filter(|section| !["[bin]]", "[bench]]"].iter().any(|kind| section.starts_with(kind)));
+    let sections =
+        package.split("\n[").filter(|section| !LEFT_OUT.iter().any(|start| section.starts_with(start)));
     let package = sections.collect::<Vec<_>>().join("\n[").replace("default-run = \"sekali\"\n", "");
     fs::write(to.join("Cargo.toml"), package + "\n[workspace]\n").unwrap();
 }

@@ -5,20 +5,18 @@
 //! Needs root, loop devices, `mkfs.ext4` (`mkfs.xfs`) and `xfs_io` or `python3`. Where something is
 //! missing, the test says so loudly; with `SEKALI_TEST_ALL=1` that is a failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::RwLockReadGuard;
 
-use support::checker::{check, expect_clean};
-use support::history::{Kind, Tally, Violation};
-use support::load::Workload;
-use support::process::Start;
-use support::reader::HttpReader;
-use support::{rounds, seed};
+use super::mounting;
+use crate::support::checker::{check, expect_clean};
+use crate::support::history::{Kind, Tally, Violation};
+use crate::support::load::Workload;
+use crate::support::process::Start;
+use crate::support::reader::HttpReader;
+use crate::support::{rounds, seed};
 
 const CLIENTS: u64 = 8;
 const IMAGE_BYTES: u64 = 512 << 20;
@@ -47,16 +45,18 @@ struct Volume {
     at: PathBuf,
     mounted: bool,
     _dir: tempfile::TempDir,
+    _mounting: RwLockReadGuard<'static, ()>,
 }
 
 impl Volume {
     fn new(mkfs: &[&str]) -> Result<Self, String> {
+        let mounting = mounting();
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let (image, at) = (dir.path().join("image"), dir.path().join("mount"));
         let file = std::fs::File::create(&image).map_err(|e| e.to_string())?;
         file.set_len(IMAGE_BYTES).and_then(|()| std::fs::create_dir(&at)).map_err(|e| e.to_string())?;
         run(mkfs[0], &[&mkfs[1..], &[&image.to_string_lossy()]].concat())?;
-        let mut volume = Self { image, at, mounted: false, _dir: dir };
+        let mut volume = Self { image, at, mounted: false, _dir: dir, _mounting: mounting };
         volume.mount()?;
         Ok(volume)
     }

@@ -3,15 +3,15 @@
 //!
 //! `SEKALI_REPAIRS` is how often, `SEKALI_SEED` the seed of the first.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::golden::{
+    Damage, EVENTS, RENEWED_SECONDS, TOPICS, batch, copy, directories, eprint_on_panic, files, list, number,
+    options, patiently, seams,
+};
 use fastrand::Rng;
 use sekali::error::{Error, ErrorKind};
 use sekali::store::local::format::codec::{FixedRecord, FrameHeader, FrameKind};
@@ -19,10 +19,6 @@ use sekali::store::local::repair::{Repaired, repair};
 use sekali::store::local::{Local, Options, rebuild, verify};
 use sekali::store::{EventStore, Order, Query, Status};
 use serde_json::Value;
-use support::golden::{
-    Damage, EVENTS, RENEWED_SECONDS, TOPICS, batch, copy, directories, eprint_on_panic, files, list, number,
-    options, patiently, seams,
-};
 
 /// Damages one to three places of journals, of the live one at most one: a second might take the
 /// witness of the first.
@@ -155,7 +151,7 @@ async fn send_again(store: &Local, there: &BTreeSet<u64>) -> Result<(), Error> {
 
 /// Opens a store. A process that another test is about to start has the lock for a moment as well.
 fn open(options: &Options) -> Local {
-    let opened = support::until(5, || match Local::open(options, seams()) {
+    let opened = crate::support::until(5, || match Local::open(options, seams()) {
         Err(e) if e.kind() == ErrorKind::Locked => None,
         opened => Some(opened),
     });
@@ -204,7 +200,7 @@ fn trial(golden: &Path, seed: u64) -> &'static str {
         if rng.bool() {
             store.close().unwrap();
         } else {
-            let witnessed = support::until(RENEWED_SECONDS, || is_witnessed(&data_dir).then_some(()));
+            let witnessed = crate::support::until(RENEWED_SECONDS, || is_witnessed(&data_dir).then_some(()));
             assert!(witnessed.is_some(), "seed {seed}: nothing says that the last frame is there");
         }
         taken
@@ -271,7 +267,7 @@ fn play(
 
 #[test]
 fn what_is_lost_is_said_exactly_and_the_rest_goes_on() {
-    let (trials, first) = (support::rounds("SEKALI_REPAIRS"), support::seed());
+    let (trials, first) = (crate::support::rounds("SEKALI_REPAIRS"), crate::support::seed());
     let golden = directories();
     let mut counts = BTreeMap::new();
     for seed in first..first + trials {

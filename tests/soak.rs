@@ -4,21 +4,17 @@
 //!
 //! `SEKALI_SOAK_SECONDS` is how long.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::checker::Reader;
+use crate::support::load::Workload;
+use crate::support::process::{Start, status};
+use crate::support::reader::HttpReader;
+use crate::support::{now, rounds, seed};
 use sekali::store::local::open_files::OPEN_FILES_MAX;
-use support::checker::Reader;
-use support::load::Workload;
-use support::process::{Start, status};
-use support::reader::HttpReader;
-use support::{now, rounds, seed};
 
 const CLIENTS: u64 = 4;
 /// How much more memory may be in use at a moment of the second half, beside the filters' 2.5

@@ -4,36 +4,23 @@
 //! The libraries are installed by `make tools` into `target/tools`; without them those tests are
 //! listed as not run, and with `SEKALI_TEST_ALL` that is a failure.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
-#[path = "sources/command.rs"]
 mod command;
-#[path = "sources/genuine.rs"]
 mod genuine;
-#[path = "sources/handshakes.rs"]
 mod handshakes;
-#[path = "sources/listing.rs"]
 mod listing;
-#[path = "sources/mapping.rs"]
 mod mapping;
-#[path = "sources/page.rs"]
 mod page;
-#[path = "sources/refused.rs"]
 mod refused;
-#[path = "sources/reload.rs"]
 mod reload;
-#[path = "sources/signer.rs"]
 mod signer;
 
 use std::fmt::Write;
 
+use crate::support::client::{Client, Response};
+use crate::support::service::Service;
 use sekali::clock::{Clock, SystemClock};
 use serde_json::Value;
 use signer::{Signed, Signer};
-use support::client::{Client, Response};
-use support::service::Service;
 
 /// Where senders that sign the URL call the service.
 const URL: &str = "https://hooks.example.org/in/twilio";

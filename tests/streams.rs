@@ -1,22 +1,16 @@
 //! What `GET /events` streams, from outside: exports of a range as lines, and tails that go on as
 //! events are stored.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-#![allow(missing_docs, unreachable_pub, reason = "test support")]
-
-#[path = "streams/reading.rs"]
 mod reading;
-mod support;
-#[path = "streams/tails.rs"]
 mod tails;
 
 use std::io::{BufRead, Read};
 
+use crate::support::reader::message;
+use crate::support::service::event;
+use crate::support::until;
 use reading::{LINES, TAIL, lines, service};
 use serde_json::Value;
-use support::reader::message;
-use support::service::event;
-use support::until;
 
 #[test]
 fn an_export_is_the_listing_line_by_line() {

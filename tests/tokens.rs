@@ -2,28 +2,19 @@
 //! what is under way when a token ends. A real process, whose tokens file is written by the
 //! program's own commands.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
-
-mod support;
-
-#[path = "tokens/audit.rs"]
 mod audit;
-#[path = "tokens/command.rs"]
 mod command;
-#[path = "tokens/ends.rs"]
 mod ends;
-#[path = "tokens/scopes.rs"]
 mod scopes;
-#[path = "tokens/secrets.rs"]
 mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use crate::support::client::{Client, Response};
+use crate::support::service::Service;
 use serde_json::Value;
-use support::client::{Client, Response};
-use support::service::Service;
 
 /// The program, with nothing of this process's environment that it would take for a setting.
 fn program() -> Command {
@@ -74,8 +65,9 @@ impl Guarded {
 
     fn token_as(&self, arguments: &[&str]) -> String {
         let token = made(&self.tokens_file, &[&["--name", "test"], arguments].concat());
-        let known =
-            support::until(10, || (self.ask(Some(&token), "GET", "/stats").status != 401).then_some(()));
+        let known = crate::support::until(10, || {
+            (self.ask(Some(&token), "GET", "/stats").status != 401).then_some(())
+        });
         assert!(known.is_some(), "the token is not known: {}", self.service.server.log());
         token
     }

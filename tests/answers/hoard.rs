@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use sekali::limits::ANSWER_BYTES_INFLIGHT_MAX;
 
+use super::{frames, service};
 use crate::support::client::Client;
 use crate::support::service::Service;
 use crate::support::service::event;
 use crate::support::until;
-use crate::{frames, service};
 
 /// What a process takes beside what it counts: frames that are read, encoders, what its allocator
 /// keeps.

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::{frames, service};
 use crate::support::client::Client;
 use crate::support::service::Service;
 use crate::support::service::event;
 use crate::support::until;
-use crate::{frames, service};
 
 /// A store that takes a while to read: payloads that don't pack.
 fn long_service() -> Service {

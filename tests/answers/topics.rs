@@ -45,7 +45,7 @@ fn the_last_topics_are_given_out_in_shares() {
 
 #[test]
 fn figures_of_topics_are_right_when_there_are_more_than_have_names() {
-    let mut service = crate::service();
+    let mut service = super::service();
     service.publish((0..150).map(|n| event(&format!("topic-{n:03}"), "1", "1")));
     service
         .publish((0..150).map(|n| event(&format!("topic-{n:03}"), "1", if n % 2 == 0 { "1" } else { "2" })));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::{event, text};
 use crate::support::now;
-use crate::{event, text};
 
 /// A service that answers everything with the same bytes, and then ends the connection.
 pub struct Liar {

@@ -5,9 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use crate::hostile::Liar;
+use super::hostile::Liar;
+use super::{event, text};
 use crate::support::service::Service;
-use crate::{event, text};
 
 const READERS: [&[&str]; 5] =
     [&["events"], &["stats"], &["stats", "--json"], &["topics"], &["get", "t", "1"]];

@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use super::{event, text};
 use crate::support::service::Service;
-use crate::{event, text};
 
 /// The program with only these of all variables that would configure it.
 fn sekali(arguments: &[&str], variables: &[(&str, &str)]) -> Output {

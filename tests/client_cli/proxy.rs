@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use super::text;
 use crate::support::service::Service;
-use crate::text;
 
 /// Notes the first line of each request, and ends the connection.
 fn proxy() -> (String, Receiver<String>) {

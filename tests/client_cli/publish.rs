@@ -8,10 +8,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::json;
 
+use super::{event, text, totals};
 use crate::support::relay::Relay;
 use crate::support::service::Service;
 use crate::support::until;
-use crate::{event, text, totals};
 
 #[test]
 fn every_form_of_input_is_understood() {

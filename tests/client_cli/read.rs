@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use super::{event, text};
 use crate::support::service::Service;
-use crate::{event, text};
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
     text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -53,8 +53,8 @@ fn a_file_is_there_only_once_it_is_complete_and_can_be_published_again() {
     assert_eq!(service.run(&["events", "--output", &name]).status.code(), Some(0));
     assert_eq!(lines(&std::fs::read(&path).unwrap()).len(), 2_500);
     let output = service.run(&["publish", &name, "--json"]);
-    assert_eq!(crate::totals(&output)["duplicate_dropped"], 2_500);
-    assert_eq!(crate::totals(&output)["conflicts"], 0);
+    assert_eq!(super::totals(&output)["duplicate_dropped"], 2_500);
+    assert_eq!(super::totals(&output)["conflicts"], 0);
     std::fs::remove_file(&path).unwrap();
     service.server.kill();
     let files = || std::fs::read_dir(path.parent().unwrap()).unwrap().count();

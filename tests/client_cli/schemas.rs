@@ -6,8 +6,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::text;
 use crate::support::service::Service;
-use crate::text;
 
 const TIME: &str = "2025-10-20T10:00:00Z";
 
@@ -454,8 +454,8 @@ fn what_comes_again_under_an_id_that_was_moved_is_dropped() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let event = service.get("/events/t/a");
     assert_eq!((&event["source"], &event["payload"]), (&json!("sqlite:ids.db"), &json!(null)));
-    let output = service.pipe(&["publish", "-", "--json"], crate::event("t", "a"));
-    let totals = crate::totals(&output);
+    let output = service.pipe(&["publish", "-", "--json"], super::event("t", "a"));
+    let totals = super::totals(&output);
     assert_eq!((&totals["duplicate_dropped"], &totals["conflicts"]), (&json!(1), &json!(1)), "{totals}");
     assert_eq!(service.stored(), 2);
 }

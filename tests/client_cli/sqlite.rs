@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 use serde_json::json;
 
+use super::{text, totals};
 use crate::support::service::Service;
-use crate::{text, totals};
 
 const EVENTS: &str =
     "CREATE TABLE processed_events (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
@@ -130,7 +130,7 @@ fn ids_without_an_event_are_only_told_whatever_the_columns_of_the_events_are_cal
         assert!(told.contains(&format!("1 ids of {table} have no event in ev")), "{told}");
         assert!(told.contains("verified: all 1 events with 1 ids are stored"), "{told}");
     }
-    let file = service.file("events.ndjson", crate::event("t", "1"));
+    let file = service.file("events.ndjson", super::event("t", "1"));
     for option in [
         &["--table", "x"][..],
         &["--dedup-table", "x"],

@@ -4,10 +4,10 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use super::{event, text};
 use crate::support::client::Client;
 use crate::support::service::Service;
 use crate::support::until;
-use crate::{event, text};
 
 fn run(service: &Service, arguments: &[&str]) -> Output {
     let data_dir = service.path("data").display().to_string();

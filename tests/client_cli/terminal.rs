@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::{event, text};
 use crate::support::service::Service;
-use crate::{event, text};
 
 /// What a command writes to a terminal of `columns` columns; `None` if no terminal can be had.
 fn on_terminal(service: &Service, arguments: &str, columns: u16) -> Option<String> {
@@ -62,7 +62,7 @@ fn what_a_terminal_would_obey_or_hide_is_shown_escaped_and_kept_in_files_and_pip
     assert_eq!(std::fs::read_to_string(out).unwrap(), piped);
     assert!(text(&service.run(&["get", topic, "i\u{2066}"]).stdout).contains(&payload));
     // What a service says is quoted in sentences, which may be read anywhere.
-    let liar = crate::hostile::Liar::saying(422, "", "{\"detail\":\"no\u{202e}\u{9b}31m\"}");
+    let liar = super::hostile::Liar::saying(422, "", "{\"detail\":\"no\u{202e}\u{9b}31m\"}");
     let said = text(&liar.command(&["stats"]).output().unwrap().stderr);
     assert!(said.contains("no\\u202e") && !said.contains(['\u{202e}', '\u{9b}']), "{said:?}");
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::text;
 use crate::support::service::Service;
-use crate::text;
 
 /// A user that is not this one, to whom nothing belongs.
 const NOBODY: u32 = 65534;

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use sekali::http::Limits;
 
-use crate::peer::{Peer, calm, serve};
-use crate::quotas::{flood, is_refused, status};
-use crate::served::{Running, has, sekali, short_dir};
+use super::peer::{Peer, calm, serve};
+use super::quotas::{flood, is_refused, status};
+use super::served::{Running, has, sekali, short_dir};
 use crate::support::{tools, until};
 
 /// A program that `make tools` takes out of its package.

@@ -1,7 +1,7 @@
 //! HTTP/1 messages that two readers could tell apart differently: each gets the answer that RFC
 //! 9112 gives it, and nothing after it on the connection is taken for a request.
 
-use crate::peer::{Peer, calm, serve};
+use super::peer::{Peer, calm, serve};
 
 const EVENT: &str = r#"{"topic":"t","event_id":"1","timestamp":"2026-11-22T10:00:00Z","source":"s"}"#;
 

@@ -3,7 +3,7 @@
 
 use sekali::http::Limits;
 
-use crate::peer::{Peer, calm, frame, frames, preface, request, serve, wait_for_connections};
+use super::peer::{Peer, calm, frame, frames, preface, request, serve, wait_for_connections};
 use crate::support::until;
 
 const BODY_TO_COME: &str = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";

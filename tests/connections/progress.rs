@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sekali::http::Limits;
 
-use crate::peer::{Peer, calm, frame, frames, preface, request, serve, wait_for_connections};
+use super::peer::{Peer, calm, frame, frames, preface, request, serve, wait_for_connections};
 use crate::support::until;
 
 /// A reset because the stream is no longer wanted.

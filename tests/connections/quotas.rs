@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sekali::http::Limits;
 
-use crate::peer::{Peer, calm, serve};
+use super::peer::{Peer, calm, serve};
 use crate::support::until;
 
 const TAIL: &str = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";

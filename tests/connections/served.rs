@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::peer::SOON;
+use super::peer::SOON;
 use crate::support::until;
 
 /// `sekali`, without settings of this process' own environment.

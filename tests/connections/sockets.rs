@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
 
-use crate::peer::{Peer, SOON};
-use crate::served::{Running, get, has, sekali, short_dir};
+use super::peer::{Peer, SOON};
+use super::served::{Running, get, has, sekali, short_dir};
 use crate::support::until;
 
 #[test]

@@ -57,13 +57,13 @@ fn a_wish_to_end_lets_the_command_under_way_end_first() {
     let script =
         format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", begun.display(), go_on.display());
     let mut child = sekali(&service, &["consume", "c", "--topic", "t", "--exec", &script]).spawn().unwrap();
-    assert!(support::until(30, || begun.exists().then_some(())).is_some());
+    assert!(crate::support::until(30, || begun.exists().then_some(())).is_some());
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     std::fs::write(&go_on, "").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(service.get("/consumers/c")["lag"], 1);
     let free = || service.get("/consumers/c")["leases"].as_array().unwrap().is_empty().then_some(());
-    assert!(support::until(10, free).is_some(), "nobody waits for a lease of a worker that has ended");
+    assert!(crate::support::until(10, free).is_some(), "nobody waits for a lease of a worker that has ended");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_command_that_takes_three_leases_keeps_its_own_and_acknowledges() {
         format!("echo >> {}; while [ ! -e {} ]; do sleep 0.05; done", begun.display(), go_on.display());
     let arguments = ["consume", "c", "--topic", "t", "--limit", "1", "--lease", "4", "--exec", &script];
     let mut child = sekali(&service, &arguments).spawn().unwrap();
-    assert!(support::until(30, || begun.exists().then_some(())).is_some());
+    assert!(crate::support::until(30, || begun.exists().then_some(())).is_some());
     let until = |lease: &Value| {
         sekali::clock::Timestamp::parse(lease["until"].as_str().unwrap()).unwrap().0 / 1_000_000
     };
@@ -85,7 +85,10 @@ fn a_command_that_takes_three_leases_keeps_its_own_and_acknowledges() {
         until(&answer["lease"])
     };
     let first = refused();
-    assert!(support::until(60, || (refused() >= first + 12).then_some(())).is_some(), "the lease stays");
+    assert!(
+        crate::support::until(60, || (refused() >= first + 12).then_some(())).is_some(),
+        "the lease stays"
+    );
     std::fs::write(&go_on, "").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(std::fs::read_to_string(&begun).unwrap(), "\n", "it ran once");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
-use support::client::Response;
+use crate::support::client::Response;
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn waiting(service: &Service) -> JoinHandle<Response> {
     let addr = service.addr;
     let waiting = thread::spawn(move || Client::new(addr).get("/consumers/c/events?wait=60s").unwrap());
     let has_lease = || (!service.get("/consumers/c")["leases"][0].is_null()).then_some(());
-    assert!(support::until(10, has_lease).is_some(), "nobody waits");
+    assert!(crate::support::until(10, has_lease).is_some(), "nobody waits");
     waiting
 }
 

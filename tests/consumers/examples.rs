@@ -36,7 +36,7 @@ impl Drop for Running {
 }
 
 fn has_each_effect_once(mut program: Command) {
-    let seed = support::seed();
+    let seed = crate::support::seed();
     let mut rng = fastrand::Rng::with_seed(seed);
     let service = Service::new();
     let numbers = 0..EVENTS;
@@ -50,7 +50,7 @@ fn has_each_effect_once(mut program: Command) {
     for kill in 0..=KILLS {
         let running = Running(program.spawn().unwrap());
         let enough = if kill == KILLS { EVENTS } else { rng.u64(0..EVENTS * (kill + 1) / (KILLS + 1)) };
-        let done = support::until(60, || (totals(&database).0 >= enough).then_some(()));
+        let done = crate::support::until(60, || (totals(&database).0 >= enough).then_some(()));
         assert!(done.is_some(), "seed {seed}: {:?} of {EVENTS} after {kill} kills", totals(&database));
         drop(running);
     }
@@ -77,7 +77,7 @@ fn the_python_client_has_each_effect_once_over_kills() {
 #[test]
 fn the_javascript_client_has_each_effect_once_over_kills() {
     let dir = tempfile::tempdir().unwrap();
-    let modules = support::tools().join("node/node_modules");
+    let modules = crate::support::tools().join("node/node_modules");
     // Modules are looked for beside the program.
     let program = dir.path().join("consume.mjs");
     std::fs::copy(example("consume.mjs"), &program).unwrap();

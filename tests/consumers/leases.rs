@@ -7,7 +7,7 @@ use super::*;
 fn until_free(service: &Service, name: &str) {
     let is_free =
         || service.get(&format!("/consumers/{name}"))["leases"].as_array().unwrap().is_empty().then_some(());
-    assert!(support::until(30, is_free).is_some(), "the lease does not end");
+    assert!(crate::support::until(30, is_free).is_some(), "the lease does not end");
 }
 
 fn refused(service: &Service, query: &str) -> Value {

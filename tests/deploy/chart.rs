@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::tools;
 use super::{installed, json, root, settings};
+use crate::support::tools;
 
 const CHART: &str = "deploy/helm/sekali";
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::support::tools;
 use super::{installed, json, root, settings};
+use crate::support::tools;
 
 /// What Compose makes of these files.
 fn config(files: &[&str]) -> Option<Value> {

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::support::tools;
 use super::{installed, is_root, json, root, succeed};
+use crate::support::tools;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sekali");
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::image::copy_libraries;
-use super::support::tools;
 use super::{installed, is_root, root, succeed};
+use crate::support::tools;
 
 /// The package, made in `folder`.
 fn package(folder: &Path) -> Option<PathBuf> {

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use super::support::tools;
 use super::{DOCKERFILE, installed, root, succeed};
+use crate::support::tools;
 
 const WORKFLOW: &str = include_str!("../../.github/workflows/release.yml");
 const MAKEFILE: &str = include_str!("../../Makefile");

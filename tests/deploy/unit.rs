@@ -1,8 +1,8 @@
 //! The unit of systemd, judged by systemd's own rules. Nothing is started.
 
-use super::support::process::Start;
-use super::support::service::Service;
 use super::{installed, root, succeed};
+use crate::support::process::Start;
+use crate::support::service::Service;
 
 const UNIT: &str = include_str!("../../deploy/sekali.service");
 

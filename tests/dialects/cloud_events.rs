@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::service::{Service, cloud_event};
+use super::service::{Service, cloud_event};
 
 const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json; charset=utf-8");
 const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::json;
 
-use crate::service::{GZIP, LINES, Service, begin, event, gzip, receive, send_chunk};
+use super::service::{GZIP, LINES, Service, begin, event, gzip, receive, send_chunk};
 use crate::support::process::Start;
 use crate::support::until;
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::service::{GZIP, Headers, LINES, Service, ZSTD, cloud_event, event, gzip, zstd};
+use super::service::{GZIP, Headers, LINES, Service, ZSTD, cloud_event, event, gzip, zstd};
 
 const CLOUD_EVENT: (&str, &str) = ("Content-Type", "application/cloudevents+json");
 const BATCH: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");

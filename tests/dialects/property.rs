@@ -8,7 +8,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::service::{GZIP, LINES, Service, ZSTD, gzip, zstd};
+use super::service::{GZIP, LINES, Service, ZSTD, gzip, zstd};
 use crate::support::client::escape;
 use crate::support::number;
 

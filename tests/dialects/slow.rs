@@ -18,7 +18,7 @@ use sekali::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::service::event;
+use super::service::event;
 use crate::support::sink::Sink;
 
 /// A clock that jumps with the timers.

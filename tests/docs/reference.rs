@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::root;
-use super::support::service::Service;
+use crate::support::service::Service;
 
 #[test]
 fn every_setting_is_on_the_page_and_in_the_sample() {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::{http1, http2};
 use crate::support::client::Client;
 use crate::support::seed;
 use crate::support::service::Service;
-use crate::{http1, http2};
 
 const CASES: usize = 2_000;
 

@@ -1,7 +1,7 @@
 //! HTTP/1.1: where a body ends (RFC 9112, sections 6 and 7). A service that sees another end than a
 //! proxy before it takes the rest of a body for a request.
 
-use crate::http1::{Case, Expect, case};
+use super::http1::{Case, Expect, case};
 
 const BAD: Expect = Expect::Refused(&[400]);
 /// A coding that is not understood is 501, a wrong use of one 400.

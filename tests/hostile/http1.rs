@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::framing;
+use super::framing;
 use crate::support::service::Service;
 
 /// What must come back.

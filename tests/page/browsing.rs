@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::support::service::Service;
-use super::support::tools;
+use crate::support::service::Service;
+use crate::support::tools;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 

@@ -8,8 +8,8 @@ use super::browsing::modules;
 use ureq::Agent;
 use ureq::http::{Request, Response};
 
-use super::support::client::Client;
-use super::support::service::Service;
+use crate::support::client::Client;
+use crate::support::service::Service;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 

@@ -7,9 +7,9 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::browsing::guarded;
-use super::support::client::Client;
-use super::support::service::{Service, event};
 use super::wait_for;
+use crate::support::client::Client;
+use crate::support::service::{Service, event};
 
 /// The messages of a stream: each kind, and its data.
 struct Stream(BufReader<Box<dyn Read + Send>>);

@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::group::Group;
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::consuming::Consuming;
 use crate::support::process::Server;
 use crate::support::service::event;
 use crate::support::{seed, until};
-use crate::{cluster, node};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 const TOPICS: [&str; 5] = ["a", "b", "c", "d", "e"];

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::Value;
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::rounds;
 use crate::support::service::event;
-use crate::{cluster, node};
 
 /// Carries connections to a server's socket, message by message.
 struct Proxy {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use sekali::metrics::{DATABASE_FIGURES, Kind};
 
 use super::group::Group;
-use crate::node;
+use super::node;
 use crate::support::client::Client;
 use crate::support::service::event;
 use crate::support::until;

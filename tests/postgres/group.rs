@@ -1,6 +1,6 @@
 //! A primary with two standbys, one of which must have each commit.
 
-use crate::cluster;
+use super::cluster;
 use crate::support::postgres::Postgres;
 use crate::support::until;
 

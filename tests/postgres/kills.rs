@@ -1,10 +1,10 @@
 //! The checker's clients at work while servers are killed.
 
+use super::{cluster, node};
 use crate::support::checker::{check, check_touched, expect_clean};
 use crate::support::load::Workload;
 use crate::support::reader::HttpReader;
 use crate::support::{rounds, seed};
-use crate::{cluster, node};
 
 /// Clients of the load.
 const CLIENTS: u64 = 8;

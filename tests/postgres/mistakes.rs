@@ -2,6 +2,7 @@
 //! none proves nothing.
 
 use super::promise::without_standbys;
+use super::{cluster, node};
 use crate::support::checker::check;
 use crate::support::client::Client;
 use crate::support::history::Kind;
@@ -10,7 +11,6 @@ use crate::support::postgres::Postgres;
 use crate::support::reader::HttpReader;
 use crate::support::seed;
 use crate::support::service::event;
-use crate::{cluster, node};
 
 /// Replaces each of these pieces, which must be there once, of the function that stores.
 fn put_wrong(cluster: &Postgres, pieces: &[(&str, &str)]) {

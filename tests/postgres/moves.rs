@@ -11,12 +11,12 @@ use sekali::store::EventStore;
 use sekali::store::local::{Local, Options, Seams};
 use serde_json::Value;
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::golden;
 use crate::support::process::Start;
 use crate::support::service::{Service, event};
 use crate::support::until;
-use crate::{cluster, node};
 
 fn moving(from: &str, to: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::rounds;
 use crate::support::service::event;
-use crate::{cluster, node};
 
 fn get(client: &mut Client, path: &str) -> Value {
     serde_json::from_slice(&client.get(path).unwrap().body).unwrap()

@@ -1,8 +1,8 @@
 //! What the server does for a statement.
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::service::event;
-use crate::{cluster, node};
 
 /// Scans of each partition since the statistics began, without those that were not touched.
 const SCANS: &str = "

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::postgres::Postgres;
 use crate::support::process::Server;
 use crate::support::service::event;
 use crate::support::until;
-use crate::{cluster, node};
 
 /// A node on a database that waits for a standby that does not exist. An event was stored before: `old` in
 /// the topic `t`.

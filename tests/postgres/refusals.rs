@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use super::{cluster, node};
 use crate::support::process::Start;
-use crate::{cluster, node};
 
 /// How a start ends that must not succeed: its code, and what it says.
 fn refused(start: &Start) -> (Option<i32>, String) {

@@ -1,13 +1,13 @@
 //! A primary that is lost, and standbys one of which takes its place.
 
 use super::group::Group;
-use crate::node;
+use super::node;
+use super::watching::Watchers;
 use crate::support::checker::{check, expect_clean};
 use crate::support::load::Workload;
 use crate::support::reader::HttpReader;
 use crate::support::relay::Relay;
 use crate::support::{rounds, seed};
-use crate::watching::Watchers;
 
 #[test]
 fn what_was_answered_outlives_the_primary() {

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::{cluster, node};
 use crate::support::client::Client;
 use crate::support::service::event;
-use crate::{cluster, node};
 
 fn verify(url: &str) -> (Option<i32>, Value) {
     let output =

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::support::client::Client;
 use super::{SECRET, Webhooks};
+use crate::support::client::Client;
 
 const CONFIG: &str = "[sources.kept]\npreset = 'bearer'\ntopic = 'kept.{body.kind}'\nevent_id = '{body.id}'\n\
                       quarantine = 'kept.strange'\nsecret_files = ['DIR/key']\n\

@@ -1,7 +1,7 @@
 //! What is not genuine is refused: nothing of it is stored, told or logged.
 
-use super::support::client::Client;
 use super::{SECRET, SOURCES, Signer, Webhooks, body, signer::Signed, unix_now};
+use crate::support::client::Client;
 
 /// Senders whose bodies are not signed: the first three send the secret itself, and Mailgun signs a
 /// token alone.

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use super::support::until;
 use super::{SECRET, Signer, Webhooks, body};
 use crate::support::client::Client;
+use crate::support::until;
 
 /// Seconds within which a change must be seen.
 const SOON: u64 = 30;

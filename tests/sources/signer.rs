@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::tools;
 use super::{URL, unix_now};
+use crate::support::tools;
 
 /// A delivery that is signed.
 #[derive(Clone, Debug)]

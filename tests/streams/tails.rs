@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::reading::{TAIL, service};
+use super::reading::{TAIL, service};
 use crate::support::client::Client;
 use crate::support::in_process;
 use crate::support::reader::message;

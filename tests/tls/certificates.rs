@@ -2,8 +2,8 @@
 
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 
-use crate::authority::{Authority, Pair};
-use crate::secured::{Client, SOON, Secured};
+use super::authority::{Authority, Pair};
+use super::secured::{Client, SOON, Secured};
 use crate::support::service::event;
 use crate::support::until;
 

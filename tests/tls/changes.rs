@@ -10,7 +10,7 @@ use sekali::auth::tokens_file::{Entry, TokensFile};
 use sekali::clock::Timestamp;
 use sekali::error::Error;
 
-use crate::secured::{Client, SOON, Secured};
+use super::secured::{Client, SOON, Secured};
 use crate::support::service::event;
 use crate::support::until;
 

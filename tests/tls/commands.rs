@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 
-use crate::authority::Authority;
-use crate::secured::{SOON, Secured};
+use super::authority::Authority;
+use super::secured::{SOON, Secured};
 use crate::support::service::{Service, event};
 use crate::support::until;
 

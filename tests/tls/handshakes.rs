@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use sekali::http::Limits;
 
-use crate::authority::Authority;
-use crate::http::serve_here;
-use crate::secured::{Client, SOON, Secured, program};
+use super::authority::Authority;
+use super::http::serve_here;
+use super::secured::{Client, SOON, Secured, program};
 use crate::support::{client, now, seed, tools};
 
 #[test]

@@ -10,8 +10,8 @@ use sekali::metrics::Metrics;
 use sekali::server::{Listeners, Tls, TlsFiles};
 use sekali::watch::Reloads;
 
-use crate::authority::Authority;
-use crate::secured::{Client, SOON, Secured};
+use super::authority::Authority;
+use super::secured::{Client, SOON, Secured};
 use crate::support::in_process;
 use crate::support::service::event;
 use crate::support::until;

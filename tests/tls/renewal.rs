@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::secured::{SOON, Secured};
+use super::secured::{SOON, Secured};
 use crate::support::service::event;
 use crate::support::until;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::authority::{Authority, Pair};
+use super::authority::{Authority, Pair};
 use crate::support::client::receive;
 use crate::support::process::{Server, Start};
 use crate::support::until;

@@ -3,8 +3,8 @@
 use sekali::auth::AUDIT;
 use serde_json::Value;
 
-use super::support::until;
 use super::{Guarded, id, token_command};
+use crate::support::until;
 
 impl Guarded {
     /// Waits for a line of the audit that has these fields.

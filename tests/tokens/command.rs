@@ -3,9 +3,9 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::support::process::Start;
-use super::support::until;
 use super::{Guarded, id, made, printed, program, token_command};
+use crate::support::process::Start;
+use crate::support::until;
 
 #[test]
 fn a_token_is_made_listed_rotated_and_revoked() {
@@ -58,7 +58,7 @@ fn what_is_wrong_with_a_command_is_told_and_nothing_is_changed() {
 fn reachable(
     start: &Start,
     variables: &[(&str, &std::ffi::OsStr)],
-) -> Result<super::support::process::Server, String> {
+) -> Result<crate::support::process::Server, String> {
     let mut start = start.clone();
     start.env.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())));
     start.listen = "0.0.0.0:0".to_owned();
@@ -112,7 +112,7 @@ fn a_first_token_may_be_given() {
 #[test]
 fn the_door_of_a_running_service_is_closed_by_its_first_token() {
     let service = super::Service::new();
-    assert_eq!(service.post(&super::support::service::event("a", "1", 1)), 200);
+    assert_eq!(service.post(&crate::support::service::event("a", "1", 1)), 200);
     let token = made(&service.start.data_dir.join("tokens.toml"), &["--name", "x", "--allow", "read:*"]);
     let closed = until(10, || (service.post("{}") == 401).then_some(()));
     assert!(closed.is_some(), "{}", service.server.log());

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::support::service::event;
-use super::support::{now, until};
 use super::{Guarded, id, token_command};
+use crate::support::service::event;
+use crate::support::{now, until};
 
 /// Long after whatever ends has ended.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::support::service::event;
 use super::{Guarded, Response};
+use crate::support::service::event;
 
 const LINES: &str = "application/x-ndjson";
 

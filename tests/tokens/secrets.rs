@@ -7,10 +7,10 @@ use std::process::{Child, Stdio};
 
 use sekali::auth::token::Token;
 
-use super::support::client::Client;
-use super::support::service::event;
-use super::support::until;
 use super::{made, program};
+use crate::support::client::Client;
+use crate::support::service::event;
+use crate::support::until;
 
 /// What events carry.
 const PAYLOAD: &str = "planted-payload-1f0c";

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::http1::event;
+use super::http1::event;
 use crate::support::service::Service;
 
 /// Method, path, headers, body, and the statuses that are right.
