@@ -351,7 +351,12 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// Runs a test of the copy; whether it passes, and what it says.
 fn passes(at: &Path, target: &Path, test: &str) -> (bool, String) {
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells tests of their package: with it, build scripts of dependencies would run again.
+    let told = std::env::vars().map(|(name, _)| name);
+    told.filter(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start)))
+        .for_each(|name| _ = cargo.env_remove(name));
+    let output = cargo
         .args([
             "test",
             "--offline",

@@ -15,6 +15,7 @@ mod promise;
 mod refusals;
 mod standbys;
 mod verify;
+mod versions;
 mod watching;
 
 use std::path::Path;

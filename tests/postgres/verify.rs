@@ -31,7 +31,11 @@ const BREAKS: [(&str, &str); 13] = [
     ("UPDATE sekali_topic_counts SET next_offset = 31", "counts 31 events and has 30"),
     ("UPDATE sekali_topic_counts SET duplicates = 9", "duplicates, and its events and topics make 9"),
     ("UPDATE sekali_topic_counts SET last_received_at = 9", "other times of arrival"),
-    ("UPDATE sekali_topics SET name = 'sent elsewhere'", "belongs to another"),
+    // Eight, as the slot of one could be the right one by chance.
+    (
+        "INSERT INTO sekali_topics SELECT n, slot, 'sent elsewhere ' || n FROM sekali_topics, generate_series(100, 107) n",
+        "belongs to another",
+    ),
 ];
 
 #[test]

@@ -1,0 +1,64 @@
+//! Nodes of two versions beside each other, as when nodes are upgraded one by one.
+
+use std::time::Duration;
+
+use super::{cluster, node};
+use crate::support::checker::{check, expect_clean};
+use crate::support::load::Workload;
+use crate::support::reader::HttpReader;
+use crate::support::relay::Relay;
+use crate::support::{seed, until};
+
+/// What a newer version may do to the schema when its first node starts: each table gets a column, and there is one more.
+/// As such a migration must, it first locks the table with which those that add events begin.
+const NEXT: &str = "
+    BEGIN;
+    LOCK TABLE sekali_schema IN EXCLUSIVE MODE;
+    LOCK TABLE sekali_slots IN ACCESS EXCLUSIVE MODE;
+    DO $$
+    DECLARE name text;
+    BEGIN
+        FOR name IN SELECT relname FROM pg_class
+                    WHERE relname LIKE 'sekali_%' AND relkind IN ('r', 'p') AND NOT relispartition LOOP
+            EXECUTE format('ALTER TABLE %I ADD COLUMN of_next bigint NOT NULL DEFAULT 7', name);
+        END LOOP;
+    END
+    $$;
+    CREATE TABLE sekali_next (number bigint PRIMARY KEY);
+    INSERT INTO sekali_schema (version) SELECT max(version) + 1 FROM sekali_schema;
+    COMMIT;";
+
+#[test]
+fn nodes_go_on_beside_a_newer_schema_and_do_not_start_on_it() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let start = node(dir.path(), &cluster.url("events"), "local");
+    let ((mut first, addr), (mut second, other)) = (start.ready().unwrap(), start.ready().unwrap());
+    let (seed, relay) = (seed(), Relay::among(vec![addr, other]));
+    let mut workload = Workload::new(seed);
+    let run = workload.start(relay.addr, 8);
+    assert!(run.acknowledged(40), "{}", first.log());
+    // A node tries again if the database chose its migration to end a deadlock with readers.
+    let is_made = until(30, || cluster.client("events").batch_execute(NEXT).ok());
+    assert!(is_made.is_some(), "{}", cluster.log());
+    assert!(run.acknowledged_more_within(60, Duration::from_secs(60)), "{}", first.log());
+    run.stop();
+    let mut reader = HttpReader::new(other);
+    let violations = workload.history(|history| check(history, &mut reader, seed));
+    expect_clean(&violations, seed, "beside a newer schema", &format!("{}\n{}", first.log(), second.log()));
+    workload.expect_in_order();
+    assert!(workload.consumed() > 0, "nothing was acknowledged");
+    let log = cluster.log();
+    let mut errors = log.lines().filter(|line| line.contains("ERROR"));
+    assert!(errors.all(|line| line.contains("deadlock detected")), "{log}");
+
+    assert_eq!(first.terminate(), Some(0), "{}", first.log());
+    let mut again = start.spawn();
+    assert_eq!(again.wait().and_then(|status| status.code()), Some(5), "{}", again.log());
+    assert!(again.log().contains("use the newer program"), "{}", again.log());
+    let run = workload.start(other, 8);
+    assert!(run.acknowledged(40), "{}", second.log());
+    run.stop();
+    assert_eq!(second.terminate(), Some(0), "{}", second.log());
+}
