@@ -26,6 +26,7 @@ mod move_store;
 mod offline;
 mod process;
 mod publish;
+mod regroup;
 mod serve;
 mod source;
 mod terminal;
@@ -94,6 +95,8 @@ enum Command {
     Repair(repair::Arguments),
     /// Move all events of a stopped store into another one: a data directory, or a database
     Move(move_store::Arguments),
+    /// Move slots into the databases that the configuration names for them
+    Regroup(regroup::Arguments),
     /// Ask a running service whether it is ready; for health checks
     Health(health::Arguments),
     /// Load a running service with seeded events and verify its counts
@@ -136,6 +139,7 @@ pub(crate) fn run() -> Exit {
         Command::Rebuild(arguments) => arguments.run(),
         Command::Repair(arguments) => arguments.run(),
         Command::Move(arguments) => arguments.run(),
+        Command::Regroup(arguments) => arguments.run(),
         Command::Health(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Completions { shell } => complete(shell),

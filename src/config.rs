@@ -15,8 +15,10 @@
 
 pub mod address;
 mod durability;
+mod group;
 mod mode;
 mod size;
+mod slots;
 mod store_url;
 mod unknown;
 
@@ -34,8 +36,10 @@ use tracing_subscriber::filter::Targets;
 
 use self::address::{Address, OptionalAddress};
 pub use self::durability::Durability;
+pub use self::group::Group;
 pub use self::mode::Mode;
 pub use self::size::Size;
+pub use self::slots::Slots;
 pub use self::store_url::StoreUrl;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
@@ -116,6 +120,10 @@ macro_rules! settings {
             #[arg(skip)]
             #[serde(default)]
             pub sources: BTreeMap<String, webhook::Settings>,
+            /// Databases that share the store's slots; the file alone has them.
+            #[arg(skip)]
+            #[serde(default)]
+            pub group: Vec<Group>,
         }
 
         impl Layer {
@@ -124,8 +132,8 @@ macro_rules! settings {
             /// # Errors
             /// If a value is not of its setting's type.
             pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-                let sources = BTreeMap::new();
-                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ sources })
+                let (sources, group) = (BTreeMap::new(), Vec::new());
+                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ sources, group })
             }
         }
 
@@ -135,7 +143,9 @@ macro_rules! settings {
             $( $(#[doc = $doc])+ pub $key: $type, )+
             /// Senders of webhooks, by name.
             pub sources: BTreeMap<String, webhook::Settings>,
-            /// In the order of the settings.
+            /// Databases that share the store's slots, if there are several.
+            pub group: Vec<Group>,
+            /// In the order of the settings; that of the groups is the last.
             origins: Vec<Origin>,
         }
 
@@ -155,14 +165,18 @@ macro_rules! settings {
                     };
                     origins.push(origin);
                 )+
-                Self { $( $key, )+ sources: file.sources, origins }
+                origins.push(Origin::File(path.to_owned()));
+                Self { $( $key, )+ sources: file.sources, group: file.group, origins }
             }
 
-            /// Every setting, with its value and where that came from.
+            /// Every setting, with its value and where that came from, and the groups, if there are any.
             pub fn entries(&self) -> Vec<Entry> {
+                let groups = self.group.iter().map(|group| format!("{} {}", group.slots, group.store));
+                let groups = Some(groups.collect::<Vec<_>>()).filter(|groups| !groups.is_empty());
                 let values = [$( (stringify!($key), serde_json::json!(self.$key)), )+];
+                let values = values.into_iter().chain(groups.map(|groups| ("group", serde_json::json!(groups))));
                 let entry = |((key, value), origin): (_, &Origin)| Entry { key, value, origin: origin.clone() };
-                values.into_iter().zip(&self.origins).map(entry).collect()
+                values.zip(&self.origins).map(entry).collect()
             }
         }
     };
@@ -347,6 +361,19 @@ impl Config {
         Ok(config)
     }
 
+    /// The databases that hold the store, each with its slots; none if the data directory does.
+    pub fn groups(&self) -> Vec<Group> {
+        match self.store.is_local() {
+            true => self.group.clone(),
+            false => vec![Group { slots: Slots::all(), store: self.store.clone() }],
+        }
+    }
+
+    /// Whether the data directory holds the store.
+    pub fn is_local(&self) -> bool {
+        self.groups().is_empty()
+    }
+
     /// The path of the tokens file.
     pub fn tokens_file(&self) -> PathBuf {
         match self.tokens_file.as_os_str().is_empty() {
@@ -400,9 +427,16 @@ impl Config {
 
     fn check_store(&self) -> Result<(), ConfigError> {
         if self.store.is_local() {
-            return Ok(());
+            let fault =
+                Some(&self.group).filter(|groups| !groups.is_empty()).and_then(|all| Group::fault(all));
+            return fault.map_or(Ok(()), |fault| Err(ConfigError(fault)));
         }
         let origin = self.origin("store");
+        if !self.group.is_empty() {
+            return Err(ConfigError(format!(
+                "store ({origin}) and [[group]] both say where the store is: name one database in store, or each of several in a [[group]]"
+            )));
+        }
         if let Err(fault) = self.store.connections() {
             return Err(ConfigError(format!("store ({origin}): {fault}")));
         }
@@ -465,8 +499,9 @@ impl Layer {
             let at = fault.span().map_or(0, |span| span.start.min(text.len()));
             let number = text[..at].matches('\n').count();
             let line = text.lines().nth(number).unwrap_or_default().trim();
-            // Somebody may have written a secret of a source here, where none belongs.
-            let is_of_source = text.lines().take(number + 1).any(|line| line.contains("sources"));
+            // Somebody may have written a secret of a source here, where none belongs, or a password.
+            let may_be_secret = |line: &str| line.contains("sources") || line.contains("[[group");
+            let is_of_source = text.lines().take(number + 1).any(may_be_secret);
             let (line, message) = match is_of_source {
                 true => (line.split('=').next().unwrap_or_default().trim(), unquoted(message)),
                 false => (line, message.to_owned()),

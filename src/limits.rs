@@ -380,7 +380,9 @@ const _: () = assert!(CONSUMER_EVENTS_MAX * 15 * 4 / 3 < CONSUMER_BODY_BYTES_MAX
 
 // A database.
 
-/// Connections of a node to its database that write.
+/// Slots of a new store, over all of its databases.
+pub const DATABASE_SLOTS: usize = 64;
+/// Connections of a node to each database that write.
 pub const DATABASE_WRITES_MAX: usize = 16;
 /// And that read.
 pub const DATABASE_READS_MAX: usize = 8;

@@ -157,6 +157,16 @@ impl Totals {
     pub fn received(&self) -> u64 {
         self.unique_processed + self.duplicate_dropped
     }
+
+    /// These and others.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            unique_processed: self.unique_processed + other.unique_processed,
+            duplicate_dropped: self.duplicate_dropped + other.duplicate_dropped,
+            conflicts: self.conflicts + other.conflicts,
+            rejected: self.rejected + other.rejected,
+        }
+    }
 }
 
 /// Totals, and how many topics there are.
@@ -238,6 +248,8 @@ pub enum Taken {
 pub enum Health {
     /// Recovered, disk fine, not poisoned.
     Ready,
+    /// It takes events of some topics, and why not of the others, in a sentence.
+    ReadyInPart(String),
     /// Not ready, and why, in a sentence.
     NotReady(String),
 }
@@ -322,6 +334,15 @@ pub trait EventStore: Send + Sync + 'static {
     /// # Errors
     /// `Unsure`.
     fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
+
+    /// A text that is another one after events became visible that readers may wait for. It is that of
+    /// [`EventStore::end`] for all topics, but leaves out what does not answer where other topics do.
+    ///
+    /// # Errors
+    /// As for [`EventStore::end`].
+    fn pulse(&self) -> impl Future<Output = Result<String>> + Send {
+        self.end(None)
+    }
 
     /// Topics that hold events, in order of their bytes, at most `limit`, from `cursor` on; of all,
     /// or of those that `only` means. All of it is durable; counts that are not yet are in it once

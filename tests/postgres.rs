@@ -6,13 +6,16 @@ mod consumers;
 mod cuts;
 mod figures;
 mod group;
+mod groups;
 mod kills;
 mod mistakes;
 mod moves;
 mod nodes;
+mod outages;
 mod plans;
 mod promise;
 mod refusals;
+mod regroup;
 mod standbys;
 mod verify;
 mod versions;
@@ -20,7 +23,7 @@ mod watching;
 
 use std::path::Path;
 
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, configuration};
 use crate::support::process::Start;
 
 /// A cluster, if this machine can have one.
@@ -33,6 +36,16 @@ fn cluster(settings: &str) -> Option<Postgres> {
             None
         }
     }
+}
+
+/// How to start a node of the store in these databases, each with its slots.
+fn node_of(dir: &Path, groups: &[(&str, String)]) -> Start {
+    let file =
+        tempfile::Builder::new().suffix(".toml").tempfile_in(dir).unwrap().into_temp_path().keep().unwrap();
+    std::fs::write(&file, configuration(groups, "store_durability = \"local\"")).unwrap();
+    let mut start = Start::tiny_generations(&dir.join("unused"));
+    start.env = vec![("SEKALI_CONFIG".into(), file.into())];
+    start
 }
 
 /// How to start a node of the store at this URL.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sekali::clock::SystemClock;
 use sekali::config::Config;
 use sekali::metrics::Metrics;
-use sekali::store::postgres::{Options, Postgres};
+use sekali::store::postgres::{Database, Options, Postgres};
 
 use super::exit::{Exit, Failure};
 
@@ -20,11 +20,15 @@ pub(crate) async fn open(config: &Config, metrics: Metrics) -> Result<Postgres, 
 /// The part of the configuration that the store needs.
 ///
 /// # Errors
-/// The URL is wrong, or the password can't be read.
+/// A URL is wrong, or the password can't be read.
 pub(crate) fn options(config: &Config) -> Result<Options, Failure> {
     let wrong = |fault: String| Failure::new(Exit::Configuration, format!("store: {fault}"));
+    let databases = config.groups().into_iter().map(|group| {
+        let connections = group.store.connections().map_err(wrong)?;
+        Ok(Database { name: group.store.to_string(), connections, slots: group.slots.iter().collect() })
+    });
     Ok(Options {
-        connections: config.store.connections().map_err(wrong)?,
+        databases: databases.collect::<Result<_, Failure>>()?,
         password: password(config)?,
         durability: config.store_durability,
         must_exist: config.must_exist,

@@ -125,7 +125,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
 
 /// Opens the store that the configuration names.
 async fn open(config: Config, metrics: Metrics) -> Result<Backend, Failure> {
-    if !config.store.is_local() {
+    if !config.is_local() {
         return database_store::open(&config, metrics).await.map(Box::new).map(Backend::Postgres);
     }
     let opening = tokio::task::spawn_blocking(move || {
@@ -294,9 +294,10 @@ fn announce(listeners: &Listeners, config: &Config) -> Result<(), Failure> {
     let (data_dir, version) = (config.data_dir.display(), env!("CARGO_PKG_VERSION"));
     let scheme = if listeners.tls.is_some() { "https" } else { "http" };
     let at = url(&addr, scheme);
-    match config.store.is_local() {
+    let databases: Vec<String> = config.groups().iter().map(|group| group.store.to_string()).collect();
+    match config.is_local() {
         true => info!(%addr, version, %data_dir, workers = config.workers, "listening on {at}"),
-        false => info!(%addr, version, store = %config.store, "listening on {at}"),
+        false => info!(%addr, version, store = databases.join(" "), "listening on {at}"),
     }
     Ok(())
 }

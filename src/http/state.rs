@@ -20,7 +20,7 @@ impl<S: EventStore> Service<S> {
             return files::first(asked, call.responder.is_gzip);
         }
         let (code, status) = match self.store.health() {
-            Health::Ready => (StatusCode::OK, "ready"),
+            Health::Ready | Health::ReadyInPart(_) => (StatusCode::OK, "ready"),
             Health::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         };
         let body = serde_json::json!({
@@ -62,6 +62,11 @@ impl<S: EventStore> Service<S> {
     pub(super) fn ready(&self) -> Result<Answer, Problem> {
         match self.store.health() {
             Health::Ready => Ok(json(StatusCode::OK, br#"{"status":"ready"}"#.to_vec())),
+            // Who sends requests here must go on: those of other topics are served.
+            Health::ReadyInPart(why) => {
+                let body = serde_json::json!({"status": "ready", "except": why});
+                Ok(json(StatusCode::OK, body.to_string().into_bytes()))
+            }
             Health::NotReady(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_later()),
         }
     }

@@ -67,6 +67,10 @@ impl EventStore for Backend {
         awaited!(self, store => store.end(topic))
     }
 
+    async fn pulse(&self) -> Result<String> {
+        awaited!(self, store => store.pulse())
+    }
+
     async fn topics(
         &self,
         cursor: Option<&str>,

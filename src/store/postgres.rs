@@ -5,6 +5,8 @@
 //! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
 //! take   ─> a lease and positions, in one statement ─> events (consume.rs)
 //! ```
+//! The slots are shared out to one database or several (`groups.rs`), each with a primary of its own.
+//!
 //! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
 //! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
 //! and what a statement does. Read `slot.rs` first: it decides what a lost answer means.
@@ -18,10 +20,13 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use self::connection::{Connections, Statement};
-use self::connector::complete;
 use self::consume::{figures, known, moves, stats};
 use self::coverage::total;
-use self::schema::{Store, prepare};
+use self::cursor::write_all;
+use self::group::Group;
+use self::groups::Groups;
+use self::opening::{Prepared, prepare};
+pub use self::options::{Database, Options};
 use self::shared::Shared;
 use self::slot::{Piece, work};
 use crate::clock::Clock;
@@ -48,8 +53,14 @@ mod coverage;
 mod cursor;
 mod fault;
 pub mod filling;
+mod group;
+mod groups;
+mod listing;
 mod merge;
+mod opening;
+mod options;
 mod pages;
+pub mod regroup;
 mod retry;
 mod schema;
 mod shared;
@@ -58,21 +69,6 @@ mod topic_list;
 mod topics;
 pub mod verify;
 mod vigil;
-
-/// What a user sets.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Servers, database and user.
-    pub connections: tokio_postgres::Config,
-    /// The user's password, where the URL has none.
-    pub password: Option<Vec<u8>>,
-    /// What an answer promises.
-    pub durability: Durability,
-    /// Refuse to make a store where there is none.
-    pub must_exist: bool,
-    /// Most topics that there may be.
-    pub topics_max: usize,
-}
 
 /// An open store.
 #[derive(Debug)]
@@ -97,36 +93,53 @@ impl Postgres {
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to set.
     pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
-        let config = complete(options.connections.clone(), options.password.as_deref());
-        let store = prepare(&config, options.durability, options.must_exist).await?;
-        if store.is_filling {
+        let prepared = prepare(&options, options.must_exist).await?;
+        if prepared.store.is_filling {
             return Err(schema::unusable(
                 "the events of another store are being moved here: run the command `move` again until it says that all \
                  is moved",
             ));
         }
-        Self::serve(options, store, metrics, clock).await
+        Self::serve(&options, prepared, metrics, clock).await
     }
 
     /// Opens what was prepared.
-    async fn serve(options: Options, store: Store, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
-        let config = complete(options.connections, options.password.as_deref());
-        let connections = Connections::new(&config, options.durability, metrics.clone(), Arc::clone(&clock))?;
+    async fn serve(
+        options: &Options,
+        prepared: Prepared,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let Prepared { store, databases, home } = prepared;
         // It is there from the beginning.
         metrics.retried(0);
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
         let (durability, topics_max) = (options.durability, options.topics_max);
-        let shared = Arc::new(Shared::new(connections, store, node, topics_max, durability, metrics, clock));
-        // Standbys that do not answer are waited for: the database may be starting too.
-        shared.set_trouble(vigil::look(&shared).await?);
+        let group = |Database { connections, slots, .. }: Database| {
+            let connections =
+                Connections::new(&connections, durability, metrics.clone(), Arc::clone(&clock))?;
+            Ok(Group::new(slots, store.slots, connections, node))
+        };
+        let groups = Groups::new(databases.into_iter().map(group).collect::<Result<_>>()?, home);
+        let shared = Arc::new(Shared::new(groups, store, node, topics_max, durability, metrics, clock));
+        for group in shared.groups.iter() {
+            // Standbys that do not answer are waited for: the database may be starting too.
+            group.set_trouble(vigil::look(&shared, group).await?);
+        }
         let promise = match durability {
             Durability::Replicated => {
                 "an event is on the primary and its synchronous standbys when it is answered"
             }
             Durability::Local => "an event is on the disk of the primary alone when it is answered",
         };
-        info!(store = format!("{:032x}", store.id), slots = store.slots, "the database is open: {promise}");
+        let databases = shared.groups.iter().count();
+        info!(
+            store = format!("{:032x}", store.id),
+            slots = store.slots,
+            databases,
+            "the store is open: {promise}"
+        );
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
         for slot in 0..store.slots {
@@ -134,7 +147,9 @@ impl Postgres {
             tasks.spawn(work(Arc::clone(&shared), slot, pieces));
             queues.push(queue);
         }
-        tokio::spawn(vigil::keep(Arc::downgrade(&shared)));
+        for place in 0..databases {
+            tokio::spawn(vigil::keep(Arc::downgrade(&shared), place));
+        }
         let (queues, tasks) = (RwLock::new(queues), Mutex::new(Some(tasks)));
         Ok(Self { shared, queues, tasks, runtime: Handle::current() })
     }
@@ -168,7 +183,7 @@ impl Postgres {
         names.sort_unstable();
         names.dedup();
         let new = self.shared.patiently(|| self.count_new(&names)).await?;
-        if new == 0 || self.shared.coverage.topics() + new <= self.shared.topics_max {
+        if new == 0 || self.shared.groups.topics() + new <= self.shared.topics_max {
             return Ok(());
         }
         let message = "the store holds as many topics as it may: raise topics_max, or use fewer topics";
@@ -178,11 +193,7 @@ impl Postgres {
     async fn count_new(&self, topics: &[&[u8]]) -> Result<usize> {
         let names: Vec<&str> =
             topics.iter().map(|name| std::str::from_utf8(name).unwrap_or_default()).collect();
-        if self.shared.topics.unknown(&names).is_empty() {
-            return Ok(0);
-        }
-        let client = self.shared.connections.read().await?;
-        self.shared.topics.missing(&client, &names).await
+        self.shared.missing(&names).await
     }
 
     /// Sends the parts of a batch on their way; what comes back is each part's answer.
@@ -195,6 +206,9 @@ impl Postgres {
             return Err(stopping());
         }
         let parts = self.split(batch);
+        for (slot, ..) in &parts {
+            self.shared.groups.of(*slot).check_promise()?;
+        }
         let patience = Duration::from_secs(ADMISSION_SECONDS);
         // All places first, in the order of slots: what is refused was not begun.
         let mut places = Vec::with_capacity(parts.len());
@@ -235,13 +249,13 @@ impl Postgres {
         let _ = self.flush().await;
         self.queues.write().clear();
         while tasks.join_next().await.is_some() {}
-        if let Ok(client) = self.shared.connections.read().await {
+        for group in self.shared.groups.iter() {
             for statement in FORGET {
                 // A row that stays is removed by another node, later.
-                let _ = client.rows(statement, &[&self.shared.node]).await;
+                let _ = group.read(statement, &[&self.shared.node]).await;
             }
+            group.connections.close();
         }
-        self.shared.connections.close();
         Ok(())
     }
 }
@@ -251,7 +265,6 @@ impl EventStore for Postgres {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.shared.check_promise()?;
         self.admit_topics(&batch).await?;
         let mut outcomes = vec![None; batch.len()];
         let mut failed: Option<Error> = None;
@@ -297,6 +310,11 @@ impl EventStore for Postgres {
         self.shared.patiently(|| pages::end(&self.shared, topic)).await
     }
 
+    async fn pulse(&self) -> Result<String> {
+        let ends = self.shared.patiently(|| self.shared.groups.known_ends()).await?;
+        Ok(write_all(self.shared.store.half(), &ends))
+    }
+
     async fn topics(
         &self,
         cursor: Option<&str>,
@@ -308,13 +326,13 @@ impl EventStore for Postgres {
 
     async fn stats(&self) -> Result<Stats> {
         self.flush().await?;
-        let rows = self.shared.patiently(|| self.shared.coverage.rows(&self.shared.connections)).await?;
+        let rows = self.shared.patiently(|| self.shared.groups.rows()).await?;
         let topics = rows.iter().map(|row| u64::try_from(row.next_topic).unwrap_or_default()).sum();
         Ok(Stats { totals: total(&rows), topics })
     }
 
     fn topic_count(&self) -> TopicCount {
-        TopicCount { made: self.shared.coverage.topics(), max: self.shared.topics_max }
+        TopicCount { made: self.shared.groups.topics(), max: self.shared.topics_max }
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
@@ -378,9 +396,9 @@ impl EventStore for Postgres {
         let metrics = &self.shared.metrics;
         metrics.set(READY, &[], f64::from(u8::from(self.health() == Health::Ready)));
         metrics.set(TOPICS_MOST, &[], self.shared.topics_max as f64);
-        metrics.set(TOPICS, &[], self.shared.coverage.topics() as f64);
-        metrics.set(STORED, &[], self.shared.coverage.stored() as f64);
-        self.shared.observe();
+        metrics.set(TOPICS, &[], self.shared.groups.topics() as f64);
+        metrics.set(STORED, &[], self.shared.groups.stored() as f64);
+        self.shared.groups.observe(metrics);
         // A database that does not answer keeps no other figure waiting.
         let patience = Duration::from_secs(DATABASE_FIGURES_SECONDS);
         match sync::timeout(patience, figures::observe(&self.shared)).await {
@@ -395,7 +413,7 @@ impl EventStore for Postgres {
             Durability::Replicated => Promise::Replicated,
             Durability::Local => Promise::Primary,
         };
-        Condition { totals: self.shared.totals(), promise, ..Condition::default() }
+        Condition { totals: self.shared.groups.totals(), promise, ..Condition::default() }
     }
 
     async fn failed(&self) -> Error {

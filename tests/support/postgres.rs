@@ -306,25 +306,36 @@ fn is_asked_for() -> bool {
     }
 }
 
-/// The URL of the database that stands for a data directory, if the suites are run against one: the
-/// cluster of this test process has one for each.
-pub fn instead_of(data_dir: &Path) -> Option<String> {
+/// A configuration with a store in these databases, each with its slots, and with what else is set.
+pub fn configuration(groups: &[(&str, String)], settings: &str) -> String {
+    let group = |(slots, url): &(&str, String)| format!("[[group]]\nslots = {slots:?}\nstore = {url:?}\n");
+    format!("{settings}\n{}", groups.iter().map(group).collect::<String>())
+}
+
+/// The configuration with the databases that stand for a data directory, if the suites are run against
+/// some: the cluster of this test process has two for each, which share the slots of a store.
+pub fn instead_of(data_dir: &Path) -> Option<PathBuf> {
     static CLUSTER: OnceLock<Postgres> = OnceLock::new();
-    static DATABASES: Mutex<Option<HashMap<PathBuf, String>>> = Mutex::new(None);
+    static FILES: Mutex<Option<HashMap<PathBuf, PathBuf>>> = Mutex::new(None);
     if !is_asked_for() {
         return None;
     }
     let cluster = CLUSTER.get_or_init(|| Postgres::start().unwrap());
-    let name = {
-        let mut databases = DATABASES.lock().unwrap();
-        let databases = databases.get_or_insert_default();
-        if let Some(name) = databases.get(data_dir) {
-            return Some(cluster.url(name));
+    let (number, file) = {
+        let mut files = FILES.lock().unwrap();
+        let files = files.get_or_insert_default();
+        if let Some(file) = files.get(data_dir) {
+            return Some(file.clone());
         }
-        let name = format!("t{}", databases.len());
-        databases.insert(data_dir.to_owned(), name.clone());
-        name
+        let (number, file) = (files.len(), cluster.dir.join(format!("store{}.toml", files.len())));
+        files.insert(data_dir.to_owned(), file.clone());
+        (number, file)
     };
-    cluster.create(&name);
-    Some(cluster.url(&name))
+    let groups = [("0-19,40-63", 'a'), ("20-39", 'b')].map(|(slots, letter)| {
+        let database = format!("t{number}{letter}");
+        cluster.create(&database);
+        (slots, cluster.url(&database))
+    });
+    std::fs::write(&file, configuration(&groups, "store_durability = \"local\"")).unwrap();
+    Some(file)
 }

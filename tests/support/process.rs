@@ -66,7 +66,7 @@ impl Start {
             .args(
                 postgres::instead_of(&self.data_dir)
                     .into_iter()
-                    .flat_map(|url| ["--store".to_owned(), url, "--store-durability=local".to_owned()]),
+                    .flat_map(|file| [OsString::from("--config"), file.into_os_string()]),
             )
             .args(door.iter().flat_map(Door::arguments))
             .envs(self.env.iter().cloned())

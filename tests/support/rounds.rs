@@ -10,7 +10,7 @@ const fn threads(real: u64, simulated: u64) -> u64 {
 }
 
 /// The variable, and its number in a short round, for each change, and in a soak of a day or two.
-const ROUNDS: [(&str, u64, u64, u64); 25] = [
+const ROUNDS: [(&str, u64, u64, u64); 26] = [
     ("SEKALI_ATTACK_KINDS", 5, u64::MAX, u64::MAX),
     ("SEKALI_ATTACK_ROUNDS", 1, 1, 20),
     ("SEKALI_ATTACK_SECONDS", 1, 2, 2),
@@ -22,6 +22,7 @@ const ROUNDS: [(&str, u64, u64, u64); 25] = [
     ("SEKALI_DATABASE_EVENTS", 6_000, 100_000, 1_000_000),
     ("SEKALI_DATABASE_FAILOVERS", 1, 4, 200),
     ("SEKALI_DATABASE_KILLS", 4, 30, 2_000),
+    ("SEKALI_DATABASE_OUTAGES", 2, 8, 500),
     ("SEKALI_FAULT_ERRORS", 2, 15, 1_000),
     ("SEKALI_FAULT_KILLS", 4, 50, 1_000),
     ("SEKALI_FAULT_STARTS", 10, 40, 1_000),

@@ -41,10 +41,11 @@ impl Verify {
     /// Proves that a store agrees with itself.
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         // A directory that is named is meant, whatever the configuration says.
-        let store = self.url.or_else(|| self.store.data_dir.is_some().then(StoreUrl::default));
+        let is_directory = self.store.data_dir.is_some();
+        let store = self.url.or_else(|| is_directory.then(StoreUrl::default));
         let layer = Layer { store, store_password_file: self.store_password_file, ..Layer::default() };
         let (json, config) = (self.store.json, self.store.config(layer)?);
-        if config.store.is_local() {
+        if is_directory || config.is_local() {
             return check(&config, json, verify::verify, |report| Told {
                 json: proof(report),
                 text: proven(report),
@@ -93,10 +94,7 @@ fn in_database(config: &Config) -> Result<database::Report, Failure> {
     let bar = ProgressBar::new(0);
     let shape = "{bar:40} {pos}/{len} slots {eta}";
     bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let password = options.password.as_deref();
-    let report = runtime.block_on(database::verify(options.connections, password, &|done, total| {
-        advance(&bar, done, total);
-    }));
+    let report = runtime.block_on(database::verify(&options, &|done, total| advance(&bar, done, total)));
     bar.finish_and_clear();
     Ok(report?)
 }

@@ -73,7 +73,7 @@ impl<S: EventStore> Service<S> {
         let condition = self.store.condition().await;
         let (is_ready, reason) = match self.store.health() {
             Health::Ready => (true, None),
-            Health::NotReady(why) => (false, Some(why)),
+            Health::ReadyInPart(why) | Health::NotReady(why) => (false, Some(why)),
         };
         let topics = self.store.topic_count();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);

@@ -39,7 +39,7 @@ pub struct IsTail;
 impl<S: EventStore> Service<S> {
     /// Tells tails that there is more to read, as long as it is polled.
     pub async fn lead_tails(&self) {
-        self.tail_hub.lead(|| self.store.end(None)).await;
+        self.tail_hub.lead(|| self.store.pulse()).await;
     }
 
     /// Ends all tails, those to come too.

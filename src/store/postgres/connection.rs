@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
     DATABASE_CONNECT_SECONDS, DATABASE_READS_MAX, DATABASE_SILENCE_SECONDS, DATABASE_WRITES_MAX,
 };
-use crate::metrics::{DATABASE_CONNECTIONS, DATABASE_WAITING, Metrics};
+use crate::metrics::Metrics;
 use crate::sync;
 
 /// For whom commits wait. With nobody's name they wait for nobody, and those that were waiting
@@ -151,16 +151,12 @@ impl Connections {
         Ok(rows)
     }
 
-    /// Brings the figures of the pools up to date.
-    pub(crate) fn observe(&self) {
-        for (name, pool) in [("writes", &self.writes), ("reads", &self.reads)] {
+    /// How many connections each pool has, how many of them are in use, and how many statements wait for one.
+    pub(crate) fn figures(&self) -> [(&'static str, [usize; 3]); 2] {
+        [("writes", &self.writes), ("reads", &self.reads)].map(|(name, pool)| {
             let status = pool.status();
-            let busy = status.size.saturating_sub(status.available);
-            for (state, count) in [("idle", status.available), ("busy", busy)] {
-                self.metrics.set(DATABASE_CONNECTIONS, &[("pool", name), ("state", state)], count as f64);
-            }
-            self.metrics.set(DATABASE_WAITING, &[("pool", name)], status.waiting as f64);
-        }
+            (name, [status.available, status.size.saturating_sub(status.available), status.waiting])
+        })
     }
 
     /// Ends all that are not in use: the server says nothing, and another one may have taken its place.

@@ -14,11 +14,12 @@ use tokio_postgres::Row;
 
 use self::desk::Desk;
 use self::known::{Known, find, none};
-use self::news::{look, refresh, take_in};
+use self::news::{ends_elsewhere, look, refresh, take_in};
 use self::plan::{Plan, Range, read, share_out};
 use super::connection::Statement;
 use super::retry::change;
 use super::shared::Shared;
+use super::topics::TopicId;
 use crate::clock::Timestamp;
 use crate::consumer::partition::Partition;
 use crate::consumer::receipt::Receipt;
@@ -36,9 +37,10 @@ mod news;
 mod plan;
 pub(crate) mod stats;
 
-const TAKE: Statement = ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+const TAKE: Statement =
+    ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
 const ACKNOWLEDGE: Statement =
-    ("acknowledge", "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+    ("acknowledge", "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
 const RELEASE: Statement = ("consumer", "DELETE FROM sekali_leases WHERE consumer = $1 AND lease = $2");
 
 /// A lease that was renewed is not renewed before this part of its time is over.
@@ -96,7 +98,10 @@ async fn lease(
     let leases: Vec<i64> = own.into_iter().chain([new_lease]).collect();
     let (part, parts) = take.partition.numbers();
     let lasts = i64::try_from(take.lease.as_micros()).unwrap_or(i64::MAX);
-    let (slots, ids): (Vec<i16>, Vec<i32>) = plan.topics.iter().map(|topic| topic.id).unzip();
+    let topics: Vec<TopicId> = plan.topics.iter().map(|topic| topic.id).collect();
+    // After what is new was noted: what is stored later is noted later.
+    let known_ends = shared.patiently(|| ends_elsewhere(shared, &topics, &[])).await?;
+    let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().copied().unzip();
     let names: Vec<_> = plan.topics.iter().map(|topic| shared.topic_name(topic.number)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let rows = change(
@@ -114,6 +119,7 @@ async fn lease(
             &slots,
             &ids,
             &names,
+            &known_ends,
         ],
     )
     .await?;
@@ -170,24 +176,36 @@ pub(crate) async fn acknowledge(shared: &Shared, name: &ConsumerName, receipt: &
     }
     let last = receipt.positions.last().map_or(known.turn, |(topic, _)| i64::from(*topic));
     let positions = named(shared, &known, &receipt).await?;
-    let (slots, ids): (Vec<i16>, Vec<i32>) =
-        positions.iter().map(|(number, _)| shared.topic_id(*number)).unzip();
+    let topics: Vec<TopicId> = positions.iter().map(|(number, _)| shared.topic_id(*number)).collect();
+    let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().copied().unzip();
     let names: Vec<_> = positions.iter().map(|(number, _)| shared.topic_name(*number)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let offsets: Vec<i64> = positions.iter().map(|(_, next_offset)| *next_offset).collect();
+    let known_ends = shared.patiently(|| ends_elsewhere(shared, &topics, &offsets)).await?;
     let lease = i64::try_from(receipt.lease).unwrap_or_default();
     let (name_text, positions_max) = (name.as_str(), POSITIONS_MAX as i64);
     let rows = change(
         shared,
         ACKNOWLEDGE,
-        &[&name_text, &known.number, &lease, &slots, &ids, &names, &offsets, &last, &positions_max],
+        &[
+            &name_text,
+            &known.number,
+            &lease,
+            &slots,
+            &ids,
+            &names,
+            &offsets,
+            &known_ends,
+            &last,
+            &positions_max,
+        ],
     )
     .await?;
     match rows.first().and_then(|row| row.get::<_, Option<i16>>(0)) {
         None => Err(none(name)),
         Some(0) => Ok(()),
         // It rests on what another commit has changed.
-        Some(1) => shared.coverage.commit(&shared.connections).await,
+        Some(1) => shared.groups.home().commit().await,
         Some(2) => Err(over()),
         Some(3) => Err(foreign()),
         Some(_) => Err(no_room()),
@@ -202,11 +220,7 @@ async fn named(shared: &Shared, known: &Known, receipt: &Receipt) -> Result<Vec<
         let most = positions.entry(*number).or_default();
         *most = next_offset.max(*most);
     }
-    let learn = || async {
-        let client = shared.connections.read().await?;
-        let ids = positions.keys().map(|number| shared.topic_id(*number));
-        shared.topics.name_all(&client, ids).await
-    };
+    let learn = || shared.learn(positions.keys().map(|number| shared.topic_id(*number)));
     shared.patiently(learn).await.map_err(|e| if e.kind() == ErrorKind::Corrupt { foreign() } else { e })?;
     let is_meant = |number: &u32| known.topics.matches(shared.topic_name(*number).as_bytes());
     if positions.keys().all(is_meant) { Ok(positions.into_iter().collect()) } else { Err(foreign()) }

@@ -13,7 +13,6 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::connection::{Connections, Lease, Reader, Statement};
 use super::fault::Fate;
-use super::schema::Store;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_COVER_SECONDS;
 use crate::store::Totals;
@@ -27,7 +26,7 @@ const BEAT: Statement = (
     ON CONFLICT (node) DO UPDATE SET beats = n.beats + 1, at = excluded.at",
 );
 
-/// The rows of all slots.
+/// The rows of a database's slots.
 const SLOTS: Statement = (
     "slots",
     "
@@ -37,6 +36,7 @@ const SLOTS: Statement = (
 /// What a slot's row had when it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SlotRow {
+    pub(crate) slot: usize,
     pub(crate) next_seq: i64,
     pub(crate) commits: i64,
     pub(crate) next_topic: i32,
@@ -51,10 +51,11 @@ struct Covered {
     topics: AtomicI64,
 }
 
-/// What acknowledged commits cover, by slot.
+/// What acknowledged commits of a database cover, by slot.
 #[derive(Debug)]
 pub(crate) struct Coverage {
     node: i64,
+    /// Of each slot of the store; those of other databases stay as they were made.
     slots: Vec<Covered>,
     /// Held by the one who commits; those who wait take part in what begins after they came.
     turn: Mutex<()>,
@@ -63,14 +64,15 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    pub(crate) fn new(store: &Store, node: i64) -> Self {
-        let slots = (0..store.slots).map(|_| Covered::default()).collect();
+    /// For a database of a store with so many slots.
+    pub(crate) fn new(slots: usize, node: i64) -> Self {
+        let slots = (0..slots).map(|_| Covered::default()).collect();
         Self { node, slots, turn: Mutex::default(), begun: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
     /// An acknowledged commit covers this much of a slot.
-    pub(crate) fn note(&self, slot: usize, row: &SlotRow) {
-        let Some(covered) = self.slots.get(slot) else { return };
+    pub(crate) fn note(&self, row: &SlotRow) {
+        let Some(covered) = self.slots.get(row.slot) else { return };
         covered.next_seq.fetch_max(row.next_seq, Ordering::SeqCst);
         covered.commits.fetch_max(row.commits, Ordering::SeqCst);
         covered.topics.fetch_max(row.next_topic.into(), Ordering::SeqCst);
@@ -87,6 +89,11 @@ impl Coverage {
         self.slots.iter().map(|covered| covered.next_seq.load(Ordering::SeqCst)).sum()
     }
 
+    /// The number after the last event of a slot that this node knows of.
+    pub(crate) fn next_seq(&self, slot: usize) -> i64 {
+        self.slots.get(slot).map_or(0, |covered| covered.next_seq.load(Ordering::SeqCst))
+    }
+
     /// What is covered now, as numbers of statements and events.
     pub(crate) fn present(&self) -> Vec<(i64, i64)> {
         let read = |number: &AtomicI64| number.load(Ordering::SeqCst);
@@ -95,7 +102,7 @@ impl Coverage {
 
     /// Whether an event of a slot is covered.
     fn has_event(&self, slot: usize, seq: i64) -> bool {
-        self.slots.get(slot).is_some_and(|covered| seq < covered.next_seq.load(Ordering::SeqCst))
+        seq < self.next_seq(slot)
     }
 
     /// Waits until these events, each by its slot and number, are covered.
@@ -113,36 +120,51 @@ impl Coverage {
         }
         self.commit(connections).await?;
         for (slot, seq) in open {
-            self.note(slot, &SlotRow { next_seq: seq + 1, ..SlotRow::default() });
+            self.note(&SlotRow { slot, next_seq: seq + 1, ..SlotRow::default() });
         }
         Ok(())
     }
 
-    /// All slots' rows, once what they say is covered.
+    /// The rows of these slots, which must be all of the database, once what they say is covered.
     ///
     /// # Errors
-    /// `Overloaded`, and those of [`Coverage::commit`].
-    pub(crate) async fn rows(&self, connections: &Connections) -> Result<Vec<SlotRow>> {
+    /// `Overloaded`, `Corrupt`, and those of [`Coverage::commit`].
+    pub(crate) async fn rows(&self, connections: &Connections, slots: &[usize]) -> Result<Vec<SlotRow>> {
         // Before the rows are read: other answers may come meanwhile.
         let present = self.present();
         let rows = {
             let client = connections.read().await?;
-            read_rows(&client).await?
+            read_rows(&client, slots).await?
         };
-        if behind(&present, &rows).is_some() {
+        self.confirm(connections, &present, &rows).await?;
+        Ok(rows)
+    }
+
+    /// Waits until what rows say is covered that were read after `present` was.
+    ///
+    /// # Errors
+    /// `Overloaded`, and those of [`Coverage::commit`].
+    pub(crate) async fn confirm(
+        &self,
+        connections: &Connections,
+        present: &[(i64, i64)],
+        rows: &[SlotRow],
+    ) -> Result<()> {
+        if behind(present, rows).is_some() {
             connections.forget();
             let message = "another server has become the primary of the database; retry later";
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
-        let is_open = |(covered, row): (&Covered, &SlotRow)| {
+        let is_open = |row: &SlotRow| {
+            let covered = &self.slots[row.slot];
             row.commits > covered.commits.load(Ordering::SeqCst)
                 || row.next_seq > covered.next_seq.load(Ordering::SeqCst)
         };
-        if self.slots.iter().zip(&rows).any(is_open) {
+        if rows.iter().any(is_open) {
             self.commit(connections).await?;
         }
-        rows.iter().enumerate().for_each(|(slot, row)| self.note(slot, row));
-        Ok(rows)
+        rows.iter().for_each(|row| self.note(row));
+        Ok(())
     }
 
     /// Commits something that covers all that was visible when this was called.
@@ -199,44 +221,45 @@ impl Coverage {
     }
 }
 
-/// The totals of all slots.
+/// The totals of these slots.
 pub(crate) fn total(rows: &[SlotRow]) -> Totals {
-    rows.iter().fold(Totals::default(), |sum, SlotRow { totals, .. }| Totals {
-        unique_processed: sum.unique_processed + totals.unique_processed,
-        duplicate_dropped: sum.duplicate_dropped + totals.duplicate_dropped,
-        conflicts: sum.conflicts + totals.conflicts,
-        rejected: sum.rejected + totals.rejected,
-    })
+    rows.iter().fold(Totals::default(), |sum, row| sum.plus(row.totals))
 }
 
-/// All slots' rows, of which the newest part may not be covered.
+/// The rows of these slots, which must be all of the database; their newest part may not be covered.
 ///
 /// # Errors
-/// `Overloaded`, `Corrupt`.
-pub(crate) async fn read_rows(client: &Reader) -> Result<Vec<SlotRow>> {
-    let rows = client.rows(SLOTS, &[]).await?;
+/// `Overloaded`; `Corrupt`: the database has other slots.
+pub(crate) async fn read_rows(client: &Reader, slots: &[usize]) -> Result<Vec<SlotRow>> {
+    let rows: Vec<SlotRow> = client.rows(SLOTS, &[]).await?.iter().map(slot_row).collect();
+    if rows.iter().map(|row| row.slot).eq(slots.iter().copied()) {
+        return Ok(rows);
+    }
+    let lacks = slots.iter().find(|slot| rows.iter().all(|row| row.slot != **slot));
+    let what =
+        lacks.map_or("it has more slots than it had".to_owned(), |slot| format!("slot {slot} is missing"));
+    let message = format!("this is no longer the database that it was: {what}; was a slot moved?");
+    Err(Error::new(ErrorKind::Corrupt, message))
+}
+
+fn slot_row(row: &tokio_postgres::Row) -> SlotRow {
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
-    let row = |(place, row): (usize, &tokio_postgres::Row)| {
-        if usize::try_from(row.get::<_, i16>(0)) != Ok(place) {
-            let message = format!("this is not the store's database: slot {place} is missing");
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        let totals = Totals {
-            unique_processed: count(row.get(1)),
-            duplicate_dropped: count(row.get(4)),
-            conflicts: count(row.get(5)),
-            rejected: count(row.get(6)),
-        };
-        Ok(SlotRow { next_seq: row.get(1), commits: row.get(2), next_topic: row.get(3), totals })
+    let totals = Totals {
+        unique_processed: count(row.get(1)),
+        duplicate_dropped: count(row.get(4)),
+        conflicts: count(row.get(5)),
+        rejected: count(row.get(6)),
     };
-    rows.iter().enumerate().map(row).collect()
+    let slot = usize::try_from(row.get::<_, i16>(0)).unwrap_or(usize::MAX);
+    SlotRow { slot, next_seq: row.get(1), commits: row.get(2), next_topic: row.get(3), totals }
 }
 
 /// A slot whose row has less than what was covered before it was read, as numbers of statements and events.
 pub(crate) fn behind(covered: &[(i64, i64)], rows: &[SlotRow]) -> Option<usize> {
-    let is_behind =
-        |(covered, row): (&(i64, i64), &SlotRow)| row.commits < covered.0 || row.next_seq < covered.1;
-    covered.iter().zip(rows).position(is_behind)
+    let is_behind = |row: &&SlotRow| {
+        covered.get(row.slot).is_some_and(|covered| row.commits < covered.0 || row.next_seq < covered.1)
+    };
+    rows.iter().find(is_behind).map(|row| row.slot)
 }
 
 fn uncovered(kind: ErrorKind, why: &str) -> Error {

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Transaction};
 
-use super::connector::{complete, connect};
+use super::connector::connect;
 use super::fault::sentence;
-use super::schema::{Store, prepare, unusable};
-use super::slot::Digest;
+use super::opening::{Prepared, prepare};
+use super::schema::{Store, Uuid, unusable};
 use super::{Options, Postgres};
 use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,7 +71,7 @@ pub struct Filling {
     options: Options,
     client: Client,
     connection: JoinHandle<()>,
-    store: Store,
+    prepared: Prepared,
     slots: Vec<Slot>,
     topics: HashMap<Box<str>, Topic>,
     /// Most microseconds by which an event of a slot arrived before one with a lower number.
@@ -103,21 +103,28 @@ impl Filling {
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to do.
     pub async fn begin(options: Options) -> Result<Self> {
-        let config = complete(options.connections.clone(), options.password.as_deref());
-        let store = prepare(&config, options.durability, false).await?;
-        let (client, connection) = connect(&config).await?;
+        let mut prepared = prepare(&options, false).await?;
+        let [database] = &prepared.databases[..] else {
+            return Err(unusable(
+                "events are moved into one database alone: name that in store, and give its slots to others with \
+                 `sekali regroup` afterwards",
+            ));
+        };
+        let (client, connection) = connect(&database.connections).await?;
+        let (was_filling, slack) = (prepared.store.is_filling, prepared.store.arrival_slack);
+        prepared.store.is_filling = true;
         let mut filling = Self {
             options,
             client,
             connection,
             slots: Vec::new(),
             topics: HashMap::new(),
-            slack: store.arrival_slack,
-            store: Store { is_filling: true, ..store },
+            slack,
+            prepared,
             opened: None,
         };
         filling.look().await.map_err(|e| unusable(&sentence(&e)))?;
-        if !store.is_filling && filling.slots.iter().any(|slot| slot.next_seq > 0) {
+        if !was_filling && filling.slots.iter().any(|slot| slot.next_seq > 0) {
             return Err(unusable("it holds events already: name an empty database"));
         }
         filling.execute("UPDATE sekali_store SET is_filling = true").await?;
@@ -177,7 +184,7 @@ impl Filling {
             return Ok(None);
         }
         let number = topic.map_or_else(
-            || self.store.slot(event.topic.as_bytes()),
+            || self.prepared.store.slot(event.topic.as_bytes()),
             |topic| usize::try_from(topic.slot).unwrap_or_default(),
         );
         let slot = &mut slots[number];
@@ -283,7 +290,8 @@ impl Part {
         let received = self.column(|place| place.received_at);
         // All of it was checked to be UTF-8.
         let text = |bytes: &'_ [u8]| std::str::from_utf8(bytes).unwrap_or_default().to_owned();
-        let digests: Vec<Digest> = batch.iter().map(|event| Digest(event.digest)).collect();
+        let digest = |event: crate::event::EventRef<'_>| Uuid(u128::from_be_bytes(event.digest));
+        let digests: Vec<Uuid> = batch.iter().map(digest).collect();
         let event_ids: Vec<String> = batch.iter().map(|event| text(event.event_id)).collect();
         let timestamps: Vec<String> = batch.iter().map(|event| text(event.timestamp)).collect();
         let sources: Vec<String> = batch.iter().map(|event| text(event.source)).collect();
@@ -344,9 +352,10 @@ impl Target for Filling {
     }
 
     async fn store(&mut self) -> Result<&Postgres> {
-        let store = Store { arrival_slack: self.slack, ..self.store };
+        let mut prepared = self.prepared.clone();
+        prepared.store = Store { arrival_slack: self.slack, ..prepared.store };
         let opened =
-            Postgres::serve(self.options.clone(), store, Metrics::default(), Arc::new(SystemClock)).await?;
+            Postgres::serve(&self.options, prepared, Metrics::default(), Arc::new(SystemClock)).await?;
         Ok(self.opened.insert(opened))
     }
 }

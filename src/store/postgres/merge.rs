@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::connection::Reader;
+use super::groups::{Groups, Readers};
 use super::topics::TopicId;
 use crate::error::Result;
 use crate::limits::{DATABASE_KEYS_FIRST, DATABASE_LOOKED_MAX, DATABASE_SCANNED_MAX};
@@ -126,7 +127,7 @@ impl<'q> Merge<'q> {
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(crate) async fn fill(&mut self, client: &Reader) -> Result<Option<Vec<Key>>> {
+    pub(crate) async fn fill(&mut self, groups: &Groups, readers: &Readers) -> Result<Option<Vec<Key>>> {
         let dry: Vec<usize> = (0..self.sources.len())
             .filter(|at| self.sources[*at].keys.is_empty() && self.sources[*at].has_unread())
             .collect();
@@ -136,18 +137,11 @@ impl<'q> Merge<'q> {
         if self.looked >= self.looked_max {
             return Ok(None);
         }
-        let texts =
-            if self.sources.iter().any(|source| source.topic.is_some()) { OF_TOPIC } else { OF_SLOTS };
-        let column = |value: fn(&Source) -> i64| -> Vec<i64> {
-            dry.iter().map(|at| value(&self.sources[*at])).collect()
-        };
-        let slots: Vec<i16> = dry.iter().map(|at| self.sources[*at].slot).collect();
-        let topics: Vec<i32> = dry.iter().map(|at| self.sources[*at].topic.unwrap_or_default()).collect();
-        let (lows, highs) = (column(|source| source.low), column(|source| source.high));
         let chunk = self.chunk.min((self.looked_max - self.looked).div_ceil(dry.len()) as i64);
-        let statement = ("events", texts[self.order as usize]);
-        let rows =
-            client.rows(statement, &[&slots, &topics, &lows, &highs, &chunk, &self.event_source]).await?;
+        let sorted = groups.sort(dry.iter().copied(), |at| self.sources[*at].slot);
+        let reads = sorted.iter().enumerate().filter(|(_, dry)| !dry.is_empty());
+        let reads = reads.map(|(place, dry)| self.read(readers, place, dry, chunk));
+        let rows = try_join_all(reads).await?.concat();
         self.looked += rows.len();
         self.chunk *= 2;
         let by_slot = |slot: i16| dry.iter().copied().find(|at| self.sources[*at].slot == slot);
@@ -170,6 +164,20 @@ impl<'q> Merge<'q> {
             }
         }
         Ok(Some(keys))
+    }
+
+    /// Rows of at most `chunk` keys of each of these sources, which one database has.
+    async fn read(&self, readers: &Readers, place: usize, dry: &[usize], chunk: i64) -> Result<Vec<Row>> {
+        let texts = if self.sources[dry[0]].topic.is_some() { OF_TOPIC } else { OF_SLOTS };
+        let column = |value: fn(&Source) -> i64| -> Vec<i64> {
+            dry.iter().map(|at| value(&self.sources[*at])).collect()
+        };
+        let slots: Vec<i16> = dry.iter().map(|at| self.sources[*at].slot).collect();
+        let topics: Vec<i32> = dry.iter().map(|at| self.sources[*at].topic.unwrap_or_default()).collect();
+        let (lows, highs) = (column(|source| source.low), column(|source| source.high));
+        let statement = ("events", texts[self.order as usize]);
+        let client = readers.of(place)?;
+        client.rows(statement, &[&slots, &topics, &lows, &highs, &chunk, &self.event_source]).await
     }
 
     /// The next key, once [`Merge::fill`] has filled all sources.

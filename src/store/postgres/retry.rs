@@ -13,6 +13,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::{Lease, Statement};
 use super::fault::Fate;
+use super::group::Group;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_REQUEST_SECONDS;
@@ -29,13 +30,13 @@ pub(crate) enum Failure {
     Unknown(String),
 }
 
-/// A connection for a statement that commits; nothing was sent if there is none in time.
+/// A connection to a database for a statement that commits; nothing was sent if there is none in time.
 ///
 /// # Errors
 /// `Overloaded`, `Stopping`.
-pub(crate) async fn connect(shared: &Shared, deadline: Instant) -> Result<Lease> {
+pub(crate) async fn connect(shared: &Shared, group: &Group, deadline: Instant) -> Result<Lease> {
     loop {
-        let failed = match shared.connections.write().await {
+        let failed = match group.connections.write().await {
             Ok(connection) => return Ok(connection),
             Err(e) => e,
         };
@@ -51,6 +52,7 @@ pub(crate) async fn connect(shared: &Shared, deadline: Instant) -> Result<Lease>
 /// Why there is no answer.
 pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
     shared: &Shared,
+    group: &Group,
     slot: Option<usize>,
     deadline: Instant,
     mut connection: Result<Lease>,
@@ -83,11 +85,11 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
         if is_over || shared.pause(deadline).await.is_none() {
             return Err(unknown.map_or(Failure::Undone(why), Failure::Unknown));
         }
-        connection = connect(shared, deadline).await;
+        connection = connect(shared, group, deadline).await;
     }
 }
 
-/// Carries out a statement that changes a consumer. Carried out twice, it must change nothing more.
+/// Carries out a statement that changes a consumer, where consumers are. Carried out twice, it must change nothing more.
 ///
 /// # Errors
 /// `Overloaded` and `Stopping`: nothing was changed. `Unsure`: it may be. Those of the statement.
@@ -96,11 +98,12 @@ pub(crate) async fn change(
     statement: Statement,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>> {
-    shared.check_promise()?;
+    let home = shared.groups.home();
+    home.check_promise()?;
     let deadline = shared.now() + Duration::from_secs(DATABASE_REQUEST_SECONDS);
-    let connection = connect(shared, deadline).await;
-    let send = |lease| shared.connections.commit(lease, statement, parameters);
-    until_answered(shared, None, deadline, connection, send).await.map_err(|failure| match failure {
+    let connection = connect(shared, home, deadline).await;
+    let send = |lease| home.connections.commit(lease, statement, parameters);
+    until_answered(shared, home, None, deadline, connection, send).await.map_err(|failure| match failure {
         Failure::Refused(e) => {
             if e.kind() == ErrorKind::Corrupt {
                 shared.fail(e.to_string());

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use siphasher::sip128::SipHasher13;
-use tokio_postgres::types::{FromSql, Type};
-use tokio_postgres::{Client, Config, Row};
-use tracing::{info, warn};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Row};
+use tracing::info;
 
-use super::connector::connect;
 use super::fault::sentence;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::DATABASE_MIGRATION_TRIES_MAX;
+use crate::limits::{DATABASE_MIGRATION_TRIES_MAX, DATABASE_SLOTS};
 
 /// The migrations, in order. What was released is never changed; a new version is one more.
 const MIGRATIONS: [&str; 2] =
@@ -56,8 +55,50 @@ impl Store {
     }
 }
 
+/// What a database says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) store: Store,
+    /// The number of this database.
+    pub(crate) database: u128,
+    /// Consumers are kept in it.
+    pub(crate) is_home: bool,
+    /// All databases of the store were made; only the home knows.
+    pub(crate) is_whole: bool,
+    /// The slots that it owns, in order.
+    pub(crate) owned: Vec<usize>,
+    /// The slots that it has given up, each with the number of the database that gets it.
+    pub(crate) leaving: Vec<(usize, u128)>,
+}
+
+/// What an empty database becomes.
+pub(crate) struct New<'s> {
+    /// The store that it becomes part of; without one it is the home of a new store.
+    pub(crate) part_of: Option<&'s Store>,
+    /// The slots that it owns.
+    pub(crate) owned: &'s [usize],
+}
+
 /// Sixteen bytes of the type `uuid`.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Uuid(pub(crate) u128);
+
+impl ToSql for Uuid {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::UUID
+    }
+
+    to_sql_checked!();
+}
 
 impl<'a> FromSql<'a> for Uuid {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
@@ -69,40 +110,24 @@ impl<'a> FromSql<'a> for Uuid {
     }
 }
 
-/// Checks the server, brings the schema to what this program knows, and reads what names the store.
+/// Checks whether a server can keep the promise.
 ///
 /// # Errors
 /// `Unusable`: what is wrong, and what to do.
-pub(crate) async fn prepare(config: &Config, durability: Durability, must_exist: bool) -> Result<Store> {
-    let (mut client, connection) = connect(config).await?;
-    let prepared = async {
-        let (version, encoding): (i32, String) = {
-            let row = client
-                .query_one(
-                    "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')",
-                    &[],
-                )
-                .await
-                .map_err(|e| unusable(&sentence(&e)))?;
-            (row.get(0), row.get(1))
-        };
-        if version < SERVER_VERSION_MIN {
-            return Err(unusable("the server is older than PostgreSQL 14: upgrade it"));
-        }
-        if encoding != "UTF8" {
-            let message = format!("the database has the encoding {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0");
-            return Err(unusable(&message));
-        }
-        let settings = client.query_one(SETTINGS, &[]).await.map_err(|e| unusable(&sentence(&e)))?;
-        if let Some(fault) = fault_of_settings(&settings, durability) {
-            return Err(unusable(fault));
-        }
-        migrate(&mut client, must_exist).await?;
-        read_store(&client).await
+pub(crate) async fn check_server(client: &Client, durability: Durability) -> Result<()> {
+    let query = "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
+    let row = client.query_one(query, &[]).await.map_err(|e| unusable(&sentence(&e)))?;
+    let (version, encoding): (i32, String) = (row.get(0), row.get(1));
+    if version < SERVER_VERSION_MIN {
+        return Err(unusable("the server is older than PostgreSQL 14: upgrade it"));
     }
-    .await;
-    connection.abort();
-    prepared
+    if encoding != "UTF8" {
+        let message =
+            format!("it has the encoding {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0");
+        return Err(unusable(&message));
+    }
+    let settings = client.query_one(SETTINGS, &[]).await.map_err(|e| unusable(&sentence(&e)))?;
+    fault_of_settings(&settings, durability).map_or(Ok(()), |fault| Err(unusable(fault)))
 }
 
 /// What [`fault_of_settings`] looks at.
@@ -132,20 +157,21 @@ pub(crate) fn fault_of_settings(row: &Row, durability: Durability) -> Option<&'s
     })
 }
 
-/// Brings the schema to the newest version that this program knows.
-async fn migrate(client: &mut Client, must_exist: bool) -> Result<()> {
+/// Brings the schema to the newest version that this program knows, and makes what is `new` of a
+/// database that is empty.
+///
+/// # Errors
+/// `Unusable`: the version is newer, or the server refuses it.
+pub(crate) async fn migrate(client: &mut Client, new: &New<'_>) -> Result<()> {
     let newest = MIGRATIONS.len() as i64;
     for tried in 1.. {
         match version(client).await? {
-            None if must_exist => {
-                return Err(unusable("it holds no store, and must_exist is set: is it the right one?"));
-            }
-            None => warn!("there is no store in this database: one is made"),
+            None => {}
             Some(version) if version > newest => return Err(newer(version)),
             Some(version) if version == newest => return Ok(()),
             Some(version) => info!(version, newest, "the schema is brought up to date"),
         }
-        if let Err(e) = carry_out(client).await {
+        if let Err(e) = carry_out(client, new).await {
             // Another node that has started at the same time was first.
             if tried >= DATABASE_MIGRATION_TRIES_MAX {
                 return Err(unusable(&format!("its schema can't be made: {}", sentence(&e))));
@@ -157,7 +183,7 @@ async fn migrate(client: &mut Client, must_exist: bool) -> Result<()> {
 }
 
 /// Carries out what is missing, all of it or nothing; other nodes wait.
-async fn carry_out(client: &mut Client) -> Result<(), tokio_postgres::Error> {
+async fn carry_out(client: &mut Client, new: &New<'_>) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(TABLE).await?;
     transaction.batch_execute("LOCK TABLE sekali_schema IN EXCLUSIVE MODE").await?;
@@ -167,11 +193,24 @@ async fn carry_out(client: &mut Client) -> Result<(), tokio_postgres::Error> {
         transaction.batch_execute(statements).await?;
         transaction.execute("INSERT INTO sekali_schema (version) VALUES ($1)", &[&version]).await?;
     }
+    if present == 0 {
+        let (id, key) = (new.part_of.map(|store| Uuid(store.id)), new.part_of.map(|store| Uuid(store.key)));
+        let slots = new.part_of.map_or(DATABASE_SLOTS, |store| store.slots) as i16;
+        let owned: Vec<i16> = new.owned.iter().map(|slot| *slot as i16).collect();
+        let name = "INSERT INTO sekali_store (store_id, hash_key, slots, is_home)
+                    VALUES (coalesce($1::uuid, gen_random_uuid()), coalesce($2::uuid, gen_random_uuid()), $3, $1 IS NULL)";
+        transaction.execute(name, &[&id, &key, &slots]).await?;
+        let own = "INSERT INTO sekali_slots (slot) SELECT unnest($1::smallint[])";
+        transaction.execute(own, &[&owned]).await?;
+    }
     transaction.commit().await
 }
 
 /// The version of the schema; `None` where there is none.
-async fn version(client: &Client) -> Result<Option<i64>> {
+///
+/// # Errors
+/// `Unusable`: the server refuses it.
+pub(crate) async fn version(client: &Client) -> Result<Option<i64>> {
     let failed = |e: tokio_postgres::Error| unusable(&sentence(&e));
     let row =
         client.query_one("SELECT to_regclass('sekali_schema') IS NOT NULL", &[]).await.map_err(failed)?;
@@ -182,19 +221,19 @@ async fn version(client: &Client) -> Result<Option<i64>> {
     Ok(row.get(0))
 }
 
-/// What names the store of a database that is not changed.
+/// What a database says of itself, which is not changed; `None` if it is empty.
 ///
 /// # Errors
-/// `Unusable`: there is no store of this version in it.
-pub(crate) async fn existing(client: &Client) -> Result<Store> {
+/// `Unusable`: its store is of another version.
+pub(crate) async fn existing(client: &Client) -> Result<Option<State>> {
     let newest = MIGRATIONS.len() as i64;
     match version(client).await? {
-        None => Err(unusable("it holds no store: is it the right one?")),
+        None => Ok(None),
         Some(version) if version > newest => Err(newer(version)),
         Some(version) if version < newest => {
             Err(unusable("its schema is that of an older version: start a node of this one first"))
         }
-        Some(_) => read_store(client).await,
+        Some(_) => state(client).await.map(Some),
     }
 }
 
@@ -206,24 +245,29 @@ fn newer(version: i64) -> Error {
     ))
 }
 
-async fn read_store(client: &Client) -> Result<Store> {
-    let row = client
-        .query_one(
-            "SELECT store_id, hash_key, slots, (SELECT count(*) FROM sekali_slots), is_filling, arrival_slack
-             FROM sekali_store",
-            &[],
-        )
-        .await
-        .map_err(|e| unusable(&format!("the row that names the store can't be read: {}", sentence(&e))))?;
-    let (Uuid(id), Uuid(key), slots, rows): (Uuid, Uuid, i16, i64) =
-        (row.get(0), row.get(1), row.get(2), row.get(3));
+/// What a database with a store says of itself.
+///
+/// # Errors
+/// `Unusable`: it can't be read.
+pub(crate) async fn state(client: &Client) -> Result<State> {
+    let failed = |e| unusable(&format!("the row that names the store can't be read: {}", sentence(&e)));
+    let name = "SELECT store_id, hash_key, slots, is_filling, arrival_slack, database_id, is_home, is_whole
+                FROM sekali_store";
+    let row = client.query_one(name, &[]).await.map_err(failed)?;
+    let (Uuid(id), Uuid(key), slots): (Uuid, Uuid, i16) = (row.get(0), row.get(1), row.get(2));
     let slots = usize::try_from(slots).unwrap_or_default();
-    if slots == 0 || i64::try_from(slots) != Ok(rows) {
-        let message =
-            format!("it must have {slots} slots and has {rows}: is it the right database, restored whole?");
-        return Err(unusable(&message));
-    }
-    Ok(Store { id, key, slots, is_filling: row.get(4), arrival_slack: row.get(5) })
+    let number = |row: &Row| usize::try_from(row.get::<_, i16>(0)).unwrap_or_default();
+    let owned = "SELECT slot FROM sekali_slots ORDER BY slot";
+    let owned = client.query(owned, &[]).await.map_err(failed)?;
+    let leaving = client.query("SELECT slot, target FROM sekali_leaving", &[]).await.map_err(failed)?;
+    Ok(State {
+        store: Store { id, key, slots, is_filling: row.get(3), arrival_slack: row.get(4) },
+        database: row.get::<_, Uuid>(5).0,
+        is_home: row.get(6),
+        is_whole: row.get(7),
+        owned: owned.iter().map(number).collect(),
+        leaving: leaving.iter().map(|row| (number(row), row.get::<_, Uuid>(1).0)).collect(),
+    })
 }
 
 pub(crate) fn unusable(why: &str) -> Error {

@@ -5,46 +5,29 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::connection::Connections;
 use super::consume::desk::Consuming;
-use super::coverage::{Coverage, SlotRow, total};
+use super::coverage::SlotRow;
+use super::groups::{Groups, Readers};
 use super::schema::Store;
 use super::topics::{TopicId, Topics};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_PAUSE_MILLIS_MAX, DATABASE_PAUSE_MILLIS_MIN, DATABASE_READ_SECONDS};
-use crate::metrics::{DATABASE_PROMISE, DATABASE_STANDBYS, Metrics};
-use crate::store::{Health, Outcome, Status, Totals};
-use crate::sync::{self, Mutex};
+use crate::metrics::Metrics;
+use crate::store::{Health, Outcome, Status};
+use crate::sync;
 use crate::turnstile::Turnstile;
-
-/// What is wrong with the database, in a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// It does not answer, or its standbys don't: whoever asks finds out.
-    Silent(String),
-    /// It answers, but no longer promises what it must: nothing is sent to it.
-    Unsafe(String),
-}
-
-impl Trouble {
-    fn why(&self) -> &str {
-        let (Self::Silent(why) | Self::Unsafe(why)) = self;
-        why
-    }
-}
 
 /// What all parts of an open store share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) connections: Connections,
+    pub(crate) groups: Groups,
     pub(crate) store: Store,
     /// The number of this process among all that use the store.
     pub(crate) node: i64,
-    pub(crate) coverage: Coverage,
     pub(crate) topics: Topics,
     pub(crate) consuming: Consuming,
     pub(crate) topics_max: usize,
@@ -53,20 +36,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// Events that were refused and are not counted in the database yet.
     rejected: AtomicI64,
-    /// As they were when the database was looked at last.
-    totals: Mutex<Totals>,
-    /// What is wrong with the database, while something is.
-    trouble: Mutex<Option<Trouble>>,
-    /// Standbys that commits may wait for; `None` if that can't be seen.
-    standbys: Mutex<Option<i64>>,
     failure: watch::Sender<Option<String>>,
     retries_told: Turnstile,
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments, reason = "each is a part that exists already")]
     pub(crate) fn new(
-        connections: Connections,
+        groups: Groups,
         store: Store,
         node: i64,
         topics_max: usize,
@@ -75,10 +51,9 @@ impl Shared {
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
-            connections,
+            groups,
             store,
             node,
-            coverage: Coverage::new(&store, node),
             topics: Topics::default(),
             consuming: Consuming::default(),
             topics_max,
@@ -86,9 +61,6 @@ impl Shared {
             metrics,
             clock,
             rejected: AtomicI64::new(0),
-            totals: Mutex::default(),
-            trouble: Mutex::new(None),
-            standbys: Mutex::new(None),
             failure: watch::Sender::new(None),
             retries_told: Turnstile::default(),
         }
@@ -114,6 +86,54 @@ impl Shared {
     /// The name of a topic that this node has met.
     pub(crate) fn topic_name(&self, number: u32) -> Arc<str> {
         self.topics.name(self.topic_id(number))
+    }
+
+    /// Makes sure that the names of these topics are known.
+    ///
+    /// # Errors
+    /// `Overloaded`; `Corrupt`: a database has no such topic.
+    pub(crate) async fn name_all(
+        &self,
+        readers: &Readers,
+        topics: impl IntoIterator<Item = TopicId>,
+    ) -> Result<()> {
+        for (place, topics) in self.groups.sort(topics, |topic| topic.0).into_iter().enumerate() {
+            if !topics.is_empty() {
+                self.topics.name_all(readers.of(place)?, topics.into_iter()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same over connections of its own, as far as any is needed.
+    ///
+    /// # Errors
+    /// As for [`Shared::name_all`].
+    pub(crate) async fn learn(&self, topics: impl IntoIterator<Item = TopicId>) -> Result<()> {
+        let unnamed = self.topics.unnamed(topics);
+        for (place, topics) in self.groups.sort(unnamed, |topic| topic.0).into_iter().enumerate() {
+            if !topics.is_empty() {
+                let client = self.groups.get(place).connections.read().await?;
+                self.topics.name_all(&client, topics.into_iter()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of these topics, which are all different, the store does not have.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) async fn missing(&self, names: &[&str]) -> Result<usize> {
+        let slot = |name: &&str| self.store.slot(name.as_bytes()) as i16;
+        let mut missing = 0;
+        for (place, names) in self.groups.sort(self.topics.unknown(names), slot).into_iter().enumerate() {
+            if !names.is_empty() {
+                let client = self.groups.get(place).connections.read().await?;
+                missing += self.topics.missing(&client, &names).await?;
+            }
+        }
+        Ok(missing)
     }
 
     /// Waits a moment, of random length; `None` if time is over by then.
@@ -160,8 +180,8 @@ impl Shared {
     }
 
     /// A statement was answered.
-    pub(crate) fn committed(&self, slot: usize, row: &SlotRow, outcomes: &[Outcome], time: Duration) {
-        self.coverage.note(slot, row);
+    pub(crate) fn committed(&self, row: &SlotRow, outcomes: &[Outcome], time: Duration) {
+        self.groups.of(row.slot).coverage.note(row);
         let stored = outcomes.iter().filter(|outcome| outcome.status == Status::Stored).count();
         self.metrics.committed(time, stored as u64, 0);
     }
@@ -186,60 +206,11 @@ impl Shared {
         }
     }
 
-    /// The database was looked at, and what it shows is covered.
-    pub(crate) fn looked(&self, rows: &[SlotRow]) {
-        rows.iter().enumerate().for_each(|(slot, row)| self.coverage.note(slot, row));
-        *self.totals.lock() = total(rows);
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        *self.totals.lock()
-    }
-
-    /// So many standbys are connected that commits may wait for.
-    pub(crate) fn set_standbys(&self, standbys: Option<i64>) {
-        *self.standbys.lock() = standbys;
-    }
-
-    /// Brings the figures of the database up to date.
-    pub(crate) fn observe(&self) {
-        self.connections.observe();
-        let is_kept = self.trouble.lock().is_none();
-        self.metrics.set(DATABASE_PROMISE, &[], f64::from(u8::from(is_kept)));
-        if let Some(standbys) = *self.standbys.lock() {
-            self.metrics.set(DATABASE_STANDBYS, &[], standbys as f64);
-        }
-    }
-
-    /// What is wrong from now on; `None` if nothing is.
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        let mut present = self.trouble.lock();
-        match (&trouble, &*present) {
-            (Some(trouble), before) if before.as_ref() != Some(trouble) => {
-                warn!("not ready: {}", trouble.why());
-            }
-            (None, Some(_)) => info!("ready again"),
-            _ => {}
-        }
-        *present = trouble;
-    }
-
-    /// An error if what is answered now would not be kept.
-    pub(crate) fn check_promise(&self) -> Result<()> {
-        match &*self.trouble.lock() {
-            Some(Trouble::Unsafe(why)) => {
-                let message = format!("no events are taken while {why}");
-                Err(Error::new(ErrorKind::Overloaded, message))
-            }
-            _ => Ok(()),
-        }
-    }
-
+    /// Whether events are taken.
     pub(crate) fn health(&self) -> Health {
-        let failure = self.failure.borrow().clone();
-        match failure.or_else(|| self.trouble.lock().as_ref().map(|trouble| trouble.why().to_owned())) {
-            Some(why) => Health::NotReady(why),
-            None => Health::Ready,
+        match &*self.failure.borrow() {
+            Some(why) => Health::NotReady(why.clone()),
+            None => self.groups.health(),
         }
     }
 

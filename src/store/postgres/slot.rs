@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Row;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::ToSql;
 use tracing::warn;
 
 use super::connection::{Lease, Statement};
 use super::coverage::SlotRow;
 use super::fault::Fate;
 use super::retry::{Failure, connect, until_answered};
+use super::schema::Uuid;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,7 +55,7 @@ pub(crate) async fn work(shared: Arc<Shared>, slot: usize, mut pieces: mpsc::Rec
         };
         let deadline = first.since + Duration::from_secs(DATABASE_REQUEST_SECONDS);
         // First the connection: what comes while there is none joins the group.
-        let connection = connect(&worker.shared, deadline).await;
+        let connection = connect(&worker.shared, worker.shared.groups.of(slot), deadline).await;
         let (mut events, mut bytes) = (first.indexes.len(), first.bytes);
         let mut group = vec![first];
         while let Ok(piece) = pieces.try_recv() {
@@ -110,7 +111,10 @@ impl Worker {
         self.attempt += 1;
         let rejected = self.shared.take_rejected();
         let send = |lease| self.send(lease, group, rejected);
-        let answer = until_answered(&self.shared, Some(self.slot), deadline, Ok(connection), send).await;
+        let group_of_slot = self.shared.groups.of(self.slot);
+        let answer =
+            until_answered(&self.shared, group_of_slot, Some(self.slot), deadline, Ok(connection), send)
+                .await;
         answer.map_err(|failure| match failure {
             Failure::Refused(e) => {
                 self.shared.refused(&e, rejected);
@@ -149,9 +153,11 @@ impl Worker {
             &columns.payloads,
         ];
         let begun = self.shared.now();
-        let rows = self.shared.connections.commit(lease, APPEND, &parameters).await?;
+        let connections = &self.shared.groups.of(self.slot).connections;
+        let rows = connections.commit(lease, APPEND, &parameters).await?;
         let (outcomes, row) = read(&rows, columns.ids.len())?;
-        self.shared.committed(self.slot, &row, &outcomes, self.shared.now() - begun);
+        let row = SlotRow { slot: self.slot, ..row };
+        self.shared.committed(&row, &outcomes, self.shared.now() - begun);
         Ok(outcomes)
     }
 }
@@ -195,7 +201,7 @@ struct Columns<'a> {
     /// The place of each event's topic in `topics`, from 1.
     numbers: Vec<i32>,
     ids: Vec<&'a str>,
-    digests: Vec<Digest>,
+    digests: Vec<Uuid>,
     timestamps: Vec<&'a str>,
     sources: Vec<&'a str>,
     payloads: Vec<&'a str>,
@@ -216,7 +222,7 @@ impl<'a> Columns<'a> {
                 });
                 columns.numbers.push(number);
                 columns.ids.push(text(event.event_id));
-                columns.digests.push(Digest(event.digest));
+                columns.digests.push(Uuid(u128::from_be_bytes(event.digest)));
                 columns.timestamps.push(text(event.timestamp));
                 columns.sources.push(text(event.source));
                 columns.payloads.push(text(event.payload));
@@ -224,25 +230,4 @@ impl<'a> Columns<'a> {
         }
         columns
     }
-}
-
-/// A digest as a column of the type `uuid` takes it: sixteen bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Digest(pub(crate) [u8; 16]);
-
-impl ToSql for Digest {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut bytes::BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        *kind == Type::UUID
-    }
-
-    to_sql_checked!();
 }

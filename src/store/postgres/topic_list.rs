@@ -1,5 +1,6 @@
 //! Topics and their figures, in order of their names.
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::connection::Statement;
@@ -36,7 +37,7 @@ pub(crate) async fn page(
     let mut from = cursor.map(|cursor| read_name(store, cursor)).transpose()?.map(|name| name + "\u{1}");
     let (mut topics, mut has_more) = (Vec::new(), true);
     {
-        let client = shared.connections.read().await?;
+        let readers = shared.groups.readers().await?;
         while has_more && topics.len() <= limit {
             let begin = match only {
                 Some(only) => only.next_from(from.as_deref().unwrap_or_default()).map(str::to_owned),
@@ -44,8 +45,10 @@ pub(crate) async fn page(
             };
             let Some(begin) = begin else { break };
             let count = (limit + 1 - topics.len()).min(DATABASE_TOPICS_READ) as i64;
-            let rows = client.rows(PAGE, &[&begin, &count]).await?;
-            has_more = rows.len() as i64 == count;
+            let reads = readers.iter().map(|client| async { client.rows(PAGE, &[&begin, &count]).await });
+            let mut rows = by_name(try_join_all(reads).await?, 0);
+            has_more = rows.len() as i64 >= count;
+            rows.truncate(usize::try_from(count).unwrap_or_default());
             for row in rows {
                 let name: String = row.get(0);
                 from = Some(name.clone() + "\u{1}");
@@ -59,11 +62,18 @@ pub(crate) async fn page(
         }
     }
     // The figures of a page are covered when all slots are.
-    shared.coverage.rows(&shared.connections).await?;
+    shared.groups.rows().await?;
     let is_cut = topics.len() > limit;
     topics.truncate(limit);
     let next_cursor = topics.last().filter(|_| is_cut).map(|topic| write_name(store, &topic.topic));
     Ok(TopicPage { topics, next_cursor })
+}
+
+/// Rows of all databases as one list, in order of the names in this column.
+pub(crate) fn by_name(rows: Vec<Vec<Row>>, column: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+    rows.sort_by(|one, other| one.get::<_, &str>(column).cmp(other.get(column)));
+    rows
 }
 
 fn stats(row: &Row, topic: String) -> TopicStats {

@@ -1,6 +1,6 @@
 //! Topics: which slot and number each has, as far as this node has asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio_postgres::Row;
@@ -78,6 +78,12 @@ impl Topics {
         names.iter().copied().filter(|name| !known.ids.contains_key(*name)).collect()
     }
 
+    /// Those of these topics whose names this node does not know, each once.
+    pub(crate) fn unnamed(&self, topics: impl IntoIterator<Item = TopicId>) -> BTreeSet<TopicId> {
+        let known = self.0.read();
+        topics.into_iter().filter(|id| !known.names.contains_key(id)).collect()
+    }
+
     /// Makes sure that the names of these topics are known.
     ///
     /// # Errors
@@ -87,10 +93,7 @@ impl Topics {
         client: &Reader,
         topics: impl Iterator<Item = TopicId>,
     ) -> Result<()> {
-        let unknown: std::collections::BTreeSet<TopicId> = {
-            let known = self.0.read();
-            topics.filter(|id| !known.names.contains_key(id)).collect()
-        };
+        let unknown = self.unnamed(topics);
         if unknown.is_empty() {
             return Ok(());
         }

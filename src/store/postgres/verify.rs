@@ -1,6 +1,6 @@
-//! Proving that a database agrees with itself: ids, events, counts, offsets.
+//! Proving that the databases of a store agree with themselves: ids, events, counts, offsets.
 //!
-//! It reads as of one moment, so nodes may go on serving.
+//! Each is read as of one moment, so nodes may go on serving.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::connector::{complete, connect};
+use super::Options;
 use super::fault::sentence;
-use super::schema::{Store, Uuid, existing, unusable};
+use super::opening::{Site, check_owners, of, one_store};
+use super::schema::{Store, Uuid, unusable};
 use crate::error::Result;
 use crate::event::BatchBuilder;
 use crate::limits::STATEMENT_EVENTS;
@@ -34,6 +35,11 @@ const TOPICS: &str = "
 const SLOT: &str = "
     SELECT next_seq, next_topic, duplicates, conflicts, (SELECT count(*) FROM sekali_ids i WHERE i.slot = $1)
     FROM sekali_slots WHERE slot = $1";
+
+/// Slots of topics that are not these, nor on their way to another database.
+const FOREIGN: &str = "
+    SELECT DISTINCT t.slot FROM sekali_topics t
+    WHERE t.slot <> ALL ($1) AND NOT EXISTS (SELECT FROM sekali_leaving l WHERE l.slot = t.slot)";
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,35 +70,49 @@ struct Seen {
     last_received_at: i64,
 }
 
-/// Reads all of a database; `progress` is told how many slots are done, and how many there are.
+/// Reads all of a store; `progress` is told how many slots are done, and how many there are.
 ///
 /// # Errors
-/// `Unusable`: it can't be read, or holds no store of this version.
-pub async fn verify(
-    connections: tokio_postgres::Config,
-    password: Option<&[u8]>,
-    progress: &dyn Fn(u64, u64),
-) -> Result<Report> {
-    let (mut client, connection) = connect(&complete(connections, password)).await?;
-    let store = existing(&client).await?;
-    let read = async {
-        let begin =
-            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let transaction = begin.start().await?;
-        let mut report = Report::default();
-        for slot in 0..store.slots {
-            verify_slot(&transaction, &store, slot, &mut report).await?;
-            progress(slot as u64 + 1, store.slots as u64);
-        }
-        Ok(report)
+/// `Unusable`: a database can't be read, or they do not hold a whole store of this version.
+pub async fn verify(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> {
+    let mut sites = Site::existing(options.ordered()).await?;
+    let (store, _) = one_store(&sites)?;
+    check_owners(&sites, store.slots)?;
+    let (mut report, mut done) = (Report::default(), 0);
+    let mut advance = || {
+        done += 1;
+        progress(done, store.slots as u64);
+    };
+    for site in &mut sites {
+        let verified = verify_database(site, &store, &mut report, &mut advance).await;
+        verified.map_err(|e| of(&site.database, &unusable(&sentence(&e))))?;
     }
-    .await;
-    connection.abort();
-    let mut report = read.map_err(|e: tokio_postgres::Error| unusable(&sentence(&e)))?;
     if report.untold > 0 {
         report.faults.push(format!("{} more faults", report.untold));
     }
     Ok(report)
+}
+
+/// Reads all slots of a database as of one moment.
+async fn verify_database(
+    site: &mut Site,
+    store: &Store,
+    report: &mut Report,
+    done: &mut dyn FnMut(),
+) -> Result<(), tokio_postgres::Error> {
+    let begin =
+        site.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let transaction = begin.start().await?;
+    for slot in &site.database.slots {
+        verify_slot(&transaction, store, *slot, report).await?;
+        done();
+    }
+    let owned: Vec<i16> = site.database.slots.iter().map(|slot| *slot as i16).collect();
+    for row in transaction.query(FOREIGN, &[&owned]).await? {
+        let (slot, name) = (row.get::<_, i16>(0), &site.database.name);
+        report.fault(format!("{name} has topics of slot {slot}, which it does not own"));
+    }
+    Ok(())
 }
 
 async fn verify_slot(

@@ -1,4 +1,4 @@
-//! Looks again and again whether the database keeps the promise, and says so before a sender finds
+//! Looks again and again whether each database keeps the promise, and says so before a sender finds
 //! out.
 
 use std::sync::Weak;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::connection::Statement;
 use super::coverage::{behind, read_rows};
+use super::group::{Group, Trouble};
 use super::schema::{self, fault_of_settings};
-use super::shared::{Shared, Trouble};
+use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the server is set to.
@@ -21,31 +22,32 @@ const STANDBYS: Statement = (
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks until the store is gone.
-pub(crate) async fn keep(shared: Weak<Shared>) {
+/// Looks at the database at this place until the store is gone.
+pub(crate) async fn keep(shared: Weak<Shared>, place: usize) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        match look(&shared).await {
-            Ok(trouble) => shared.set_trouble(trouble),
+        let group = shared.groups.get(place);
+        match look(&shared, group).await {
+            Ok(trouble) => group.set_trouble(trouble),
             Err(e) => shared.fail(e.to_string()),
         }
     }
 }
 
-/// What is wrong with the database.
+/// What is wrong with a database.
 ///
 /// # Errors
 /// `Corrupt`: it is no longer the store's.
-pub(crate) async fn look(shared: &Shared) -> Result<Option<Trouble>> {
-    match try_out(shared).await {
+pub(crate) async fn look(shared: &Shared, group: &Group) -> Result<Option<Trouble>> {
+    match try_out(shared, group).await {
         Err(e) if e.kind() == ErrorKind::Corrupt => Err(e),
         Err(e) => {
             if e.kind() == ErrorKind::Overloaded {
                 // The next look is at whichever server is the primary then.
-                shared.connections.forget();
+                group.connections.forget();
             }
             Ok(Some(Trouble::Silent(e.to_string())))
         }
@@ -54,10 +56,10 @@ pub(crate) async fn look(shared: &Shared) -> Result<Option<Trouble>> {
 }
 
 /// What of its settings would break the promise.
-async fn try_out(shared: &Shared) -> Result<Option<String>> {
+async fn try_out(shared: &Shared, group: &Group) -> Result<Option<String>> {
     // Before the rows are read: other answers may come meanwhile.
-    let covered = shared.coverage.present();
-    let client = shared.connections.read().await?;
+    let covered = group.coverage.present();
+    let client = group.connections.read().await?;
     let settings = client.rows(SETTINGS, &[]).await?;
     if let Some(fault) = settings.first().and_then(|row| fault_of_settings(row, shared.durability)) {
         return Ok(Some(fault.to_owned()));
@@ -65,11 +67,11 @@ async fn try_out(shared: &Shared) -> Result<Option<String>> {
     // Who may not see it, or has a relative of PostgreSQL, goes without.
     let standbys = client.rows(STANDBYS, &[]).await.ok();
     let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));
-    shared.set_standbys(row.map(|row| row.get(0)));
-    let rows = read_rows(&client).await?;
+    group.set_standbys(row.map(|row| row.get(0)));
+    let rows = read_rows(&client, &group.slots).await?;
     // Also while nothing is stored: this is how the loss of the standbys is noticed. It is the server
     // whose rows were read, so they are not those of a former primary: that has no standbys any more.
-    shared.coverage.commit_by(&shared.connections, client.into_lease()).await?;
+    group.coverage.commit_by(&group.connections, client.into_lease()).await?;
     if let Some(slot) = behind(&covered, &rows) {
         let message = format!(
             "the database has lost events of slot {slot} that it had acknowledged: it was restored from an older copy, or a \
@@ -77,6 +79,6 @@ async fn try_out(shared: &Shared) -> Result<Option<String>> {
         );
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    shared.looked(&rows);
+    group.looked(&rows);
     Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use crate::consumer::ConsumerName;
@@ -58,6 +58,8 @@ pub(crate) struct Reading {
     pub(super) read: tokio::sync::Mutex<Vec<i64>>,
     pub(super) begun: AtomicU64,
     pub(super) done: AtomicU64,
+    /// A database was left out where topics of filters were gone through, as it did not answer.
+    pub(super) is_partial: AtomicBool,
 }
 
 /// What this node knows of all consumers.

@@ -35,10 +35,8 @@ pub(crate) struct Known {
 /// # Errors
 /// `NoConsumer`, `Overloaded`.
 pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<Known> {
-    let find = || async {
-        let client = shared.connections.read().await?;
-        client.rows(FIND, &[&name.as_str()]).await
-    };
+    let (home, name_text) = (shared.groups.home(), name.as_str());
+    let find = || async { home.read(FIND, &[&name_text]).await };
     let Some(row) = shared.patiently(find).await?.into_iter().next() else {
         shared.consuming.forget(name);
         return Err(none(name));
@@ -62,11 +60,8 @@ pub(crate) async fn list(
     limit: usize,
 ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
     let (after, limit) = (after.unwrap_or_default(), i64::try_from(limit).unwrap_or(i64::MAX));
-    let read = || async {
-        let client = shared.connections.read().await?;
-        client.rows(LIST, &[&after, &limit]).await
-    };
-    let rows = shared.patiently(read).await?;
+    let home = shared.groups.home();
+    let rows = shared.patiently(|| async { home.read(LIST, &[&after, &limit]).await }).await?;
     let listed =
         |row: &Row| Ok((row.get::<_, &str>(0).parse().map_err(|why: String| strange(&why))?, filter(row)?));
     rows.iter().map(listed).collect()

@@ -1,5 +1,7 @@
 //! Making, moving and ending consumers.
 
+use tokio_postgres::types::ToSql;
+
 use super::known::{Known, find, none};
 use super::news::topics_after;
 use super::{no_room, random};
@@ -9,7 +11,7 @@ use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX, POSITIONS_MAX};
 use crate::store::postgres::connection::Statement;
 use crate::store::postgres::cursor::{ahead, read_all, read_topic, topic_hash};
-use crate::store::postgres::pages::seqs_since;
+use crate::store::postgres::listing::seqs_since;
 use crate::store::postgres::retry::change;
 use crate::store::postgres::shared::Shared;
 
@@ -68,7 +70,7 @@ pub(crate) async fn put(
     };
     match begun {
         Some(0) => Ok(true),
-        Some(1) => shared.coverage.commit(&shared.connections).await.map(|()| false),
+        Some(1) => shared.groups.home().commit().await.map(|()| false),
         Some(2) => {
             let message = format!(
                 "there is a consumer {name} with other topics, and its topics don't change: give this one another name, or \
@@ -112,7 +114,7 @@ pub(crate) async fn end(shared: &Shared, name: &ConsumerName) -> Result<bool> {
     let rows = change(shared, END, &[&name.as_str()]).await?;
     let was_there = rows.first().is_some_and(|row| row.get(0));
     if !was_there {
-        shared.coverage.commit(&shared.connections).await?;
+        shared.groups.home().commit().await?;
     }
     Ok(was_there)
 }
@@ -152,8 +154,8 @@ async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result
         Start::Time(since) => {
             let since = || async {
                 let ends = ends(shared).await?;
-                let client = shared.connections.read().await?;
-                seqs_since(&client, since.0.saturating_sub(shared.store.arrival_slack), &ends).await
+                let readers = shared.groups.readers().await?;
+                seqs_since(shared, &readers, since.0.saturating_sub(shared.store.arrival_slack), &ends).await
             };
             shared.patiently(since).await?
         }
@@ -174,28 +176,26 @@ async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result
 /// Where topics are before these numbers of slots. What is before a number never changes, so topics
 /// are looked at some at a time.
 async fn before(shared: &Shared, topics: &TopicPatterns, seqs: &[i64]) -> Result<Place> {
-    let ((firsts, lasts), mut place, mut after) = (topics.ranges(), Place::default(), String::new());
+    let ((firsts, lasts), mut place) = (topics.ranges(), Place::default());
     let limit = CONSUMER_LOOK_TOPICS as i64;
-    loop {
-        let read = || async {
-            let client = shared.connections.read().await?;
-            client.rows(BEFORE, &[&firsts, &lasts, &after, &limit, &seqs]).await
-        };
-        let rows = shared.patiently(read).await?;
-        for row in rows.iter().filter(|row| row.get::<_, i64>(3) > 0) {
-            place.topics.push(row.get(2));
-            place.next_offsets.push(row.get(3));
-        }
-        match rows.last() {
-            Some(last) if rows.len() == CONSUMER_LOOK_TOPICS => after = last.get(2),
-            _ => return Ok(place),
+    for group in shared.groups.iter() {
+        let mut after = Some(String::new());
+        while let Some(name) = after {
+            let parameters: [&(dyn ToSql + Sync); 5] = [&firsts, &lasts, &name, &limit, &seqs];
+            let rows = shared.patiently(|| group.read(BEFORE, &parameters)).await?;
+            for row in rows.iter().filter(|row| row.get::<_, i64>(3) > 0) {
+                place.topics.push(row.get(2));
+                place.next_offsets.push(row.get(3));
+            }
+            after = rows.last().filter(|_| rows.len() == CONSUMER_LOOK_TOPICS).map(|last| last.get(2));
         }
     }
+    Ok(place)
 }
 
 /// The number after the last event of each slot.
 async fn ends(shared: &Shared) -> Result<Vec<i64>> {
-    let rows = shared.coverage.rows(&shared.connections).await?;
+    let rows = shared.groups.rows().await?;
     Ok(rows.iter().map(|row| row.next_seq).collect())
 }
 
@@ -209,10 +209,8 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
     let hash = topic_hash(cursor).ok_or_else(foreign)?;
     let offset = read_topic(shared.store.half(), hash, cursor).map_err(|_| foreign())?;
     let slot = (hash % shared.store.slots as u64) as i16;
-    let rows = {
-        let client = shared.connections.read().await?;
-        client.rows(OF_SLOT, &[&slot]).await?
-    };
+    let group = shared.groups.of(usize::try_from(slot).unwrap_or_default());
+    let rows = group.read(OF_SLOT, &[&slot]).await?;
     let is_it = |name: &str| shared.store.hash(name.as_bytes()) == hash && topics.matches(name.as_bytes());
     let row = rows.iter().find(|row| is_it(row.get(2))).ok_or_else(foreign)?;
     if offset > row.get(3) {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::desk::{Desk, Reading};
@@ -9,7 +10,9 @@ use crate::consumer::backlog::Backlog;
 use crate::error::Result;
 use crate::limits::{CONSUMER_LOOK_TOPICS, NEWS_KEPT};
 use crate::store::postgres::connection::Statement;
+use crate::store::postgres::group::Group;
 use crate::store::postgres::shared::Shared;
+use crate::store::postgres::topic_list::by_name;
 use crate::store::postgres::topics::TopicId;
 
 /// The topics of the events of some slots with numbers in a range.
@@ -42,14 +45,18 @@ macro_rules! topics_after {
 }
 pub(super) use topics_after;
 
-/// Topics of a filter, and whether a consumer has not acknowledged all that they have.
-const LOOK: Statement = (
-    "news",
-    topics_after!(
-        "c.next_offset > coalesce(p.next_offset, 0)",
-        "LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_positions k
-                            WHERE k.consumer = $5 AND k.topic = t.name LIMIT 1) p ON true"
-    ),
+/// Topics of a filter, and where they end.
+const LOOK: Statement = ("news", topics_after!("c.next_offset", ""));
+
+/// Where a consumer is in some topics.
+const POSITIONS: Statement = (
+    "consumers",
+    "
+    SELECT coalesce(p.next_offset, 0)
+    FROM unnest($2::text[]) WITH ORDINALITY t (name, ord)
+    LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_positions k
+                       WHERE k.consumer = $1 AND k.topic = t.name LIMIT 1) p ON true
+    ORDER BY t.ord",
 );
 
 /// Notes the topics of what is stored by now.
@@ -57,15 +64,23 @@ const LOOK: Statement = (
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
 pub(super) async fn refresh(shared: &Shared) -> Result<()> {
-    let Reading { news, read, begun, done } = &shared.consuming.news;
+    let Reading { news, read, begun, done, is_partial } = &shared.consuming.news;
     let begun_before = begun.load(Ordering::SeqCst);
     let mut read = read.lock().await;
     if done.load(Ordering::SeqCst) > begun_before {
         return Ok(());
     }
     let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
-    let rows = shared.coverage.rows(&shared.connections).await?;
-    let ends: Vec<i64> = rows.iter().map(|row| row.next_seq).collect();
+    // What does not answer is read once it does.
+    let well = shared.groups.well();
+    let is_whole = well.len() == shared.groups.iter().count();
+    let rows = try_join_all(well.into_iter().map(Group::rows)).await?.concat();
+    let mut ends = read.clone();
+    ends.resize(shared.store.slots, 0);
+    rows.iter().for_each(|row| ends[row.slot] = row.next_seq);
+    if is_whole && is_partial.swap(false, Ordering::SeqCst) {
+        news.lose();
+    }
     let new: i64 = ends.iter().zip(&*read).map(|(end, read)| end - read).sum();
     if usize::try_from(new).is_ok_and(|new| new > NEWS_KEPT) {
         news.lose();
@@ -81,11 +96,17 @@ pub(super) async fn refresh(shared: &Shared) -> Result<()> {
 /// The topics of the events from one number to another of each slot, whose names are known then.
 async fn topics_of(shared: &Shared, lows: &[i64], highs: &[i64]) -> Result<Vec<TopicId>> {
     let ranges = (0i16..).zip(lows.iter().zip(highs)).filter(|(_, (low, high))| low < high);
-    let (slots, (lows, highs)): (Vec<i16>, (Vec<i64>, Vec<i64>)) = ranges.unzip();
-    let client = shared.connections.read().await?;
-    let rows = client.rows(NEW, &[&slots, &lows, &highs]).await?;
-    let topics: Vec<TopicId> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    shared.topics.name_all(&client, topics.iter().copied()).await?;
+    let sorted = shared.groups.sort(ranges, |range| range.0);
+    let mut topics = Vec::new();
+    for (group, ranges) in shared.groups.iter().zip(sorted) {
+        if ranges.is_empty() {
+            continue;
+        }
+        let (slots, (lows, highs)): (Vec<i16>, (Vec<i64>, Vec<i64>)) = ranges.into_iter().unzip();
+        let rows = group.read(NEW, &[&slots, &lows, &highs]).await?;
+        topics.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
+    }
+    shared.learn(topics.iter().copied()).await?;
     Ok(topics)
 }
 
@@ -99,8 +120,9 @@ pub(super) async fn look(shared: &Shared, desk: &Desk, backlog: &mut Backlog) ->
     take_in(shared, desk, backlog);
     let Some(after) = backlog.looks_after() else { return Ok(true) };
     let rows = shared.patiently(|| filtered_after(shared, desk, after)).await?;
-    let ready = rows.iter().filter(|row| row.get(3));
-    let ready = ready.map(|row| shared.topic_number((row.get(0), row.get(1))));
+    let (rows, positions) = rows;
+    let ready = rows.iter().zip(positions).filter(|(row, position)| row.get::<_, i64>(3) > *position);
+    let ready = ready.map(|(row, _)| shared.topic_number((row.get(0), row.get(1))));
     let last = rows.last().filter(|_| rows.len() == CONSUMER_LOOK_TOPICS);
     backlog.looked(ready, last.map(|row| row.get::<_, &str>(2).into()));
     Ok(backlog.looks_after().is_none())
@@ -112,16 +134,56 @@ pub(super) fn take_in(shared: &Shared, desk: &Desk, backlog: &mut Backlog) {
     backlog.read(&shared.consuming.news.news, is_meant);
 }
 
-/// Topics of a consumer's filter after a name, once what is read of them is covered: a position that
-/// is lost with a primary must not hide events.
-async fn filtered_after(shared: &Shared, desk: &Desk, after: &str) -> Result<Vec<Row>> {
+/// Topics of a consumer's filter after a name, with the consumer's positions in them, once what is
+/// read of them is covered: a position that is lost with a primary must not hide events.
+async fn filtered_after(shared: &Shared, desk: &Desk, after: &str) -> Result<(Vec<Row>, Vec<i64>)> {
     let (firsts, lasts) = desk.topics.ranges();
     let limit = CONSUMER_LOOK_TOPICS as i64;
-    let rows = {
-        let client = shared.connections.read().await?;
-        client.rows(LOOK, &[&firsts, &lasts, &after, &limit, &desk.number]).await?
-    };
+    let well = shared.groups.well();
+    if well.len() < shared.groups.iter().count() {
+        // Before the others are read: whoever finds that all answer has this gone through again.
+        shared.consuming.news.is_partial.store(true, Ordering::SeqCst);
+    }
+    let read = async |group: &&Group| group.read(LOOK, &[&firsts, &lasts, &after, &limit]).await;
+    let mut rows = by_name(try_join_all(well.iter().map(read)).await?, 2);
+    rows.truncate(CONSUMER_LOOK_TOPICS);
     shared.topics.learn(&rows);
-    shared.coverage.commit(&shared.connections).await?;
-    Ok(rows)
+    let names: Vec<&str> = rows.iter().map(|row| row.get(2)).collect();
+    let positions = positions(shared, desk.number, &names).await?;
+    try_join_all(well.into_iter().map(Group::commit)).await?;
+    shared.groups.home().commit().await?;
+    Ok((rows, positions))
+}
+
+/// Where a consumer is in these topics, which may not be covered.
+///
+/// # Errors
+/// `Overloaded`.
+pub(super) async fn positions(shared: &Shared, consumer: i64, topics: &[&str]) -> Result<Vec<i64>> {
+    let rows = shared.groups.home().read(POSITIONS, &[&consumer, &topics]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Where topics end that are not where consumers are; `None` for those that are, whose ends the
+/// statement finds itself that changes the consumer. `expected` as for [`Group::ends`].
+///
+/// # Errors
+/// `Overloaded`, `Unsure`, `Corrupt`.
+pub(super) async fn ends_elsewhere(
+    shared: &Shared,
+    topics: &[TopicId],
+    expected: &[i64],
+) -> Result<Vec<Option<i64>>> {
+    let mut ends = vec![None; topics.len()];
+    let numbered = topics.iter().copied().enumerate();
+    for (place, topics) in shared.groups.sort(numbered, |(_, topic)| topic.0).into_iter().enumerate() {
+        if topics.is_empty() || shared.groups.is_home(place) {
+            continue;
+        }
+        let (numbers, topics): (Vec<usize>, Vec<TopicId>) = topics.into_iter().unzip();
+        let expected: Vec<i64> = numbers.iter().filter_map(|number| expected.get(*number).copied()).collect();
+        let found = shared.groups.get(place).ends(&topics, &expected).await?;
+        numbers.into_iter().zip(found).for_each(|(number, end)| ends[number] = Some(end));
+    }
+    Ok(ends)
 }

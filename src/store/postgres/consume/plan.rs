@@ -1,5 +1,6 @@
 //! Which topics are read for whoever asks, and how many events of each.
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use crate::consumer::Take;
@@ -51,6 +52,11 @@ impl Plan {
     pub(super) fn new(shared: &Shared, take: &Take, backlog: &Backlog) -> Self {
         let (mut plan, mut wanted) = (Self::default(), 0);
         for number in backlog.ready() {
+            let slot = usize::try_from(shared.topic_id(number).0).unwrap_or_default();
+            // What does not answer keeps no other topic waiting.
+            if !shared.groups.is_well(shared.groups.place(slot)) {
+                continue;
+            }
             let is_own = take.partition.has(shared.topic_name(number).as_bytes());
             let is_wanted = is_own && wanted < take.limit;
             plan.is_cut |= is_own && !is_wanted;
@@ -130,21 +136,21 @@ pub(super) async fn read(
     bytes_max: usize,
 ) -> Result<(Vec<StoredEvent>, Vec<(u32, u64)>)> {
     let rows = shared.patiently(|| rows_of(shared, ranges, bytes_max)).await?;
-    let seqs = rows.iter().map(|row| (usize::try_from(row.get::<_, i16>(0)).unwrap_or_default(), row.get(8)));
-    shared.patiently(|| shared.coverage.events(&shared.connections, seqs.clone())).await?;
-    let (mut rows, mut events, mut reached) = (rows.iter().peekable(), Vec::new(), Vec::new());
+    let seqs = || rows.iter().flatten().map(|row| (row.get(0), row.get(8)));
+    shared.patiently(|| shared.groups.cover(seqs())).await?;
+    let mut rows: Vec<_> = rows.iter().map(|rows| rows.iter().peekable()).collect();
+    let (mut events, mut reached, mut bytes) = (Vec::new(), Vec::new(), 0);
     for range in ranges {
+        let slot = usize::try_from(range.id.0).unwrap_or_default();
+        let rows = &mut rows[shared.groups.place(slot)];
         let mut next = range.low;
-        while let Some(row) = rows.next_if(|row| (row.get(0), row.get(1)) == range.id) {
-            if row.get::<_, i64>(6) != next {
-                return Err(missing(shared, range, next));
-            }
-            events.push(event(shared, row));
+        while next < range.high && bytes < bytes_max {
+            let row =
+                rows.next_if(|row| (row.get(0), row.get(1), row.get(6)) == (range.id.0, range.id.1, next));
+            let event = event(shared, row.ok_or_else(|| missing(shared, range, next))?);
+            bytes += EVENT_SURROUND_BYTES + event.bytes() - event.topic.len();
+            events.push(event);
             next += 1;
-        }
-        // Without more rows it ends by its bytes.
-        if next < range.high && (rows.peek().is_some() || events.is_empty()) {
-            return Err(missing(shared, range, next));
         }
         if next > range.low {
             reached.push((range.number, next.unsigned_abs()));
@@ -153,12 +159,19 @@ pub(super) async fn read(
     Ok((events, reached))
 }
 
-async fn rows_of(shared: &Shared, ranges: &[Range], bytes_max: usize) -> Result<Vec<Row>> {
-    let (slots, topics): (Vec<i16>, Vec<i32>) = ranges.iter().map(|range| range.id).unzip();
-    let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.iter().map(|range| (range.low, range.high)).unzip();
-    let (surround, most) = (EVENT_SURROUND_BYTES as i64, i64::try_from(bytes_max).unwrap_or(i64::MAX));
-    let client = shared.connections.read().await?;
-    client.rows(EVENTS, &[&slots, &topics, &lows, &highs, &surround, &most]).await
+/// The events of each database, in the order of the ranges, until they alone have so many bytes.
+async fn rows_of(shared: &Shared, ranges: &[Range], bytes_max: usize) -> Result<Vec<Vec<Row>>> {
+    let sorted = shared.groups.sort(ranges.iter().copied(), |range| range.id.0);
+    let reads = shared.groups.iter().zip(sorted).map(async |(group, ranges)| {
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (slots, topics): (Vec<i16>, Vec<i32>) = ranges.iter().map(|range| range.id).unzip();
+        let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.iter().map(|range| (range.low, range.high)).unzip();
+        let (surround, most) = (EVENT_SURROUND_BYTES as i64, i64::try_from(bytes_max).unwrap_or(i64::MAX));
+        group.read(EVENTS, &[&slots, &topics, &lows, &highs, &surround, &most]).await
+    });
+    try_join_all(reads).await
 }
 
 /// A reader never skips.

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use super::desk::Desk;
 use super::known::find;
-use super::news::look;
+use super::news::{look, positions};
 use super::partition;
 use crate::clock::Timestamp;
 use crate::consumer::{ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position};
@@ -12,23 +12,22 @@ use crate::error::Result;
 use crate::limits::LAG_TOPICS_READ_MAX;
 use crate::store::postgres::connection::Statement;
 use crate::store::postgres::shared::Shared;
+use crate::store::postgres::topics::TopicId;
 
-/// How many events a consumer has not acknowledged in these topics, and when the oldest of them
-/// arrived, of the first topics that it lags in.
+/// How many events of these topics are after these offsets, and when the oldest of them arrived, of
+/// the first topics that have any.
 const LAG: Statement = (
     "lag",
     "
     WITH lagging AS MATERIALIZED (
-        SELECT t.ord, t.slot, t.topic_id, c.next_offset, coalesce(p.next_offset, 0) AS position
-        FROM unnest($2::smallint[], $3::integer[], $4::text[]) WITH ORDINALITY t (slot, topic_id, name, ord)
+        SELECT t.ord, t.slot, t.topic_id, c.next_offset, t.position
+        FROM unnest($1::smallint[], $2::integer[], $3::bigint[]) WITH ORDINALITY t (slot, topic_id, position, ord)
         CROSS JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
                             WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c
-        LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_positions k
-                           WHERE k.consumer = $1 AND k.topic = t.name LIMIT 1) p ON true
-        WHERE c.next_offset > coalesce(p.next_offset, 0)
+        WHERE c.next_offset > t.position
     )
     SELECT (SELECT coalesce(sum(l.next_offset - l.position), 0)::bigint FROM lagging l),
-           (SELECT min(e.received_at) FROM (SELECT * FROM lagging ORDER BY ord LIMIT $5) l
+           (SELECT min(e.received_at) FROM (SELECT * FROM lagging ORDER BY ord LIMIT $4) l
             CROSS JOIN LATERAL (SELECT i.received_at FROM sekali_events i
                                 WHERE i.slot = l.slot AND i.topic_id = l.topic_id AND i.topic_offset = l.position
                                 LIMIT 1) e)",
@@ -65,7 +64,7 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
     let desk = shared.consuming.desk(name, known.number, &known.topics);
     let (lag_events, lags_since) = lag(shared, &desk).await?;
     let [leases, errors, positions] = shared.patiently(|| rows(shared, name, known.number, shown)).await?;
-    shared.patiently(|| shared.coverage.commit(&shared.connections)).await?;
+    shared.patiently(|| shared.groups.commit()).await?;
     let lease = |row: &Row| {
         let holder = row.get::<_, &str>(0).into();
         Ok(LeaseStats { holder, partition: partition(row.get(1), row.get(2))?, until: Timestamp(row.get(3)) })
@@ -88,7 +87,7 @@ pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) ->
 }
 
 async fn rows(shared: &Shared, name: &ConsumerName, number: i64, shown: usize) -> Result<[Vec<Row>; 3]> {
-    let client = shared.connections.read().await?;
+    let client = shared.groups.home().connections.read().await?;
     let leases = client.rows(LEASES, &[&number]).await?;
     let errors = client.rows(ERROR, &[&number, &name.as_str()]).await?;
     let shown = i64::try_from(shown).unwrap_or(i64::MAX);
@@ -120,10 +119,23 @@ pub(super) async fn lag(shared: &Shared, desk: &Desk) -> Result<(u64, Option<Tim
 }
 
 async fn lag_of(shared: &Shared, number: i64, topics: &[u32]) -> Result<(i64, Option<i64>)> {
-    let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().map(|topic| shared.topic_id(*topic)).unzip();
     let names: Vec<_> = topics.iter().map(|topic| shared.topic_name(*topic)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-    let client = shared.connections.read().await?;
-    let rows = client.rows(LAG, &[&number, &slots, &ids, &names, &(LAG_TOPICS_READ_MAX as i64)]).await?;
-    Ok(rows.first().map_or((0, None), |row| (row.get(0), row.get(1))))
+    let positions = positions(shared, number, &names).await?;
+    let places = topics.iter().map(|topic| shared.topic_id(*topic)).zip(positions);
+    let (mut events, mut oldest) = (0, None);
+    for (group, places) in shared.groups.iter().zip(shared.groups.sort(places, |(topic, _)| topic.0)) {
+        if places.is_empty() {
+            continue;
+        }
+        let (ids, positions): (Vec<TopicId>, Vec<i64>) = places.into_iter().unzip();
+        let (slots, ids): (Vec<i16>, Vec<i32>) = ids.into_iter().unzip();
+        let rows = group.read(LAG, &[&slots, &ids, &positions, &(LAG_TOPICS_READ_MAX as i64)]).await?;
+        for row in rows {
+            events += row.get::<_, i64>(0);
+            let of_group: Option<i64> = row.get(1);
+            oldest = of_group.into_iter().chain(oldest).min();
+        }
+    }
+    Ok((events, oldest))
 }

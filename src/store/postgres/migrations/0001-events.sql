@@ -3,19 +3,27 @@
 -- A topic belongs to a slot for ever: keyed hash of its name, modulo the number of slots. Whoever adds to a slot
 -- locks its row first and changes that row in the same transaction, so numbers become visible in order.
 
--- Names the store, once. What a node finds here must fit, or it refuses to start.
+-- Names the store, once. What a node finds here must fit, or it refuses to start. A store may be in several databases,
+-- which have store_id, hash_key and slots in common.
 --
--- is_filling: events of another store are being moved here, and no node may serve it yet. arrival_slack: most
--- microseconds by which an event of a slot has arrived before one with a lower number.
+-- slots: of the whole store. database_id: of this database. is_home: consumers are kept here, which is so in one database
+-- of a store. is_whole: all databases of the new store were made; it is true in the home alone. is_filling: events of
+-- another store are being moved here, and no node may serve it yet. arrival_slack: most microseconds by which an event of
+-- a slot has arrived before one with a lower number.
 CREATE TABLE sekali_store (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     store_id uuid NOT NULL,
     hash_key uuid NOT NULL,
+    database_id uuid NOT NULL DEFAULT gen_random_uuid(),
     slots smallint NOT NULL,
+    is_home boolean NOT NULL,
+    is_whole boolean NOT NULL DEFAULT false,
     is_filling boolean NOT NULL DEFAULT false,
     arrival_slack bigint NOT NULL DEFAULT 0
 );
 
+-- The slots that this database owns. A slot without a row takes no events here.
+--
 -- commits: statements that changed the slot. next_seq: number of its next event, from 0 without gaps.
 CREATE TABLE sekali_slots (
     slot smallint PRIMARY KEY,
@@ -27,6 +35,10 @@ CREATE TABLE sekali_slots (
     rejected bigint NOT NULL DEFAULT 0,
     last_received_at bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
+-- Slots that this database has given up, as their rows were, and the database that gets each. The events stay here until
+-- that one has them.
+CREATE TABLE sekali_leaving (LIKE sekali_slots, target uuid NOT NULL, PRIMARY KEY (slot));
 
 -- The last statement of each node that changed a slot, and the events that it stored. A statement that is sent
 -- again finds itself here.
@@ -107,9 +119,6 @@ CREATE TABLE sekali_events_4 PARTITION OF sekali_events FOR VALUES WITH (MODULUS
 CREATE TABLE sekali_events_5 PARTITION OF sekali_events FOR VALUES WITH (MODULUS 8, REMAINDER 5);
 CREATE TABLE sekali_events_6 PARTITION OF sekali_events FOR VALUES WITH (MODULUS 8, REMAINDER 6);
 CREATE TABLE sekali_events_7 PARTITION OF sekali_events FOR VALUES WITH (MODULUS 8, REMAINDER 7);
-
-INSERT INTO sekali_store (store_id, hash_key, slots) VALUES (gen_random_uuid(), gen_random_uuid(), 64);
-INSERT INTO sekali_slots (slot) SELECT generate_series(0, 63);
 
 -- Stores what is new of a batch, all of whose topics are of this slot, and answers for each event. It is one
 -- transaction. Every path changes a row, so that its answer waits for the standbys, a duplicate's too.

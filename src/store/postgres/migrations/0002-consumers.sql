@@ -119,10 +119,10 @@ $$;
 --
 -- own_leases: those that the reader knows as its own, and the number of a new one, which comes last. If another's lease
 -- stands against it, the row is of that one, without positions. No row comes back if the consumer is not there with this
--- number.
+-- number. known_ends: where topics of other databases end, and null for those of this one.
 CREATE FUNCTION sekali_take(
     of_name text, of_number bigint, own_leases bigint[], of_holder text, of_named boolean, of_part integer,
-    of_parts integer, lasts_us bigint, slots smallint[], topic_ids integer[], topic_names text[]
+    of_parts integer, lasts_us bigint, slots smallint[], topic_ids integer[], topic_names text[], known_ends bigint[]
 ) RETURNS TABLE (
     given_lease bigint, given_until bigint, given_holder text, given_part integer, given_parts integer,
     positions bigint[], ends bigint[]
@@ -166,9 +166,9 @@ BEGIN
         RETURNING lease, until INTO given_lease, given_until;
     END IF;
     SELECT coalesce(array_agg(coalesce(p.next_offset, 0) ORDER BY t.ord), '{}'),
-           coalesce(array_agg(coalesce(c.next_offset, 0) ORDER BY t.ord), '{}')
+           coalesce(array_agg(coalesce(t.known_end, c.next_offset, 0) ORDER BY t.ord), '{}')
     INTO positions, ends
-    FROM unnest(slots, topic_ids, topic_names) WITH ORDINALITY t (slot, topic_id, name, ord)
+    FROM unnest(slots, topic_ids, topic_names, known_ends) WITH ORDINALITY t (slot, topic_id, name, known_end, ord)
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_positions k
           WHERE k.consumer = of_number AND k.topic = t.name LIMIT 1) p ON true
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
@@ -188,14 +188,14 @@ AS $$
     RETURNING 2::smallint
 $$;
 
--- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held.
+-- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held. known_ends: as above.
 --
 -- 0: it is done. 1: it was there before, and nothing is changed but that a lease without a name may have ended. 2: the lease
 -- is over, or the consumer has another number. 3: a topic is not there, or does not go so far. 4: there are too many
 -- positions. None: there is no such consumer.
 CREATE FUNCTION sekali_acknowledge(
     of_name text, of_number bigint, of_lease bigint, slots smallint[], topic_ids integer[], topic_names text[],
-    next_offsets bigint[], new_turn bigint, positions_max bigint
+    next_offsets bigint[], known_ends bigint[], new_turn bigint, positions_max bigint
 ) RETURNS smallint LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -212,9 +212,10 @@ BEGIN
         RETURN sekali_refuse_acknowledgement(of_name);
     END IF;
     SELECT coalesce(array_agg(t.ord), '{}'), count(*) FILTER (WHERE p.next_offset IS NULL),
-           coalesce(bool_and(coalesce(t.next_offset <= c.next_offset, false)), true)
+           coalesce(bool_and(coalesce(t.next_offset <= coalesce(t.known_end, c.next_offset), false)), true)
     INTO further, more, are_stored
-    FROM unnest(slots, topic_ids, topic_names, next_offsets) WITH ORDINALITY t (slot, topic_id, name, next_offset, ord)
+    FROM unnest(slots, topic_ids, topic_names, next_offsets, known_ends)
+         WITH ORDINALITY t (slot, topic_id, name, next_offset, known_end, ord)
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_positions k
           WHERE k.consumer = of_number AND k.topic = t.name LIMIT 1) p ON true
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
