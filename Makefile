@@ -53,8 +53,8 @@ test: tools built-examples
 	$(MAKE) --no-print-directory test-locked
 	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory measured machines processes)
 
-# The suites of the local store, unchanged, against a database that each of them starts; but for what is said of a stopped store,
-# which is a data directory.
+# The suites of the local store, unchanged, against a store in two databases that each of them starts; but for what is said of a
+# stopped store, which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
 	cargo test --locked --test quick -- --show-output $(SUITES:%=%::) --skip stopped::

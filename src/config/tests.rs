@@ -180,3 +180,33 @@ fn addresses_and_sizes_are_taken_as_people_write_them_in_every_layer() {
     );
     assert!(fault("body_bytes_max = '1TiB'").contains("between 1024 and 268435456"));
 }
+
+#[test]
+fn groups_are_shown_without_passwords_and_exclude_a_store() {
+    let groups = "[[group]]\nslots = '0-20,40-63'\nstore = 'postgres://me:s3cret@one/events'\n\
+                  [[group]]\nslots = '21-39'\nstore = 'postgres://me@two/events'\n";
+    let config = resolve_file(groups).unwrap();
+    let entry = config.entries().pop().unwrap();
+    assert_eq!(
+        (entry.key, value_text(&entry.value).as_str()),
+        ("group", "0-20,40-63 postgres://me@one:5432/events,21-39 postgres://me@two:5432/events")
+    );
+    assert!(!config.is_local() && config.groups().len() == 2);
+    let with_store = format!("store = 'postgres://me@one/events'\n{groups}");
+    assert!(fault(&with_store).contains("both say where the store is"));
+    for (right, wrong, words) in [
+        ("21-39", "21-38", "no [[group]] has the slots 39: give each of the slots 0-63 to one of them"),
+        ("21-39", "20-40", "more than one [[group]] has the slots 20,40"),
+        ("21-39", "39-21", "each range upwards"),
+        (
+            "postgres://me@two",
+            "mysql://me@two",
+            "store of [[group]] number 2: it must begin with postgres://",
+        ),
+        ("'21-39'", "21", "line 5, `slots`"),
+        ("store = 'postgres://me@two", "stores = 'postgres://me@two", "line 6, `stores`"),
+    ] {
+        let said = fault(&groups.replace(right, wrong));
+        assert!(said.contains(words) && !said.contains("s3cret"), "{said}");
+    }
+}

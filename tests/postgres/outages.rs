@@ -1,16 +1,19 @@
 //! Groups of servers of one store, one of which is away.
 
+use std::io::BufReader;
 use std::net::SocketAddr;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::Agent;
 
 use crate::support::checker::{check, expect_clean};
 use crate::support::client::Client;
 use crate::support::history::{Answer, Key, Position};
 use crate::support::load::Workload;
 use crate::support::postgres::Postgres;
-use crate::support::reader::{HttpReader, digest};
+use crate::support::reader::{HttpReader, digest, message};
 use crate::support::relay::Relay;
 use crate::support::service::event;
 use crate::support::{rounds, seed, until};
@@ -39,6 +42,17 @@ fn topic_of(cluster: &Postgres) -> String {
     cluster.client("events").query_one(query, &[]).unwrap().get(0)
 }
 
+/// A tail of a topic, which ends with this event; whether it was shown that.
+fn tail(addr: SocketAddr, topic: &str, last: &str) -> JoinHandle<bool> {
+    let (url, last) = (format!("http://{addr}/events?topic={topic}"), last.to_owned());
+    let config = Agent::config_builder().timeout_global(Some(Duration::from_secs(60)));
+    let answer = Agent::from(config.build()).get(url).header("accept", "text/event-stream").call().unwrap();
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(answer.into_body().into_reader());
+        std::iter::from_fn(|| message(&mut stream)).any(|(_, event)| event["event_id"] == last.as_str())
+    })
+}
+
 /// What `/readyz` says, once it is as wanted.
 fn readiness(addr: SocketAddr, is_it: impl Fn(u16, &Value) -> bool) -> Value {
     let mut last = Value::Null;
@@ -63,7 +77,7 @@ fn a_group_that_is_away_keeps_only_its_own_topics_waiting_and_loses_nothing() {
     let mut workload = Workload::new(seed);
     let (mut servers, addrs): (Vec<_>, Vec<_>) = (0..2).map(|_| start.ready().unwrap()).unzip();
     // None of these is one of the load's topics.
-    let mut sent = Vec::new();
+    let (mut sent, mut new_consumer) = (Vec::new(), None);
     for n in 0..24 {
         assert_eq!(publish(addrs[0], &format!("probe-{n}"), "first", &mut sent), 200);
     }
@@ -73,6 +87,7 @@ fn a_group_that_is_away_keeps_only_its_own_topics_waiting_and_loses_nothing() {
         let watchers = Watchers::start(&addrs);
         let topics = [topic_of(&clusters[away]), topic_of(&clusters[there])];
         assert!(run.acknowledged(40), "{}", servers[0].log());
+        let tail = tail(addrs[1], &topics[1], &format!("{round}-9"));
         clusters[away].kill();
         let told = readiness(addrs[0], |status, told| status == 200 && told["except"].is_string());
         let slots = ["slots 0-31", "slots 32-63"][away];
@@ -84,6 +99,19 @@ fn a_group_that_is_away_keeps_only_its_own_topics_waiting_and_loses_nothing() {
             let found = Client::new(addrs[1 - n % 2]).get(&format!("/events/{}/{id}", topics[1])).unwrap();
             assert_eq!(found.status, 200);
         }
+        assert!(tail.join().unwrap(), "a tail of a topic that is there was not told of it");
+        if there == 0 {
+            // Consumers are kept there. One that is new to the node is given what is there.
+            let (name, json) = (format!("/consumers/new-{round}"), [("Content-Type", "application/json")]);
+            let made = Client::new(addrs[1]).send("PUT", &name, &json, br#"{"topics":["probe-*"]}"#).unwrap();
+            assert_eq!(made.status, 201);
+            let given = Client::new(addrs[1]).get(&format!("{name}/events?holder=w&limit=1000")).unwrap();
+            let told: Value = serde_json::from_slice(&given.body).unwrap();
+            let of =
+                |topic: &str| told["events"].as_array().unwrap().iter().any(|event| event["topic"] == topic);
+            assert!(given.status == 200 && of(&topics[1]) && !of(&topics[0]), "{told}");
+            new_consumer = Some((name, told));
+        }
         let page = Client::new(addrs[0]).get(&format!("/events?topic={}&order=desc", topics[1])).unwrap();
         assert_eq!(page.status, 200);
         let refused = Client::new(addrs[0]).get(&format!("/events?topic={}", topics[0])).unwrap();
@@ -94,6 +122,22 @@ fn a_group_that_is_away_keeps_only_its_own_topics_waiting_and_loses_nothing() {
             readiness(*addr, |status, told| status == 200 && told["except"].is_null());
         }
         assert_eq!(publish(addrs[1], &topics[0], &format!("{round}-back"), &mut sent), 200);
+        if let Some((name, told)) = new_consumer.take() {
+            let receipt = serde_json::json!({"receipt": told["receipt"]}).to_string();
+            let done = Client::new(addrs[1]).post(&format!("{name}/ack"), receipt.as_bytes()).unwrap();
+            assert_eq!(done.status, 200);
+            let path = format!("{name}/events?holder=w&limit=1000");
+            let found = until(30, || {
+                let given = Client::new(addrs[1]).get(&path).ok().filter(|given| given.status == 200)?;
+                let told: Value = serde_json::from_slice(&given.body).unwrap();
+                told["events"]
+                    .as_array()?
+                    .iter()
+                    .any(|event| event["topic"] == topics[0].as_str())
+                    .then_some(())
+            });
+            assert!(found.is_some(), "what had been away is not given to the consumer");
+        }
         assert!(run.acknowledged_more_within(40, Duration::from_secs(60)), "{}", servers[0].log());
         run.stop();
         watchers.finish();

@@ -140,13 +140,15 @@ fn slots_that_are_moved_show_the_same_and_all_that_was_given_out_stays_valid() {
     let mut before = shown(addr);
     terminated(server);
 
-    // A growing store: half of its slots go into an empty database; then some of those go back, and others come.
+    // A growing store: half of its slots go into an empty database; then some go back and others come; then
+    // all go.
     let halves = node_of(dir.path(), &[("0-31", a.clone()), ("32-63", b.clone())]);
     let mixed = node_of(dir.path(), &[("0-15,40-50", a.clone()), ("16-39,51-63", b.clone())]);
     let refused = halves.spawn().listening().unwrap_err();
     assert!(refused.contains("sekali regroup"), "{refused}");
     let mut kills = 0;
-    for start in [&halves, &mixed] {
+    let emptied = node_of(dir.path(), &[("", a.clone()), ("0-63", b.clone())]);
+    for start in [&halves, &mixed, &emptied] {
         kills += killed_until_done(start, || check_owners(&cluster, &["a", "b"]));
         let again = command("regroup", start).output().unwrap();
         assert!(again.status.success() && !said(&again).contains("moved from"), "{}", said(&again));
@@ -161,6 +163,9 @@ fn slots_that_are_moved_show_the_same_and_all_that_was_given_out_stays_valid() {
         before = shown(addr);
         terminated(server);
     }
+    // The first database has the consumers, also without slots.
+    let refused = node_of(dir.path(), &[("0-63", b)]).spawn().listening().unwrap_err();
+    assert!(refused.contains("which has the consumers"), "{refused}");
     eprintln!("{kills} kills of the command");
     assert!(kills > 5, "too few kills: {kills}");
 }

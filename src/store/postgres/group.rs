@@ -123,8 +123,10 @@ impl Group {
             ));
         }
         let ends: Vec<i64> = rows.iter().map(|row| row.get(3)).collect();
-        if ends.iter().zip(expected).any(|(end, expected)| end < expected) {
-            self.coverage.commit_by(&self.connections, client.into_lease()).await?;
+        match ends.iter().zip(expected).any(|(end, expected)| end < expected) {
+            true => self.coverage.commit_by(&self.connections, client.into_lease()).await?,
+            // What covers them may need it.
+            false => drop(client),
         }
         let slot = |row: &tokio_postgres::Row| SlotRow {
             slot: usize::try_from(row.get::<_, i16>(0)).unwrap_or_default(),

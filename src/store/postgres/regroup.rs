@@ -73,8 +73,8 @@ pub struct Moved {
 /// again after it was interrupted at any place.
 ///
 /// # Errors
-/// `Unusable`: the databases are not all of one store. `Io`, `Unsure`, `Overloaded`: run it again. `Corrupt`: what
-/// was copied is not what was there; the old database still has it.
+/// `Unusable`: the databases are not all of one store. `Io`, `Unsure`, `Overloaded`: run it again.
+/// `Corrupt`: what was copied is not what was there; the old database still has it.
 pub async fn regroup(options: &Options, told: &mut dyn FnMut(&Moved)) -> Result<()> {
     let mut sites = Site::all(options.ordered(), options.durability).await?;
     let (store, home) = one_store(&sites)?;

@@ -89,7 +89,8 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
     }
 }
 
-/// Carries out a statement that changes a consumer, where consumers are. Carried out twice, it must change nothing more.
+/// Carries out a statement that changes a consumer, where consumers are. Carried out twice, it must
+/// change nothing more.
 ///
 /// # Errors
 /// `Overloaded` and `Stopping`: nothing was changed. `Unsure`: it may be. Those of the statement.

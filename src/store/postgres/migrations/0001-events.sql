@@ -3,13 +3,13 @@
 -- A topic belongs to a slot for ever: keyed hash of its name, modulo the number of slots. Whoever adds to a slot
 -- locks its row first and changes that row in the same transaction, so numbers become visible in order.
 
--- Names the store, once. What a node finds here must fit, or it refuses to start. A store may be in several databases,
--- which have store_id, hash_key and slots in common.
+-- Names the store, once. What a node finds here must fit, or it refuses to start. A store may be in several
+-- databases, which have store_id, hash_key and slots in common.
 --
--- slots: of the whole store. database_id: of this database. is_home: consumers are kept here, which is so in one database
--- of a store. is_whole: all databases of the new store were made; it is true in the home alone. is_filling: events of
--- another store are being moved here, and no node may serve it yet. arrival_slack: most microseconds by which an event of
--- a slot has arrived before one with a lower number.
+-- slots: of the whole store. database_id: of this database. is_home: consumers are kept here, which is so in one
+-- database of a store. is_whole: all databases of the new store were made; it is true in the home alone.
+-- is_filling: events of another store are being moved here, and no node may serve it yet. arrival_slack: most
+-- microseconds by which an event of a slot has arrived before one with a lower number.
 CREATE TABLE sekali_store (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     store_id uuid NOT NULL,
@@ -36,8 +36,8 @@ CREATE TABLE sekali_slots (
     last_received_at bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
--- Slots that this database has given up, as their rows were, and the database that gets each. The events stay here until
--- that one has them.
+-- Slots that this database has given up, as their rows were, and the database that gets each. The events stay
+-- here until that one has them.
 CREATE TABLE sekali_leaving (LIKE sekali_slots, target uuid NOT NULL, PRIMARY KEY (slot));
 
 -- The last statement of each node that changed a slot, and the events that it stored. A statement that is sent

@@ -188,7 +188,8 @@ AS $$
     RETURNING 2::smallint
 $$;
 
--- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held. known_ends: as above.
+-- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held. known_ends: as
+-- above.
 --
 -- 0: it is done. 1: it was there before, and nothing is changed but that a lease without a name may have ended. 2: the lease
 -- is over, or the consumer has another number. 3: a topic is not there, or does not go so far. 4: there are too many
