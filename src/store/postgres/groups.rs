@@ -78,9 +78,18 @@ impl Groups {
         !self.get(place).has_trouble() || self.iter().all(Group::has_trouble)
     }
 
-    /// Those that answer as they should; all of them if none does.
-    pub(crate) fn well(&self) -> Vec<&Group> {
-        (0..self.all.len()).filter(|place| self.is_well(*place)).map(|place| self.get(place)).collect()
+    /// The places of those that answer as they should; of all if none does.
+    pub(crate) fn well(&self) -> Vec<usize> {
+        (0..self.all.len()).filter(|place| self.is_well(*place)).collect()
+    }
+
+    /// The rows of the slots of those at these places, once what they say is covered.
+    ///
+    /// # Errors
+    /// As for [`Groups::rows`].
+    pub(crate) async fn rows_of(&self, places: &[usize]) -> Result<Vec<SlotRow>> {
+        let rows = try_join_all(places.iter().map(|place| self.get(*place).rows())).await?;
+        Ok(rows.concat())
     }
 
     /// The rows of all slots, once what they say is covered.
@@ -99,7 +108,7 @@ impl Groups {
     /// # Errors
     /// As for [`Groups::rows`].
     pub(crate) async fn known_ends(&self) -> Result<Vec<i64>> {
-        try_join_all(self.well().into_iter().map(Group::rows)).await?;
+        self.rows_of(&self.well()).await?;
         Ok((0..self.places.len()).map(|slot| self.of(slot).coverage.next_seq(slot)).collect())
     }
 
@@ -112,12 +121,14 @@ impl Groups {
         try_join_all(self.iter().zip(sorted).map(|(group, events)| group.cover(events))).await.map(drop)
     }
 
-    /// Commits something in each, which covers all that they showed when this was called.
+    /// Commits something in the home and in those at these places, which covers all that they showed
+    /// when this was called.
     ///
     /// # Errors
     /// `Overloaded`, `Unsure`.
-    pub(crate) async fn commit(&self) -> Result<()> {
-        try_join_all(self.iter().map(Group::commit)).await.map(drop)
+    pub(crate) async fn commit(&self, places: &[usize]) -> Result<()> {
+        let others = places.iter().filter(|place| !self.is_home(**place)).map(|place| self.get(*place));
+        try_join_all(others.chain([self.home()]).map(Group::commit)).await.map(drop)
     }
 
     /// Connections to all of them. They are taken in one order, so that readers can't wait for each

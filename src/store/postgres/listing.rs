@@ -1,5 +1,7 @@
 //! What a listing of events goes through: all slots, each in its database, or a topic of one slot.
 
+use futures_util::future::try_join_all;
+
 use super::connection::{Reader, Statement};
 use super::coverage::read_rows;
 use super::cursor::{Positions, read_all, read_topic, write_all, write_topic};
@@ -65,11 +67,11 @@ impl Listing {
     pub(super) async fn ends(&self, shared: &Shared, readers: &Readers) -> Result<Positions> {
         match self {
             Self::All => {
+                let groups = shared.groups.iter().enumerate();
+                let reads =
+                    groups.map(async |(place, group)| read_rows(readers.of(place)?, &group.slots).await);
                 let mut ends = vec![0; shared.store.slots];
-                for (place, group) in shared.groups.iter().enumerate() {
-                    let rows = read_rows(readers.of(place)?, &group.slots).await?;
-                    rows.iter().for_each(|row| ends[row.slot] = row.next_seq);
-                }
+                try_join_all(reads).await?.iter().flatten().for_each(|row| ends[row.slot] = row.next_seq);
                 Ok(ends)
             }
             Self::Topic { id: None, .. } => Ok(vec![0]),
@@ -128,11 +130,13 @@ pub(crate) async fn seqs_since(
     at: i64,
     highs: &[i64],
 ) -> Result<Positions> {
-    let mut seqs = vec![0; highs.len()];
-    for (place, group) in shared.groups.iter().enumerate() {
+    let reads = shared.groups.iter().enumerate().map(async |(place, group)| {
         let (slots, highs): (Vec<i16>, Vec<i64>) =
             group.slots.iter().map(|slot| (*slot as i16, highs[*slot])).unzip();
-        let rows = readers.of(place)?.rows(SLOTS_SINCE, &[&slots, &highs, &at]).await?;
+        readers.of(place)?.rows(SLOTS_SINCE, &[&slots, &highs, &at]).await
+    });
+    let (rows, mut seqs) = (try_join_all(reads).await?, vec![0; highs.len()]);
+    for (group, rows) in shared.groups.iter().zip(rows) {
         group.slots.iter().zip(rows).for_each(|(slot, row)| seqs[*slot] = row.get(0));
     }
     Ok(seqs)

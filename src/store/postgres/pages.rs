@@ -1,5 +1,6 @@
 //! Pages of events, single events, and where listings end.
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::connection::Statement;
@@ -133,14 +134,14 @@ async fn begin<'q>(
 
 /// The events of these keys, in their order.
 async fn events(shared: &Shared, readers: &Readers, keys: &[Key]) -> Result<Vec<StoredEvent>> {
-    let mut events: Vec<Option<StoredEvent>> = vec![None; keys.len()];
-    let numbered = keys.iter().enumerate();
-    for (place, keys) in shared.groups.sort(numbered, |(_, key)| key.topic.0).into_iter().enumerate() {
-        if keys.is_empty() {
-            continue;
-        }
+    let sorted = shared.groups.sort(keys.iter().enumerate(), |(_, key)| key.topic.0);
+    let asked = sorted.iter().enumerate().filter(|(_, keys)| !keys.is_empty());
+    let reads = asked.clone().map(async |(place, keys)| {
         let (slots, seqs): (Vec<i16>, Vec<i64>) = keys.iter().map(|(_, key)| (key.topic.0, key.seq)).unzip();
-        let rows = readers.of(place)?.rows(EVENTS, &[&slots, &seqs]).await?;
+        readers.of(place)?.rows(EVENTS, &[&slots, &seqs]).await
+    });
+    let mut events: Vec<Option<StoredEvent>> = vec![None; keys.len()];
+    for ((_, keys), rows) in asked.zip(try_join_all(reads).await?) {
         if rows.len() == keys.len() {
             keys.iter().zip(&rows).for_each(|((number, _), row)| events[*number] = Some(event(shared, row)));
         }

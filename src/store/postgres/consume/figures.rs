@@ -29,7 +29,7 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
         let (events, oldest) = match find(shared, &name).await {
             Ok(known) => {
                 let desk = shared.consuming.desk(&name, known.number, &known.topics);
-                lag(shared, &desk).await?
+                lag(shared, &desk, &shared.groups.well()).await?
             }
             Err(e) if e.kind() == ErrorKind::NoConsumer => (0, None),
             Err(e) => return Err(e),

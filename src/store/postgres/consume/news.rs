@@ -10,7 +10,6 @@ use crate::consumer::backlog::Backlog;
 use crate::error::Result;
 use crate::limits::{CONSUMER_LOOK_TOPICS, NEWS_KEPT};
 use crate::store::postgres::connection::Statement;
-use crate::store::postgres::group::Group;
 use crate::store::postgres::shared::Shared;
 use crate::store::postgres::topic_list::by_name;
 use crate::store::postgres::topics::TopicId;
@@ -74,7 +73,7 @@ pub(super) async fn refresh(shared: &Shared) -> Result<()> {
     // What does not answer is read once it does.
     let well = shared.groups.well();
     let is_whole = well.len() == shared.groups.iter().count();
-    let rows = try_join_all(well.into_iter().map(Group::rows)).await?.concat();
+    let rows = shared.groups.rows_of(&well).await?;
     let mut ends = read.clone();
     ends.resize(shared.store.slots, 0);
     rows.iter().for_each(|row| ends[row.slot] = row.next_seq);
@@ -144,14 +143,14 @@ async fn filtered_after(shared: &Shared, desk: &Desk, after: &str) -> Result<(Ve
         // Before the others are read: whoever finds that all answer has this gone through again.
         shared.consuming.news.is_partial.store(true, Ordering::SeqCst);
     }
-    let read = async |group: &&Group| group.read(LOOK, &[&firsts, &lasts, &after, &limit]).await;
+    let read =
+        async |place: &usize| shared.groups.get(*place).read(LOOK, &[&firsts, &lasts, &after, &limit]).await;
     let mut rows = by_name(try_join_all(well.iter().map(read)).await?, 2);
     rows.truncate(CONSUMER_LOOK_TOPICS);
     shared.topics.learn(&rows);
     let names: Vec<&str> = rows.iter().map(|row| row.get(2)).collect();
     let positions = positions(shared, desk.number, &names).await?;
-    try_join_all(well.into_iter().map(Group::commit)).await?;
-    shared.groups.home().commit().await?;
+    shared.groups.commit(&well).await?;
     Ok((rows, positions))
 }
 
@@ -165,7 +164,7 @@ pub(super) async fn positions(shared: &Shared, consumer: i64, topics: &[&str]) -
 }
 
 /// Where topics end that are not where consumers are; `None` for those that are, whose ends the
-/// statement finds itself that changes the consumer. `expected` as for [`Group::ends`].
+/// statement finds itself that changes the consumer. `expected` as for `Group::ends`.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
@@ -174,16 +173,17 @@ pub(super) async fn ends_elsewhere(
     topics: &[TopicId],
     expected: &[i64],
 ) -> Result<Vec<Option<i64>>> {
-    let mut ends = vec![None; topics.len()];
-    let numbered = topics.iter().copied().enumerate();
-    for (place, topics) in shared.groups.sort(numbered, |(_, topic)| topic.0).into_iter().enumerate() {
-        if topics.is_empty() || shared.groups.is_home(place) {
-            continue;
-        }
-        let (numbers, topics): (Vec<usize>, Vec<TopicId>) = topics.into_iter().unzip();
+    let sorted = shared.groups.sort(topics.iter().copied().enumerate(), |(_, topic)| topic.0);
+    let elsewhere = sorted.iter().enumerate();
+    let elsewhere = elsewhere.filter(|(place, topics)| !topics.is_empty() && !shared.groups.is_home(*place));
+    let reads = elsewhere.clone().map(async |(place, numbered)| {
+        let (numbers, topics): (Vec<usize>, Vec<TopicId>) = numbered.iter().copied().unzip();
         let expected: Vec<i64> = numbers.iter().filter_map(|number| expected.get(*number).copied()).collect();
-        let found = shared.groups.get(place).ends(&topics, &expected).await?;
-        numbers.into_iter().zip(found).for_each(|(number, end)| ends[number] = Some(end));
+        shared.groups.get(place).ends(&topics, &expected).await
+    });
+    let mut ends = vec![None; topics.len()];
+    for ((_, numbered), found) in elsewhere.zip(try_join_all(reads).await?) {
+        numbered.iter().zip(found).for_each(|((number, _), end)| ends[*number] = Some(end));
     }
     Ok(ends)
 }

@@ -62,9 +62,10 @@ const ERROR: Statement = (
 pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) -> Result<ConsumerStats> {
     let known = find(shared, name).await?;
     let desk = shared.consuming.desk(name, known.number, &known.topics);
-    let (lag_events, lags_since) = lag(shared, &desk).await?;
+    let well = shared.groups.well();
+    let (lag_events, lags_since) = lag(shared, &desk, &well).await?;
     let [leases, errors, positions] = shared.patiently(|| rows(shared, name, known.number, shown)).await?;
-    shared.patiently(|| shared.groups.commit()).await?;
+    shared.patiently(|| shared.groups.commit(&well)).await?;
     let lease = |row: &Row| {
         let holder = row.get::<_, &str>(0).into();
         Ok(LeaseStats { holder, partition: partition(row.get(1), row.get(2))?, until: Timestamp(row.get(3)) })
@@ -104,33 +105,37 @@ fn fault(row: &Row) -> DeliveryFault {
 }
 
 /// How many events a consumer has not acknowledged, and when the oldest of them arrived, of the
-/// first topics that it lags in. It may not be covered.
+/// first topics that it lags in, of those in the databases at these places. It may not be covered.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
-pub(super) async fn lag(shared: &Shared, desk: &Desk) -> Result<(u64, Option<Timestamp>)> {
+pub(super) async fn lag(shared: &Shared, desk: &Desk, places: &[usize]) -> Result<(u64, Option<Timestamp>)> {
     let ready: Vec<u32> = {
         let mut backlog = desk.backlog.lock().await;
         while !look(shared, desk, &mut backlog).await? {}
         backlog.ready().collect()
     };
-    let (events, oldest) = shared.patiently(|| lag_of(shared, desk.number, &ready)).await?;
+    let (events, oldest) = shared.patiently(|| lag_of(shared, desk.number, &ready, places)).await?;
     Ok((events.unsigned_abs(), oldest.map(Timestamp)))
 }
 
-async fn lag_of(shared: &Shared, number: i64, topics: &[u32]) -> Result<(i64, Option<i64>)> {
+async fn lag_of(shared: &Shared, number: i64, topics: &[u32], asked: &[usize]) -> Result<(i64, Option<i64>)> {
     let names: Vec<_> = topics.iter().map(|topic| shared.topic_name(*topic)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let positions = positions(shared, number, &names).await?;
     let places = topics.iter().map(|topic| shared.topic_id(*topic)).zip(positions);
     let (mut events, mut oldest) = (0, None);
-    for (group, places) in shared.groups.iter().zip(shared.groups.sort(places, |(topic, _)| topic.0)) {
-        if places.is_empty() {
+    for (place, places) in shared.groups.sort(places, |(topic, _)| topic.0).into_iter().enumerate() {
+        if places.is_empty() || !asked.contains(&place) {
             continue;
         }
         let (ids, positions): (Vec<TopicId>, Vec<i64>) = places.into_iter().unzip();
         let (slots, ids): (Vec<i16>, Vec<i32>) = ids.into_iter().unzip();
-        let rows = group.read(LAG, &[&slots, &ids, &positions, &(LAG_TOPICS_READ_MAX as i64)]).await?;
+        let rows = shared
+            .groups
+            .get(place)
+            .read(LAG, &[&slots, &ids, &positions, &(LAG_TOPICS_READ_MAX as i64)])
+            .await?;
         for row in rows {
             events += row.get::<_, i64>(0);
             let of_group: Option<i64> = row.get(1);
