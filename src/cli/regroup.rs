@@ -15,12 +15,13 @@ use super::terminal::output::print;
 #[command(after_help = "Examples:
   sekali regroup --config /etc/sekali.toml
 
-Each [[group]] of the configuration names a database and its slots. Slots that are elsewhere are copied, compared and then
-removed where they were, one after the other. All databases that have slots must be named, and all nodes be stopped. If it is
-interrupted, run it again: it goes on where it was. Until its end no node starts.
+Each [[group]] of the configuration names a database and its slots. Slots that are elsewhere are
+copied, compared and then removed where they were, one after the other. All databases that have
+slots must be named, and all nodes be stopped. If it is interrupted, run it again: it goes on where
+it was. Until its end no node starts.
 
-Exit codes: 0 all slots are in their places, 3 bad configuration, 5 a database can't be used, 7 damage, 8 it did not
-get to the end: run it again.")]
+Exit codes: 0 all slots are in their places, 3 bad configuration, 5 a database can't be used,
+7 damage, 8 it did not get to the end: run it again.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
