@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::{cluster, node, node_of};
 use crate::support::client::{Client, escape};
 use crate::support::process::Start;
 use crate::support::service::event;
-use crate::{cluster, node, node_of};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 

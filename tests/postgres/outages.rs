@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
+use super::watching::Watchers;
+use super::{cluster, node_of};
 use crate::support::checker::{check, expect_clean};
 use crate::support::client::Client;
 use crate::support::history::{Answer, Key, Position};
@@ -17,8 +19,6 @@ use crate::support::reader::{HttpReader, digest, message};
 use crate::support::relay::Relay;
 use crate::support::service::event;
 use crate::support::{rounds, seed, until};
-use crate::watching::Watchers;
-use crate::{cluster, node_of};
 
 /// An event that was sent, and what became of it.
 type Sent = (Key, u64, Answer);

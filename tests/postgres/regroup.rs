@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::groups::{listed, starts_file};
+use super::{cluster, node, node_of};
 use crate::support::client::{Client, escape};
 use crate::support::postgres::Postgres;
 use crate::support::process::Start;
 use crate::support::service::event;
-use crate::{cluster, node, node_of};
 
 fn get(addr: SocketAddr, path: &str) -> Value {
     let answer = Client::new(addr).get(path).unwrap();
