@@ -31,7 +31,9 @@ const GIVE_UP: Statement = (
     "regroup",
     "
     WITH given AS (DELETE FROM sekali_slots WHERE slot = $1 RETURNING *)
-    INSERT INTO sekali_leaving SELECT g.*, $2::uuid FROM given g",
+    INSERT INTO sekali_leaving
+        (slot, next_topic, commits, next_seq, duplicates, conflicts, rejected, last_received_at, target)
+    SELECT slot, next_topic, commits, next_seq, duplicates, conflicts, rejected, last_received_at, $2::uuid FROM given",
 );
 
 /// What a slot that was given up had.
