@@ -38,7 +38,7 @@ STATEMENT = """
 \\set first (:attempt / {slots}) * {fresh}
 SELECT cardinality(statuses) FROM sekali_append(
     :slot::smallint, (:client_id + {node})::bigint, :attempt::bigint, 0::bigint,
-    ARRAY['bare.{node}.' || :slot], array_fill(1, ARRAY[{size}]),
+    ARRAY['bare.{node}.' || :slot], ARRAY[{size}::bigint], array_fill(1, ARRAY[{size}]), ARRAY(SELECT generate_series(1, {size})),
     ARRAY(SELECT '00000000-0000-4000-8000-' || lpad(i::text, 12, '0') FROM generate_series(:first, :first + {size} - 1) i),
     ARRAY(SELECT ('00000000-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid FROM generate_series(:first, :first + {size} - 1) i),
     array_fill('2026-01-01T00:00:00.000000Z'::text, ARRAY[{size}]), array_fill('bench'::text, ARRAY[{size}]),

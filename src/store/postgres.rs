@@ -83,7 +83,11 @@ pub struct Postgres {
 /// Removes what is known of a node that stops, and of those that were gone for long: no statement of
 /// theirs is under way any more.
 const FORGET: [Statement; 2] = [
-    ("forget", "DELETE FROM sekali_attempts WHERE node = $1 OR at < now() - interval '7 days'"),
+    (
+        "forget",
+        "DELETE FROM sekali_attempts
+         WHERE node = $1 OR received_at < extract(epoch FROM now() - interval '7 days') * 1000000",
+    ),
     ("forget", "DELETE FROM sekali_nodes WHERE node = $1 OR at < now() - interval '7 days'"),
 ];
 

@@ -47,6 +47,7 @@ pub(crate) const SESSION: &str = "
         ('enable_seqscan', 'off'),
         ('enable_hashjoin', 'off'),
         ('enable_mergejoin', 'off'),
+        ('enable_memoize', 'off'),
         ('jit', 'off')
     ) v (name, value)
     WHERE current_setting(v.name, true) IS NOT NULL";

@@ -27,7 +27,7 @@ use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS}
 use crate::store::{Outcome, Status};
 
 const APPEND: Statement =
-    ("append", "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+    ("append", "SELECT * FROM sekali_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
 
 /// Events of one request that one statement takes, and whoever waits for their answer.
 #[derive(Debug)]
@@ -139,13 +139,15 @@ impl Worker {
     async fn send(&self, lease: Lease, group: &[Piece], rejected: i64) -> Result<Vec<Outcome>, Fate> {
         let columns = Columns::of(group);
         let (slot, node) = (self.slot as i16, self.shared.node);
-        let parameters: [&(dyn ToSql + Sync); 11] = [
+        let parameters: [&(dyn ToSql + Sync); 13] = [
             &slot,
             &node,
             &self.attempt,
             &rejected,
             &columns.topics,
+            &columns.sizes,
             &columns.numbers,
+            &columns.firsts,
             &columns.ids,
             &columns.digests,
             &columns.timestamps,
@@ -198,8 +200,12 @@ fn read(rows: &[Row], events: usize) -> Result<(Vec<Outcome>, SlotRow), Fate> {
 struct Columns<'a> {
     /// Each topic once.
     topics: Vec<&'a str>,
+    /// How many events each of them has.
+    sizes: Vec<i64>,
     /// The place of each event's topic in `topics`, from 1.
     numbers: Vec<i32>,
+    /// The place, from 1, of the first event with the same topic and id: its own, if none is before it.
+    firsts: Vec<i32>,
     ids: Vec<&'a str>,
     digests: Vec<Uuid>,
     timestamps: Vec<&'a str>,
@@ -209,18 +215,23 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn of(group: &'a [Piece]) -> Self {
-        let (mut columns, mut places) = (Self::default(), HashMap::new());
+        let mut columns = Self::default();
+        let (mut places, mut firsts) = (HashMap::new(), HashMap::new());
         // All of it was checked to be UTF-8.
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         for piece in group {
             for index in &piece.indexes {
                 let event = piece.batch.get(*index as usize);
-                let topics = &mut columns.topics;
-                let number = *places.entry(event.topic).or_insert_with(|| {
+                let (topics, sizes) = (&mut columns.topics, &mut columns.sizes);
+                let place = *places.entry(event.topic).or_insert_with(|| {
                     topics.push(text(event.topic));
-                    topics.len() as i32
+                    sizes.push(0);
+                    sizes.len() - 1
                 });
-                columns.numbers.push(number);
+                sizes[place] += 1;
+                columns.numbers.push(place as i32 + 1);
+                let own = columns.numbers.len() as i32;
+                columns.firsts.push(*firsts.entry((place, event.event_id)).or_insert(own));
                 columns.ids.push(text(event.event_id));
                 columns.digests.push(Uuid(u128::from_be_bytes(event.digest)));
                 columns.timestamps.push(text(event.timestamp));

@@ -40,14 +40,16 @@ CREATE TABLE sekali_slots (
 -- here until that one has them.
 CREATE TABLE sekali_leaving (LIKE sekali_slots, target uuid NOT NULL, PRIMARY KEY (slot));
 
--- The last statement of each node that changed a slot, and the events that it stored. A statement that is sent
--- again finds itself here.
+-- The last statement of each node that changed a slot. One that is sent again finds itself here.
+--
+-- times: how often it came; all its events were stored the first time. Those that it stored itself have
+-- numbers from first_seq on. received_at: when it came last.
 CREATE TABLE sekali_attempts (
     node bigint NOT NULL,
     attempt bigint NOT NULL,
     first_seq bigint NOT NULL,
-    last_seq bigint NOT NULL,
-    at timestamptz NOT NULL,
+    times bigint NOT NULL,
+    received_at bigint NOT NULL,
     slot smallint NOT NULL,
     PRIMARY KEY (slot, node)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
@@ -123,136 +125,147 @@ CREATE TABLE sekali_events_7 PARTITION OF sekali_events FOR VALUES WITH (MODULUS
 -- Stores what is new of a batch, all of whose topics are of this slot, and answers for each event. It is one
 -- transaction. Every path changes a row, so that its answer waits for the standbys, a duplicate's too.
 --
--- topic_numbers: for each event the place of its topic in topic_names, from 1. Statuses: 0 stored, 1 duplicate,
--- 2 conflict. No row comes back for an attempt that is older than the node's last one: nobody waits for it.
+-- topic_sizes: how many of the events each topic of topic_names has. For each event topic_numbers has the
+-- place of its topic, and firsts that of the first event with the same topic and id, mostly its own; both
+-- from 1. Statuses: 0 stored, 1 duplicate, 2 conflict. No row comes back for an attempt older than the
+-- node's last one: nobody waits for it.
+--
+-- What it costs is mostly to begin its statements, so there are few of them, and their plans are small.
+-- OFFSET 0 and ON CONFLICT have rows looked up by key, whatever is known of the tables. Events stay in their
+-- order meanwhile.
 CREATE FUNCTION sekali_append(
     of_slot smallint, of_node bigint, of_attempt bigint, more_rejected bigint,
-    topic_names text[], topic_numbers integer[], event_ids text[], digests uuid[],
-    timestamps text[], sources text[], payloads text[]
+    topic_names text[], topic_sizes bigint[], topic_numbers integer[], firsts integer[],
+    event_ids text[], digests uuid[], timestamps text[], sources text[], payloads text[]
 ) RETURNS TABLE (
     statuses smallint[], offsets bigint[], first_seen bigint[], slot_next_seq bigint, slot_commits bigint,
     slot_next_topic integer
 ) LANGUAGE plpgsql
 AS $$
 DECLARE
-    s sekali_slots%ROWTYPE;
-    known sekali_attempts%ROWTYPE;
-    topic_ids integer[];
+    own_first bigint;
+    own_times bigint;
     now_us bigint;
-    stored bigint;
-    duplicate bigint;
-    conflict bigint;
+    topic_ids integer[];
+    next_offsets bigint[];
+    topic_conflicts bigint[];
+    new_topic integer;
+    fresh integer[];
+    stored integer := 0;
+    conflict bigint := 0;
+    number integer;
+    place integer;
+    value bigint;
 BEGIN
-    SELECT * INTO s FROM sekali_slots t WHERE t.slot = of_slot FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'slot % is not in this database', of_slot USING ERRCODE = 'SK404';
-    END IF;
-    SELECT * INTO known FROM sekali_attempts a WHERE a.slot = of_slot AND a.node = of_node;
-    IF known.attempt > of_attempt THEN
-        RETURN;
-    END IF;
-    IF known.attempt = of_attempt THEN
-        SELECT array_agg(t.topic_id ORDER BY n.ord) INTO topic_ids
-        FROM unnest(topic_names) WITH ORDINALITY n(name, ord)
-        CROSS JOIN LATERAL (SELECT i.topic_id FROM sekali_topics i WHERE i.name = n.name LIMIT 1) t;
-        UPDATE sekali_attempts a SET at = clock_timestamp() WHERE a.slot = of_slot AND a.node = of_node;
-        RETURN QUERY
-        SELECT array_agg(CASE WHEN e.nth = 1 AND i.seq >= known.first_seq AND i.seq < known.last_seq THEN 0
-                              WHEN e.digest = i.digest THEN 1 ELSE 2 END::smallint ORDER BY e.ord),
-               array_agg(i.topic_offset ORDER BY e.ord), array_agg(i.received_at ORDER BY e.ord),
-               s.next_seq, s.commits, s.next_topic
-        FROM (SELECT u.ord, u.event_id, u.digest, topic_ids[u.number] AS topic_id,
-                     row_number() OVER (PARTITION BY u.number, u.event_id ORDER BY u.ord) AS nth
-              FROM unnest(topic_numbers, event_ids, digests) WITH ORDINALITY u(number, event_id, digest, ord)) e
-        CROSS JOIN LATERAL (SELECT k.* FROM sekali_ids k
-              WHERE k.slot = of_slot AND k.topic_id = e.topic_id AND k.event_id = e.event_id LIMIT 1) i;
-        RETURN;
-    END IF;
-
     -- Time never goes back within a slot, whatever the clocks of primaries show.
-    now_us := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, s.last_received_at);
+    INSERT INTO sekali_attempts AS a (node, attempt, first_seq, times, received_at, slot)
+    SELECT of_node, of_attempt, s.next_seq, 1,
+           greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, s.last_received_at), of_slot
+    FROM (SELECT t.next_seq, t.last_received_at FROM sekali_slots t WHERE t.slot = of_slot FOR UPDATE) s
+    ON CONFLICT (slot, node) DO UPDATE
+    SET attempt = excluded.attempt, received_at = excluded.received_at,
+        first_seq = CASE WHEN a.attempt = excluded.attempt THEN a.first_seq ELSE excluded.first_seq END,
+        times = CASE WHEN a.attempt = excluded.attempt THEN a.times + 1 ELSE 1 END
+    WHERE a.attempt <= excluded.attempt
+    RETURNING a.first_seq, a.times, a.received_at INTO own_first, own_times, now_us;
+    IF NOT FOUND THEN
+        PERFORM FROM sekali_slots t WHERE t.slot = of_slot;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'slot % is not in this database', of_slot USING ERRCODE = 'SK404';
+        END IF;
+        RETURN;
+    END IF;
 
-    WITH made AS (
-        INSERT INTO sekali_topics (slot, topic_id, name)
-        SELECT of_slot, s.next_topic + row_number() OVER () - 1, n.name
-        FROM unnest(topic_names) n(name)
-        WHERE NOT EXISTS (SELECT FROM sekali_topics t WHERE t.name = n.name)
-        RETURNING topic_id
-    ), counted AS (
-        INSERT INTO sekali_topic_counts SELECT 0, 0, 0, now_us, now_us, m.topic_id, of_slot FROM made m
-    )
-    SELECT s.next_topic + count(*) INTO s.next_topic FROM made;
-    SELECT array_agg(t.topic_id ORDER BY n.ord) INTO topic_ids
-    FROM unnest(topic_names) WITH ORDINALITY n(name, ord)
-    CROSS JOIN LATERAL (SELECT i.topic_id FROM sekali_topics i WHERE i.name = n.name LIMIT 1) t;
+    SELECT array_agg(t.topic_id), array_agg(c.next_offset) INTO topic_ids, next_offsets
+    FROM (SELECT unnest(topic_names) AS name) n
+    LEFT JOIN LATERAL (SELECT k.topic_id FROM sekali_topics k WHERE k.name = n.name OFFSET 0) t ON true
+    LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
+          WHERE k.slot = of_slot AND k.topic_id = t.topic_id OFFSET 0) c ON true;
+    IF array_position(topic_ids, NULL) IS NOT NULL THEN
+        SELECT t.next_topic INTO new_topic FROM sekali_slots t WHERE t.slot = of_slot;
+        FOR number IN 1 .. cardinality(topic_ids) LOOP
+            IF topic_ids[number] IS NULL THEN
+                INSERT INTO sekali_topics (slot, topic_id, name)
+                VALUES (of_slot, new_topic, topic_names[number]);
+                topic_ids[number] := new_topic;
+                next_offsets[number] := 0;
+                new_topic := new_topic + 1;
+            END IF;
+        END LOOP;
+        UPDATE sekali_slots t SET next_topic = new_topic WHERE t.slot = of_slot;
+    END IF;
 
-    WITH sent AS MATERIALIZED (
-        SELECT u.*, topic_ids[u.number] AS topic_id,
-               row_number() OVER twins AS nth, first_value(u.digest) OVER twins AS first_digest
-        FROM unnest(topic_numbers, event_ids, digests, timestamps, sources, payloads)
-             WITH ORDINALITY u(number, event_id, digest, timestamp, source, payload, ord)
-        WINDOW twins AS (PARTITION BY u.number, u.event_id ORDER BY u.ord)
-    ), decided AS MATERIALIZED (
-        SELECT e.ord, e.topic_id, e.event_id, e.digest, e.timestamp, e.source, e.payload, i.seq IS NULL AS is_new,
-               coalesce(i.digest, e.first_digest) AS known_digest,
-               i.topic_offset AS known_offset, coalesce(i.received_at, now_us) AS received_at,
-               CASE WHEN i.seq IS NULL AND e.nth = 1 THEN
-                   row_number() OVER (PARTITION BY e.topic_id, i.seq IS NULL AND e.nth = 1 ORDER BY e.ord) - 1 END AS place,
-               CASE WHEN i.seq IS NULL AND e.nth = 1 THEN
-                   s.next_seq + row_number() OVER (PARTITION BY i.seq IS NULL AND e.nth = 1 ORDER BY e.ord) - 1 END AS seq
-        FROM sent e
-        LEFT JOIN LATERAL (SELECT k.* FROM sekali_ids k
-              WHERE k.slot = of_slot AND k.topic_id = e.topic_id AND k.event_id = e.event_id LIMIT 1) i ON true
-    ), placed AS MATERIALIZED (
-        SELECT d.*, CASE WHEN d.is_new
-                    THEN c.next_offset + first_value(d.place) OVER (PARTITION BY d.topic_id, d.event_id ORDER BY d.ord)
-                    ELSE d.known_offset END AS topic_offset,
-               CASE WHEN d.seq IS NOT NULL THEN 0 WHEN d.digest = d.known_digest THEN 1 ELSE 2 END::smallint AS status
-        FROM decided d
-        CROSS JOIN LATERAL (SELECT t.next_offset FROM sekali_topic_counts t
-              WHERE t.slot = of_slot AND t.topic_id = d.topic_id LIMIT 1) c
-    ), ids AS (
+    -- An event whose number is not below the attempt's first is new, or was stored by it when it came before.
+    SELECT array_agg(CASE WHEN coalesce(i.seq, own_first) >= own_first AND firsts[e.ord] = e.ord THEN 0
+                          WHEN digests[e.ord] = coalesce(i.digest, digests[firsts[e.ord]]) THEN 1
+                          ELSE 2 END::smallint),
+           array_agg(i.topic_offset), array_agg(coalesce(i.received_at, now_us)),
+           array_agg(e.ord) FILTER (WHERE i.seq IS NULL AND firsts[e.ord] = e.ord)
+    INTO statuses, offsets, first_seen, fresh
+    FROM (SELECT generate_series(1, cardinality(event_ids)) AS ord) e
+    LEFT JOIN LATERAL (SELECT k.seq, k.topic_offset, k.received_at, k.digest FROM sekali_ids k
+          WHERE k.slot = of_slot AND k.topic_id = topic_ids[topic_numbers[e.ord]]
+            AND k.event_id = event_ids[e.ord] OFFSET 0) i ON true;
+
+    IF own_times > 1 THEN
+        SELECT t.next_seq, t.commits, t.next_topic INTO slot_next_seq, slot_commits, slot_next_topic
+        FROM sekali_slots t WHERE t.slot = of_slot;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    IF fresh IS NOT NULL THEN
+        stored := cardinality(fresh);
+        -- With an array on both sides of an assignment all of it would be copied.
+        FOREACH place IN ARRAY fresh LOOP
+            number := topic_numbers[place];
+            value := next_offsets[number];
+            offsets[place] := value;
+            next_offsets[number] := value + 1;
+        END LOOP;
+        IF array_position(offsets, NULL) IS NOT NULL THEN
+            offsets := ARRAY(SELECT offsets[f.first] FROM (SELECT unnest(firsts) AS first) f);
+        END IF;
         INSERT INTO sekali_ids (seq, topic_offset, received_at, digest, topic_id, slot, event_id)
-        SELECT p.seq, p.topic_offset, now_us, p.digest, p.topic_id, of_slot, p.event_id
-        FROM placed p WHERE p.status = 0 ORDER BY p.ord
-    ), events AS (
+        SELECT own_first + f.nth, offsets[f.ord], now_us, digests[f.ord], topic_ids[topic_numbers[f.ord]],
+               of_slot, event_ids[f.ord]
+        FROM (SELECT unnest(fresh) AS ord, generate_series(0, stored - 1) AS nth) f;
         INSERT INTO sekali_events
             (seq, topic_offset, received_at, topic_id, slot, event_id, timestamp, source, payload)
-        SELECT p.seq, p.topic_offset, now_us, p.topic_id, of_slot, p.event_id,
-               p.timestamp, p.source, p.payload
-        FROM placed p WHERE p.status = 0 ORDER BY p.ord
-    ), counts AS (
-        SELECT p.topic_id, count(*) FILTER (WHERE p.status = 0) AS stored,
-               count(*) FILTER (WHERE p.status <> 0) AS duplicates,
-               count(*) FILTER (WHERE p.status = 2) AS conflicts
-        FROM placed p GROUP BY p.topic_id
-    ), counted AS (
-        UPDATE sekali_topic_counts c
-        SET next_offset = c.next_offset + n.stored, duplicates = c.duplicates + n.duplicates,
-            conflicts = c.conflicts + n.conflicts,
-            last_received_at = CASE WHEN n.stored > 0 THEN now_us ELSE c.last_received_at END
-        FROM counts n WHERE c.slot = of_slot AND c.topic_id = ANY (topic_ids) AND c.topic_id = n.topic_id
-    )
-    SELECT array_agg(p.status ORDER BY p.ord), array_agg(p.topic_offset ORDER BY p.ord),
-           array_agg(p.received_at ORDER BY p.ord),
-           count(*) FILTER (WHERE p.status = 0), count(*) FILTER (WHERE p.status <> 0),
-           count(*) FILTER (WHERE p.status = 2)
-    INTO statuses, offsets, first_seen, stored, duplicate, conflict
-    FROM placed p;
+        SELECT own_first + f.nth, offsets[f.ord], now_us, topic_ids[topic_numbers[f.ord]], of_slot,
+               event_ids[f.ord], timestamps[f.ord], sources[f.ord], payloads[f.ord]
+        FROM (SELECT unnest(fresh) AS ord, generate_series(0, stored - 1) AS nth) f;
+    END IF;
+    IF 2 = ANY (statuses) THEN
+        topic_conflicts := array_fill(0::bigint, ARRAY[cardinality(topic_ids)]);
+        FOR place IN 1 .. cardinality(statuses) LOOP
+            IF statuses[place] = 2 THEN
+                number := topic_numbers[place];
+                value := topic_conflicts[number] + 1;
+                topic_conflicts[number] := value;
+                conflict := conflict + 1;
+            END IF;
+        END LOOP;
+    END IF;
 
-    INSERT INTO sekali_attempts AS a VALUES
-        (of_node, of_attempt, s.next_seq, s.next_seq + stored, clock_timestamp(), of_slot)
-    ON CONFLICT (slot, node) DO UPDATE
-    SET attempt = excluded.attempt, first_seq = excluded.first_seq, last_seq = excluded.last_seq, at = excluded.at;
+    INSERT INTO sekali_topic_counts AS c
+        (next_offset, duplicates, conflicts, first_received_at, last_received_at, topic_id, slot)
+    SELECT n.next_offset, n.size - n.next_offset, coalesce(n.conflicts, 0), now_us, now_us, n.topic_id,
+           of_slot
+    FROM (SELECT unnest(topic_ids) AS topic_id, unnest(topic_sizes) AS size,
+                 unnest(next_offsets) AS next_offset, unnest(topic_conflicts) AS conflicts) n
+    ON CONFLICT (slot, topic_id) DO UPDATE
+    SET next_offset = excluded.next_offset, duplicates = c.duplicates + c.next_offset + excluded.duplicates,
+        conflicts = c.conflicts + excluded.conflicts,
+        last_received_at = CASE WHEN excluded.next_offset > c.next_offset
+                           THEN excluded.last_received_at ELSE c.last_received_at END;
     UPDATE sekali_slots t
-    SET next_topic = s.next_topic, commits = s.commits + 1, next_seq = s.next_seq + stored,
-        duplicates = s.duplicates + duplicate, conflicts = s.conflicts + conflict,
-        rejected = s.rejected + more_rejected,
-        last_received_at = CASE WHEN stored > 0 THEN now_us ELSE s.last_received_at END
-    WHERE t.slot = of_slot;
-    slot_next_seq := s.next_seq + stored;
-    slot_commits := s.commits + 1;
-    slot_next_topic := s.next_topic;
+    SET commits = t.commits + 1, next_seq = t.next_seq + stored,
+        duplicates = t.duplicates + cardinality(event_ids) - stored, conflicts = t.conflicts + conflict,
+        rejected = t.rejected + more_rejected,
+        last_received_at = CASE WHEN stored > 0 THEN now_us ELSE t.last_received_at END
+    WHERE t.slot = of_slot
+    RETURNING t.next_seq, t.commits, t.next_topic INTO slot_next_seq, slot_commits, slot_next_topic;
     RETURN NEXT;
 END
 $$;
