@@ -14,7 +14,7 @@ use crate::support::{seed, until};
 const NEXT: &str = "
     BEGIN;
     LOCK TABLE sekali_schema IN EXCLUSIVE MODE;
-    LOCK TABLE sekali_slots IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE sekali_attempts IN ACCESS EXCLUSIVE MODE;
     DO $$
     DECLARE name text;
     BEGIN
