@@ -153,7 +153,7 @@ def main():
         schemas[commit] = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     schemas["now"] = (tables.ROOT / MIGRATION).read_text()
     heads = [f"{name}: {what}" for name in schemas for what in ["CPU µs", "CPU µs an event", "bytes of the log an event"]]
-    print("\n".join(tables.markdown(["events", "topics", "they are", *heads], []).splitlines()), flush=True)
+    print(tables.markdown(["events", "topics", "they are", *heads], []), flush=True)
     with tempfile.TemporaryDirectory(prefix="statement-", dir=options.dir) as folder, Group(folder, standbys=0) as group:
         variants = [Variant(group, f"variant{place}", schema) for place, schema in enumerate(schemas.values())]
         for variant in variants:
