@@ -3,6 +3,7 @@
 
     benches/cluster.py SEKALI                        three rounds of the loads, and the bare statement beside each
     benches/cluster.py SEKALI --million 1 5 20       also how it grows: statement, page and bytes at so many events
+    benches/cluster.py SEKALI --groups               also the same load on a store that two groups of servers share
     benches/cluster.py SEKALI --save                 also writes benches/results/DATE-cluster.json
 
 1. The load of `sekali bench` goes through HTTP: batches of 100, then single events. Beside each batch run pgbench sends the
@@ -12,6 +13,7 @@
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -56,8 +58,7 @@ def http(sekali, group, node, events, batch):
     name = "sekali_database_statement_duration_seconds"
     before = [metric(f'{name}_{part}{{kind="append"}}') for part in ("count", "sum")]
     log, cpu = group.log_bytes(), group.cpu_seconds() | {"node": cpu_seconds(node.pid)}
-    command = [sekali, "bench", "--url", f"http://127.0.0.1:{PORT}", "--events", events, "--batch", batch, "--force", "--json"]
-    report = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
+    report = bench(sekali, PORT, events, batch)
     count, seconds = (metric(f'{name}_{part}{{kind="append"}}') - old for part, old in zip(("count", "sum"), before))
     return {
         "events_per_second": report["events_per_second"],
@@ -99,7 +100,13 @@ def page(repeats=50):
     return found
 
 
-def loads(sekali, group, node, rounds, events):
+def bench(sekali, port, events, batch):
+    """The report of a load through HTTP."""
+    command = [sekali, "bench", "--url", f"http://127.0.0.1:{port}", "--events", events, "--batch", batch, "--force", "--json"]
+    return json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)
+
+
+def loads(sekali, group, node, rounds, events, is_shared):
     rows = []
     for number in range(rounds):
         size = round(rows[-1]["batch"]["events_a_statement"]) if rows else 60
@@ -107,6 +114,8 @@ def loads(sekali, group, node, rounds, events):
             "batch": lambda: http(sekali, group, node, events, 100),
             "bare": lambda: bare(group, size, seconds=10, node=1_000 + 100 * number),
         }
+        if is_shared:
+            runs["two_groups"] = lambda: bench(sekali, PORT + 1, events, 100)["events_per_second"]
         row = {name: runs[name]() for name in (list(runs) if number % 2 else list(runs)[::-1])}
         row |= {"bare_events_a_statement": size, "single": http(sekali, group, node, events // 8, 1)}
         row["ratio"] = row["batch"]["events_per_second"] / row["bare"]
@@ -114,6 +123,8 @@ def loads(sekali, group, node, rounds, events):
         print(f"round {number + 1}: {row['batch']['events_per_second']:,.0f} events/s in batches", end=", ")
         print(f"{row['batch']['events_a_statement']:.0f} a statement of {row['batch']['statement_ms']:.1f} ms", end="; ")
         print(f"the statement alone with {size}: {row['bare']:,.0f}, ratio {row['ratio']:.2f}", end="; ")
+        if is_shared:
+            print(f"two groups: {row['two_groups']:,.0f}", end="; ")
         print(f"single {row['single']['events_per_second']:,.0f}", flush=True)
     return rows
 
@@ -140,19 +151,29 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--million", type=int, nargs="*", default=[])
+    parser.add_argument("--groups", action="store_true", help="also a store that two groups share")
     parser.add_argument("--dir", type=pathlib.Path, default="/var/tmp", help="where the databases are made")
     parser.add_argument("--save", action="store_true", help="write the run into benches/results")
     options = parser.parse_args()
     if not programs():
         sys.exit("this needs PostgreSQL, root, and the user postgres: apt install postgresql")
-    with tempfile.TemporaryDirectory(prefix="cluster-", dir=options.dir) as folder, Group(folder) as group:
-        node = group.node(options.sekali, PORT)
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-", dir=options.dir)))
+        folder.chmod(0o755)
+        groups = []
+        for number in range(1 + options.groups):
+            (folder / str(number)).mkdir()
+            groups.append(stack.enter_context(Group(folder / str(number))))
+        nodes = [groups[0].node(options.sekali, PORT)]
         try:
-            rows = loads(options.sekali, group, node, options.rounds, options.events)
-            grown = growth(options.sekali, group, node, options.million)
+            if options.groups:
+                nodes.append(groups[0].shared_node(options.sekali, PORT + 1, groups[1]))
+            rows = loads(options.sekali, groups[0], nodes[0], options.rounds, options.events, options.groups)
+            grown = growth(options.sekali, groups[0], nodes[0], options.million)
         finally:
-            node.terminate()
-            node.wait()
+            for node in nodes:
+                node.terminate()
+                node.wait()
     print(f"median ratio {statistics.median(row['ratio'] for row in rows):.2f}")
     if options.save:
         load = "that of `sekali bench`: 64 connections, 64 topics, 40 % repeated; batches of 100, and single events"

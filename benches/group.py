@@ -103,8 +103,8 @@ class Group:
     def host(self):
         return self.folder / "primary"
 
-    def url(self):
-        return f"postgres://postgres@/events?host={self.host}"
+    def url(self, database="events"):
+        return f"postgres://postgres@/{database}?host={self.host}"
 
     def psql(self, database="events"):
         return [programs() / "psql", "-h", self.host, "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-At", "-c"]
@@ -120,16 +120,27 @@ class Group:
         """Processor seconds of each server."""
         return {name: cpu_seconds(server.pid) for name, server in zip(self.names, self.servers)}
 
-    def node(self, sekali, port):
-        """A node that is ready."""
+    def node(self, sekali, port, store=None):
+        """A node that is ready, of this group's database, or of the stores that these words of a command line name."""
         durability = "replicated" if len(self.names) > 1 else "local"
-        command = [sekali, "serve", "--listen", f"127.0.0.1:{port}", "--store", self.url(), "--store-durability", durability]
+        store = store or ["--store", self.url()]
+        command = [sekali, "serve", "--listen", f"127.0.0.1:{port}", *store, "--store-durability", durability]
         node = subprocess.Popen(command, stderr=open(self.folder / f"node-{port}.log", "ab"))
         while subprocess.run([sekali, "health", "--url", f"http://127.0.0.1:{port}"], capture_output=True).returncode:
             if node.poll() is not None:
                 sys.exit(f"a node does not start: {(self.folder / f'node-{port}.log').read_text()}")
             time.sleep(0.1)
         return node
+
+    def shared_node(self, sekali, port, other):
+        """A node of a store half of whose slots are in this group, and half in another one."""
+        text = ""
+        for group, slots in ((self, "0-31"), (other, "32-63")):
+            subprocess.run([*group.psql("postgres"), "CREATE DATABASE shared TEMPLATE template0"], check=True, stdout=subprocess.DEVNULL)
+            text += f'[[group]]\nslots = "{slots}"\nstore = "{group.url("shared")}"\n'
+        config = self.folder / "shared.toml"
+        config.write_text(text)
+        return self.node(sekali, port, ["--config", config])
 
 
 def main():

@@ -75,7 +75,8 @@ fn a_client_that_keeps_most_connections_busy_gives_one_up_to_each_other_client()
         .collect();
     let served = until(20, || (Peer::from(3, addr).get("/stats").status == 200).then_some(()));
     assert!(served.is_some(), "others are told the state of the service alone");
-    assert!(greedy.iter().filter(|peer| peer.is_ended()).count() >= 1);
+    // Its end may come a little later than the place is free.
+    assert!(until(20, || greedy.iter().any(Peer::is_ended).then_some(())).is_some());
     assert!(greedy.iter().filter(|peer| !peer.is_ended()).count() >= 3, "half of them stay");
 }
 
