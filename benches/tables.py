@@ -148,7 +148,7 @@ def guards():
 
 
 def database():
-    rows = run("2026-11-30-cluster")["rows"]
+    rows = run("2026-11-30-cluster-4")["rows"]
     of = lambda load, key: [row[load][key] for row in rows]
     cpu = lambda load, name: [row[load]["cpu_seconds_a_million"][name] for row in rows]
     cells = [
@@ -167,7 +167,7 @@ def database():
 def database_growth():
     heads = ["million stored", "events/s", "a statement, ms", "newest page, ms", "oldest page, ms", "page of a topic, ms", "bytes an event"]
     keys = ["events_per_second", "statement_ms", "page_newest_ms", "page_oldest_ms", "page_topic_ms", "bytes_an_event"]
-    rows = run("2026-11-30-cluster-2")["growth"]
+    rows = run("2026-11-30-cluster-5")["growth"]
     return markdown(heads, [[f"{row['stored'] / 1e6:.1f}", *(row[key] for key in keys)] for row in rows])
 
 
