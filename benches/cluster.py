@@ -174,7 +174,12 @@ def main():
             for node in nodes:
                 node.terminate()
                 node.wait()
-    print(f"median ratio {statistics.median(row['ratio'] for row in rows):.2f}")
+    rates = [statistics.median(row[load]["events_per_second"] for row in rows) for load in ("batch", "single")]
+    print(f"medians: {rates[0]:,.0f} events/s in batches, {rates[1]:,.0f} single; beside the statement alone", end=" ")
+    print(f"{statistics.median(row['ratio'] for row in rows):.2f}")
+    if options.groups:
+        ratios = [row["two_groups"] / row["batch"]["events_per_second"] for row in rows]
+        print(f"two groups beside one: {statistics.median(ratios):.2f}")
     if options.save:
         load = "that of `sekali bench`: 64 connections, 64 topics, 40 % repeated; batches of 100, and single events"
         print(tables.save("cluster", load, rows, growth=grown))

@@ -1,5 +1,5 @@
-//! What plays faults: `cargo test --test faults -- crash::` plays those of one module. `tests/support/rounds.rs` says how
-//! often.
+//! What plays faults: `cargo test --test faults -- crash::` plays those of one module.
+//! `tests/support/rounds.rs` says how often.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
@@ -19,8 +19,8 @@ mod syscalls;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A namespace keeps what is mounted when it is made. So a file system is mounted while no machines are, and machines are
-/// made while none is mounted.
+/// A namespace keeps mounted what is mounted when it is made. So a test that mounts a file system and one
+/// that makes machines, each with namespaces, never run at once.
 static MOUNTS: RwLock<()> = RwLock::new(());
 
 fn mounting() -> RwLockReadGuard<'static, ()> {

@@ -1,4 +1,5 @@
-//! What takes seconds: each module is a part of what is promised, and `cargo test --test quick -- api::` runs one.
+//! What takes seconds: each module is a part of what is promised, and
+//! `cargo test --test quick -- api::` runs one.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a surprise ends the test")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]

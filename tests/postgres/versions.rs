@@ -9,8 +9,8 @@ use crate::support::reader::HttpReader;
 use crate::support::relay::Relay;
 use crate::support::{seed, until};
 
-/// What a newer version may do to the schema when its first node starts: each table gets a column, and there is one more.
-/// As such a migration must, it first locks the table with which those that add events begin.
+/// What a newer version may do to the schema when its first node starts: each table gets a column, and
+/// there is one more. As such a migration must, it first locks the table with which appends begin.
 const NEXT: &str = "
     BEGIN;
     LOCK TABLE sekali_schema IN EXCLUSIVE MODE;

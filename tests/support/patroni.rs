@@ -21,6 +21,8 @@ use super::{postgres, tools, until};
 
 /// The variable that names the folder of a test which runs in its own namespaces.
 const ISOLATED: &str = "SEKALI_TEST_ISOLATED";
+/// What the test leaves there when it begins.
+const BEGUN: &str = "begun";
 /// How Patroni is set: what `docs/how-to/postgresql.md` asks for, and the shortest times that it allows.
 const CONFIGURATION: &str = r#"
 scope: events
@@ -56,8 +58,9 @@ postgresql:
 /// # Panics
 /// If the test fails there.
 pub fn isolated(test: &str) -> Option<PathBuf> {
-    if let Some(dir) = std::env::var_os(ISOLATED) {
-        return Some(dir.into());
+    if let Some(dir) = std::env::var_os(ISOLATED).map(PathBuf::from) {
+        std::fs::write(dir.join(BEGUN), "").unwrap();
+        return Some(dir);
     }
     if let Err(why) = programs() {
         eprintln!("NOT RUN: {test}: {why}");
@@ -76,6 +79,8 @@ pub fn isolated(test: &str) -> Option<PathBuf> {
         .status()
         .unwrap();
     assert!(done.success(), "{test} failed in its namespaces");
+    // A name that no test has is no failure of the program.
+    assert!(dir.path().join(BEGUN).exists(), "there is no test {test}");
     None
 }
 
