@@ -1,13 +1,10 @@
 //! Any body in each dialect: an answer that is not the service's fault, and counts that add up.
 
-#![no_main]
-
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use libfuzzer_sys::fuzz_target;
 use sekali::event::{Batch, check_event_id, check_topic};
 use sekali::http::Service;
 use sekali_fuzz::{Sink, ask, service, wait};
@@ -34,7 +31,8 @@ const OPTIONS: [&str; 5] = ["", "?partial=true", "?results=all", "?on_conflict=r
 
 static SERVICE: LazyLock<Arc<Service<Sink>>> = LazyLock::new(|| service(Sink(check)));
 
-fuzz_target!(|data: &[u8]| {
+/// Plays one input.
+pub(crate) fn play(data: &[u8]) {
     let [choice, body @ ..] = data else { return };
     let choice = usize::from(*choice);
     let (kind, choice) = (TYPES[choice % TYPES.len()], choice / TYPES.len());
@@ -62,4 +60,4 @@ fuzz_target!(|data: &[u8]| {
     if status == 200 {
         assert_eq!(answer["received"], answer["unique_processed"], "{answer}");
     }
-});
+}

@@ -1,13 +1,10 @@
 //! Any bytes in any pieces at a listener: as they are, behind TLS, and in the place of its handshake. The
 //! connection ends once all is sent, and others are answered.
 
-#![no_main]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use sekali::clock::SystemClock;
@@ -125,10 +122,11 @@ async fn exchange(stream: impl AsyncRead + AsyncWrite, cuts: u8, bytes: &[u8]) -
     answer
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Plays one input.
+pub(crate) fn play(data: &[u8]) {
     let [way, cuts, bytes @ ..] = data else { return };
     SERVICES.with(|services| {
         let meeting = services.meet(*way, *cuts, bytes);
         services.runtime.block_on(async { tokio::time::timeout(DEADLINE, meeting).await.expect("it hangs") });
     });
-});
+}

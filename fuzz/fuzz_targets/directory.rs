@@ -1,12 +1,10 @@
 //! Any bytes, at any place of any file of a data directory.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use sekali::disk::{Disk, Open};
 use sekali_fuzz::{go_through, golden};
 
-fuzz_target!(|data: &[u8]| {
+/// Plays one input.
+pub(crate) fn play(data: &[u8]) {
     let disk = golden();
     let files = disk.files();
     let mut rest = data;
@@ -24,4 +22,4 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     go_through(&disk);
-});
+}

@@ -1,11 +1,8 @@
 //! Blocks of any content, with right checksums, at the end of a journal: what decodes them believes
 //! no length and no text.
 
-#![no_main]
-
 use std::path::{Path, PathBuf};
 
-use libfuzzer_sys::fuzz_target;
 use sekali::disk::{Disk, Open, read};
 use sekali::store::local::format::codec::{
     BlockEncoding, BlockHeader, BlockKind, FixedRecord, FrameHeader, FrameKind,
@@ -28,7 +25,8 @@ fn last_frame(disk: &MemDisk) -> (PathBuf, FrameHeader) {
     frames.max_by_key(|(_, header)| header.sequence).expect("a frame")
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Plays one input.
+pub(crate) fn play(data: &[u8]) {
     let [kind, encoding, count, body @ ..] = data else { return };
     let kind = BlockKind::from_byte(kind % 4 + 1).unwrap_or(BlockKind::Events);
     let encoding = BlockEncoding::from_byte(encoding % 2).unwrap_or(BlockEncoding::Plain);
@@ -56,4 +54,4 @@ fuzz_target!(|data: &[u8]| {
     frame.extend_from_slice(&blocks);
     disk.open(&path, Open::Write).and_then(|file| file.write_all_at(&frame, at)).expect("a write");
     go_through(&disk);
-});
+}
