@@ -19,16 +19,19 @@ SHOWN = --show-output
 soak: SHOWN = --nocapture
 play = @for module in $(1); do echo "faults: $$module" && cargo test --locked --test faults -- $(SHOWN) $$module:: || exit 1; done
 
+# Tests that wait for half of their time: more of them run at once than there are processors.
+QUICK = RUST_TEST_THREADS=$$(( ($$(nproc) * 3 + 1) / 2 )) cargo test --locked
+
 # Modules that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects streams
 
 # Those, and the ones that write bytes of their own, which must hold behind TLS and tokens too.
 LOCKED = $(SUITES) hostile http2
 
-# The model again, with threads that run as a seed says; and a mistake for each rule that it holds.
-SIMULATED = cargo test --locked --features simulation --test model
+# The model again, with threads that run as a seed says. It is built to play many histories, and without the program that serves.
+SIMULATED = cargo test --locked --config profile.dev.package.sekali.opt-level=1 --no-default-features --features simulation --test model
 
-# Programs that read what they are given as fuzzers make it.
+# What is read as fuzzers make it: targets of one program (fuzz/main.rs).
 FUZZED = bodies connections queries frames directory
 
 TOOLS = target/tools
@@ -44,11 +47,11 @@ SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo test --locked --lib --bins --test quick
+	$(QUICK) --lib --bins --test quick
 
 # A short round of each fault, unless test-faults follows.
 test: tools built-examples
-	cargo test --locked --lib --bins --test quick -- --show-output
+	$(QUICK) --lib --bins --test quick -- --show-output
 	$(MAKE) --no-print-directory test-postgres
 	$(MAKE) --no-print-directory test-locked
 	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory measured machines processes)
@@ -57,13 +60,13 @@ test: tools built-examples
 # stopped store, which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
-	cargo test --locked --test quick -- --show-output $(SUITES:%=%::) --skip stopped::
+	$(QUICK) --test quick -- --show-output $(SUITES:%=%::) --skip stopped::
 
 # The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
 # write bytes of their own (tests/support/door.rs).
 test-locked: export SEKALI_TEST_DOOR = locked
 test-locked: built-examples
-	cargo test --locked --test quick -- --show-output $(LOCKED:%=%::)
+	$(QUICK) --test quick -- --show-output $(LOCKED:%=%::)
 
 # Programs that tests start, which cargo builds by itself only for a test of everything.
 built-examples:
@@ -90,7 +93,7 @@ fuzz:
 	fi; \
 	for target in $(FUZZED); do \
 		mkdir -p target/fuzz/$$target && echo "fuzzing $$target for $${SEKALI_FUZZ_SECONDS:-20} s" && \
-		cargo fuzz run --sanitizer none --target-dir target/fuzz/build $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+		SEKALI_FUZZ_TARGET=$$target cargo fuzz run --sanitizer none --target-dir target/fuzz/build targets target/fuzz/$$target fuzz/corpus/$$target -- \
 			-max_total_time=$${SEKALI_FUZZ_SECONDS:-20} -rss_limit_mb=1024 -timeout=20 \
 			-artifact_prefix=target/fuzz/$$target- -verbosity=0 -print_final_stats=1 || exit 1; \
 	done

@@ -95,6 +95,16 @@ fn the_image_is_built_by_the_oldest_compiler_that_is_promised() {
 }
 
 #[test]
+fn the_image_is_built_without_the_files_of_tests() {
+    let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    let targets = ["test", "example"].iter().flat_map(|kind| manifest[*kind].as_array().unwrap());
+    for target in targets {
+        // Without a path cargo looks for the file even if it builds something else.
+        assert!(target.get("path").is_some(), "{target} needs a path");
+    }
+}
+
+#[test]
 fn the_program_is_small_and_its_line_tables_are_kept_where_it_is_packed() {
     let manifest: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
     assert_eq!(manifest["profile"]["release"]["strip"].as_str(), Some("debuginfo"));

@@ -46,7 +46,7 @@ fn is_served(service: &Service) {
 /// Waits until all are answered that can be, and looks at what is held meanwhile.
 fn settles(service: &Service, before: u64, what: &str) {
     let mut last = (0.0, 0);
-    let settled = until(30, || {
+    let settled = until(60, || {
         let held = service.figure("sekali_http_answer_bytes");
         assert!(held <= ANSWER_BYTES_INFLIGHT_MAX as f64, "{what}: {held} bytes are held");
         let grown = service.resident_bytes().saturating_sub(before);
