@@ -1,16 +1,26 @@
 //! Mistakes that are put into the database itself, each of which these tests must find: a test that finds
 //! none proves nothing.
 
-use super::promise::without_standbys;
+use std::collections::HashSet;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::plans::touched;
+use super::promise::{Helper, without_standbys};
 use super::{cluster, node};
 use crate::support::checker::check;
 use crate::support::client::Client;
 use crate::support::history::Kind;
 use crate::support::load::Workload;
 use crate::support::postgres::Postgres;
-use crate::support::reader::HttpReader;
-use crate::support::seed;
+use crate::support::reader::{HttpReader, message};
 use crate::support::service::event;
+use crate::support::{seed, until};
 
 /// Replaces each of these pieces, which must be there once, of the function that stores.
 fn put_wrong(cluster: &Postgres, pieces: &[(&str, &str)]) {
@@ -21,9 +31,15 @@ fn put_wrong(cluster: &Postgres, pieces: &[(&str, &str)]) {
         assert_eq!(definition.matches(right).count(), 1, "{right:?} is not there once");
         definition = definition.replace(right, wrong);
     }
+    put(cluster, &definition);
+}
+
+/// Changes the schema.
+fn put(cluster: &Postgres, change: &str) {
+    let mut admin = cluster.client("events");
     // Where no standby answers, this would wait for it.
     admin.batch_execute("SET synchronous_commit = local").unwrap();
-    admin.batch_execute(&definition).unwrap();
+    admin.batch_execute(change).unwrap();
 }
 
 #[test]
@@ -82,4 +98,159 @@ fn a_duplicate_whose_answer_commits_nothing_is_found_to_be_acknowledged_by_the_p
     let answer = Client::new(addr).post("/publish", event("t", "old", 1).as_bytes()).unwrap();
     assert_eq!(answer.status, 200, "the mistake is not seen: {}", server.log());
     server.kill();
+}
+
+/// The ids of what a tail over all topics is shown from the beginning, until nothing more comes for a while.
+fn tailed(addr: SocketAddr) -> mpsc::Receiver<String> {
+    let (shown, ids) = mpsc::channel();
+    std::thread::spawn(move || {
+        let config = Agent::config_builder().timeout_global(Some(Duration::from_secs(20)));
+        let agent = Agent::from(config.build());
+        let request = agent.get(format!("http://{addr}/events")).header("accept", "text/event-stream");
+        let mut stream = BufReader::new(request.call().unwrap().into_body().into_reader());
+        while let Some((_, event)) = message(&mut stream)
+            && shown.send(event["event_id"].as_str().unwrap().to_owned()).is_ok()
+        {}
+    });
+    ids
+}
+
+/// The event `slow` takes a second to be stored once it has its number. What of it and of `fast`, which goes
+/// into the same slot through another node meanwhile, a tail is shown, in their order.
+fn shown_beside_a_slow_statement(pieces: &[(&str, &str)]) -> Option<Vec<String>> {
+    let cluster = cluster("")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let start = node(dir.path(), &cluster.url("events"), "local");
+    let (mut slow, addr) = start.ready().unwrap();
+    let (mut fast, other) = start.ready().unwrap();
+    // There are fewer slots than topics, so some share one.
+    let mut client = Client::new(addr);
+    let topics: Vec<String> = (0..100).map(|n| event(&format!("t{n}"), "first", n)).collect();
+    assert_eq!(client.post("/publish", format!("[{}]", topics.join(",")).as_bytes()).unwrap().status, 200);
+    let pair = "SELECT min(name), max(name) FROM sekali_topics GROUP BY slot HAVING count(*) > 1 LIMIT 1";
+    let row = cluster.client("events").query_one(pair, &[]).unwrap();
+    let (topic, beside): (String, String) = (row.get(0), row.get(1));
+    let pause = "IF 2 = ANY (statuses) THEN\n        topic_conflicts";
+    let sleeps = format!("IF event_ids[1] = 'slow' THEN PERFORM pg_sleep(1); END IF;\n    {pause}");
+    put(&cluster, "CREATE SEQUENCE handed_out START 100");
+    put_wrong(&cluster, &[pieces, &[(pause, &sleeps)]].concat());
+
+    let ids = tailed(other);
+    let sender = std::thread::spawn(move || {
+        assert_eq!(client.post("/publish", event(&topic, "slow", 1).as_bytes()).unwrap().status, 200);
+    });
+    let sleeping = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let mut admin = cluster.client("events");
+    until(10, || (!admin.query(sleeping, &[]).unwrap().is_empty()).then_some(())).expect("it sleeps");
+    let answer = Client::new(other).post("/publish", event(&beside, "fast", 1).as_bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{}", fast.log());
+    sender.join().unwrap();
+    let shown = std::iter::from_fn(|| ids.recv_timeout(Duration::from_secs(3)).ok());
+    let shown = shown.filter(|id| id != "first").collect();
+    slow.kill();
+    fast.kill();
+    Some(shown)
+}
+
+#[test]
+fn a_reader_is_shown_what_is_stored_slowly_and_numbers_of_a_sequence_are_found_to_be_skipped() {
+    let Some(shown) = shown_beside_a_slow_statement(&[]) else { return };
+    assert_eq!(shown, ["slow", "fast"]);
+    let shown = shown_beside_a_slow_statement(&[
+        (" WHERE t.slot = of_slot FOR UPDATE) s", " WHERE t.slot = of_slot) s"),
+        ("of_attempt, s.next_seq, 1,", "of_attempt, nextval('handed_out'), 1,"),
+        ("next_seq = t.next_seq + stored,", "next_seq = greatest(t.next_seq, own_first + stored),"),
+    ]);
+    assert_eq!(shown.unwrap(), ["fast"], "the mistake is not seen");
+}
+
+#[test]
+fn a_read_for_which_nothing_is_committed_is_found_to_show_what_the_primary_alone_has() {
+    let Some(cluster) = cluster("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = without_standbys(&cluster, dir.path());
+    // What waits for a standby holds locks.
+    let helper = Helper::start(cluster.client("events"));
+    put(
+        &cluster,
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER nothing BEFORE INSERT OR UPDATE ON sekali_nodes FOR EACH ROW EXECUTE FUNCTION nothing()",
+    );
+    let mut client = Client::new(addr);
+    assert_eq!(client.post("/publish", event("t", "new", 1).as_bytes()).unwrap().status, 503);
+    helper.stop();
+    let shown = client.get("/events/t/new").unwrap();
+    assert_eq!(shown.status, 200, "the mistake is not seen: {}", server.log());
+    server.kill();
+}
+
+/// Whether an event is known as a duplicate after the events were dropped.
+fn is_known_without_events(pieces: &[(&str, &str)]) -> Option<bool> {
+    let cluster = cluster("")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    put_wrong(&cluster, pieces);
+    let mut client = Client::new(addr);
+    let mut publish = || client.post("/publish?results=all", event("t", "old", 1).as_bytes()).unwrap();
+    assert_eq!(publish().status, 200);
+    assert_eq!(cluster.client("events").execute("DELETE FROM sekali_events", &[]).unwrap(), 1);
+    let json: Value = serde_json::from_slice(&publish().body).unwrap();
+    server.kill();
+    Some(json["results"][0]["status"] == "duplicate")
+}
+
+#[test]
+fn ids_are_known_without_their_events_and_ids_among_the_events_are_found_to_be_forgotten() {
+    let Some(is_known) = is_known_without_events(&[]) else { return };
+    assert!(is_known);
+    let among_events = "FROM sekali_ids k
+          WHERE EXISTS (SELECT FROM sekali_events v WHERE v.slot = k.slot AND v.seq = k.seq) AND k.slot = of_slot";
+    let is_known =
+        is_known_without_events(&[("FROM sekali_ids k\n          WHERE k.slot = of_slot", among_events)]);
+    assert!(!is_known.unwrap(), "the mistake is not seen");
+}
+
+/// The tables of which rows were changed elsewhere than in their place, or dropped, after many statements.
+fn moved_rows(change: &str) -> Option<HashSet<String>> {
+    let cluster = cluster("")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let start = node(dir.path(), &cluster.url("events"), "local");
+    let (mut server, _) = start.ready().unwrap();
+    assert_eq!(server.terminate(), Some(0));
+    put(&cluster, change);
+    let mut admin = cluster.client("events");
+    admin.execute("SELECT pg_stat_reset()", &[]).unwrap();
+    let (mut server, addr) = start.ready().unwrap();
+    let mut client = Client::new(addr);
+    for n in 0..400 {
+        assert_eq!(client.post("/publish", event("t", &format!("e{n}"), n).as_bytes()).unwrap().status, 200);
+    }
+    // A server process tells what it has done when its connection ends.
+    assert_eq!(server.terminate(), Some(0));
+    let updates = "SELECT FROM pg_stat_user_tables WHERE relname = 'sekali_slots' AND n_tup_upd >= 400";
+    until(30, || (!admin.query(updates, &[]).unwrap().is_empty()).then_some(())).expect("it is told");
+    let moved = "SELECT relname::text FROM pg_stat_user_tables
+                 WHERE relname ~ '^sekali_' AND n_tup_upd - n_tup_hot_upd + n_tup_del > 40";
+    Some(admin.query(moved, &[]).unwrap().iter().map(|row| row.get(0)).collect())
+}
+
+#[test]
+fn rows_are_changed_in_their_place_and_an_index_of_a_count_is_found_to_move_them() {
+    let Some(moved) = moved_rows("SELECT 1") else { return };
+    assert_eq!(moved, HashSet::new());
+    let moved = moved_rows("CREATE INDEX ON sekali_slots (next_seq)").unwrap();
+    assert_eq!(moved, HashSet::from(["sekali_slots".to_owned()]), "the mistake is not seen");
+}
+
+#[test]
+fn a_look_up_that_does_not_name_its_slot_is_found_to_touch_every_partition() {
+    let Some(cluster) = cluster("") else { return };
+    let touched = touched(&cluster, || {
+        let names = "FROM sekali_ids k\n          WHERE k.slot = of_slot";
+        put_wrong(&cluster, &[(names, "FROM sekali_ids k\n          WHERE k.slot + 0 = of_slot")]);
+    });
+    assert!(touched.len() > 2, "the mistake is not seen: {touched:?}");
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 
@@ -27,25 +28,19 @@ pub fn without_standbys(cluster: &Postgres, dir: &Path) -> (Server, SocketAddr) 
     node(dir, &cluster.url("events"), "replicated").spawn_listening().unwrap()
 }
 
-#[test]
-fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
-    let Some(cluster) = cluster("") else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = without_standbys(&cluster, dir.path());
-    let mut admin = cluster.client("events");
-    let mut client = Client::new(addr);
-    let ready = client.get("/readyz").unwrap();
-    let why = String::from_utf8_lossy(&ready.body).into_owned();
-    assert_eq!(ready.status, 503, "{why}");
-    assert!(why.contains("standbys"), "{why}");
+/// Somebody who wants to help, and cancels every wait for a standby.
+pub struct Helper {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<(i64, postgres::Client)>,
+}
 
-    // Somebody who wants to help cancels every wait for a standby.
-    let is_over = Arc::new(AtomicBool::new(false));
-    let helper = std::thread::spawn({
-        let is_over = Arc::clone(&is_over);
-        move || {
+impl Helper {
+    pub fn start(mut admin: postgres::Client) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
             let mut cancelled = 0;
-            while !is_over.load(Ordering::SeqCst) {
+            while !ends.load(Ordering::SeqCst) {
                 let query =
                     "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
                 // The helper's own statements write nothing, so they wait for nobody.
@@ -53,8 +48,30 @@ fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
                 sekali::sync::park_timeout(std::time::Duration::from_millis(20));
             }
             (cancelled, admin)
-        }
-    });
+        });
+        Self { is_over, thread }
+    }
+
+    /// How many waits were cancelled, and the connection that did it.
+    pub fn stop(self) -> (i64, postgres::Client) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
+    let Some(cluster) = cluster("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = without_standbys(&cluster, dir.path());
+    let admin = cluster.client("events");
+    let mut client = Client::new(addr);
+    let ready = client.get("/readyz").unwrap();
+    let why = String::from_utf8_lossy(&ready.body).into_owned();
+    assert_eq!(ready.status, 503, "{why}");
+    assert!(why.contains("standbys"), "{why}");
+
+    let helper = Helper::start(admin);
     for (what, id) in [("a new event", "new"), ("a duplicate", "old")] {
         let answer = client.post("/publish", event("t", id, 1).as_bytes()).unwrap();
         let json: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -62,8 +79,7 @@ fn without_a_standby_nothing_is_acknowledged_even_if_waits_are_cancelled() {
     }
     let shown = client.get("/events/t/new").unwrap();
     assert_ne!(shown.status, 200, "an event is shown that no standby has");
-    is_over.store(true, Ordering::SeqCst);
-    let (cancelled, mut admin) = helper.join().unwrap();
+    let (cancelled, mut admin) = helper.stop();
     assert!(cancelled > 0, "no wait was cancelled");
 
     // Without any name, commits wait for nobody: that is refused too.
