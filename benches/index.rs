@@ -14,7 +14,7 @@ use sekali::store::local::index::{Index, Indexes, SledIndexes};
 use sekali::store::local::sealed::filter::Filter;
 use sekali::store::local::sealed::filter_set::Filters;
 use sekali::store::local::sealed::open_files::FileCache;
-use sekali::store::local::sealed::sorted_file::{self, BlockBuffer, Kind, Shape, SortedFile};
+use sekali::store::local::sealed::sorted_file::{BlockBuffer, Kind, Shape, SortedFile, writer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -81,7 +81,7 @@ fn sorted_files(c: &mut Criterion) {
     let path = dir.path().join("claims");
     let build = || {
         let records = keys.iter().map(|key| (key.to_be_bytes(), [1u8; 32]));
-        sorted_file::write(&SystemDisk, &path, SHAPE, records).expect("written")
+        writer::write(&SystemDisk, &path, SHAPE, records).expect("written")
     };
     let mut group = c.benchmark_group("sorted file of 1 M claims, 48 bytes each");
     group.throughput(Throughput::Elements(RECORDS as u64)).sample_size(10);

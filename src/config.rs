@@ -14,8 +14,11 @@
 //! ([`unknown_variables`]).
 
 pub mod address;
+mod checks;
 mod durability;
+mod environment;
 mod group;
+mod log_format;
 mod mode;
 mod size;
 mod slots;
@@ -26,17 +29,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
-use tracing_subscriber::filter::Targets;
 
 use self::address::{Address, OptionalAddress};
 pub use self::durability::Durability;
+use self::environment::{name_of, parsed};
 pub use self::group::Group;
+pub use self::log_format::LogFormat;
 pub use self::mode::Mode;
 pub use self::size::Size;
 pub use self::slots::Slots;
@@ -45,27 +47,6 @@ use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 use crate::peer::TrustedProxy;
 use crate::webhook;
-
-/// How logs are written to stderr.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// A line for a person.
-    Text,
-    /// A JSON object a line.
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        <Self as clap::ValueEnum>::from_str(text, false).map_err(|_| "use auto, text or json".to_owned())
-    }
-}
 
 /// Why a configuration can't be used: one sentence that names the value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +114,7 @@ macro_rules! settings {
             /// If a value is not of its setting's type.
             pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
                 let (sources, group) = (BTreeMap::new(), Vec::new());
-                Ok(Self { $( $key: parsed(&environment_name(stringify!($key)), &variable)?, )+ sources, group })
+                Ok(Self { $( $key: parsed(&name_of(stringify!($key)), &variable).map_err(ConfigError)?, )+ sources, group })
             }
         }
 
@@ -157,7 +138,7 @@ macro_rules! settings {
                     let ($key, origin) = if let Some(value) = flags.$key {
                         (<$type>::from(value), Origin::Flag(flag_name(key)))
                     } else if let Some(value) = environment.$key {
-                        (<$type>::from(value), Origin::Environment(environment_name(key)))
+                        (<$type>::from(value), Origin::Environment(name_of(key)))
                     } else if let Some(value) = file.$key {
                         (<$type>::from(value), Origin::File(path.to_owned()))
                     } else {
@@ -326,13 +307,6 @@ settings! {
 
 /// Most workers that a store may have.
 const WORKERS_MAX: usize = 1_024;
-/// Largest generation: a start reads that much again, and a seal holds its claims in RAM.
-const GENERATION_BYTES_MAX: u64 = 3 << 30;
-/// Requests whose bodies must fit in at once, so that one sender can't hold all the room.
-const BODIES_INFLIGHT_MIN: usize = 4;
-
-const _: () = assert!(limits::GENERATION_BYTES <= GENERATION_BYTES_MAX);
-const _: () = assert!(limits::INFLIGHT_BYTES_MAX >= limits::BODY_BYTES_MAX * BODIES_INFLIGHT_MIN);
 
 impl Default for Config {
     fn default() -> Self {
@@ -381,105 +355,6 @@ impl Config {
             false => self.tokens_file.clone(),
         }
     }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.bound("workers", self.workers, 1..=WORKERS_MAX)?;
-        self.bound("generation_events", self.generation_events, 1..=100_000_000)?;
-        self.bound("generation_bytes", self.generation_bytes, 64 << 10..=GENERATION_BYTES_MAX)?;
-        self.bound("topics_max", self.topics_max, 1..=10_000_000)?;
-        self.bound("body_bytes_max", self.body_bytes_max, 1 << 10..=256 << 20)?;
-        self.bound("batch_events_max", self.batch_events_max, 1..=1_000_000)?;
-        self.bound("connections_max", self.connections_max, 1..=1_000_000)?;
-        self.bound(
-            "peer_requests_per_second",
-            self.peer_requests_per_second,
-            0..=limits::REQUESTS_PER_SECOND_MAX,
-        )?;
-        self.bound("keep_alive_seconds", self.keep_alive_seconds, 1..=limits::KEEP_ALIVE_SECONDS_MAX)?;
-        if self.inflight_bytes_max / BODIES_INFLIGHT_MIN < self.body_bytes_max {
-            return Err(ConfigError(format!(
-                "inflight_bytes_max is {} ({}), but must hold {BODIES_INFLIGHT_MIN} bodies of body_bytes_max, which is {} ({})",
-                self.inflight_bytes_max,
-                self.origin("inflight_bytes_max"),
-                self.body_bytes_max,
-                self.origin("body_bytes_max"),
-            )));
-        }
-        if self.proxy_protocol && self.trusted_proxy.is_empty() {
-            return Err(ConfigError(format!(
-                "proxy_protocol is true ({}), but no connection would be taken: name the proxies in trusted_proxy",
-                self.origin("proxy_protocol")
-            )));
-        }
-        if self.data_dir.as_os_str().is_empty() {
-            return Err(ConfigError(format!("data_dir is empty ({})", self.origin("data_dir"))));
-        }
-        self.check_store()?;
-        self.needs("tls_cert", &self.tls_cert, "tls_key", &self.tls_key)?;
-        self.needs("tls_key", &self.tls_key, "tls_cert", &self.tls_cert)?;
-        self.needs("tls_client_ca", &self.tls_client_ca, "tls_cert", &self.tls_cert)?;
-        self.needs("tls_client_crl", &self.tls_client_crl, "tls_client_ca", &self.tls_client_ca)?;
-        if let Err(fault) = self.log.parse::<Targets>() {
-            return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
-        }
-        webhook::Sources::check(&self.sources).map_err(|fault| ConfigError(fault.to_string()))
-    }
-
-    fn check_store(&self) -> Result<(), ConfigError> {
-        if self.store.is_local() {
-            let fault =
-                Some(&self.group).filter(|groups| !groups.is_empty()).and_then(|all| Group::fault(all));
-            return fault.map_or(Ok(()), |fault| Err(ConfigError(fault)));
-        }
-        let origin = self.origin("store");
-        if !self.group.is_empty() {
-            return Err(ConfigError(format!(
-                "store ({origin}) and [[group]] both say where the store is: name one database in store, or each of several in a [[group]]"
-            )));
-        }
-        if let Err(fault) = self.store.connections() {
-            return Err(ConfigError(format!("store ({origin}): {fault}")));
-        }
-        if matches!(origin, Origin::Flag(_)) && self.store.has_password() {
-            return Err(ConfigError(
-                "--store has a password, which everybody on this machine can read in the list of processes: leave it \
-                 out and name a file in store_password_file, or set the URL as SEKALI_STORE or in the configuration"
-                    .to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
-    /// A fault if `key` names a file although `other`, without which it has no use, names none.
-    fn needs(&self, key: &str, path: &Path, other: &str, other_path: &Path) -> Result<(), ConfigError> {
-        if path.as_os_str().is_empty() || !other_path.as_os_str().is_empty() {
-            return Ok(());
-        }
-        let (path, origin) = (path.display(), self.origin(key));
-        Err(ConfigError(format!(
-            "{key} is {path} ({origin}), but {other} names no file: set both, or neither"
-        )))
-    }
-
-    fn bound<T: Copy + PartialOrd + Display>(
-        &self,
-        key: &str,
-        value: T,
-        bounds: RangeInclusive<T>,
-    ) -> Result<(), ConfigError> {
-        if bounds.contains(&value) {
-            return Ok(());
-        }
-        let (origin, least, most) = (self.origin(key), bounds.start(), bounds.end());
-        Err(ConfigError(format!("{key} is {value} ({origin}), but must be between {least} and {most}")))
-    }
-
-    fn origin(&self, key: &str) -> Origin {
-        self.entries()
-            .into_iter()
-            .find(|entry| entry.key == key)
-            .map_or(Origin::Default, |entry| entry.origin)
-    }
 }
 
 impl Layer {
@@ -525,7 +400,7 @@ pub fn describe(command: clap::Command) -> clap::Command {
         if !command.get_arguments().any(|arg| arg.get_id() == entry.key) {
             return command;
         }
-        let variable = environment_name(entry.key);
+        let variable = name_of(entry.key);
         command.mut_arg(entry.key, |arg| {
             let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             if !help.contains("[default:") {
@@ -539,7 +414,7 @@ pub fn describe(command: clap::Command) -> clap::Command {
 /// What is wrong with environment variables that look like settings and are none, a sentence each.
 /// Those that Kubernetes makes for a service are left alone.
 pub fn unknown_variables<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Vec<String> {
-    let settings = Config::default().entries().into_iter().map(|entry| environment_name(entry.key));
+    let settings = Config::default().entries().into_iter().map(|entry| name_of(entry.key));
     unknown::sentences(variables, settings)
 }
 
@@ -555,49 +430,8 @@ pub fn value_text(value: &Value) -> String {
     }
 }
 
-fn environment_name(key: &str) -> String {
-    format!("SEKALI_{}", key.to_ascii_uppercase())
-}
-
 fn flag_name(key: &str) -> String {
     format!("--{}", key.replace('_', "-"))
-}
-
-/// A value as the environment has it.
-trait Variable: Sized {
-    fn read(text: &str) -> Result<Self, String>;
-}
-
-macro_rules! variables {
-    ($($kind:ty)+) => { $(
-        impl Variable for $kind {
-            fn read(text: &str) -> Result<Self, String> {
-                text.parse().map_err(|fault: <Self as FromStr>::Err| fault.to_string())
-            }
-        }
-    )+ };
-}
-
-variables!(Address OptionalAddress Mode Size PathBuf bool usize u32 u64 LogFormat Durability StoreUrl String);
-
-/// A list has commas between its entries.
-impl<T: FromStr<Err: Display>> Variable for Vec<T> {
-    fn read(text: &str) -> Result<Self, String> {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        entries.map(|entry| entry.parse().map_err(|fault: T::Err| fault.to_string())).collect()
-    }
-}
-
-fn parsed<T: Variable>(
-    name: &str,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Option<T>, ConfigError> {
-    let Some(raw) = variable(name).filter(|raw| !raw.is_empty()) else { return Ok(None) };
-    let text = raw.to_str().ok_or_else(|| ConfigError(format!("{name} is not UTF-8")))?;
-    match T::read(text) {
-        Ok(value) => Ok(Some(value)),
-        Err(fault) => Err(ConfigError(format!("{name} is {text:?}: {fault}"))),
-    }
 }
 
 #[cfg(test)]

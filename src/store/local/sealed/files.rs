@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::filter::{Filter, Lane};
 use super::maps::{BLOCK_KEY_BYTES, CLAIM_KEY_BYTES, FRAME_KEY_BYTES, SealedMaps};
 use super::open_files::FileCache;
-use super::sorted_file::{self, Kind, Shape, SortedFile};
+use super::sorted_file::writer::write;
+use super::sorted_file::{Kind, Shape, SortedFile};
 use crate::disk::{self, Behind, Disk, Open, TEMPORARY};
 use crate::error::{During, Error, Result};
 use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
@@ -177,8 +178,7 @@ impl SealedFiles<'_> {
         name: &str,
         records: impl Iterator<Item = (K, Vec<u8>)>,
     ) -> Result<()> {
-        let write =
-            |path: &Path| sorted_file::write(&**self.disk, path, self.shape(kind), records).map(|_| ());
+        let write = |path: &Path| write(&**self.disk, path, self.shape(kind), records).map(|_| ());
         self.replace(name, write)
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::writer::write;
 use super::*;
-use crate::disk::SystemDisk;
+use crate::disk::{DiskFile, SystemDisk};
 
 fn shape(key_width: usize, value_width: usize) -> Shape {
     Shape { kind: Kind::Claims, key_width, value_width, store_id: *b"0123456789abcdef", nonce: 7 }
