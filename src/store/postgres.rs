@@ -23,7 +23,7 @@ use self::connection::{Connections, Statement};
 use self::consume::{figures, known, moves, stats};
 use self::coverage::total;
 use self::cursor::write_all;
-use self::group::Group;
+use self::group::{Group, Trouble};
 use self::groups::Groups;
 use self::opening::{Prepared, prepare};
 pub use self::options::{Database, Options};
@@ -120,14 +120,19 @@ impl Postgres {
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
         let (durability, topics_max) = (options.durability, options.topics_max);
-        let group = |Database { connections, slots, .. }: Database| {
+        let group = |(database, away): (Database, Option<String>)| {
             let connections =
-                Connections::new(&connections, durability, metrics.clone(), Arc::clone(&clock))?;
-            Ok(Group::new(slots, store.slots, connections, node))
+                Connections::new(&database.connections, durability, metrics.clone(), Arc::clone(&clock))?;
+            let group = Group::new(database, store.slots, connections, node);
+            if let Some(why) = away {
+                group.connections.doubt();
+                group.set_trouble(Some(Trouble::Unsafe(why)));
+            }
+            Ok(group)
         };
         let groups = Groups::new(databases.into_iter().map(group).collect::<Result<_>>()?, home);
         let shared = Arc::new(Shared::new(groups, store, node, topics_max, durability, metrics, clock));
-        for group in shared.groups.iter() {
+        for group in shared.groups.iter().filter(|group| group.connections.is_proven()) {
             // Standbys that do not answer are waited for: the database may be starting too.
             group.set_trouble(vigil::look(&shared, group).await?);
         }

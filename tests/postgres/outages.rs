@@ -9,7 +9,7 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::watching::Watchers;
-use super::{cluster, node_of};
+use super::{cluster, node, node_of};
 use crate::support::checker::{check, expect_clean};
 use crate::support::client::Client;
 use crate::support::history::{Answer, Key, Position};
@@ -155,4 +155,61 @@ fn a_group_that_is_away_keeps_only_its_own_topics_waiting_and_loses_nothing() {
         assert_eq!(server.terminate(), Some(0), "{}", server.log());
     }
     eprintln!("{rounds} outages of a group, no violation (SEKALI_SEED={seed})");
+}
+
+#[test]
+fn a_node_starts_while_a_group_is_away_and_serves_it_once_it_is_the_right_one() {
+    let (Some(one), Some(other)) = (cluster(""), cluster("")) else { return };
+    one.create("events");
+    ["events", "wrong"].iter().for_each(|name| other.create(name));
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, _) = node(dir.path(), &other.url("wrong"), "local").ready().unwrap();
+    assert_eq!(server.terminate(), Some(0));
+    let with =
+        |database: &str| node_of(dir.path(), &[("0-31", one.url("events")), ("32-63", other.url(database))]);
+    let (mut server, addr) = with("events").ready().unwrap();
+    let mut sent = Vec::new();
+    for n in 0..24 {
+        assert_eq!(publish(addr, &format!("probe-{n}"), "first", &mut sent), 200);
+    }
+    assert_eq!(server.terminate(), Some(0));
+    let (there, away) = (topic_of(&one), topic_of(&other));
+    other.kill();
+
+    let part = |database: &str| {
+        let (server, addr) = with(database).ready().unwrap();
+        let told = readiness(addr, |status, _| status == 200);
+        assert!(told["except"].as_str().is_some_and(|why| why.starts_with("slots 32-63: ")), "{told}");
+        (server, addr)
+    };
+    let (mut server, addr) = part("events");
+    let (mut misled, misled_addr) = part("wrong");
+    assert_eq!(publish(addr, &there, "second", &mut sent), 200);
+    assert_eq!(publish(addr, &away, "second", &mut sent), 503);
+    for (topic, expected) in [(&there, 200), (&away, 503)] {
+        let found = Client::new(addr).get(&format!("/events/{topic}/first")).unwrap();
+        assert_eq!(found.status, expected, "{topic}");
+    }
+    other.run();
+    readiness(addr, |status, told| status == 200 && told["except"].is_null());
+    for (id, stored) in [("first", 0), ("second", 1)] {
+        let answer = Client::new(addr).post("/publish", event(&away, id, 1).as_bytes()).unwrap();
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, told["unique_processed"].as_u64()), (200, Some(stored)), "{told}");
+    }
+    // What has come back is not what it was taken for.
+    let says =
+        |told: &Value| told["except"].as_str().is_some_and(|why| why.contains("part of another store"));
+    readiness(misled_addr, |status, told| status == 200 && says(told));
+    assert_eq!(publish(misled_addr, &away, "third", &mut sent), 503);
+    let stored = "SELECT count(*) FROM sekali_events";
+    assert_eq!(other.client("wrong").query_one(stored, &[]).unwrap().get::<_, i64>(0), 0);
+    assert_eq!((server.terminate(), misled.terminate()), (Some(0), Some(0)));
+
+    // Which database is the first one, and what slots it has, nobody else knows.
+    one.kill();
+    let mut refused = with("events").spawn();
+    let said = refused.listening().unwrap_err();
+    assert_eq!(refused.wait().and_then(|status| status.code()), Some(5), "{said}");
+    assert!(said.contains("can't be reached"), "{said}");
 }

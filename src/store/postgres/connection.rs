@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -34,6 +34,8 @@ pub(crate) struct Connections {
     /// Warnings that the server has sent. A commit whose wait for standbys is cancelled succeeds with
     /// one, so a commit during which this number grows may be on the primary alone.
     warnings: Arc<AtomicU64>,
+    /// Whether the database was seen to be the one that is meant. Before, no connection is given.
+    is_proven: Arc<AtomicBool>,
     durability: Durability,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
@@ -80,10 +82,34 @@ impl Connections {
             writes: pool(DATABASE_WRITES_MAX)?,
             reads: pool(DATABASE_READS_MAX)?,
             warnings,
+            is_proven: Arc::new(AtomicBool::new(true)),
             durability,
             metrics,
             clock,
         })
+    }
+
+    /// Gives none until [`Connections::prove`].
+    pub(crate) fn doubt(&self) {
+        self.is_proven.store(false, Ordering::SeqCst);
+    }
+
+    /// The database is the one that is meant.
+    pub(crate) fn prove(&self) {
+        self.is_proven.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::SeqCst)
+    }
+
+    /// A connection of one of the pools.
+    async fn take(&self, pool: &Pool) -> Result<Lease> {
+        if !self.is_proven() {
+            let message = "the database has not answered since this node was started; retry later";
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        pool.get().await.map(|client| Lease(Some(client))).map_err(|e| unreachable(&e))
     }
 
     /// One for a statement that may wait for standbys.
@@ -91,7 +117,7 @@ impl Connections {
     /// # Errors
     /// `Overloaded`: the database can't be reached, or all connections are in use.
     pub(crate) async fn write(&self) -> Result<Lease> {
-        self.writes.get().await.map(|client| Lease(Some(client))).map_err(|e| unreachable(&e))
+        self.take(&self.writes).await
     }
 
     /// One for a statement that reads.
@@ -99,9 +125,8 @@ impl Connections {
     /// # Errors
     /// As for [`Connections::write`].
     pub(crate) async fn read(&self) -> Result<Reader> {
-        let client = self.reads.get().await.map_err(|e| unreachable(&e))?;
         Ok(Reader {
-            lease: Lease(Some(client)),
+            lease: self.take(&self.reads).await?,
             unanswered: AtomicUsize::new(0),
             metrics: self.metrics.clone(),
             clock: Arc::clone(&self.clock),
@@ -113,7 +138,7 @@ impl Connections {
     /// # Errors
     /// As for [`Connections::write`].
     pub(crate) async fn cover(&self) -> Result<Lease> {
-        self.reads.get().await.map(|client| Lease(Some(client))).map_err(|e| unreachable(&e))
+        self.take(&self.reads).await
     }
 
     /// Carries out a statement that commits, and returns its rows once the commit has what the store

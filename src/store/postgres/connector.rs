@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -75,10 +76,9 @@ pub(crate) fn complete(mut config: Config, password: Option<&[u8]>) -> Config {
 /// A connection of its own, outside of the pools, for what changes the schema.
 ///
 /// # Errors
-/// `Unusable`.
+/// `Overloaded`: no primary answers. `Unusable`: one does, and lets nobody in.
 pub(crate) async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>)> {
-    let unusable =
-        |why: String| Error::new(ErrorKind::Unusable, format!("the database can't be reached: {why}"));
+    let failed = |kind, why: String| Error::new(kind, format!("the database can't be reached: {why}"));
     let connector = Connector::new(config)?;
     let connected = async {
         let (client, connection) = connector.connect(config).await?;
@@ -86,9 +86,18 @@ pub(crate) async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>)>
         Ok((client, connection))
     };
     match sync::timeout(Duration::from_secs(DATABASE_CONNECT_SECONDS), connected).await {
-        Some(connected) => connected.map_err(|e: tokio_postgres::Error| unusable(sentence(&e))),
-        None => Err(unusable("no primary answers".to_owned())),
+        Some(connected) => connected.map_err(|e: tokio_postgres::Error| {
+            let kind = if is_refusal(&e) { ErrorKind::Unusable } else { ErrorKind::Overloaded };
+            failed(kind, sentence(&e))
+        }),
+        None => Err(failed(ErrorKind::Overloaded, "no primary answers".to_owned())),
     }
+}
+
+/// Whether a server answers and lets nobody in, which time does not change.
+fn is_refusal(e: &tokio_postgres::Error) -> bool {
+    let passes = |code: &SqlState| *code == SqlState::TOO_MANY_CONNECTIONS || code.code().starts_with("57P");
+    e.code().is_some_and(|code| !passes(code))
 }
 
 /// Makes connections, and listens to what the server says beside its answers.

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::connector::connect;
 use super::fault::sentence;
-use super::opening::{Prepared, prepare};
+use super::opening::{Prepared, lasting, prepare};
 use super::schema::{Store, Uuid, unusable};
 use super::{Options, Postgres};
 use crate::clock::SystemClock;
@@ -104,13 +104,13 @@ impl Filling {
     /// `Unusable`: what is wrong with the database, and what to do.
     pub async fn begin(options: Options) -> Result<Self> {
         let mut prepared = prepare(&options, false).await?;
-        let [database] = &prepared.databases[..] else {
+        let [(database, _)] = &prepared.databases[..] else {
             return Err(unusable(
                 "events are moved into one database alone: name that in store, and give its slots to others with \
                  `sekali regroup` afterwards",
             ));
         };
-        let (client, connection) = connect(&database.connections).await?;
+        let (client, connection) = connect(&database.connections).await.map_err(|e| lasting(&e))?;
         let (was_filling, slack) = (prepared.store.is_filling, prepared.store.arrival_slack);
         prepared.store.is_filling = true;
         let mut filling = Self {

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::connection::{Connections, Reader, Statement};
 use super::coverage::{Coverage, SlotRow, total};
+use super::options::Database;
 use super::topics::TopicId;
 use crate::config::Slots;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +44,8 @@ impl Trouble {
 /// A database with its slots.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// In order.
+    pub(crate) database: Database,
+    /// Its slots, in order.
     pub(crate) slots: Vec<usize>,
     pub(crate) connections: Connections,
     pub(crate) coverage: Coverage,
@@ -56,10 +58,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// These slots of a store that has `slots_total`.
-    pub(crate) fn new(slots: Vec<usize>, slots_total: usize, connections: Connections, node: i64) -> Self {
+    /// This database of a store that has `slots_total`.
+    pub(crate) fn new(database: Database, slots_total: usize, connections: Connections, node: i64) -> Self {
         Self {
-            slots,
+            slots: database.slots.clone(),
+            database,
             connections,
             coverage: Coverage::new(slots_total, node),
             totals: Mutex::default(),

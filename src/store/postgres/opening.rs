@@ -3,7 +3,9 @@
 //!
 //! The first database decides what the store is, and the others are made from it. Each is made in one
 //! transaction that locks, so nodes that start at the same time make one store. The first one notes
-//! when all are made: from then on an empty database is a mistake.
+//! when all are made: from then on an empty database is a mistake, and one that does not answer keeps
+//! no node from starting. What is its own is taken from the configuration, and seen to be so before
+//! anything is sent to it ([`prove`]).
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -14,16 +16,20 @@ use super::fault::sentence;
 use super::options::{Database, Options};
 use super::schema::{New, State, Store, check_server, existing, migrate, state, unusable, version};
 use crate::config::{Durability, Slots};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A store whose databases can be served.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) store: Store,
-    pub(crate) databases: Vec<Database>,
+    /// Each with why it could not be looked at, if so.
+    pub(crate) databases: Vec<(Database, Option<String>)>,
     /// The place of the database that has the consumers.
     pub(crate) home: usize,
 }
+
+/// A database for which no primary answers, and why.
+type Away = (Database, Error);
 
 /// A database that is looked at, over a connection of its own.
 #[derive(Debug)]
@@ -43,25 +49,36 @@ impl Drop for Site {
 
 impl Site {
     /// Connects to a database.
+    ///
+    /// # Errors
+    /// `Overloaded`: no primary answers. `Unusable`.
     async fn connect(database: Database) -> Result<Self> {
         let (client, connection) = connect(&database.connections).await.map_err(|e| of(&database, &e))?;
         Ok(Self { database, client, connection, state: None })
     }
 
     /// Looks at the databases, and brings their schemas up to date. The first is looked at last: what
-    /// another node makes meanwhile, it makes from that one.
+    /// another node makes meanwhile, it makes from that one. Those that do not answer are apart.
     ///
     /// # Errors
     /// `Unusable`.
-    pub(crate) async fn all(databases: Vec<Database>, durability: Durability) -> Result<Vec<Self>> {
-        let mut sites = Vec::with_capacity(databases.len());
+    pub(crate) async fn all(
+        databases: Vec<Database>,
+        durability: Durability,
+    ) -> Result<(Vec<Self>, Vec<Away>)> {
+        let (mut sites, mut away) = (Vec::with_capacity(databases.len()), Vec::new());
         for database in databases.into_iter().rev() {
-            let mut site = Self::connect(database).await?;
-            site.look(durability).await.map_err(|e| of(&site.database, &e))?;
-            sites.push(site);
+            match Self::connect(database.clone()).await {
+                Ok(mut site) => {
+                    site.look(durability).await.map_err(|e| of(&site.database, &e))?;
+                    sites.push(site);
+                }
+                Err(e) if e.kind() == ErrorKind::Overloaded => away.push((database, e)),
+                Err(e) => return Err(e),
+            }
         }
         sites.reverse();
-        Ok(sites)
+        Ok((sites, away))
     }
 
     /// Looks at the databases without changing anything.
@@ -71,7 +88,7 @@ impl Site {
     pub(crate) async fn existing(databases: Vec<Database>) -> Result<Vec<Self>> {
         let mut sites = Vec::with_capacity(databases.len());
         for database in databases {
-            let mut site = Self::connect(database).await?;
+            let mut site = Self::connect(database).await.map_err(|e| lasting(&e))?;
             site.state = existing(&site.client).await.map_err(|e| of(&site.database, &e))?;
             if site.state.is_none() {
                 return Err(of(&site.database, &unusable("it holds no store: is it the right one?")));
@@ -121,6 +138,11 @@ pub(crate) fn of(database: &Database, e: &Error) -> Error {
     Error::new(e.kind(), format!("{}: {e}", database.name))
 }
 
+/// The same error where nobody waits for the database.
+pub(crate) fn lasting(e: &Error) -> Error {
+    Error::new(ErrorKind::Unusable, e.to_string())
+}
+
 pub(crate) fn slots(numbers: &[usize]) -> Slots {
     numbers.iter().copied().collect()
 }
@@ -130,7 +152,12 @@ pub(crate) fn slots(numbers: &[usize]) -> Slots {
 /// # Errors
 /// `Unusable`: what is wrong, and what to do.
 pub(crate) async fn prepare(options: &Options, must_exist: bool) -> Result<Prepared> {
-    let mut sites = Site::all(options.ordered(), options.durability).await?;
+    let (mut sites, away) = Site::all(options.ordered(), options.durability).await?;
+    let states = || sites.iter().filter_map(|site| site.state.as_ref());
+    let is_known = states().count() == sites.len() && states().any(|state| state.is_home && state.is_whole);
+    if let Some((_, e)) = away.first().filter(|_| !is_known) {
+        return Err(lasting(e));
+    }
     if let Some(empty) = sites.iter().find(|site| site.state.is_none()) {
         if must_exist {
             let why = unusable("it holds no store, and must_exist is set: is it the right one?");
@@ -139,13 +166,44 @@ pub(crate) async fn prepare(options: &Options, must_exist: bool) -> Result<Prepa
         make(&mut sites).await?;
     }
     let (store, home) = one_store(&sites)?;
-    check_owners(&sites, store.slots)?;
+    check_owners(&sites, &away, store.slots)?;
     if sites[home].state.as_ref().is_some_and(|state| !state.is_whole) {
         let whole = "UPDATE sekali_store SET is_whole = true";
         let noted = sites[home].client.execute(whole, &[]).await;
         noted.map_err(|e| of(&sites[home].database, &unusable(&sentence(&e))))?;
     }
-    Ok(Prepared { store, databases: sites.iter().map(|site| site.database.clone()).collect(), home })
+    let databases = sites.iter().map(|site| (site.database.clone(), None));
+    let away = away.into_iter().map(|(database, e)| (database, Some(e.to_string())));
+    Ok(Prepared { store, databases: databases.chain(away).collect(), home })
+}
+
+/// Looks at a database that did not answer when the store was opened: it must be the part of it that
+/// it was taken for.
+///
+/// # Errors
+/// `Overloaded`: it does not answer. `Unusable`.
+pub(crate) async fn prove(database: &Database, store: &Store, durability: Durability) -> Result<()> {
+    let mut site = Site::connect(database.clone()).await?;
+    site.look(durability).await.map_err(|e| of(database, &e))?;
+    let why = match &site.state {
+        None => "it holds no store: is it the right one?".to_owned(),
+        Some(state)
+            if (state.store.id, state.store.key, state.store.slots) != (store.id, store.key, store.slots) =>
+        {
+            "it is part of another store".to_owned()
+        }
+        Some(state) if state.is_home => {
+            "it has the consumers, and so has another one: one is a copy".to_owned()
+        }
+        Some(state) if state.owned != database.slots => format!(
+            "it has the slots {}, and the configuration says {}: correct that, or stop all nodes and move slots with \
+             `sekali regroup`",
+            slots(&state.owned),
+            slots(&database.slots)
+        ),
+        Some(_) => return Ok(()),
+    };
+    Err(of(database, &unusable(&why)))
 }
 
 /// Makes what is missing of a new store.
@@ -211,13 +269,20 @@ pub(crate) fn one_store(sites: &[Site]) -> Result<(Store, usize)> {
     Ok((store, home))
 }
 
-/// Checks that each slot is where the configuration says, and nowhere else.
+/// Checks that each slot is where the configuration says, and nowhere else. What is said of databases
+/// that are away is believed, unless another one has it.
 ///
 /// # Errors
 /// `Unusable`.
-pub(crate) fn check_owners(sites: &[Site], slots_total: usize) -> Result<()> {
+pub(crate) fn check_owners(sites: &[Site], away: &[Away], slots_total: usize) -> Result<()> {
     for slot in 0..slots_total {
-        let meant = sites.iter().find(|site| site.database.slots.contains(&slot));
+        let is_meant = |database: &&Database| database.slots.contains(&slot);
+        let is_known = sites.iter().any(|site| site.owns(slot) || site.leaving(slot).is_some());
+        let of_away = away.iter().map(|(database, _)| database).find(is_meant);
+        if of_away.is_some() && !is_known {
+            continue;
+        }
+        let meant = sites.iter().map(|site| &site.database).find(is_meant).or(of_away);
         let owner = owner(sites, slot, slots_total)?;
         let Some(meant) = meant else {
             return Err(unusable(&format!(
@@ -225,12 +290,12 @@ pub(crate) fn check_owners(sites: &[Site], slots_total: usize) -> Result<()> {
             )));
         };
         match owner {
-            Some(owner) if std::ptr::eq(owner, meant) => {}
+            Some(owner) if std::ptr::eq(&owner.database, meant) => {}
             Some(owner) => {
                 let why = format!(
                     "slot {slot} is in {}, and the configuration says that it is in {}: correct that, or stop all nodes and move \
                      the slot with `sekali regroup`",
-                    owner.database.name, meant.database.name
+                    owner.database.name, meant.name
                 );
                 return Err(unusable(&why));
             }

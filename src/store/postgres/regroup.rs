@@ -19,8 +19,8 @@ use tokio_postgres::Row;
 use super::connection::{Connections, Lease, Statement};
 use super::fault::{Fate, sentence};
 use super::group::Group;
-use super::opening::{Site, check_owners, one_store, owner};
-use super::options::{Database, Options};
+use super::opening::{Site, check_owners, lasting, one_store, owner};
+use super::options::Options;
 use super::schema::{State, Store, Uuid, unusable};
 use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,7 +78,10 @@ pub struct Moved {
 /// `Unusable`: the databases are not all of one store. `Io`, `Unsure`, `Overloaded`: run it again.
 /// `Corrupt`: what was copied is not what was there; the old database still has it.
 pub async fn regroup(options: &Options, told: &mut dyn FnMut(&Moved)) -> Result<()> {
-    let mut sites = Site::all(options.ordered(), options.durability).await?;
+    let (mut sites, away) = Site::all(options.ordered(), options.durability).await?;
+    if let Some((_, e)) = away.first() {
+        return Err(lasting(e));
+    }
     let (store, home) = one_store(&sites)?;
     let is_whole = sites[home].state.as_ref().is_some_and(|state| state.is_whole);
     if !is_whole || store.is_filling {
@@ -101,7 +104,7 @@ pub async fn regroup(options: &Options, told: &mut dyn FnMut(&Moved)) -> Result<
         told(&Moved { slot, events, from: from.name.clone(), to: to.name.clone() });
     }
     let sites = Site::existing(options.ordered()).await?;
-    check_owners(&sites, store.slots)
+    check_owners(&sites, &[], store.slots)
 }
 
 /// A database as this command uses it.
@@ -113,13 +116,18 @@ struct End {
 
 impl End {
     fn of(site: &Site, options: &Options, store: &Store) -> Result<Self> {
-        let Database { name, connections, slots } = site.database.clone();
+        let database = site.database.clone();
         let state = site.state.clone().ok_or_else(|| unusable("it holds no store"))?;
-        let connections =
-            Connections::new(&connections, options.durability, Metrics::default(), Arc::new(SystemClock))?;
+        let connections = Connections::new(
+            &database.connections,
+            options.durability,
+            Metrics::default(),
+            Arc::new(SystemClock),
+        )?;
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
-        Ok(Self { name, state, group: Group::new(slots, store.slots, connections, node) })
+        let name = database.name.clone();
+        Ok(Self { name, state, group: Group::new(database, store.slots, connections, node) })
     }
 
     /// Carries out a statement that commits.

@@ -77,7 +77,7 @@ struct Seen {
 pub async fn verify(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> {
     let mut sites = Site::existing(options.ordered()).await?;
     let (store, _) = one_store(&sites)?;
-    check_owners(&sites, store.slots)?;
+    check_owners(&sites, &[], store.slots)?;
     let (mut report, mut done) = (Report::default(), 0);
     let mut advance = || {
         done += 1;

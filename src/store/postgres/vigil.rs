@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::connection::Statement;
 use super::coverage::{behind, read_rows};
 use super::group::{Group, Trouble};
+use super::opening::prove;
 use super::schema::{self, fault_of_settings};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +45,7 @@ pub(crate) async fn keep(shared: Weak<Shared>, place: usize) {
 pub(crate) async fn look(shared: &Shared, group: &Group) -> Result<Option<Trouble>> {
     match try_out(shared, group).await {
         Err(e) if e.kind() == ErrorKind::Corrupt => Err(e),
+        Err(e) if !group.connections.is_proven() => Ok(Some(Trouble::Unsafe(e.to_string()))),
         Err(e) => {
             if e.kind() == ErrorKind::Overloaded {
                 // The next look is at whichever server is the primary then.
@@ -57,6 +59,10 @@ pub(crate) async fn look(shared: &Shared, group: &Group) -> Result<Option<Troubl
 
 /// What of its settings would break the promise.
 async fn try_out(shared: &Shared, group: &Group) -> Result<Option<String>> {
+    if !group.connections.is_proven() {
+        prove(&group.database, &shared.store, shared.durability).await?;
+        group.connections.prove();
+    }
     // Before the rows are read: other answers may come meanwhile.
     let covered = group.coverage.present();
     let client = group.connections.read().await?;
