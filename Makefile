@@ -28,8 +28,8 @@ SUITES = api client_cli consumers dialects streams
 # Those, and the ones that write bytes of their own, which must hold behind TLS and tokens too.
 LOCKED = $(SUITES) hostile http2
 
-# The model again, with threads that run as a seed says. It is built to play many histories, and without the program that serves.
-SIMULATED = cargo test --locked --config profile.dev.package.sekali.opt-level=1 --no-default-features --features simulation --test model
+# The model again, with threads that run as a seed says, built without the program that serves.
+SIMULATED = cargo test --locked --no-default-features --features simulation --test model
 
 # What is read as fuzzers make it: targets of one program (fuzz/main.rs).
 FUZZED = bodies connections queries frames directory

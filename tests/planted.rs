@@ -383,9 +383,6 @@ fn passes(at: &Path, target: &Path, rule: &str, test: &str) -> (bool, String) {
             "test",
             "--offline",
             "--quiet",
-            // As the Makefile builds it: to play many histories.
-            "--config",
-            "profile.dev.package.sekali.opt-level=1",
             "--features",
             "simulation",
             "--test",

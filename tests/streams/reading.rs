@@ -13,7 +13,7 @@ use crate::support::service::Service;
 pub const LINES: &str = "application/x-ndjson";
 pub const TAIL: &str = "text/event-stream";
 /// Time in which something must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type Stream = BufReader<Box<dyn Read + Send>>;
 
