@@ -70,8 +70,12 @@ fn a_password_in_an_argument_is_refused_and_shown_nowhere() {
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(text).unwrap())
     };
-    let (code, said) = run(&["serve", "--store", "postgres://me:s3cret@127.0.0.1:1/events"], "");
-    assert!(code == Some(3) && said.contains("store_password_file") && !said.contains("s3cret"), "{said}");
+    let secret = "postgres://me:s3cret@127.0.0.1:1/events";
+    for arguments in [&["serve", "--store", secret][..], &["move", "--from", "data", "--to", secret]] {
+        let (code, said) = run(arguments, "");
+        let is_told = said.contains("--store-password-file") && !said.contains("s3cret");
+        assert!(code == Some(3) && is_told, "{arguments:?}: {code:?} {said}");
+    }
     for url in
         ["postgres://me:s3cret@127.0.0.1:1/events", "postgres://me:s3cret@127.0.0.1:1/events?wrong=option"]
     {
