@@ -31,7 +31,7 @@ LOCKED = $(SUITES) hostile http2
 # The model again, with threads that run as a seed says, built without the program that serves.
 SIMULATED = cargo test --locked --no-default-features --features simulation --test model
 
-# What is read as fuzzers make it: targets of one program (fuzz/main.rs).
+# What is read as fuzzers make it: targets of one program (fuzz/fuzz_targets/main.rs).
 FUZZED = bodies connections queries frames directory
 
 TOOLS = target/tools

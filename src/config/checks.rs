@@ -79,8 +79,9 @@ impl Config {
         }
         if matches!(origin, Origin::Flag(_)) && self.store.has_password() {
             return Err(ConfigError(
-                "the URL of the database has a password, which everybody on this machine can read in the list of processes: leave it \
-                 out and name a file with --store-password-file, or set the URL as SEKALI_STORE or in the configuration"
+                "the URL of the database has a password, which everybody on this machine can read in the list of \
+                 processes: leave it out and name a file with --store-password-file, or set the URL as SEKALI_STORE \
+                 or in the configuration"
                     .to_owned(),
             ));
         }

@@ -187,11 +187,7 @@ pub(crate) async fn prove(database: &Database, store: &Store, durability: Durabi
     site.look(durability).await.map_err(|e| of(database, &e))?;
     let why = match &site.state {
         None => "it holds no store: is it the right one?".to_owned(),
-        Some(state)
-            if (state.store.id, state.store.key, state.store.slots) != (store.id, store.key, store.slots) =>
-        {
-            "it is part of another store".to_owned()
-        }
+        Some(state) if !state.store.is_same(store) => "it is part of another store".to_owned(),
         Some(state) if state.is_home => {
             "it has the consumers, and so has another one: one is a copy".to_owned()
         }
@@ -239,9 +235,7 @@ pub(crate) fn one_store(sites: &[Site]) -> Result<(Store, usize)> {
     let states = || sites.iter().filter_map(|site| Some((site, site.state.as_ref()?)));
     let Some((first, state)) = states().next() else { return Err(unusable("there is no store in it")) };
     for (place, (site, other)) in states().enumerate() {
-        if (other.store.id, other.store.key, other.store.slots)
-            != (state.store.id, state.store.key, state.store.slots)
-        {
+        if !other.store.is_same(&state.store) {
             let why = format!(
                 "it is part of another store than {}: name the databases of one store",
                 first.database.name

@@ -38,6 +38,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Whether both are read from databases of one store.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.key, self.slots) == (other.id, other.key, other.slots)
+    }
+
     /// Half of its id, as cursors have it.
     pub(crate) fn half(&self) -> u64 {
         self.id as u64

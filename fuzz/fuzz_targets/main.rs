@@ -3,15 +3,10 @@
 
 #![no_main]
 
-#[path = "fuzz_targets/bodies.rs"]
 mod bodies;
-#[path = "fuzz_targets/connections.rs"]
 mod connections;
-#[path = "fuzz_targets/directory.rs"]
 mod directory;
-#[path = "fuzz_targets/frames.rs"]
 mod frames;
-#[path = "fuzz_targets/queries.rs"]
 mod queries;
 
 use std::sync::LazyLock;
