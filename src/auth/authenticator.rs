@@ -101,7 +101,8 @@ impl Authenticator {
     /// # Errors
     /// Why the request is not let in.
     pub fn authenticate(&self, token: Option<&str>, names: &[String]) -> Result<Caller, Denied> {
-        let Some(known) = self.known.read().clone() else { return Ok(Caller::anyone()) };
+        let known = self.known.read();
+        let Some(known) = &*known else { return Ok(Caller::anyone()) };
         let Some(text) = token else {
             let named =
                 known.certificates.iter().find(|(entry, _)| entry.san.iter().any(|san| names.contains(san)));

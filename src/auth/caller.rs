@@ -110,6 +110,11 @@ impl Caller {
         self.grant.as_ref().map(|grant| QuotaKey::Grant(grant.number))
     }
 
+    /// Whether it can come to [`Caller::has_ended`]: it can't for whoever need show nothing.
+    pub fn may_end(&self) -> bool {
+        self.grant.is_some()
+    }
+
     /// Whether the caller's token or certificate was revoked, changed or has expired meanwhile.
     pub fn has_ended(&self) -> bool {
         self.grant.as_ref().is_some_and(|grant| *grant.ended.borrow())

@@ -9,34 +9,36 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
 
 use crate::auth::authenticator::Denied;
 use crate::auth::token::{self, ID_CHARS, PREFIX};
-use crate::auth::{AUDIT, Caller, Permission};
+use crate::auth::{AUDIT, Caller};
+use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
-use crate::http::wire::connection::Connection;
+use crate::http::wire::denial::unauthorized;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::Parameters;
 use crate::http::wire::request_id::RequestId;
+use crate::http::wire::streaming::Responder;
 use crate::limits::AUTH_TICKET_SECONDS;
 use crate::peer::Peer;
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
-    /// Who sends a request. `query` is that of a read: a ticket is for nothing else, as it would
-    /// otherwise buy the next one.
+    /// Who asks for what is behind `route`.
     ///
     /// # Errors
     /// 401: a token is needed, and none that is valid was shown.
     pub(super) async fn caller(
         &self,
+        route: &Route,
+        head: &Parts,
         headers: &Headers<'_>,
-        query: &str,
-        (connection, peer): (&Connection, Peer),
-        request_id: &RequestId,
+        (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Caller, Problem> {
         let shown = match headers.authorization.first {
             Some(value) if headers.authorization.count == 1 => Some(bearer(value)),
@@ -44,19 +46,21 @@ impl<S: EventStore> Service<S> {
             None => None,
         };
         let certificate =
-            connection.certificate().filter(|certificate| certificate.expires > self.clock.now());
+            responder.connection.certificate().filter(|certificate| certificate.expires > self.clock.now());
         let names = certificate.map_or(&[][..], |certificate| &certificate.names);
         let denied = match self.authenticator.authenticate(shown, names) {
             Ok(caller) => return Ok(caller),
             Err(denied) => denied,
         };
+        // A ticket is for reading alone: it would otherwise buy the next one.
         if denied == Denied::Missing
-            && let Some(caller) = self.redeem(query)
+            && route.is_read()
+            && let Some(caller) = self.redeem(head.uri.query().unwrap_or_default())
         {
             return Ok(caller);
         }
         // Boxed, so that the futures of all other requests stay small.
-        let pause = self.note_failure(denied, shown.unwrap_or_default(), peer, request_id);
+        let pause = self.note_failure(denied, shown.unwrap_or_default(), peer, responder.request_id);
         Box::pin(tokio::time::sleep(pause)).await;
         Err(unauthorized(denied))
     }
@@ -101,40 +105,9 @@ impl<S: EventStore> Service<S> {
 
 /// What follows `Bearer` in a header; nothing, if it has another scheme.
 fn bearer(value: &HeaderValue) -> &str {
-    let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
-    parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
-}
-
-/// The answer to a request that is not let in. It tells a slip in the token from one that is not
-/// good, and nothing else.
-fn unauthorized(denied: Denied) -> Problem {
-    let message = match denied {
-        Denied::Missing => "this needs a token: send it as Authorization: Bearer sekali_…".to_owned(),
-        Denied::NoToken(why) => why.to_string(),
-        _ => "the token is not valid: ask whoever runs this service for another one".to_owned(),
-    };
-    let challenge = match denied {
-        Denied::Missing => "Bearer realm=\"sekali\"",
-        _ => "Bearer realm=\"sekali\", error=\"invalid_token\"",
-    };
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, message);
-    problem.with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-}
-
-/// The answer to a request whose token ended while it was under way.
-pub(super) fn ended() -> Problem {
-    unauthorized(Denied::Revoked)
-}
-
-/// The answer to a caller without a permission.
-pub(super) fn forbidden(needed: Permission) -> Problem {
-    let message = match needed {
-        Permission::Metrics | Permission::Admin => {
-            format!("the token does not allow this: it needs the scope {}", needed.scope())
-        }
-        _ => format!("the token does not allow this: it needs a scope {}:TOPICS that fits", needed.scope()),
-    };
-    Problem::new(StatusCode::FORBIDDEN, message)
+    let (scheme, token) = value.as_bytes().split_at_checked("bearer ".len()).unwrap_or_default();
+    let token = if scheme.eq_ignore_ascii_case(b"bearer ") { token.trim_ascii() } else { b"" };
+    std::str::from_utf8(token).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -17,14 +17,12 @@ use crate::consumer::{
 };
 use crate::error::ErrorKind;
 use crate::event::pattern::{TopicPattern, TopicPatterns};
-use crate::http::admission::forbidden;
 use crate::http::body::eviction::Sender;
-use crate::http::body::upload::Upload;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, empty, json};
+use crate::http::wire::denial::forbidden;
 use crate::http::wire::problem::{Fault, Loc, Problem, body_too_large};
 use crate::http::wire::query::Parameters;
-use crate::http::wire::streaming::Responder;
 use crate::limits::{
     CONSUMER_BODY_BYTES_MAX, CONSUMER_PATTERNS_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POSITIONS_SHOWN_MAX,
 };
@@ -59,10 +57,10 @@ struct Acknowledgement {
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn put_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = name(&call)?;
-        let plan: Plan = self.json_body(call.body, call.responder).await?;
+        let (name, caller) = (name(&call)?, call.caller);
+        let plan: Plan = self.json_body(call).await?;
         let topics = patterns(&plan.topics)?;
-        check_allowed(call.caller, &topics)?;
+        check_allowed(caller, &topics)?;
         let is_new = self.store.put_consumer(&name, Arc::new(topics), &Start::from(&*plan.start)).await?;
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(json(status, told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now())))
@@ -107,14 +105,14 @@ impl<S: EventStore> Service<S> {
 
     pub(super) async fn acknowledge(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let name = self.allowed(&call).await?;
-        let Acknowledgement { receipt } = self.json_body(call.body, call.responder).await?;
+        let Acknowledgement { receipt } = self.json_body(call).await?;
         self.store.acknowledge(&name, &receipt).await?;
         Ok(json(StatusCode::OK, br#"{"acknowledged":true}"#.to_vec()))
     }
 
     pub(super) async fn seek(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let name = self.allowed(&call).await?;
-        let Move { to } = self.json_body(call.body, call.responder).await?;
+        let Move { to } = self.json_body(call).await?;
         self.store.seek_consumer(&name, &Start::from(&*to)).await?;
         Ok(json(
             StatusCode::OK,
@@ -136,15 +134,12 @@ impl<S: EventStore> Service<S> {
     }
 
     /// The body of a request, which is a small object.
-    async fn json_body<T: DeserializeOwned>(
-        &self,
-        body: Upload,
-        responder: &Responder<'_>,
-    ) -> Result<T, Problem> {
+    async fn json_body<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Problem> {
+        let Call { body, responder, caller, .. } = call;
         if body.declared().is_some_and(|length| length > CONSUMER_BODY_BYTES_MAX as u64) {
             return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
         }
-        let body = self.body(body, None, Sender::of(responder)).await?;
+        let body = self.body(body, None, (Sender::of(responder), caller)).await?;
         if body.bytes.len() > CONSUMER_BODY_BYTES_MAX {
             return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
         }

@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 
-use super::{admission, guard, openapi};
+use super::{guard, openapi};
 use crate::auth::{Caller, Permission};
 use crate::http::body::upload::Upload;
 use crate::http::read::tail::IsTail;
@@ -19,6 +19,7 @@ use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, IsStream, hold, is_short, until, without_body};
 use crate::http::wire::connection::Connection;
+use crate::http::wire::denial;
 use crate::http::wire::forwarded;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::negotiation::takes_gzip;
@@ -113,16 +114,17 @@ impl<S: EventStore> Service<S> {
         body: Upload,
         (responder, peer): (&Responder<'_>, Peer),
     ) -> Result<Answer, Problem> {
-        // Whom a request counts for is known later, if it has to show who sends it.
-        let is_guarded = !self.authenticator.is_open()
-            && route.is_some_and(|route| route.permission.is_some() && route.answers(&head.method));
         if responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
             let message = "all connections that are served at once are taken; connect again later";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later().close());
         }
-        if !is_guarded {
-            self.take_of_rate(route, responder.key)?;
-        }
+        let guarded = route.filter(|route| route.permission.is_some() && route.answers(&head.method));
+        let caller = match guarded.filter(|_| !self.authenticator.is_open()) {
+            None => Ok(Caller::anyone()),
+            Some(route) => self.caller(route, head, headers, (responder, peer)).await,
+        };
+        let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
+        self.take_of_rate(route, key)?;
         let Some(route) = route else {
             let message = "there is nothing here; /openapi.json says what is where";
             return Err(Problem::new(StatusCode::NOT_FOUND, message));
@@ -136,45 +138,19 @@ impl<S: EventStore> Service<S> {
             }
             return Err(problem::not_allowed(&allow));
         }
-        if !is_guarded {
-            let caller = &Caller::anyone();
-            return self.handle(route, Call { head, headers, body, responder, caller }).await;
-        }
-        // Boxed, so that requests of an open service stay small.
-        Box::pin(self.respond_to_caller(route, head, headers, body, (responder, peer))).await
-    }
-
-    /// Has the handler of a route answer a caller who may ask for that, until the caller may no
-    /// longer.
-    async fn respond_to_caller(
-        &self,
-        route: &Route,
-        head: &Parts,
-        headers: &Headers<'_>,
-        body: Upload,
-        (responder, peer): (&Responder<'_>, Peer),
-    ) -> Result<Answer, Problem> {
-        let request_id = responder.request_id;
-        // Whoever takes events for a consumer changes who may have them.
-        let is_read = matches!(head.method, Method::GET | Method::HEAD)
-            && route.permission != Some(Permission::Consume);
-        let query = head.uri.query().filter(|_| is_read).unwrap_or_default();
-        let caller = self.caller(headers, query, (responder.connection, peer), request_id).await;
-        let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
-        self.take_of_rate(Some(route), key)?;
         let caller = &caller?;
         let responder = &Responder { key, ..*responder };
         let call = Call { head, headers, body, responder, caller };
         let answered = match route.admit(caller) {
-            Ok(()) => tokio::select! {
-                biased;
-                answered = self.handle(route, call) => answered,
-                () = caller.ended() => Err(admission::ended()),
-            },
+            Ok(()) => self.handle(route, call).await,
             Err(problem) => Err(problem),
         };
         if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
-            self.log_forbidden(caller, peer, request_id);
+            self.log_forbidden(caller, peer, responder.request_id);
+        }
+        // What was stored meanwhile is told all the same.
+        if route.is_read() && caller.has_ended() {
+            return Err(denial::ended());
         }
         answered.map(|answer| until(answer, caller))
     }

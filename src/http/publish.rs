@@ -47,7 +47,7 @@ impl<S: EventStore> Service<S> {
             // Boxed, so that the futures of all other requests stay small.
             return Box::pin(self.publish_lines(body, encoding, &options, caller, sender)).await;
         }
-        let held = self.body(body, encoding, sender).await?;
+        let held = self.body(body, encoding, (sender, caller)).await?;
         let arrival = if dialect.is_cloud_events() { self.clock.now() } else { Timestamp::default() };
         let events_max = self.limits.batch_events_max;
         let decoding = Decoding { dialect, options: &options, arrival, events_max };

@@ -15,11 +15,11 @@ use hyper::header::HeaderName;
 
 use crate::auth::{Caller, Permission};
 use crate::event::pattern::TopicPattern;
-use crate::http::admission::forbidden;
 use crate::http::read::list::{ListOfTopics, PageOfEvents};
 use crate::http::read::pages::Pages;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
+use crate::http::wire::denial::forbidden;
 use crate::http::wire::headers::header;
 use crate::http::wire::json::{push_event, push_string};
 use crate::http::wire::negotiation::{Form, form};

@@ -8,12 +8,12 @@ use std::future::ready;
 use hyper::{Method, StatusCode};
 
 use crate::auth::{Caller, Permission};
-use crate::http::admission::forbidden;
 use crate::http::openapi;
 use crate::http::page::files;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json};
 use crate::http::wire::connection::Door;
+use crate::http::wire::denial::forbidden;
 use crate::http::wire::problem::Problem;
 use crate::metrics::{ROUTES_MAX, RouteLabel};
 use crate::store::EventStore;
@@ -153,6 +153,11 @@ impl Route {
             Door::Public => self.permission != METRICS,
             Door::Operators => self.is_vital || self.permission == METRICS,
         }
+    }
+
+    /// Whether it changes nothing. Whoever takes events for a consumer changes who may have them.
+    pub(super) fn is_read(&self) -> bool {
+        self.method == Method::GET && self.permission != CONSUME
     }
 
     /// Lets the caller have what is asked for.

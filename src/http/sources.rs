@@ -48,13 +48,13 @@ impl<S: EventStore> Service<S> {
     }
 
     async fn take_delivery(&self, source: &Arc<Source>, call: Call<'_>) -> Result<Answer, Refusal> {
-        let Call { head, body, responder, .. } = call;
+        let Call { head, body, responder, caller, .. } = call;
         if source.lacks_header(|name| head.headers.contains_key(name)) {
             return Err(Refusal::Unproven(Refused::Missing));
         }
         check_encoding(&head.headers)?;
         let most = DELIVERY_BYTES_MAX.min(self.limits.body_bytes_max);
-        let held = self.body_at_most(body, most, Sender::of(responder)).await?;
+        let held = self.body_at_most(body, most, (Sender::of(responder), caller)).await?;
         let WholeBody { bytes, permit } = held;
         let work = {
             let (source, headers, arrival) = (Arc::clone(source), head.headers.clone(), self.clock.now());

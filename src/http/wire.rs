@@ -4,6 +4,7 @@
 pub(super) mod answer;
 pub(super) mod answer_budget;
 pub(super) mod connection;
+pub(super) mod denial;
 pub(super) mod forwarded;
 pub(super) mod headers;
 pub(super) mod json;

@@ -351,6 +351,7 @@ pub(crate) fn busy() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Caller;
     use crate::clock::SystemClock;
     use crate::http::body::eviction::Sender;
     use crate::limits::{BODY_BYTES_MAX, INFLIGHT_BYTES_MAX};
@@ -398,8 +399,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ticket_waits_for_the_one_before_and_gives_back_what_it_does_not_need() {
         let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
-        let sender = Sender { connection: 1, key: Peer::User(0).into() };
-        let mut pace = Pace::of_body(&budget.waiting, &SystemClock, sender);
+        let (sender, caller) = (Sender { connection: 1, key: Peer::User(0).into() }, Caller::anyone());
+        let mut pace = Pace::of_body(&budget.waiting, &SystemClock, (sender, &caller));
         let mut first = budget.permit_for_body(budget.decoded_most());
         first.grow_to(LARGE_BYTES_MIN + 1, &mut pace).await.unwrap();
         assert!(first.has_ticket());

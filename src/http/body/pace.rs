@@ -1,5 +1,5 @@
 //! The pace of a body: a body that comes too slowly is ended, and so is one whose bytes are wanted
-//! for others.
+//! for others, or whose sender's token ends.
 //!
 //! A body that comes together with its head costs no timer and is in no list: both begin with the
 //! first wait.
@@ -12,8 +12,10 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::time::{Sleep, sleep};
 
+use crate::auth::Caller;
 use crate::clock::Clock;
 use crate::http::body::eviction::{Sender, WaitingBodies, WaitingBody, Want};
+use crate::http::wire::denial;
 use crate::http::wire::problem::Problem;
 use crate::limits::{BODY_RATE_MIN, BODY_SECONDS, BODY_WINDOW_SECONDS};
 
@@ -49,6 +51,7 @@ pub(crate) struct Pace<'a> {
     waiting: &'a WaitingBodies,
     clock: &'a dyn Clock,
     sender: Sender,
+    caller: &'a Caller,
     rule: Rule,
     body: Option<WaitingBody<'a>>,
     /// The end of the window.
@@ -63,20 +66,34 @@ pub(crate) struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     /// The pace of a body that is to be whole.
-    pub(crate) fn of_body(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender) -> Self {
-        Self::new(waiting, clock, sender, BODY)
+    pub(crate) fn of_body(
+        waiting: &'a WaitingBodies,
+        clock: &'a dyn Clock,
+        (sender, caller): (Sender, &'a Caller),
+    ) -> Self {
+        Self::new(waiting, clock, (sender, caller), BODY)
     }
 
     /// The pace of a stream, which may last as long as events come.
-    pub(crate) fn of_stream(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender) -> Self {
-        Self::new(waiting, clock, sender, STREAM)
+    pub(crate) fn of_stream(
+        waiting: &'a WaitingBodies,
+        clock: &'a dyn Clock,
+        (sender, caller): (Sender, &'a Caller),
+    ) -> Self {
+        Self::new(waiting, clock, (sender, caller), STREAM)
     }
 
-    fn new(waiting: &'a WaitingBodies, clock: &'a dyn Clock, sender: Sender, rule: Rule) -> Self {
+    fn new(
+        waiting: &'a WaitingBodies,
+        clock: &'a dyn Clock,
+        (sender, caller): (Sender, &'a Caller),
+        rule: Rule,
+    ) -> Self {
         Self {
             waiting,
             clock,
             sender,
+            caller,
             rule,
             body: None,
             timer: None,
@@ -92,6 +109,9 @@ impl<'a> Pace<'a> {
     pub(crate) async fn wait<F: Future>(&mut self, what: F) -> Result<F::Output, Problem> {
         let mut what = pin!(what);
         if self.body.is_none() {
+            if self.caller.has_ended() {
+                return Err(denial::ended().close());
+            }
             if let Some(output) = soon(what.as_mut()).await {
                 return Ok(output);
             }
@@ -100,9 +120,14 @@ impl<'a> Pace<'a> {
         if let Some(body) = &self.body {
             body.hold_up(false, self.clock.monotonic());
         }
+        // Boxed, so that the futures of all requests stay small.
+        let mut ended = Box::pin(self.caller.ended());
         poll_fn(|cx| {
             if self.body.as_ref().is_some_and(|body| body.poll_ended(cx).is_ready()) {
                 return Poll::Ready(Err(unwanted()));
+            }
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(denial::ended().close()));
             }
             if let Poll::Ready(output) = what.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));

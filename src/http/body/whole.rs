@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use hyper::StatusCode;
 
+use crate::auth::Caller;
 use crate::http::body::budget::WholeBody;
 use crate::http::body::content::Encoding;
 use crate::http::body::decoded::DecodedBody;
@@ -16,32 +17,32 @@ use crate::limits::LARGE_BYTES_MIN;
 
 impl<S> Service<S> {
     /// Takes the body of a request.
-    pub(crate) async fn body(
-        &self,
+    pub(crate) async fn body<'s>(
+        &'s self,
         body: Upload,
         encoding: Option<Encoding>,
-        sender: Sender,
-    ) -> Result<WholeBody<'_>, Problem> {
+        (sender, caller): (Sender, &'s Caller),
+    ) -> Result<WholeBody<'s>, Problem> {
         let max = self.limits.body_bytes_max;
-        let Some(encoding) = encoding else { return self.body_at_most(body, max, sender).await };
+        let Some(encoding) = encoding else { return self.body_at_most(body, max, (sender, caller)).await };
         if body.declared().is_some_and(|length| length > max as u64) {
             return Err(body_too_large(max));
         }
-        let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, sender);
+        let pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, (sender, caller));
         Box::pin(self.take_decoded(body, encoding, pace)).await
     }
 
     /// Takes a body of at most `max` bytes, as it was sent.
-    pub(crate) async fn body_at_most(
-        &self,
+    pub(crate) async fn body_at_most<'s>(
+        &'s self,
         mut body: Upload,
         max: usize,
-        sender: Sender,
-    ) -> Result<WholeBody<'_>, Problem> {
+        (sender, caller): (Sender, &'s Caller),
+    ) -> Result<WholeBody<'s>, Problem> {
         if body.declared().is_some_and(|length| length > max as u64) {
             return Err(body_too_large(max));
         }
-        let mut pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, sender);
+        let mut pace = Pace::of_body(&self.body_budget.waiting, &*self.clock, (sender, caller));
         let declared = body.declared().map(|length| length as usize);
         let most = declared.unwrap_or(max);
         let mut permit = self.body_budget.permit_for_body(most);
@@ -80,12 +81,12 @@ impl<S> Service<S> {
     }
 
     /// Takes a compressed body; never holds it as it was sent.
-    async fn take_decoded(
-        &self,
+    async fn take_decoded<'s>(
+        &'s self,
         body: Upload,
         encoding: Encoding,
-        mut pace: Pace<'_>,
-    ) -> Result<WholeBody<'_>, Problem> {
+        mut pace: Pace<'s>,
+    ) -> Result<WholeBody<'s>, Problem> {
         let max = self.body_budget.decoded_max();
         let mut source = DecodedBody::new(body, Some(encoding)).at_most(self.limits.body_bytes_max);
         let mut permit = self.body_budget.permit_for_body(self.body_budget.decoded_most());

@@ -7,11 +7,13 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use tokio::runtime::Handle;
 
+use crate::auth::Caller;
 use crate::consumer::partition::Partition;
 use crate::consumer::{ConsumerName, Holder, LeaseStats, Take};
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, held, json};
 use crate::http::wire::answer_budget::Kind;
+use crate::http::wire::denial;
 use crate::http::wire::json::push_event;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::{Parameters, bad};
@@ -69,7 +71,7 @@ impl<S: EventStore> Service<S> {
             client: account.key().number(),
             reader: account.number(),
         };
-        self.take_or_wait(take, wait, call.responder).await
+        self.take_or_wait(take, wait, (call.responder, call.caller)).await
     }
 
     /// Gives events as soon as there are some; none, if there are none in time.
@@ -77,7 +79,7 @@ impl<S: EventStore> Service<S> {
         &self,
         mut take: Take,
         wait: Duration,
-        responder: &Responder<'_>,
+        (responder, caller): (&Responder<'_>, &Caller),
     ) -> Result<Answer, Problem> {
         let mut over = pin!(tokio::time::sleep(wait));
         // Whoever waits is woken as tails are, and counts as one.
@@ -107,6 +109,7 @@ impl<S: EventStore> Service<S> {
             }
             let waits_on = end.borrow().is_some()
                 && tokio::select! {
+                    () = caller.ended() => return Err(denial::ended()),
                     changed = end.changed() => changed.is_ok(),
                     () = &mut over => false,
                     // So that the lease lasts as long as the wait.

@@ -110,7 +110,7 @@ impl<S: EventStore> Service<S> {
             source: DecodedBody::new(body, encoding),
             lines: Lines::default(),
             permit: self.body_budget.permit_for_stream(),
-            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, sender),
+            pace: Pace::of_stream(&self.body_budget.waiting, &*self.clock, (sender, caller)),
             encoding,
             received_before: 0,
             fruitful: (0, 0),

@@ -61,7 +61,7 @@ pub(crate) fn streamed(kind: HeaderValue, pieces: Pieces) -> Answer {
 
 /// The same answer, which is cut short when its caller may have no more of it.
 pub(crate) fn until(answer: Answer, caller: &Caller) -> Answer {
-    if answer.extensions().get::<IsStream>().is_none() {
+    if answer.extensions().get::<IsStream>().is_none() || !caller.may_end() {
         return answer;
     }
     let caller = caller.clone();
