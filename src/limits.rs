@@ -194,6 +194,17 @@ const _: () = assert!(DECODED_INLINE_BYTES_MAX <= LARGE_BYTES_MIN);
 const _: () = assert!(BARREN_BYTES_MAX as usize > 2 * LINE_BYTES_MAX + CHUNK_BYTES);
 /// Requests under way on one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 100;
+/// Requests under way over HTTP/2 until their answers begin, for each connection that may be
+/// served. A client may have as many as it leaves for others.
+pub const STREAMS_SHARE: usize = 2;
+/// Bytes of bodies that the clients of all HTTP/2 connections may send before they are wanted, but
+/// for the least window of each: the fewer connections there are, the more may each.
+pub const STREAM_WINDOWS_BYTES: usize = 16 << 20;
+/// The least window of an HTTP/2 connection, which is what a client may send before it is told of
+/// any (RFC 9113, 6.9.2).
+pub const STREAM_WINDOW_BYTES_MIN: usize = (64 << 10) - 1;
+/// The largest one.
+pub const STREAM_WINDOW_BYTES_MAX: usize = 1 << 20;
 /// Requests that an HTTP/2 client may take back before they were looked at; one more ends the
 /// connection.
 pub const STREAMS_RESET_MAX: usize = 20;
@@ -283,6 +294,10 @@ const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
 const _: () = assert!(SLOTS_RESERVED_MAX < CONNECTIONS_MAX && SLOTS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);
+const _: () = assert!(STREAMS_SHARE * CONNECTIONS_MAX * HEAD_BYTES_MAX <= INFLIGHT_BYTES_MAX);
+const _: () = assert!(
+    STREAM_WINDOW_BYTES_MIN < STREAM_WINDOW_BYTES_MAX && STREAM_WINDOW_BYTES_MAX <= STREAM_WINDOWS_BYTES
+);
 
 /// Bytes of a refusal that a client command reads: enough for what it shows.
 pub const CLIENT_REFUSAL_BYTES_MAX: u64 = 64 << 10;

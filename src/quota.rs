@@ -97,8 +97,15 @@ impl Rates {
 #[derive(Debug)]
 pub struct Places {
     max: usize,
-    /// Places that each client holds, if it holds any.
-    held: Mutex<HashMap<QuotaKey, usize>>,
+    held: Mutex<Held>,
+}
+
+/// Places that are taken.
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    /// Those of each client that holds any.
+    clients: HashMap<QuotaKey, usize>,
 }
 
 /// Why there is no place.
@@ -122,13 +129,14 @@ impl Places {
     /// There is none for it.
     pub fn take(self: &Arc<Self>, key: QuotaKey) -> Result<Place, NoPlace> {
         let mut held = self.held.lock();
-        let free = self.max.saturating_sub(held.values().sum());
-        let own = held.get(&key).copied().unwrap_or_default();
+        let free = self.max.saturating_sub(held.all);
+        let own = held.clients.get(&key).copied().unwrap_or_default();
         match free {
             0 => Err(NoPlace::Full),
             free if own >= free => Err(NoPlace::Share),
             _ => {
-                held.insert(key, own + 1);
+                held.all += 1;
+                held.clients.insert(key, own + 1);
                 Ok(Place { places: Arc::clone(self), key })
             }
         }
@@ -145,10 +153,11 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut held = self.places.held.lock();
-        if let Some(own) = held.get_mut(&self.key) {
+        held.all -= 1;
+        if let Some(own) = held.clients.get_mut(&self.key) {
             *own -= 1;
             if *own == 0 {
-                held.remove(&self.key);
+                held.clients.remove(&self.key);
             }
         }
     }
@@ -201,7 +210,7 @@ mod tests {
         }
         held.push(places.take(key(99)).unwrap());
         held.truncate(1);
-        assert_eq!(places.held.lock().len(), 1, "who holds none is not in the table");
+        assert_eq!(places.held.lock().clients.len(), 1, "who holds none is not in the table");
     }
 
     #[test]

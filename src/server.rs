@@ -68,7 +68,7 @@ pub async fn run<S: EventStore>(
         .zip(acceptor.clone())
         .map(|(tls, acceptor)| tokio::spawn(tls.keep(acceptor, metrics.clone(), Arc::clone(&clock))));
     let service = Service::new(store, limits.clone(), Arc::clone(&clock), metrics.clone());
-    let host = Arc::new(Host { service, metrics, limits });
+    let host = Arc::new(Host { service, metrics, limits, http2: Arc::default() });
     let tails = tokio::spawn({
         let host = Arc::clone(&host);
         async move { host.service.lead_tails().await }

@@ -306,6 +306,23 @@ fn a_sealed_journal_that_is_gone_or_short_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn a_sealed_journal_that_goes_or_is_cut_under_the_service_ends_it() {
+    let cut = |journal: &Path| {
+        let file = fs::OpenOptions::new().write(true).open(journal).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    };
+    for take in [&(|journal: &Path| fs::remove_file(journal).unwrap()) as &dyn Fn(&Path), &cut] {
+        let folder = StoreFolder::new();
+        folder.with_events();
+        let (mut server, _) = folder.start.ready().unwrap();
+        take(&folder.data().join("gen-000002/journal"));
+        assert_eq!(ended(&mut server), Some(STORE_FAILED), "{}", server.log());
+        let log = log_with(&server, "gen-000002/journal was removed, renamed, replaced or cut");
+        assert!(log.contains("put back what was there"), "{log}");
+    }
+}
+
+#[test]
 fn a_manifest_that_did_not_get_into_its_place_is_named_and_can_be_put_there() {
     let folder = StoreFolder::new();
     folder.with_events();

@@ -9,7 +9,7 @@ use hyper::header::{
     CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 
 use super::{guard, openapi};
 use crate::auth::{Caller, Permission};
@@ -28,7 +28,7 @@ use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
 use crate::peer::Peer;
-use crate::quota::QuotaKey;
+use crate::quota::{NoPlace, QuotaKey};
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
@@ -58,8 +58,17 @@ impl<S: EventStore> Service<S> {
             is_gzip,
             request_id: &request_id,
         };
+        // Until the answer begins: what goes on then is counted elsewhere.
+        let place = match head.version {
+            Version::HTTP_2 => self.stream_places.take(connection.peer().into()).map(Some),
+            _ => Ok(None),
+        };
         let access = &self.limits.access;
-        let (page, route, answered) = match access.check(&head, &headers, connection) {
+        let checked = match &place {
+            Ok(_) => access.check(&head, &headers, connection),
+            Err(none) => Err(too_many_at_once(*none)),
+        };
+        let (page, route, answered) = match checked {
             Ok(page) => {
                 let route = Route::find(head.uri.path(), &head.method)
                     .filter(|route| route.is_behind(connection.door()));
@@ -195,6 +204,17 @@ impl<S: EventStore> Service<S> {
             tracing::error!(request_id = id, trace_id = trace, error = %cause, left_out, "the store could not answer");
         }
     }
+}
+
+/// The refusal of a request for which there is no place.
+fn too_many_at_once(none: NoPlace) -> Problem {
+    let message = match none {
+        NoPlace::Full => "as many requests are under way as there may be; send this one again later",
+        NoPlace::Share => {
+            "this client has so many requests under way that what is left is for others; send this one again later"
+        }
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_later()
 }
 
 /// The refusal of a request beyond those that its client may send.

@@ -105,6 +105,8 @@ pub struct Service<S> {
     pub(super) live: Arc<Live>,
     pub(super) recent_drops: RecentDrops,
     pub(super) tail_places: Arc<Places>,
+    /// Of requests over HTTP/2, of which a connection can have many under way.
+    pub(super) stream_places: Arc<Places>,
     /// The rates of requests, if there is a bound.
     pub(super) rates: Option<Rates>,
     pub(super) topic_quota: TopicQuota,
@@ -122,6 +124,7 @@ impl<S: EventStore> Service<S> {
         let started = clock.monotonic();
         let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
         let tail_places = Places::new((limits.connections_max / limits::TAILS_SHARE).max(1));
+        let stream_places = Places::new(limits.connections_max * limits::STREAMS_SHARE);
         let rates = limits.peer_requests_per_second.map(Rates::new);
         let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
             Default::default();
@@ -142,6 +145,7 @@ impl<S: EventStore> Service<S> {
             live,
             recent_drops: RecentDrops::default(),
             tail_places,
+            stream_places,
             rates,
             topic_quota,
             request_ids,

@@ -25,6 +25,9 @@ use crate::metrics::{Metrics, RouteLabel};
 /// `writev`.
 const TOGETHER_BYTES: usize = 1 << 10;
 
+/// What every answer tells browsers.
+const PROTECTION: &str = "x-content-type-options: nosniff\r\ncross-origin-resource-policy: same-origin\r\ncache-control: no-store\r\n";
+
 /// The stream of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectionIo<T: Transport> {
@@ -185,7 +188,7 @@ impl<T: Transport> ConnectionIo<T> {
         let Refusal { status, reason, detail } = refusal;
         let body = format!("{{\"detail\":\"{detail}\"}}");
         let head = format!(
-            "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{PROTECTION}connection: close\r\n\r\n",
             body.len()
         );
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);

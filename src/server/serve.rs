@@ -20,7 +20,10 @@ use super::streams::{Paced, Streams};
 use super::tls::{Secured, TlsAcceptor};
 use super::transport::{Carrier, Progress, Socket, Transport};
 use crate::http::{Connection, Door, IsStream, IsTail, Limits, Service};
-use crate::limits::{HEAD_BYTES_MAX, PING_SECONDS, STREAMS_MAX, STREAMS_RESET_MAX};
+use crate::limits::{
+    HEAD_BYTES_MAX, PING_SECONDS, STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MIN, STREAM_WINDOWS_BYTES,
+    STREAMS_MAX, STREAMS_RESET_MAX,
+};
 use crate::metrics::{Metrics, RouteLabel};
 use crate::store::EventStore;
 
@@ -30,6 +33,8 @@ pub(super) struct Host<S> {
     pub(super) service: Service<S>,
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
+    /// Connections with HTTP/2; each holds one more reference.
+    pub(super) http2: Arc<()>,
 }
 
 /// What a client with prior knowledge of HTTP/2 sends first, and no HTTP/1 request can.
@@ -189,12 +194,21 @@ async fn serve_http2<S: EventStore>(
             answer.map(|answer| answer.map(|body| Paced::new(body, flow)))
         }
     });
+    let counted = Arc::clone(&host.http2);
+    let window = window(Arc::strong_count(&counted) - 1);
     let mut builder = http2::Builder::new(streams.clone());
     builder
+        .initial_connection_window_size(window)
+        .initial_stream_window_size(window)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(STREAMS_RESET_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(PING_SECONDS));
     drive!(builder.serve_connection(TokioIo::new(stream), answer), activity)
+}
+
+/// Bytes that the client of one of so many HTTP/2 connections may send before they are wanted.
+fn window(connections: usize) -> u32 {
+    (STREAM_WINDOWS_BYTES / connections.max(1)).clamp(STREAM_WINDOW_BYTES_MIN, STREAM_WINDOW_BYTES_MAX) as u32
 }

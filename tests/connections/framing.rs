@@ -3,6 +3,21 @@
 
 use super::peer::{Peer, calm, serve};
 
+#[test]
+fn a_refusal_of_what_hyper_is_not_shown_protects_browsers_as_all_answers_do() {
+    let mut peer = Peer::new(serve(calm()));
+    peer.send("GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n");
+    let answer = String::from_utf8(peer.rest()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 501"), "{answer}");
+    for header in [
+        "x-content-type-options: nosniff",
+        "cross-origin-resource-policy: same-origin",
+        "cache-control: no-store",
+    ] {
+        assert!(answer.contains(&format!("\r\n{header}\r\n")), "{answer}");
+    }
+}
+
 const EVENT: &str = r#"{"topic":"t","event_id":"1","timestamp":"2026-11-22T10:00:00Z","source":"s"}"#;
 
 fn statuses(answers: &[u8]) -> Vec<u16> {

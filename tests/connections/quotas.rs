@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use sekali::http::Limits;
+use sekali::limits::STREAMS_MAX;
 
-use super::peer::{Peer, calm, serve};
+use super::peer::{Peer, calm, frames, preface, request, serve};
+use crate::support::frames::{END_HEADERS, HEADERS, block, frame, status as status_of};
 use crate::support::until;
 
 const TAIL: &str = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
@@ -110,4 +112,34 @@ fn a_client_has_no_more_tails_than_it_leaves_free() {
         tails.iter().map(|(_, start)| start.trim_start_matches("HTTP/1.1 ").trim()).collect();
     assert_eq!(statuses, ["200", "200", "200", "200", "200", "429"]);
     assert_eq!(begin(3).1, "HTTP/1.1 200 ");
+}
+
+#[test]
+fn a_client_with_most_requests_of_http_2_under_way_leaves_some_for_others() {
+    let addr = serve(Limits { connections_max: 20, ..calm() });
+    let head = block(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/publish"),
+        (":authority", "localhost"),
+        ("content-type", "application/json"),
+        ("content-length", "100"),
+    ]);
+    // Their bodies do not come.
+    let heads = (0..STREAMS_MAX).flat_map(|number| frame(HEADERS, END_HEADERS, 1 + 2 * number, &head));
+    let first_answer = |peer: &mut Peer| {
+        let mut answer = None;
+        frames(peer, |kind, _, payload| {
+            assert_ne!(kind, u8::MAX, "the connection ended");
+            answer = (kind == HEADERS).then(|| status_of(payload)).flatten();
+            kind == HEADERS
+        });
+        answer
+    };
+    let mut greedy = Peer::from(2, addr);
+    greedy.send(preface(1 << 16).into_iter().chain(heads).collect::<Vec<u8>>());
+    assert_eq!(first_answer(&mut greedy), Some(503));
+    let mut other = Peer::from(3, addr);
+    other.send([preface(1 << 16), request(1, "GET", "/stats")].concat());
+    assert_eq!(first_answer(&mut other), Some(200));
 }

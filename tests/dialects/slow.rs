@@ -142,10 +142,18 @@ async fn a_body_must_keep_a_pace_that_any_link_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_blank_lines_ends_with_what_is_stored() {
-    for blank in ["\n", " \r\n", &" ".repeat(2_000)] {
+async fn a_stream_of_lines_without_an_event_ends_with_what_is_stored() {
+    let partial = STREAM.replacen("/publish", "/publish?partial=true", 1);
+    for (head, blank, most) in [
+        (STREAM, "\n", 40),
+        (STREAM, " \r\n", 40),
+        (STREAM, &" ".repeat(2_000), 40),
+        // What is no event is refused, and goes on for once.
+        (&partial, "x\n", 80),
+        (&partial, "{}\n", 80),
+    ] {
         let mut stream = connect(&service(Limits::default()));
-        send(&mut stream, STREAM).await;
+        send(&mut stream, head).await;
         chunk(&mut stream, &format!("{}\n", event("1"))).await;
         let begin = Jumping.monotonic();
         let (mut reader, mut writer) = tokio::io::split(stream);
@@ -165,8 +173,24 @@ async fn a_stream_of_blank_lines_ends_with_what_is_stored() {
         }
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
         assert!(answer.contains("\"unique_processed\":1,"), "{answer}");
-        assert!(begin.elapsed_by(&Jumping) < 40, "{} s", begin.elapsed_by(&Jumping));
+        assert!(begin.elapsed_by(&Jumping) < most, "{} s", begin.elapsed_by(&Jumping));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_faulty_lines_that_come_fast_enough_goes_on() {
+    let mut stream = connect(&service(Limits::default()));
+    send(&mut stream, &STREAM.replacen("/publish", "/publish?partial=true", 1)).await;
+    for _ in 0..40 {
+        chunk(&mut stream, &"x\n".repeat(2_600)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    chunk(&mut stream, &format!("{}\n", event("1"))).await;
+    send(&mut stream, "0\r\n\r\n").await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 207"), "{answer}");
+    assert!(answer.contains("\"unique_processed\":1,") && answer.contains("\"rejected\":104000"), "{answer}");
 }
 
 /// What a service answers to a stream of HTTP/2 that brings `piece` every five seconds.

@@ -45,7 +45,7 @@ pub(crate) fn of(target: &Target, variable: impl Fn(&str) -> Option<String>) -> 
         let set = |name: &'static str| Some((name, variable(name).filter(|value| !value.is_empty())?));
         names.iter().copied().find_map(set)
     };
-    if target.is_loopback() {
+    if target.is_this_machine() {
         return Ok(None);
     }
     let named = if target.is_tls { first(&PROXIES_OF_TLS) } else { first(&PROXIES) };
@@ -116,6 +116,8 @@ fn is_within(address: IpAddr, network: IpAddr, bits: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     fn via(target: &str, variables: &[(&str, &str)]) -> Result<Option<String>, String> {
@@ -164,6 +166,13 @@ mod tests {
         for target in ["localhost:1", "a.localhost:1", "127.8.8.8:1", "[::1]:1", "0.0.0.0:1"] {
             assert_eq!(via(target, &all), Ok(None), "{target}");
         }
+        // The address that it has in its network, if it is in one: nothing is sent there.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let own = format!("{}:1", socket.local_addr().unwrap().ip());
+            assert_eq!(via(&own, &all), Ok(None), "{own}");
+        }
+        assert!(via("192.0.2.1:1", &all).unwrap().is_some());
     }
 
     #[test]

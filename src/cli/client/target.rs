@@ -1,7 +1,7 @@
 //! Where a client command finds the service, and what it shows there.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -98,15 +98,17 @@ impl Target {
         format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.host)
     }
 
-    /// Whether it is this machine, by its name or its address.
-    pub(crate) fn is_loopback(&self) -> bool {
+    /// Whether it is this machine, by its name or one of its addresses.
+    pub(crate) fn is_this_machine(&self) -> bool {
         let is_loopback = |address: IpAddr| match address {
             IpAddr::V4(address) => address.is_loopback(),
             IpAddr::V6(address) => {
                 address == Ipv6Addr::LOCALHOST || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
             }
         };
-        is_localhost(&self.name) || self.name.parse().is_ok_and(is_loopback)
+        // Only an address of one's own can be bound.
+        let is_own = |address: IpAddr| is_loopback(address) || UdpSocket::bind((address, 0)).is_ok();
+        is_localhost(&self.name) || self.name.parse().is_ok_and(is_own)
     }
 
     /// Opens a connection to the first address that answers.
@@ -261,11 +263,11 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "0.0.0.0:1",
         ] {
-            assert!(text.parse::<Target>().unwrap().is_loopback(), "{text}");
+            assert!(text.parse::<Target>().unwrap().is_this_machine(), "{text}");
         }
         for text in ["10.0.0.1:1", "localhost.example:1", "notlocalhost:1", "[2001:db8::1]:1", "128.0.0.1:1"]
         {
-            assert!(!text.parse::<Target>().unwrap().is_loopback(), "{text}");
+            assert!(!text.parse::<Target>().unwrap().is_this_machine(), "{text}");
         }
     }
 }

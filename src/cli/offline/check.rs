@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use super::{Store, advance, progress};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::terminal::output::print;
+use crate::cli::terminal::text::for_stdout;
 use crate::cli::{database_store, local_store};
 
 #[derive(clap::Args)]
@@ -105,7 +106,7 @@ fn tell(told: &Told, faults: &[String], json: bool) -> Result<Exit, Failure> {
         print(&told.json)?;
     } else {
         print(&told.text)?;
-        faults.iter().try_for_each(print)?;
+        faults.iter().try_for_each(|fault| print(for_stdout(fault)))?;
     }
     Ok(if faults.is_empty() { Exit::Success } else { Exit::Fault })
 }

@@ -10,6 +10,7 @@ use super::{Store, advance, progress};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::local_store;
 use crate::cli::terminal::output::print;
+use crate::cli::terminal::text::for_stdout;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -115,7 +116,8 @@ fn tell_loss(loss: &Loss, how: &str) -> Result<(), Failure> {
         HumanCount(loss.salvaged)
     ))?;
     for (topic, first, next) in &loss.offsets {
-        print(format_args!("  {topic}: offsets {first} to {} hold nothing any more", next - 1))?;
+        let line = format!("  {topic}: offsets {first} to {} hold nothing any more", next - 1);
+        print(for_stdout(&line))?;
     }
     Ok(())
 }

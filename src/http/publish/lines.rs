@@ -90,6 +90,9 @@ struct LineReader<'a> {
     received_before: u64,
     /// Bytes that had come, and what they had decoded to, when the last event was found.
     fruitful: (u64, u64),
+    /// The last chunk had lines, and no event among them: a line alone no longer shows that there is
+    /// something to send.
+    is_fruitless: bool,
     /// Lines cut so far.
     cut: usize,
     is_ended: bool,
@@ -114,6 +117,7 @@ impl<S: EventStore> Service<S> {
             encoding,
             received_before: 0,
             fruitful: (0, 0),
+            is_fruitless: false,
             cut: 0,
             is_ended: false,
             failure: None,
@@ -234,7 +238,7 @@ impl<'a> LineReader<'a> {
                 self.received_before = self.source.received();
             }
             self.pace.note(self.source.received(), self.progress(), self.permit.held());
-            if is_filled {
+            if is_filled && !self.is_fruitless {
                 self.pace.restart();
             }
             if self.barren() > BARREN_BYTES_MAX {
@@ -247,9 +251,12 @@ impl<'a> LineReader<'a> {
         Ok(())
     }
 
-    /// How far the next line is, in bytes. Of zstd a whole window may come before any of it is
+    /// How far the next line is, in bytes; after lines without an event, all that came. Of zstd a whole window may come before any of it is
     /// decoded.
     fn progress(&self) -> u64 {
+        if self.is_fruitless {
+            return self.source.received();
+        }
         let packed = match self.encoding {
             Some(Encoding::Zstd) => self.source.received() - self.received_before,
             _ => 0,
@@ -274,8 +281,10 @@ impl<'a> LineReader<'a> {
         let permit = self.permit.split(text.len());
         let chunk = Chunk::decode(&text, self.cut, goes_on);
         self.cut += count;
-        if !chunk.batch.is_empty() {
+        self.is_fruitless = chunk.batch.is_empty();
+        if !self.is_fruitless {
             self.fruitful = (self.source.received(), self.source.made());
+            self.pace.restart();
         }
         (chunk, permit)
     }

@@ -28,7 +28,7 @@ use super::format::reader::{FrameReader, Frames};
 use super::sealed::files::SealedFiles;
 use super::sealed::frame_run::{Extent, FrameRun, add_sparse};
 use super::sealed::maps::SealedMaps;
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -144,6 +144,19 @@ impl Generation {
 
     pub(crate) fn journal_path(&self) -> PathBuf {
         self.dir.join(JOURNAL)
+    }
+
+    /// Whether its journal is there, and as long as what is durable of it.
+    ///
+    /// # Errors
+    /// That can't be told.
+    pub(crate) fn has_whole_journal(&self, disk: &dyn Disk) -> std::io::Result<bool> {
+        let end = Hole::before_all_at(&self.holes, self.end());
+        match disk.open(&self.journal_path(), Open::Read).and_then(|file| file.len()) {
+            Ok(length) => Ok(length >= end),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Bytes of durable journal.

@@ -79,7 +79,7 @@ impl Hold {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let message = format!(
-                    "{} was removed, renamed or replaced under the running service: put back what was there, then start it again",
+                    "{} was removed, renamed, replaced or cut under the running service: put back what was there, then start it again",
                     path.display()
                 );
                 Err(Error::new(ErrorKind::Io, message))

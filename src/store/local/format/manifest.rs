@@ -111,6 +111,12 @@ impl Hole {
     pub(crate) fn events(&self) -> u64 {
         self.next_event - self.first_event
     }
+
+    /// Where a journal that ends at `end` need reach: what was given up at its end need not be
+    /// there. The holes are those of its generation, in order.
+    pub(crate) fn before_all_at(holes: &[Self], end: u64) -> u64 {
+        holes.iter().rev().fold(end, |end, hole| if hole.end == end { hole.at } else { end })
+    }
 }
 
 /// How a clean stop left the live generation.

@@ -148,9 +148,7 @@ impl Recovery<'_> {
         // So nothing is answered at all: what producers have is not lost.
         let path = journal_path(&self.options.data_dir, entry.id);
         let holes = self.manifest.holes_of(entry.id);
-        // What was given up at the end need not be there.
-        let cut = |end, hole: &Hole| if hole.end == end { hole.at } else { end };
-        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;
+        check_length(&**self.disk, &path, Hole::before_all_at(&holes, closed.end))?;
         let files = SealedFiles {
             disk: self.disk,
             files: self.files,
