@@ -53,6 +53,7 @@ impl<S: EventStore> Service<S> {
         let responder = Responder {
             budget: &self.answer_budget,
             connection,
+            peer,
             key: peer.into(),
             is_gzip,
             request_id: &request_id,
@@ -62,8 +63,7 @@ impl<S: EventStore> Service<S> {
             Ok(page) => {
                 let route = Route::find(head.uri.path(), &head.method)
                     .filter(|route| route.is_behind(connection.door()));
-                let answered =
-                    self.respond(route, page.is_some(), &head, &headers, body, (&responder, peer)).await;
+                let answered = self.respond(route, page.is_some(), &head, &headers, body, &responder).await;
                 (page, route, answered)
             }
             Err(problem) => (None, None, Err(problem)),
@@ -111,7 +111,7 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
-        (responder, peer): (&Responder<'_>, Peer),
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
         // Whom a request counts for is known later, if it has to show who sends it.
         let is_guarded = !self.authenticator.is_open()
@@ -138,10 +138,10 @@ impl<S: EventStore> Service<S> {
         }
         if !is_guarded {
             let caller = &Caller::anyone();
-            return self.handle(route, Call { head, headers, body, responder, caller }).await;
+            return self.administered(route, Call { head, headers, body, responder, caller }).await;
         }
         // Boxed, so that requests of an open service stay small.
-        Box::pin(self.respond_to_caller(route, head, headers, body, (responder, peer))).await
+        Box::pin(self.respond_to_caller(route, head, headers, body, responder)).await
     }
 
     /// Has the handler of a route answer a caller who may ask for that, until the caller may no
@@ -152,14 +152,13 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
-        (responder, peer): (&Responder<'_>, Peer),
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
-        let request_id = responder.request_id;
         // Whoever takes events for a consumer changes who may have them.
         let is_read = matches!(head.method, Method::GET | Method::HEAD)
             && route.permission != Some(Permission::Consume);
         let query = head.uri.query().filter(|_| is_read).unwrap_or_default();
-        let caller = self.caller(headers, query, (responder.connection, peer), request_id).await;
+        let caller = self.caller(headers, query, responder).await;
         let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
         self.take_of_rate(Some(route), key)?;
         let caller = &caller?;
@@ -168,15 +167,27 @@ impl<S: EventStore> Service<S> {
         let answered = match route.admit(caller) {
             Ok(()) => tokio::select! {
                 biased;
-                answered = self.handle(route, call) => answered,
+                answered = self.administered(route, call) => answered,
                 () = caller.ended() => Err(admission::ended()),
             },
             Err(problem) => Err(problem),
         };
         if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
-            self.log_forbidden(caller, peer, request_id);
+            self.log_forbidden(caller, responder);
         }
         answered.map(|answer| until(answer, caller))
+    }
+
+    /// Has the handler of a route answer, and notes it for the operator if it changes what others
+    /// depend on.
+    async fn administered(&self, route: &Route, call: Call<'_>) -> Result<Answer, Problem> {
+        let Some(deed) = route.deed() else { return self.handle(route, call).await };
+        let (caller, responder, path) = (call.caller, call.responder, call.head.uri.path());
+        let answered = Box::pin(self.handle(route, call)).await;
+        if answered.is_ok() {
+            self.log_deed(deed, path, caller, responder);
+        }
+        answered
     }
 
     /// Counts a request for whoever sends it. What tells how the service is does not count.

@@ -11,13 +11,6 @@ const FAILURES: &str = "sekali_tls_reload_failures_total";
 const EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
 
 impl Secured {
-    /// Waits for a line of the audit.
-    fn audits(&self, text: &str) {
-        let is_it = |line: &str| line.contains(text) && line.contains("\"target\":\"sekali::audit\"");
-        let found = until(SOON, || self.server.log().lines().any(is_it).then_some(()));
-        assert!(found.is_some(), "{text} is not audited:\n{}", self.server.log());
-    }
-
     /// The certificate that a new connection is shown, in DER.
     fn shown(&self) -> Vec<u8> {
         let mut client = self.client();

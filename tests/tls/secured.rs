@@ -87,6 +87,13 @@ impl Secured {
         assert!(found.is_some(), "{text} is not in the log:\n{}", self.server.log());
     }
 
+    /// Waits for a line of the audit.
+    pub fn audits(&self, text: &str) {
+        let is_it = |line: &str| line.contains(text) && line.contains("\"target\":\"sekali::audit\"");
+        let found = until(SOON, || self.server.log().lines().any(is_it).then_some(()));
+        assert!(found.is_some(), "{text} is not audited:\n{}", self.server.log());
+    }
+
     /// Runs `sekali` with arguments and variables.
     pub fn sekali(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));

@@ -1,5 +1,7 @@
 //! What the log says of who may do what, when that changes.
 
+use std::io::{BufRead, BufReader};
+
 use sekali::auth::AUDIT;
 use serde_json::Value;
 
@@ -60,4 +62,44 @@ fn a_certificate_is_named_with_what_it_is_known_by() {
     });
     let after = "worker: publish:a, source checkout, dns:worker.example.org";
     guarded.audited(&[("message", "it is let in from now on"), ("token", "worker"), ("after", after)]);
+}
+
+#[test]
+fn requests_that_change_what_others_depend_on_are_lines_of_the_log() {
+    let (guarded, admin) = Guarded::new();
+    let ask = |method: &str, path: &str, body: &str| {
+        guarded.send(Some(&admin), method, path, "application/json", body.as_bytes()).status
+    };
+    for (method, path, body, status, message) in [
+        ("PUT", "/consumers/c", r#"{"topics":["a"]}"#, 201, "a consumer was made, or is there"),
+        ("POST", "/consumers/c/seek", r#"{"to":"end"}"#, 200, "a consumer was moved"),
+        ("DELETE", "/consumers/c", "", 204, "a consumer was removed"),
+        ("POST", "/tickets", "", 200, "a ticket was issued"),
+    ] {
+        assert_eq!(ask(method, path, body), status, "{method} {path}");
+        let (token, peer) = (("token", id(&admin)), ("peer", "127.0.0.1"));
+        guarded.audited(&[("message", message), token, peer, ("path", path)]);
+    }
+    assert_eq!(ask("DELETE", "/consumers/c", ""), 404);
+    let log = guarded.service.server.log();
+    let deeds = log.lines().filter(|line| line.contains("\"a consumer was removed\""));
+    let ids = deeds.map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].clone());
+    let ids: Vec<Value> = ids.collect();
+    assert!(ids.len() == 1 && ids[0].as_str().is_some_and(|id| !id.is_empty()), "{ids:?}");
+}
+
+#[test]
+fn lines_of_the_audit_are_told_apart_in_a_log_of_text_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = super::program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let open = lines.find(|line| line.contains(AUDIT));
+    let _ = service.kill();
+    service.wait().unwrap();
+    assert!(open.is_some_and(|line| line.contains("open: every program of this machine")));
 }

@@ -148,6 +148,23 @@ fn lists_totals_and_figures_have_only_what_may_be_read() {
     for (topic, is_shown) in [("a.1", true), ("b", false), ("c.", false), ("d", true)] {
         assert_eq!(figures.contains(&format!("topic=\"{topic}")), is_shown, "{topic}");
     }
+    for (name, plan) in [("seen", r#"{"topics":["a.1","d"]}"#), ("hidden", r#"{"topics":["a.1","b"]}"#)] {
+        let path = format!("/consumers/{name}");
+        let made = guarded.send(Some(&admin), "PUT", &path, "application/json", plan.as_bytes());
+        assert_eq!(made.status, 201);
+    }
+    let consuming = guarded.token(&["consume:*", "metrics"]);
+    for (token, seen, hidden) in [
+        (&token, true, false),
+        (&consuming, true, true),
+        (&guarded.token(&["metrics"]), false, false),
+        (&admin, true, true),
+    ] {
+        let figures = || text(&guarded.ask(Some(token), "GET", "/metrics"));
+        let shown = |name: &str| figures().contains(&format!("consumer=\"{name}\""));
+        let is_as_it_should = || (shown("seen") == seen && shown("hidden") == hidden).then_some(());
+        assert!(crate::support::until(20, is_as_it_should).is_some(), "{}", figures());
+    }
     let lines = text(&guarded.send(Some(&token), "GET", "/events", LINES, b""));
     assert!(!lines.contains("\"b\""), "{lines}");
 }
@@ -221,8 +238,15 @@ fn a_consumer_is_for_those_who_may_consume_all_of_its_topics() {
         ("POST", "/consumers/all/seek", r#"{"to":"end"}"#),
         ("DELETE", "/consumers/all", ""),
     ] {
-        assert_eq!(ask(&token, method, path, body).status, 403, "{method} {path}");
+        // As if it were not there.
+        let absent = path.replace("/all", "/none");
+        let (hidden, absent) = (ask(&token, method, path, body), ask(&token, method, &absent, body));
+        let told = text(&hidden).replace("all", "none");
+        assert_eq!((hidden.status, told), (404, text(&absent)), "{method} {path}");
+        assert_eq!(absent.status, 404, "{method} {path}");
     }
+    assert_eq!(ask(&token, "PUT", "/consumers/all", r#"{"topics":["a.1"]}"#).status, 403);
+    assert_eq!(ask(&admin, "GET", "/consumers/all", "").status, 200, "nothing was changed");
     let listed = text(&ask(&token, "GET", "/consumers", ""));
     assert!(listed.contains("c-7") && !listed.contains("\"all\""), "{listed}");
 }
