@@ -146,6 +146,12 @@ impl TokensFile {
         }
     }
 
+    /// Whether a group may write to the file, and so give itself a token. If it can't be looked at,
+    /// [`TokensFile::read`] says why.
+    pub fn is_group_writable(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o020 != 0)
+    }
+
     fn from_file(file: &File, path: &Path) -> Result<Self> {
         let about = file.metadata().during("look at", path)?;
         if about.mode() & 0o002 != 0 {

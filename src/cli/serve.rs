@@ -258,13 +258,14 @@ fn tls(config: &Config, reloads: &Reloads) -> Result<Option<Tls>, Failure> {
 
 async fn listen(config: &Config) -> Result<Listeners, Failure> {
     let unusable = |e| Failure::new(Exit::Listen, format!("cannot listen on what systemd passes: {e}"));
-    if let Some(inherited) = supervisor::inherited().map_err(unusable)? {
-        return Ok(inherited);
-    }
-    let main = listen_at(&config.listen, config).await?;
-    let operators = match &config.ops_listen {
-        Some(at) => Some(listen_at(at, config).await?),
-        None => None,
+    let (main, operators) = match supervisor::inherited().map_err(unusable)? {
+        Some(Listeners { main, operators, .. }) => (main, operators),
+        None => (listen_at(&config.listen, config).await?, None),
+    };
+    // Without it, the metrics would be at the main address.
+    let operators = match (operators, &config.ops_listen) {
+        (None, Some(at)) => Some(listen_at(at, config).await?),
+        (passed, _) => passed,
     };
     Ok(Listeners { main, operators, tls: None })
 }

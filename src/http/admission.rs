@@ -13,6 +13,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 
 use crate::auth::authenticator::Denied;
+use crate::auth::tickets::NoTicket;
 use crate::auth::token::{self, ID_CHARS, PREFIX};
 use crate::auth::{AUDIT, Caller, Permission};
 use crate::http::service::{Call, Service};
@@ -56,7 +57,7 @@ impl<S: EventStore> Service<S> {
         }
         // Boxed, so that the futures of all other requests stay small.
         let pause = self.note_failure(denied, shown.unwrap_or_default(), responder);
-        Box::pin(tokio::time::sleep(pause)).await;
+        Box::pin(self.failures.wait(pause)).await;
         Err(unauthorized(denied))
     }
 
@@ -114,7 +115,12 @@ impl<S: EventStore> Service<S> {
 
     /// Answers with a ticket for whoever asks.
     pub(super) fn ticket(&self, call: &Call<'_>) -> Result<Answer, Problem> {
-        let ticket = self.tickets.issue(call.caller.clone(), self.clock.monotonic())?;
+        let issued = self.tickets.issue(call.caller.clone(), call.responder.key, self.clock.monotonic());
+        let ticket = issued.map_err(|why| match why {
+            NoTicket::Share => Problem::new(StatusCode::TOO_MANY_REQUESTS, why.to_string()).retry_later(),
+            NoTicket::Full => Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).retry_later(),
+            NoTicket::Failed(e) => e.into(),
+        })?;
         let body = serde_json::json!({"ticket": ticket, "expires_in": AUTH_TICKET_SECONDS});
         Ok(json(StatusCode::OK, body.to_string().into_bytes()))
     }

@@ -84,6 +84,27 @@ fn a_link_that_is_turned_is_a_renewal() {
 }
 
 #[test]
+fn a_renewal_by_certbot_is_in_use_although_its_links_are_made_again_one_by_one() {
+    let archived = |version: u32, dir: &std::path::Path, pair: &crate::support::authority::Pair| {
+        std::fs::create_dir_all(dir.join("archive/x")).unwrap();
+        std::fs::create_dir_all(dir.join("live/x")).unwrap();
+        let at = |name: &str| dir.join(format!("archive/x/{name}{version}.pem"));
+        pair.write(&at("fullchain"), &at("privkey"));
+        for name in ["fullchain", "privkey"] {
+            let link = dir.join(format!("live/x/{name}.pem"));
+            let _ = std::fs::remove_file(&link);
+            symlink(format!("../../archive/x/{name}{version}.pem"), link).unwrap();
+        }
+    };
+    let variables =
+        [("SEKALI_TLS_CERT", "{}/live/x/fullchain.pem"), ("SEKALI_TLS_KEY", "{}/live/x/privkey.pem")];
+    let service = Secured::prepared(&variables, |authority, dir| archived(1, dir, &authority.server()));
+    let pair = service.authority.server();
+    archived(2, service.dir.path(), &pair);
+    assert!(until(SOON, || (service.shown() == pair.der().to_vec()).then_some(())).is_some());
+}
+
+#[test]
 fn sighup_has_the_files_read_again() {
     let service = Secured::new();
     let status = Command::new("kill").args(["-HUP", &service.server.pid().to_string()]).status().unwrap();

@@ -123,6 +123,17 @@ impl Client {
     /// One that trusts `authority`, shows `pair` if it is asked for a certificate, and speaks the
     /// protocols of `alpn`. The handshake is done when something is sent.
     pub fn new(addr: SocketAddr, authority: &Authority, pair: Option<&Pair>, alpn: &[&str]) -> Self {
+        Self::after(b"", addr, authority, pair, alpn)
+    }
+
+    /// The same, which sends some bytes before TLS begins.
+    pub fn after(
+        before: &[u8],
+        addr: SocketAddr,
+        authority: &Authority,
+        pair: Option<&Pair>,
+        alpn: &[&str],
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -137,6 +148,7 @@ impl Client {
         let tls = ClientConnection::new(Arc::new(config), name).unwrap();
         let tcp = TcpStream::connect(addr).unwrap();
         tcp.set_nodelay(true).unwrap();
+        (&tcp).write_all(before).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(SOON))).unwrap();
         tcp.set_write_timeout(Some(Duration::from_secs(SOON))).unwrap();
         Self { stream: BufReader::new(StreamOwned::new(tls, tcp)), addr }

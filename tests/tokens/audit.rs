@@ -1,11 +1,12 @@
 //! What the log says of who may do what, when that changes.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 
 use sekali::auth::AUDIT;
 use serde_json::Value;
 
-use super::{Guarded, id, token_command};
+use super::{Guarded, id, made, token_command};
 use crate::support::until;
 
 impl Guarded {
@@ -102,4 +103,53 @@ fn lines_of_the_audit_are_told_apart_in_a_log_of_text_too() {
     let _ = service.kill();
     service.wait().unwrap();
     assert!(open.is_some_and(|line| line.contains("open: every program of this machine")));
+}
+
+#[test]
+fn why_a_token_is_not_let_in_is_told_by_the_log_and_not_to_its_bearer() {
+    let (guarded, _) = Guarded::new();
+    let (revoked, other) = (guarded.token(&["read:a"]), guarded.token(&["read:b"]));
+    let expired = made(&guarded.tokens_file, &["--name", "x", "--allow", "read:c", "--expires", "0s"]);
+    assert!(token_command(&guarded.tokens_file, &["revoke", id(&revoked)]).status.success());
+    let unknown = sekali::auth::token::Token::generate().unwrap();
+    // Its entry now has the digest of another secret.
+    guarded.rewrite(|text| {
+        let mut entries: Vec<String> = text.split("[[token]]").map(str::to_owned).collect();
+        let own = entries.iter().position(|entry| entry.contains(id(&other))).unwrap();
+        let digest = |entry: &str| entry.split("sha256 = \"").nth(1).unwrap()[..64].to_owned();
+        let (right, wrong) = (digest(&entries[own]), digest(&entries[1]));
+        entries[own] = entries[own].replace(&right, &wrong);
+        entries.join("[[token]]")
+    });
+    let told = |token: &str| {
+        let answer = guarded.ask(Some(token), "GET", "/stats");
+        (answer.status == 401).then(|| String::from_utf8(answer.body).unwrap())
+    };
+    let mut answers = Vec::new();
+    for (token, reason) in [
+        (other.as_str(), "wrong"),
+        (&revoked, "revoked"),
+        (&expired, "expired"),
+        (unknown.reveal(), "unknown"),
+    ] {
+        let answer = until(10, || told(token));
+        guarded.audited(&[("reason", reason), ("token", id(token)), ("peer", "127.0.0.1")]);
+        answers.push(answer.unwrap());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}
+
+#[test]
+fn a_tokens_file_that_a_group_may_write_to_is_told() {
+    let (guarded, admin) = Guarded::new();
+    let set = |mode| {
+        std::fs::set_permissions(&guarded.tokens_file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o640);
+    guarded.audited(&[("message", "the tokens file was read again")]);
+    assert!(!guarded.service.server.log().contains("a group may write"));
+    set(0o660);
+    let path = guarded.tokens_file.display().to_string();
+    guarded.audited(&[("level", "WARN"), ("path", &path)]);
+    assert_eq!(guarded.get(&admin, "/stats").0, 200);
 }

@@ -221,3 +221,24 @@ fn client_commands_show_the_token_of_a_file_or_a_variable() {
     assert_eq!(refused.status.code(), Some(3));
     assert!(!String::from_utf8_lossy(&refused.stderr).contains("two words"));
 }
+
+#[test]
+fn a_token_that_is_readable_on_the_way_to_another_machine_is_warned_of() {
+    let token = sekali::auth::token::Token::generate().unwrap();
+    let told = |url: &str, token: Option<&str>| {
+        let mut command = program();
+        command.args(["stats", "--url", url]).envs(token.map(|token| ("SEKALI_TOKEN", token)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let warning = "the token is readable on the way to http://sekali.invalid:1: use https://";
+    let (shown, hidden) = (told("http://sekali.invalid:1", Some(token.reveal())), "readable on the way");
+    assert_eq!(shown.matches(warning).count(), 1, "{shown}");
+    for (url, token) in [
+        ("http://sekali.invalid:1", None),
+        ("http://127.0.0.1:1", Some(token.reveal())),
+        ("https://sekali.invalid:1", Some(token.reveal())),
+    ] {
+        let told = told(url, token);
+        assert!(!told.contains(hidden), "{told}");
+    }
+}

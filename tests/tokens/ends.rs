@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use super::{Guarded, id, token_command};
+use crate::support::client::Client;
 use crate::support::service::event;
 use crate::support::{now, until};
 
@@ -190,4 +192,61 @@ fn whoever_fails_again_and_again_waits_and_others_do_not() {
     assert_eq!(guarded.get(&admin, "/stats").0, 200);
     let log = guarded.service.server.log();
     assert!(log.contains("\"reason\":\"unknown\"") && !log.contains(unknown.reveal()), "{log}");
+}
+
+#[test]
+fn a_body_is_asked_for_only_if_its_sender_may_send_it() {
+    let (guarded, admin) = Guarded::new();
+    let reader = guarded.token(&["read:*"]);
+    let begin = |token: &str| {
+        let (addr, length) = (guarded.addr(), 1 << 20);
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let fields = format!("Expect: 100-continue\r\nContent-Type: application/json\r\n{token}");
+        write!(stream, "POST /publish HTTP/1.1\r\nHost: {addr}\r\nContent-Length: {length}\r\n{fields}\r\n")
+            .unwrap();
+        BufReader::new(stream)
+    };
+    let held = || {
+        let figures = String::from_utf8(guarded.ask(Some(&admin), "GET", "/metrics").body).unwrap();
+        figures.lines().any(|line| line == "sekali_http_body_bytes 0").then_some(())
+    };
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    for (token, status) in [(String::new(), 401), (bearer("sekali_"), 401), (bearer(&reader), 403)] {
+        let mut stream = begin(&token);
+        assert_eq!(head(&mut stream), status, "no 100 before it");
+        assert!(until(5, held).is_some(), "{status}: room is held for a body that is not taken");
+    }
+    assert_eq!(head(&mut begin(&bearer(&admin))), 100);
+}
+
+#[test]
+fn a_link_that_is_turned_exchanges_the_tokens_as_kubernetes_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    let version = |number: &str, token: &mut String| {
+        std::fs::create_dir_all(secret.join(number)).unwrap();
+        let file = secret.join(number).join("tokens.toml");
+        *token = super::made(&file, &["--name", number, "--allow", "admin"]);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o440)).unwrap();
+    };
+    let [mut first, mut second] = [String::new(), String::new()];
+    version("1", &mut first);
+    symlink("1", secret.join("..data")).unwrap();
+    symlink("..data/tokens.toml", secret.join("tokens.toml")).unwrap();
+    let service = crate::support::service::Service::started(|mut start| {
+        start.env.push(("SEKALI_TOKENS_FILE".into(), secret.join("tokens.toml").into()));
+        start
+    });
+    let status = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        let headers = [("Authorization", authorization.as_str())];
+        Client::new(service.addr).send("GET", "/stats", &headers, b"").unwrap().status
+    };
+    assert_eq!(status(&first), 200);
+    version("2", &mut second);
+    symlink("2", secret.join("..data_tmp")).unwrap();
+    std::fs::rename(secret.join("..data_tmp"), secret.join("..data")).unwrap();
+    assert!(until(10, || (status(&second) == 200).then_some(())).is_some(), "the new tokens are not known");
+    assert_eq!(status(&first), 401);
 }

@@ -120,6 +120,7 @@ impl Authentication {
         }
         if let Some(file) = file {
             info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), path = %path.display(), "tokens are asked for");
+            warn_of_group(&path);
             authenticator.replace(file);
         }
         metrics.set(TOKENS_FILE_READ, &[], 1.0);
@@ -192,6 +193,14 @@ fn tell(Change { id, before, after }: &Change) {
     info!(target: AUDIT, token = id, before, after, "{message}");
 }
 
+/// Warns of a tokens file to which more than its owner may write. That may be meant, as with a group
+/// of administrators.
+fn warn_of_group(path: &Path) {
+    if TokensFile::is_group_writable(path) {
+        warn!(target: AUDIT, path = %path.display(), "a group may write to the tokens file, and so give itself a token: chmod g-w it unless that is meant");
+    }
+}
+
 /// Has the authenticator know what the file has, whenever that changes, and ends what goes on with
 /// tokens whose time is over.
 async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: Watched, metrics: Metrics) {
@@ -211,6 +220,7 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
         match read {
             Ok(Some(file)) => {
+                warn_of_group(&path);
                 let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
                 let changes = authenticator.replace(file);
                 info!(target: AUDIT, tokens, certificates, changes = changes.len(), "the tokens file was read again");

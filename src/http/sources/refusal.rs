@@ -58,7 +58,7 @@ impl<S: EventStore> Service<S> {
         match refusal {
             Refusal::Unproven(why) => {
                 let pause = self.note_unproven(source, why, responder);
-                tokio::time::sleep(pause).await;
+                self.failures.wait(pause).await;
                 unproven()
             }
             Refusal::Unmapped(why) => {
