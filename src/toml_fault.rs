@@ -28,11 +28,13 @@ fn key(line: &str) -> Option<&str> {
     (key.len() <= KEY_BYTES_MAX).then_some(key)
 }
 
-/// A parser's sentence without what it quotes of the file. What it expects is no part of that.
+/// A parser's sentence without the values of the file that it quotes. A name that is no longer than
+/// those of settings stays, and so does what the parser expects.
 fn without_values(message: &str) -> String {
     let (told, expected) = message.split_at(message.find(", expected").unwrap_or(message.len()));
     let mut told = without_quoted(told, '"');
-    if told.starts_with("unknown") || told.starts_with("invalid") {
+    let name = told.split('`').nth(1).unwrap_or_default();
+    if told.starts_with("invalid") || name.len() > KEY_BYTES_MAX {
         told = without_quoted(&told, '`');
     }
     told + expected
@@ -94,7 +96,7 @@ mod tests {
             told("name = \"a\"\nnumber = \"5\"", true),
             "line 2, `number`: invalid type: string …, expected u32"
         );
-        assert!(told("title = 1", true).contains("unknown field …, expected `name` or `number`"));
+        assert!(told("title = 1", true).contains("unknown field `title`, expected `name` or `number`"));
         assert!(
             told("number = \"5\"", false).starts_with("line 1, `number = \"5\"`: invalid type: string \"5\"")
         );
