@@ -95,9 +95,7 @@ mod tests {
         }
         assert_eq!(waiting, FAILURES_WAITING_MAX);
         drop(all);
-        let begun = tokio::time::Instant::now();
-        failures.wait(pause).await;
-        assert_eq!(begun.elapsed(), pause, "those that have gone make room");
+        assert!(Box::pin(failures.wait(pause)).now_or_never().is_none(), "those that have gone make room");
     }
 
     #[test]
