@@ -120,6 +120,15 @@ pub enum AllowedHost {
 }
 
 impl AllowedHost {
+    /// Whether it stands for this machine alone.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::This(text) => Authority::parse(text).is_some_and(|allowed| allowed.host.is_loopback()),
+            Self::Domain(domain) => Host::Name(domain).is_loopback(),
+        }
+    }
+
     /// Whether it allows `host`.
     pub fn allows(&self, host: &Host<'_>) -> bool {
         match (self, host) {

@@ -46,7 +46,7 @@ pub use self::store_url::StoreUrl;
 use crate::authority::{AllowedHost, AllowedOrigin};
 use crate::limits;
 use crate::peer::TrustedProxy;
-use crate::webhook;
+use crate::{toml_fault, webhook};
 
 /// Why a configuration can't be used: one sentence that names the value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -239,8 +239,8 @@ settings! {
     #[arg(value_name = "FILE")]
     tokens_file: PathBuf as PathBuf = PathBuf::new();
 
-    /// File with the token that becomes the first one, where a service that others can reach has
-    /// none; without a name one is made, in admin-token in the data directory
+    /// File with the token that becomes the first one, where a service has none; without a name a
+    /// service that others can reach makes one, in admin-token in the data directory
     #[arg(value_name = "FILE")]
     bootstrap_token_file: PathBuf as PathBuf = PathBuf::new();
 
@@ -369,28 +369,9 @@ impl Layer {
     }
 
     fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|fault| {
-            let message = fault.message().lines().next().unwrap_or_default();
-            let at = fault.span().map_or(0, |span| span.start.min(text.len()));
-            let number = text[..at].matches('\n').count();
-            let line = text.lines().nth(number).unwrap_or_default().trim();
-            // Somebody may have written a secret of a source here, where none belongs, or a password.
-            let may_be_secret = |line: &str| line.contains("sources") || line.contains("[[group");
-            let is_of_source = text.lines().take(number + 1).any(may_be_secret);
-            let (line, message) = match is_of_source {
-                true => (line.split('=').next().unwrap_or_default().trim(), unquoted(message)),
-                false => (line, message.to_owned()),
-            };
-            ConfigError(format!("line {}, `{line}`: {message}", number + 1))
-        })
-    }
-}
-
-/// A sentence without what it quotes.
-fn unquoted(sentence: &str) -> String {
-    match (sentence.find('"'), sentence.rfind('"')) {
-        (Some(start), Some(end)) if start < end => format!("{}…{}", &sentence[..start], &sentence[end + 1..]),
-        _ => sentence.to_owned(),
+        // Somebody may have written a secret of a source here, where none belongs, or a password.
+        let may_be_secret = |line: &str| line.contains("sources") || line.contains("[[group");
+        toml::from_str(text).map_err(|fault| ConfigError(toml_fault::sentence(text, &fault, may_be_secret)))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod quota;
 pub mod server;
 pub mod store;
 pub mod sync;
+pub mod toml_fault;
 pub mod turnstile;
 pub mod watch;
 pub mod webhook;

@@ -321,12 +321,18 @@ pub const TOKENS_FILE_BYTES_MAX: u64 = 4 << 20;
 pub const AUTH_TICKET_SECONDS: u64 = 30;
 /// Most tickets that wait to be used.
 pub const AUTH_TICKETS_MAX: usize = 10_000;
+/// Most of them that one client has, so that it leaves some for others.
+pub const AUTH_TICKETS_CLIENT_MAX: usize = 1_000;
 /// Failures to show a token, of one client within a minute, that are answered at once.
 pub const FAILURES_FREE: u32 = 20;
 /// Seconds that the answers to further ones wait.
 pub const FAILURE_PAUSE_SECONDS: u64 = 1;
+/// Most failures whose answers wait at once. Further ones are answered without a pause, so that what
+/// they hold meanwhile is bounded.
+pub const FAILURES_WAITING_MAX: usize = 1_000;
 /// Most clients whose failures are counted apart.
 pub const FAILURES_PEERS_MAX: usize = 10_000;
+const _: () = assert!(AUTH_TICKETS_CLIENT_MAX * 10 <= AUTH_TICKETS_MAX);
 
 /// Most sources of webhooks: each has figures of its own.
 pub const SOURCES_MAX: usize = 256;

@@ -27,7 +27,7 @@ pub use self::database::{
 };
 use self::deliveries::Deliveries;
 pub use self::deliveries::{REFUSED, SourceCounts, TAKEN};
-pub use self::text::{of_topics, open_metrics};
+pub use self::text::{open_metrics, shown};
 use crate::clock::Timestamp;
 
 /// What a figure is.
@@ -66,8 +66,10 @@ const REBUILDS: &str = "sekali_index_rebuilds_total";
 const BUILD: &str = "sekali_build_info";
 const UPTIME: &str = "sekali_uptime_seconds";
 const DENIED: &str = "sekali_auth_failures_total";
-/// Why requests are not let in, as [`Denied`](crate::auth::authenticator::Denied) names it.
-const DENIED_REASONS: [&str; 6] = ["missing", "malformed", "unknown", "wrong", "expired", "revoked"];
+/// Why requests are not let in, as [`Denied`](crate::auth::authenticator::Denied) names it, or
+/// connections, whose certificate does not hold.
+const DENIED_REASONS: [&str; 7] =
+    ["missing", "malformed", "unknown", "wrong", "expired", "revoked", "certificate"];
 /// Whether the tokens file was read as it is now.
 pub const TOKENS_FILE_READ: &str = "sekali_tokens_file_read";
 const DELIVERIES: &str = "sekali_source_requests_total";

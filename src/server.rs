@@ -63,7 +63,7 @@ pub async fn run<S: EventStore>(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let Listeners { main, operators, tls } = listeners.into();
-    let acceptor = tls.as_ref().map(|tls| Arc::new(TlsAcceptor::new(tls.config())));
+    let acceptor = tls.as_ref().map(|tls| Arc::new(TlsAcceptor::new(tls.loaded())));
     let renewal = tls
         .zip(acceptor.clone())
         .map(|(tls, acceptor)| tokio::spawn(tls.keep(acceptor, metrics.clone(), Arc::clone(&clock))));

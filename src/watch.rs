@@ -1,6 +1,6 @@
 //! Files that are read again when they change, or when the process gets SIGHUP.
 //!
-//! They are looked at by their names, twice a second, and symbolic links are followed. So it does
+//! They are looked at by their names, four times a second, and symbolic links are followed. So it does
 //! not matter how a new version takes an old one's place: it may be written over it, renamed over
 //! it, or a link to the folder of both may be turned, as Kubernetes does with mounted secrets.
 //!
@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 /// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// SIGHUP, and all who read files again then.
 #[derive(Debug)]

@@ -94,6 +94,13 @@ impl Caller {
         self.grant.as_ref().is_none_or(|grant| topics.iter().all(|pattern| grant.consume.covers(pattern)))
     }
 
+    /// Whether figures of consumers of these topics may be read: by whoever may use them, or may
+    /// read all that they can.
+    pub fn may_measure(&self, topics: &TopicPatterns) -> bool {
+        let covers = |allowed: &TopicPatterns| topics.iter().all(|pattern| allowed.covers(pattern));
+        self.grant.as_ref().is_none_or(|grant| covers(&grant.consume) || covers(&grant.read))
+    }
+
     /// The topics that may be read; `None` if all may.
     pub fn readable(&self) -> Option<Arc<TopicPatterns>> {
         let grant = self.grant.as_ref().filter(|grant| !grant.read.is_all())?;

@@ -22,8 +22,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Gid, Uid};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,10 @@ use crate::clock::Timestamp;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::check_source;
 use crate::limits::TOKENS_FILE_BYTES_MAX;
+use crate::toml_fault;
+
+/// What the names of certificates begin with.
+const SAN_KINDS: [&str; 4] = ["dns:", "uri:", "email:", "ip:"];
 
 /// What is kept of one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +96,8 @@ impl Entry {
 pub struct Certificate {
     /// What people call it.
     pub name: String,
-    /// Names of which the certificate must have one, as `dns:`, `uri:` or `email:` and the name.
+    /// Names of which the certificate must have one, as `dns:`, `uri:`, `email:` or `ip:` and the
+    /// name.
     pub san: Vec<String>,
     /// What it allows.
     pub allow: Vec<Scope>,
@@ -140,6 +146,12 @@ impl TokensFile {
         }
     }
 
+    /// Whether a group may write to the file, and so give itself a token. If it can't be looked at,
+    /// [`TokensFile::read`] says why.
+    pub fn is_group_writable(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o020 != 0)
+    }
+
     fn from_file(file: &File, path: &Path) -> Result<Self> {
         let about = file.metadata().during("look at", path)?;
         if about.mode() & 0o002 != 0 {
@@ -161,31 +173,44 @@ impl TokensFile {
 
     /// Reads the text of a file.
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        let file: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        // Somebody may have pasted a token, where its digest belongs.
+        let file: Self =
+            toml::from_str(text).map_err(|fault| toml_fault::sentence(text, &fault, |_| true))?;
         file.check().map(|()| file)
     }
 
     fn check(&self) -> std::result::Result<(), String> {
         for (at, Entry { id, name, allow, source, .. }) in self.tokens.iter().enumerate() {
             if id.len() != ID_CHARS || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(format!("token {name:?}: the id {id:?} is not {ID_CHARS} letters and digits"));
+                let number = at + 1;
+                return Err(format!(
+                    "the id of the token with number {number} is not {ID_CHARS} letters and digits"
+                ));
             }
             if self.tokens[..at].iter().any(|other| other.id == *id) {
                 return Err(format!("two tokens have the id {id:?}"));
             }
-            check_entry("token", name, allow, source)?;
+            check_entry("token", at, name, allow, source)?;
         }
         for (at, Certificate { name, san, allow, source }) in self.certificates.iter().enumerate() {
-            check_entry("certificate", name, allow, source)?;
+            check_entry("certificate", at, name, allow, source)?;
             if san.is_empty() {
                 return Err(format!("certificate {name:?} has no san: name at least one"));
             }
-            for name in san {
-                if !["dns:", "uri:", "email:"].iter().any(|kind| name.starts_with(kind)) {
-                    return Err(format!("certificate san {name:?} must begin with dns:, uri: or email:"));
+            for san in san {
+                if !SAN_KINDS.iter().any(|kind| san.starts_with(kind)) {
+                    let kinds = SAN_KINDS.join(", ");
+                    return Err(format!("certificate {name:?}: each san must begin with one of {kinds}"));
                 }
-                if self.certificates[..at].iter().any(|other| other.san.contains(name)) {
-                    return Err(format!("two certificates have the san {name:?}"));
+                if let Some(address) = san.strip_prefix("ip:")
+                    && address.parse().map(|parsed: IpAddr| parsed.to_string()).as_deref() != Ok(address)
+                {
+                    return Err(format!(
+                        "certificate {name:?}: san ip: needs an address in its shortest form"
+                    ));
+                }
+                if self.certificates[..at].iter().any(|other| other.san.contains(san)) {
+                    return Err(format!("two certificates have the san {san:?}"));
                 }
             }
         }
@@ -193,7 +218,7 @@ impl TokensFile {
     }
 
     /// Changes the file, which is made if there is none, and keeps others from changing it
-    /// meanwhile.
+    /// meanwhile. If the path leads there by symbolic links, these stay as they are.
     ///
     /// # Errors
     /// Those of `change`, which then has changed nothing; `Unusable`, `Io`.
@@ -201,11 +226,11 @@ impl TokensFile {
         path: &Path,
         change: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        let locked = lock(path)?;
-        let mut file = Self::from_file(&locked, path)?;
+        let (locked, path) = lock(path)?;
+        let mut file = Self::from_file(&locked, &path)?;
         let done = change(&mut file)?;
         file.check().map_err(|why| Error::new(ErrorKind::Unusable, why))?;
-        file.replace(path, &locked)?;
+        file.replace(&path, &locked)?;
         Ok(done)
     }
 
@@ -230,20 +255,22 @@ impl TokensFile {
 
 fn check_entry(
     kind: &str,
+    at: usize,
     name: &str,
     allow: &[Scope],
     source: &[String],
 ) -> std::result::Result<(), String> {
     if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        let number = at + 1;
         return Err(format!(
-            "the name {name:?} of a {kind} must have 1 to 100 bytes without control characters"
+            "the name of the {kind} with number {number} must have 1 to 100 bytes without control characters"
         ));
     }
     if allow.is_empty() {
         return Err(format!("{kind} {name:?} allows nothing: give allow at least one scope"));
     }
     source.iter().try_for_each(|source| {
-        check_source(source).map_err(|fault| format!("{kind} {name:?}: source {source:?}: {}", fault.message))
+        check_source(source).map_err(|fault| format!("{kind} {name:?}: a source of it: {}", fault.message))
     })
 }
 
@@ -251,22 +278,25 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens the file and locks it; makes an empty one if there is none.
-fn lock(path: &Path) -> Result<File> {
+/// Opens the file and locks it; makes an empty one if there is none. The path is that of the file
+/// itself, whatever links lead to it.
+fn lock(path: &Path) -> Result<(File, PathBuf)> {
     loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path).during("open", path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(|e| Error::io("lock", path, e.into()))?;
-        let (locked, there) = (file.metadata().during("look at", path)?, std::fs::metadata(path));
+        let there = std::fs::canonicalize(path).and_then(|real| Ok((std::fs::metadata(&real)?, real)));
+        let locked = file.metadata().during("look at", path)?;
         // Whoever had it before may have replaced it.
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+        let Ok((there, real)) = there else { continue };
+        if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) {
             if locked.len() == 0 {
-                let about = std::fs::metadata(folder(path)).during("look at", folder(path))?;
-                keep_owner(&file, (about.uid(), about.gid()), path)?;
+                let about = std::fs::metadata(folder(&real)).during("look at", folder(&real))?;
+                keep_owner(&file, (about.uid(), about.gid()), &real)?;
             }
-            return Ok(file);
+            return Ok((file, real));
         }
     }
 }
@@ -339,6 +369,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_the_file_stays_a_link_also_if_the_file_is_yet_to_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("tokens.toml"), dir.path().join("shared/tokens.toml"));
+        std::fs::create_dir(dir.path().join("shared")).unwrap();
+        std::os::unix::fs::symlink("shared/tokens.toml", &link).unwrap();
+        for number in 1..3 {
+            TokensFile::edit(&link, |file| {
+                file.tokens.push(entry(&number.to_string()).1);
+                Result::<(), Error>::Ok(())
+            })
+            .unwrap();
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert!(!std::fs::symlink_metadata(&target).unwrap().is_symlink());
+            assert_eq!(TokensFile::read(&target).unwrap().unwrap().tokens.len(), number);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(dir.path().join("shared")).unwrap().count(), 1);
+    }
+
+    #[test]
     fn changes_at_once_are_all_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens.toml");
@@ -366,7 +416,7 @@ mod tests {
             ("sha256 = \"", "sha256 = \"x", "64 hexadecimal digits"),
             ("metrics", "everything", "is no scope"),
             ("name =", "title =", "unknown field"),
-            ("[[token]]", "[[token", "TOML parse error at line 1"),
+            ("[[token]]", "[[token", "line 1, `[[token`"),
             ("name = \"one\"", "name = \"\"", "1 to 100 bytes"),
             ("id = \"", "id = \"é", "letters and digits"),
         ] {
@@ -375,8 +425,17 @@ mod tests {
         }
         let twice = format!("{good}\n{good}");
         assert!(TokensFile::parse(&twice).unwrap_err().contains("two tokens have the id"));
-        let certificate = "[[certificate]]\nname = \"w\"\nsan = [\"worker\"]\nallow = [\"admin\"]\n";
-        assert!(TokensFile::parse(certificate).unwrap_err().contains("must begin with dns:"));
+        let certificate = |san: &str| {
+            TokensFile::parse(&format!(
+                "[[certificate]]\nname = \"w\"\nsan = [\"{san}\"]\nallow = [\"admin\"]\n"
+            ))
+        };
+        assert!(certificate("worker").unwrap_err().contains("must begin with one of dns:"));
+        for (address, is_fit) in
+            [("192.0.2.1", true), ("2001:db8::1", true), ("2001:DB8:0::1", false), ("x", false)]
+        {
+            assert_eq!(certificate(&format!("ip:{address}")).is_ok(), is_fit, "{address}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::config::ConfigFile;
 use super::database_store;
 use super::exit::{Exit, Failure};
 use super::local_store;
-use super::process::authentication::Authentication;
+use super::process::authentication::{Authentication, Reach};
 use super::process::keep_private;
 use super::process::logging::{self, Log};
 use super::process::memory;
@@ -102,6 +102,8 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     let webhooks = Webhooks::read(&config, file, &reloads)?;
     let tls = tls(&config, &reloads)?;
     let listeners = Listeners { tls, ..listen(&config).await? };
+    let reach = Reach::of(&config, listeners.addresses());
+    authentication.check(&config, reach)?;
     config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
     metrics.show_lines_dropped(lines_dropped);
@@ -113,8 +115,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
         },
         _ = &mut stop => return Ok(Exit::Success),
     };
-    let is_local = listeners.addresses().all(|address| address.is_local());
-    let authenticator = authentication.start(&config, is_local, &metrics)?;
+    let authenticator = authentication.start(&config, reach, &metrics)?;
     announce(&listeners, &config)?;
     let limits = Limits { authenticator, sources: webhooks.start(&metrics), ..limits(&config, &listeners) };
     tokio::spawn(reloads.run(supervisor::reloading, supervisor::ready));
@@ -257,13 +258,14 @@ fn tls(config: &Config, reloads: &Reloads) -> Result<Option<Tls>, Failure> {
 
 async fn listen(config: &Config) -> Result<Listeners, Failure> {
     let unusable = |e| Failure::new(Exit::Listen, format!("cannot listen on what systemd passes: {e}"));
-    if let Some(inherited) = supervisor::inherited().map_err(unusable)? {
-        return Ok(inherited);
-    }
-    let main = listen_at(&config.listen, config).await?;
-    let operators = match &config.ops_listen {
-        Some(at) => Some(listen_at(at, config).await?),
-        None => None,
+    let (main, operators) = match supervisor::inherited().map_err(unusable)? {
+        Some(Listeners { main, operators, .. }) => (main, operators),
+        None => (listen_at(&config.listen, config).await?, None),
+    };
+    // Without it, the metrics would be at the main address.
+    let operators = match (operators, &config.ops_listen) {
+        (None, Some(at)) => Some(listen_at(at, config).await?),
+        (passed, _) => passed,
     };
     Ok(Listeners { main, operators, tls: None })
 }

@@ -22,8 +22,8 @@ use super::terminal::text::for_stdout;
   sekali token rotate 8hQ2mVx0Lr --overlap 1d
   sekali token revoke 8hQ2mVx0Lr
 
-A running service sees every change within a second. Exit codes: 0 done, 1 no token has this id,
-3 the tokens file is wrong.")]
+A running service sees every change within a second. Exit codes: 0 done, 1 no token has this id or
+it is not valid any more, 3 the tokens file is wrong.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -124,6 +124,7 @@ impl Arguments {
                 let (token, now) = (Token::generate()?, SystemClock.now());
                 edit(place, |file| {
                     let old = find(file, &id)?;
+                    check_valid(old, now)?;
                     let until = later(now, overlap);
                     let was = old.expires.replace(old.expires.map_or(until, |was| was.min(until)));
                     let Entry { name, allow, source, created, .. } = old.clone();
@@ -168,6 +169,18 @@ fn find<'f>(file: &'f mut TokensFile, id: &str) -> Result<&'f mut Entry, Failure
     found.ok_or_else(|| {
         Failure::new(Exit::Fault, format!("no token has the id {id:?}; `sekali token list` shows all"))
     })
+}
+
+/// A token that is refused must not come back as another one that is let in.
+fn check_valid(entry: &Entry, now: Timestamp) -> Result<(), Failure> {
+    match state(entry, now) {
+        "valid" => Ok(()),
+        state => {
+            let sentence =
+                format!("the token {} is {state}: make another one with `sekali token create`", entry.id);
+            Err(Failure::new(Exit::Fault, sentence))
+        }
+    }
 }
 
 fn later(now: Timestamp, by: Duration) -> Timestamp {

@@ -6,6 +6,7 @@
 //! | shows a token whose scopes do not fit | 403 |
 //! | was let in, and its token ends meanwhile | 401, or the answer is cut short |
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -13,6 +14,7 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 
 use crate::auth::authenticator::Denied;
+use crate::auth::tickets::NoTicket;
 use crate::auth::token::{self, ID_CHARS, PREFIX};
 use crate::auth::{AUDIT, Caller};
 use crate::http::routes::Route;
@@ -22,7 +24,6 @@ use crate::http::wire::denial::unauthorized;
 use crate::http::wire::headers::Headers;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::Parameters;
-use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::limits::AUTH_TICKET_SECONDS;
 use crate::peer::Peer;
@@ -38,15 +39,15 @@ impl<S: EventStore> Service<S> {
         route: &Route,
         head: &Parts,
         headers: &Headers<'_>,
-        (responder, peer): (&Responder<'_>, Peer),
+        responder: &Responder<'_>,
     ) -> Result<Caller, Problem> {
         let shown = match headers.authorization.first {
             Some(value) if headers.authorization.count == 1 => Some(bearer(value)),
             Some(_) => Some(""),
             None => None,
         };
-        let certificate =
-            responder.connection.certificate().filter(|certificate| certificate.expires > self.clock.now());
+        let certificate = responder.connection.certificate();
+        let certificate = certificate.filter(|certificate| certificate.expires > self.clock.now());
         let names = certificate.map_or(&[][..], |certificate| &certificate.names);
         let denied = match self.authenticator.authenticate(shown, names) {
             Ok(caller) => return Ok(caller),
@@ -60,8 +61,8 @@ impl<S: EventStore> Service<S> {
             return Ok(caller);
         }
         // Boxed, so that the futures of all other requests stay small.
-        let pause = self.note_failure(denied, shown.unwrap_or_default(), peer, responder.request_id);
-        Box::pin(tokio::time::sleep(pause)).await;
+        let pause = self.note_failure(denied, shown.unwrap_or_default(), responder);
+        Box::pin(self.failures.wait(pause)).await;
         Err(unauthorized(denied))
     }
 
@@ -75,29 +76,56 @@ impl<S: EventStore> Service<S> {
     }
 
     /// Counts and logs a failure; how long its answer has to wait.
-    fn note_failure(&self, denied: Denied, shown: &str, peer: Peer, request_id: &RequestId) -> Duration {
+    fn note_failure(&self, denied: Denied, shown: &str, responder: &Responder<'_>) -> Duration {
         let now = self.clock.monotonic();
         self.metrics.denied(denied.name());
         if let Some(left_out) = self.turnstile.pass((denied.name(), 401), now) {
             // The id is public, and there is one only in what has the form of a token.
             let token = token::parse(shown).map_or("", |_| &shown[PREFIX.len()..PREFIX.len() + ID_CHARS]);
-            let request_id = request_id.id();
+            let (peer, request_id) = (responder.peer, responder.request_id.id());
             tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, reason = denied.name(), "not let in: {denied}");
         }
-        self.failures.count(peer, now)
+        self.failures.count(responder.peer, now)
     }
 
     /// A line about a request that its caller's scopes do not allow.
-    pub(super) fn log_forbidden(&self, caller: &Caller, peer: Peer, request_id: &RequestId) {
+    pub(super) fn log_forbidden(&self, caller: &Caller, responder: &Responder<'_>) {
         if let Some(left_out) = self.turnstile.pass(("forbidden", 403), self.clock.monotonic()) {
-            let (token, request_id) = (caller.id(), request_id.id());
+            let (token, peer, request_id) = (caller.id(), responder.peer, responder.request_id.id());
             tracing::warn!(target: AUDIT, token, %peer, request_id, left_out, "refused: the token's scopes do not allow it");
+        }
+    }
+
+    /// A line about a request that changed what others depend on.
+    pub(super) fn log_deed(
+        &self,
+        deed: &'static str,
+        path: &str,
+        caller: &Caller,
+        responder: &Responder<'_>,
+    ) {
+        if let Some(left_out) = self.turnstile.pass((deed, 200), self.clock.monotonic()) {
+            let (token, peer, request_id) = (caller.id(), responder.peer, responder.request_id.id());
+            tracing::info!(target: AUDIT, token, %peer, request_id, path, left_out, "{deed}");
+        }
+    }
+
+    /// Counts and logs a client whose certificate does not hold, and whose handshake has failed.
+    pub fn note_refused_certificate(&self, peer: Peer, why: &dyn Display) {
+        self.metrics.denied("certificate");
+        if let Some(left_out) = self.turnstile.pass(("certificate", 401), self.clock.monotonic()) {
+            tracing::warn!(target: AUDIT, %peer, left_out, reason = "certificate", "not let in: {why}");
         }
     }
 
     /// Answers with a ticket for whoever asks.
     pub(super) fn ticket(&self, call: &Call<'_>) -> Result<Answer, Problem> {
-        let ticket = self.tickets.issue(call.caller.clone(), self.clock.monotonic())?;
+        let issued = self.tickets.issue(call.caller.clone(), call.responder.key, self.clock.monotonic());
+        let ticket = issued.map_err(|why| match why {
+            NoTicket::Share => Problem::new(StatusCode::TOO_MANY_REQUESTS, why.to_string()).retry_later(),
+            NoTicket::Full => Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).retry_later(),
+            NoTicket::Failed(e) => e.into(),
+        })?;
         let body = serde_json::json!({"ticket": ticket, "expires_in": AUTH_TICKET_SECONDS});
         Ok(json(StatusCode::OK, body.to_string().into_bytes()))
     }

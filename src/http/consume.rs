@@ -61,6 +61,10 @@ impl<S: EventStore> Service<S> {
         let plan: Plan = self.json_body(call).await?;
         let topics = patterns(&plan.topics)?;
         check_allowed(caller, &topics)?;
+        // What another consumer of this name reads is for those to know who may use it.
+        if let Some(others) = self.store.consumer_topics(&name).await? {
+            check_allowed(caller, &others)?;
+        }
         let is_new = self.store.put_consumer(&name, Arc::new(topics), &Start::from(&*plan.start)).await?;
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(json(status, told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now())))
@@ -124,13 +128,14 @@ impl<S: EventStore> Service<S> {
     async fn allowed(&self, call: &Call<'_>) -> Result<ConsumerName, Problem> {
         let name = name(call)?;
         match self.store.consumer_topics(&name).await? {
-            Some(topics) => check_allowed(call.caller, &topics)?,
-            None => {
-                let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
-                return Err(Problem::new(StatusCode::NOT_FOUND, message));
+            Some(topics) if call.caller.may_consume(&topics) => Ok(name),
+            // As if it were absent: that it is there is nothing for this caller to know.
+            Some(_) => {
+                self.log_forbidden(call.caller, call.responder);
+                Err(absent(&name))
             }
+            None => Err(absent(&name)),
         }
-        Ok(name)
     }
 
     /// The body of a request, which is a small object.
@@ -183,6 +188,11 @@ fn patterns(texts: &[String]) -> Result<TopicPatterns, Problem> {
         let msg = "Input should be topics, or beginnings of topics with a * after them".to_owned();
         bad_body(Some("topics"), msg)
     })
+}
+
+fn absent(name: &ConsumerName) -> Problem {
+    let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
+    Problem::new(StatusCode::NOT_FOUND, message)
 }
 
 fn check_allowed(caller: &Caller, topics: &TopicPatterns) -> Result<(), Problem> {

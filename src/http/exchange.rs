@@ -54,6 +54,7 @@ impl<S: EventStore> Service<S> {
         let responder = Responder {
             budget: &self.answer_budget,
             connection,
+            peer,
             key: peer.into(),
             is_gzip,
             request_id: &request_id,
@@ -72,8 +73,7 @@ impl<S: EventStore> Service<S> {
             Ok(page) => {
                 let route = Route::find(head.uri.path(), &head.method)
                     .filter(|route| route.is_behind(connection.door()));
-                let answered =
-                    self.respond(route, page.is_some(), &head, &headers, body, (&responder, peer)).await;
+                let answered = self.respond(route, page.is_some(), &head, &headers, body, &responder).await;
                 (page, route, answered)
             }
             Err(problem) => (None, None, Err(problem)),
@@ -121,7 +121,7 @@ impl<S: EventStore> Service<S> {
         head: &Parts,
         headers: &Headers<'_>,
         body: Upload,
-        (responder, peer): (&Responder<'_>, Peer),
+        responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
         if responder.connection.is_reserved() && !route.is_some_and(|route| route.is_vital) {
             let message = "all connections that are served at once are taken; connect again later";
@@ -130,7 +130,7 @@ impl<S: EventStore> Service<S> {
         let guarded = route.filter(|route| route.permission.is_some() && route.answers(&head.method));
         let caller = match guarded.filter(|_| !self.authenticator.is_open()) {
             None => Ok(Caller::anyone()),
-            Some(route) => self.caller(route, head, headers, (responder, peer)).await,
+            Some(route) => self.caller(route, head, headers, responder).await,
         };
         let key = caller.as_ref().ok().and_then(Caller::quota_key).unwrap_or(responder.key);
         self.take_of_rate(route, key)?;
@@ -155,7 +155,10 @@ impl<S: EventStore> Service<S> {
             Err(problem) => Err(problem),
         };
         if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
-            self.log_forbidden(caller, peer, responder.request_id);
+            self.log_forbidden(caller, responder);
+        }
+        if let (Some(deed), Ok(_)) = (route.deed(), &answered) {
+            self.log_deed(deed, head.uri.path(), caller, responder);
         }
         // What was stored meanwhile is told all the same.
         if route.is_read() && caller.has_ended() {

@@ -113,6 +113,17 @@ routes! { |service, call|
 const _: () = assert!(ROUTES.len() < ROUTES_MAX);
 
 impl Route {
+    /// What an answer of success to this route changes for others, for the log.
+    pub(super) fn deed(&self) -> Option<&'static str> {
+        match self.handler {
+            Handler::PutConsumer => Some("a consumer was made, or is there"),
+            Handler::DeleteConsumer => Some("a consumer was removed"),
+            Handler::Seek => Some("a consumer was moved"),
+            Handler::Tickets => Some("a ticket was issued"),
+            _ => None,
+        }
+    }
+
     /// The route that answers a method at a path; where none does, another one of that path.
     pub(super) fn find(path: &str, method: &Method) -> Option<&'static Self> {
         // Clients that were given an address with a slash at its end add no other one.

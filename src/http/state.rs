@@ -1,15 +1,21 @@
 //! How the service is: `/`, `/readyz`, `/metrics`.
 
+use std::collections::HashSet;
+
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
 
+use crate::auth::{Caller, Permission};
 use crate::http::page::files;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, json, with_type};
 use crate::http::wire::negotiation::quality;
 use crate::http::wire::problem::Problem;
-use crate::metrics::{of_topics, open_metrics};
+use crate::metrics::{open_metrics, shown};
 use crate::store::{EventStore, Health};
+
+/// Consumers that are looked at in one go.
+const CONSUMERS_AT_ONCE: usize = 1_000;
 
 impl<S: EventStore> Service<S> {
     /// The page for a browser. For a program, what this is, and where to go on: the status is 503
@@ -47,7 +53,14 @@ impl<S: EventStore> Service<S> {
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
         let text = self.metrics.render(uptime, self.body_budget.held(), self.answer_budget.held());
         let text = match call.caller.readable() {
-            Some(only) => of_topics(&text, |topic| only.matches(topic.as_bytes())),
+            Some(only) => shown(&text, "topic", |topic| only.matches(topic.as_bytes())),
+            None => text,
+        };
+        let text = match call.caller.readable() {
+            Some(_) => {
+                let consumers = self.measurable(call.caller).await?;
+                shown(&text, "consumer", |name| consumers.contains(name))
+            }
             None => text,
         };
         let open = "application/openmetrics-text";
@@ -57,6 +70,21 @@ impl<S: EventStore> Service<S> {
             _ => ("text/plain; version=0.0.4; charset=utf-8", text),
         };
         Ok(with_type(StatusCode::OK, HeaderValue::from_static(kind), text.into_bytes()))
+    }
+
+    /// The consumers whose figures a caller may see.
+    async fn measurable(&self, caller: &Caller) -> Result<HashSet<String>, Problem> {
+        let (mut names, mut after) = (HashSet::new(), None);
+        if !caller.may(Permission::Read) && !caller.may(Permission::Consume) {
+            return Ok(names);
+        }
+        loop {
+            let page = self.store.consumers(after.as_deref(), CONSUMERS_AT_ONCE).await?;
+            let Some((last, _)) = page.last() else { return Ok(names) };
+            after = Some(last.as_str().to_owned());
+            let shown = page.iter().filter(|(_, topics)| caller.may_measure(topics));
+            names.extend(shown.map(|(name, _)| name.as_str().to_owned()));
+        }
     }
 
     pub(super) fn ready(&self) -> Result<Answer, Problem> {

@@ -1,19 +1,20 @@
 //! Prometheus' text, as it was rendered, for whoever may see less of it or reads another form.
 
-/// Prometheus' text without the figures of topics that are not shown.
-pub fn of_topics(text: &str, is_shown: impl Fn(&str) -> bool) -> String {
+/// Prometheus' text without the figures whose `label`, a topic or a consumer, is not shown.
+pub fn shown(text: &str, label: &str, is_shown: impl Fn(&str) -> bool) -> String {
+    let begin = format!("{label}=\"");
     let is_kept = |line: &&str| {
-        let Some((_, label)) = line.split_once("topic=\"") else { return true };
-        let mut topic = String::new();
-        let mut chars = label.chars();
+        let Some((_, rest)) = line.split_once(&*begin) else { return true };
+        let mut name = String::new();
+        let mut chars = rest.chars();
         while let Some(c) = chars.next() {
             match c {
                 '"' => break,
-                '\\' => topic.extend(chars.next()),
-                c => topic.push(c),
+                '\\' => name.extend(chars.next()),
+                c => name.push(c),
             }
         }
-        topic.is_empty() || is_shown(&topic)
+        name.is_empty() || is_shown(&name)
     };
     text.split_inclusive('\n').filter(|line| line.starts_with('#') || is_kept(line)).collect()
 }

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -75,8 +75,10 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Activity {
     ticks: Ticks,
-    /// The other side.
-    pub(super) peer: Peer,
+    /// The other side, until a PROXY head has named the client.
+    peer: Peer,
+    /// The client that a PROXY head has named.
+    client: OnceLock<Peer>,
     /// Whether it has a reserved slot, where only the state of the service is told.
     pub(super) is_reserved: bool,
     /// The phase, above the tick at which it began.
@@ -100,6 +102,7 @@ impl Activity {
         let activity = Self {
             ticks,
             peer,
+            client: OnceLock::new(),
             is_reserved,
             phase: AtomicU64::new(0),
             stuck: AtomicU32::new(0),
@@ -112,6 +115,17 @@ impl Activity {
         };
         activity.begin(Phase::First);
         activity
+    }
+
+    /// Whom the connection is counted for: the other side, or the client for which that is a proxy.
+    pub(super) fn peer(&self) -> Peer {
+        self.client.get().copied().unwrap_or(self.peer)
+    }
+
+    /// A PROXY head names the client.
+    pub(super) fn comes_from(&self, client: Peer) {
+        // There is one head.
+        let _ = self.client.set(client);
     }
 
     pub(super) fn ticks(&self) -> &Ticks {

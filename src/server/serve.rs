@@ -17,7 +17,7 @@ use super::activity::{Activity, Command, Phase};
 use super::connection_io::ConnectionIo;
 use super::proxy_head::{Proxied, read_head};
 use super::streams::{Paced, Streams};
-use super::tls::{Secured, TlsAcceptor};
+use super::tls::{self, Secured, TlsAcceptor};
 use super::transport::{Carrier, Progress, Socket, Transport};
 use crate::http::{Connection, Door, IsStream, IsTail, Limits, Service};
 use crate::limits::{
@@ -58,14 +58,20 @@ pub(super) async fn serve<S: EventStore>(
         return serve_http(Carrier::Plain(stream), None, Arc::new(client), host, activity).await;
     };
     activity.enter(Phase::Handshake);
+    let peer = client.peer();
     match acceptor.accept(stream, &activity).await {
-        Ok(Some(Secured { stream, certificate, is_http2 })) => {
+        Ok(Some(Secured { stream, certificate, connected: _connected, is_http2 })) => {
             activity.enter(Phase::First);
             let client = Arc::new(client.encrypted(certificate));
             serve_http(Carrier::Tls(Box::new(stream)), is_http2, client, host, activity).await;
         }
         Ok(None) => host.metrics.answered(RouteLabel::NONE, StatusCode::BAD_REQUEST, Duration::ZERO),
-        Err(e) => tracing::debug!(error = %e, "a connection has no TLS"),
+        Err(e) => {
+            if let Some(why) = tls::refused_certificate(&e) {
+                host.service.note_refused_certificate(peer, why);
+            }
+            tracing::debug!(error = %e, "a connection has no TLS");
+        }
     }
 }
 
@@ -105,7 +111,10 @@ async fn proxied(
 ) -> Option<Connection> {
     match activity.unless_told(read_head(stream)).await.and_then(|read| read) {
         Ok(Proxied::Itself) => Some(connection),
-        Ok(Proxied::For(peer, local)) => Some(connection.proxied(peer, local)),
+        Ok(Proxied::For(peer, local)) => {
+            activity.comes_from(peer.into());
+            Some(connection.proxied(peer, local))
+        }
         Err(error) => {
             tracing::debug!(peer = %connection.peer(), %error, "a connection of a proxy is closed");
             None

@@ -49,6 +49,8 @@ pub(super) struct Slots {
 #[derive(Debug)]
 struct Slot {
     activity: Arc<Activity>,
+    /// The peer that it is counted for.
+    peer: Peer,
     /// It was not told to end for another connection.
     counts: bool,
 }
@@ -86,9 +88,10 @@ impl Slots {
 
     /// Notes the task of a connection that was assigned a slot.
     pub(super) fn occupy(&mut self, task: Id, activity: Arc<Activity>) {
-        *self.peers.entry(activity.peer.network()).or_default() += 1;
+        let peer = activity.peer().network();
+        *self.peers.entry(peer).or_default() += 1;
         self.kind(activity.is_reserved).taken += 1;
-        self.slots.insert(task, Slot { activity, counts: true });
+        self.slots.insert(task, Slot { activity, peer, counts: true });
     }
 
     /// A connection has ended.
@@ -96,7 +99,7 @@ impl Slots {
         if let Some(slot) = self.slots.remove(&task)
             && slot.counts
         {
-            self.uncount(&slot.activity);
+            self.uncount(slot.activity.is_reserved, slot.peer);
         }
     }
 
@@ -111,6 +114,7 @@ impl Slots {
     pub(super) fn tick(&mut self) {
         self.ticks.advance();
         (self.open.is_searched, self.reserved.is_searched) = (false, false);
+        self.count_clients();
         for slot in self.slots.values() {
             let command = self.due(&slot.activity);
             if command > slot.activity.command() {
@@ -146,12 +150,19 @@ impl Slots {
         if is_reserved { &mut self.reserved } else { &mut self.open }
     }
 
-    fn uncount(&mut self, activity: &Activity) {
-        self.kind(activity.is_reserved).taken -= 1;
-        if let Some(count) = self.peers.get_mut(&activity.peer.network()) {
-            *count -= 1;
-            if *count == 0 {
-                self.peers.remove(&activity.peer.network());
+    fn uncount(&mut self, is_reserved: bool, peer: Peer) {
+        self.kind(is_reserved).taken -= 1;
+        leave(&mut self.peers, peer);
+    }
+
+    /// Counts connections of a proxy for the clients that PROXY heads have named meanwhile.
+    fn count_clients(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.counts) {
+            let peer = slot.activity.peer().network();
+            if peer != slot.peer {
+                leave(&mut self.peers, slot.peer);
+                *self.peers.entry(peer).or_default() += 1;
+                slot.peer = peer;
             }
         }
     }
@@ -165,9 +176,9 @@ impl Slots {
                     continue;
                 }
                 slot.counts = false;
-                let activity = Arc::clone(&slot.activity);
-                activity.tell(Command::End);
-                self.uncount(&activity);
+                slot.activity.tell(Command::End);
+                let peer = slot.peer;
+                self.uncount(is_reserved, peer);
                 return true;
             }
             if self.kind(is_reserved).is_searched {
@@ -184,16 +195,16 @@ impl Slots {
         let over = self.peers.iter().filter(|(other, count)| **count > share && **other != peer.network());
         let Some((&greedy, _)) = over.max_by_key(|(_, count)| **count) else { return false };
         let now = self.ticks.now();
-        let own = self.slots.values_mut().filter(|Slot { activity, counts }| {
+        let own = self.slots.values_mut().filter(|Slot { activity, peer, counts }| {
             let is_open = *counts && !activity.is_reserved;
-            is_open && activity.peer.network() == greedy && !self.limits.trusts(activity.peer)
+            is_open && *peer == greedy && !self.limits.trusts(activity.peer())
         });
         let oldest = own.max_by_key(|slot| now.wrapping_sub(slot.activity.since()));
         let Some(slot) = oldest else { return false };
         slot.counts = false;
-        let activity = Arc::clone(&slot.activity);
-        activity.tell(Command::End);
-        self.uncount(&activity);
+        slot.activity.tell(Command::End);
+        let peer = slot.peer;
+        self.uncount(false, peer);
         true
     }
 
@@ -205,14 +216,14 @@ impl Slots {
             .slots
             .iter()
             .filter(|(_, slot)| slot.counts && slot.activity.is_reserved == is_reserved)
-            .filter_map(|(task, Slot { activity, .. })| {
+            .filter_map(|(task, Slot { activity, peer, .. })| {
                 let (mark, age) = (activity.mark(), now.wrapping_sub(activity.since()));
                 let is_idle = match activity.phase() {
                     Phase::Busy => false,
                     Phase::Idle | Phase::Leaving => true,
                     Phase::Handshake | Phase::First | Phase::Head => age >= CHANCE_TICKS,
                 };
-                let others = self.peers.get(&activity.peer.network()).copied().unwrap_or_default();
+                let others = self.peers.get(peer).copied().unwrap_or_default();
                 (is_idle && !activity.is_busy()).then_some((others, age, *task, mark))
             })
             .collect();
@@ -221,5 +232,15 @@ impl Slots {
         kind.is_searched = found.len() <= CANDIDATES_MAX;
         let rest = found.split_off(found.len().saturating_sub(CANDIDATES_MAX));
         kind.candidates = rest.into_iter().map(|(_, _, task, mark)| (task, mark)).collect();
+    }
+}
+
+/// Counts one connection less of a peer.
+fn leave(peers: &mut HashMap<Peer, usize>, peer: Peer) {
+    if let Some(count) = peers.get_mut(&peer) {
+        *count -= 1;
+        if *count == 0 {
+            peers.remove(&peer);
+        }
     }
 }

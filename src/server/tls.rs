@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | `files.rs` | what is read from disk: a certificate with its key, and who vouches for clients |
+//! | `clients.rs` | clients that have shown certificates, and are ended when these no longer hold |
 //! | `certificate.rs` | what a certificate says: whose it is, and until when |
 //! | `renewal.rs` | reads the files again when they change |
 
 mod certificate;
+mod clients;
 mod files;
 mod renewal;
 
@@ -14,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
 use rustls::server::Acceptor as Hello;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
@@ -25,6 +28,8 @@ pub use self::files::{TlsError, TlsFiles};
 pub use self::renewal::Tls;
 
 use self::certificate::client_certificate;
+use self::clients::{Clients, Connected};
+use self::files::Loaded;
 use super::activity::{Activity, Phase};
 use super::transport::{Progress, Socket};
 use crate::http::ClientCertificate;
@@ -41,7 +46,8 @@ pub const SPEAKS_TLS: &str = "this port speaks TLS: ask with https://\n";
 /// Makes TLS connections of those that were accepted.
 #[derive(Debug)]
 pub(super) struct TlsAcceptor {
-    config: RwLock<Arc<ServerConfig>>,
+    loaded: RwLock<Arc<Loaded>>,
+    clients: Arc<Clients>,
     /// To sign is what a handshake takes most time for, and a client gets it for a few bytes. So
     /// some threads are left for requests, however many clients connect at once.
     signing: Semaphore,
@@ -52,20 +58,23 @@ pub(super) struct Secured {
     pub(super) stream: TlsStream<Progress<Socket>>,
     /// The client's certificate, which was verified, if it has sent one.
     pub(super) certificate: Option<ClientCertificate>,
+    /// Kept as long as the connection, if there is one.
+    pub(super) connected: Option<Connected>,
     /// Whether the client speaks HTTP/2, if it said by ALPN what it speaks.
     pub(super) is_http2: Option<bool>,
 }
 
 impl TlsAcceptor {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Self {
+    pub(super) fn new(loaded: Arc<Loaded>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let signing = Semaphore::new((cores / 2).clamp(1, HANDSHAKES_MAX));
-        Self { config: RwLock::new(config), signing }
+        Self { loaded: RwLock::new(loaded), clients: Arc::default(), signing }
     }
 
-    /// Has connections from now on use `config`; those that are open stay as they are.
-    fn replace(&self, config: Arc<ServerConfig>) {
-        *self.config.write() = config;
+    /// Has connections from now on use what was loaded. Those that are open stay as they are, but for
+    /// [`Clients::verify`].
+    fn replace(&self, loaded: Arc<Loaded>) {
+        *self.loaded.write() = loaded;
     }
 
     /// Does the handshake. `Ok(None)` if the client speaks plain HTTP, and was told.
@@ -75,7 +84,7 @@ impl TlsAcceptor {
     pub(super) async fn accept(
         &self,
         mut stream: Progress<Socket>,
-        activity: &Activity,
+        activity: &Arc<Activity>,
     ) -> io::Result<Option<Secured>> {
         if activity.unless_told(is_plain_http(&stream)).await?? {
             tracing::debug!("a client speaks plain HTTP to a port for TLS");
@@ -83,7 +92,8 @@ impl TlsAcceptor {
             linger(stream, activity).await;
             return Ok(None);
         }
-        let stream = match self.shake_hands(stream, activity).await {
+        let loaded = Arc::clone(&self.loaded.read());
+        let stream = match self.shake_hands(stream, &loaded.config, activity).await {
             Ok(stream) => stream,
             Err((e, stream)) => {
                 if let Some(stream) = stream {
@@ -93,12 +103,22 @@ impl TlsAcceptor {
             }
         };
         let (_, tls) = stream.get_ref();
-        let certificate = match tls.peer_certificates().and_then(<[_]>::first) {
+        let chain = tls.peer_certificates().unwrap_or_default();
+        let certificate = match chain.first() {
             Some(certificate) => Some(client_certificate(certificate).map_err(io::Error::other)?),
             None => None,
         };
+        let expires = certificate.as_ref().map(|certificate| certificate.expires);
+        let connected = expires.map(|expires| self.clients.connect(chain, expires, activity));
+        // Of a change before it was watched, nobody else would tell it.
+        let now = Arc::clone(&self.loaded.read());
+        if let Some((own, others)) = chain.split_first()
+            && let Some(verifier) = now.verifier.as_ref().filter(|_| !Arc::ptr_eq(&loaded, &now))
+        {
+            verifier.verify_client_cert(own, others, UnixTime::now()).map_err(io::Error::other)?;
+        }
         let is_http2 = tls.alpn_protocol().map(|protocol| protocol == HTTP_2);
-        Ok(Some(Secured { stream, certificate, is_http2 }))
+        Ok(Some(Secured { stream, certificate, connected, is_http2 }))
     }
 
     /// The handshake itself. What it failed on is given back with the stream, over which the client
@@ -106,6 +126,7 @@ impl TlsAcceptor {
     async fn shake_hands(
         &self,
         stream: Progress<Socket>,
+        config: &Arc<ServerConfig>,
         activity: &Activity,
     ) -> Result<TlsStream<Progress<Socket>>, (io::Error, Option<Progress<Socket>>)> {
         let gone = |e: io::Error| (e, None);
@@ -114,14 +135,20 @@ impl TlsAcceptor {
             Ok(hello) => hello,
             Err(e) => return Err((e, hello.take_io())),
         };
-        let config = Arc::clone(&self.config.read());
         let permit = self.signing.acquire().await.map_err(|e| gone(io::Error::other(e)))?;
         // This signs, at once.
-        let rest = hello.into_stream_with(config, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
+        let rest =
+            hello.into_stream_with(Arc::clone(config), |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
         drop(permit);
         let done = activity.unless_told(rest.into_fallible()).await.map_err(gone)?;
         done.map_err(|(e, stream)| (e, Some(stream)))
     }
+}
+
+/// Why a handshake has failed, if the client's certificate does not hold.
+pub(super) fn refused_certificate(error: &io::Error) -> Option<&rustls::Error> {
+    let error = error.get_ref()?.downcast_ref()?;
+    matches!(error, rustls::Error::InvalidCertificate(_)).then_some(error)
 }
 
 /// Whether the first byte is that of a method: TLS begins with one that is no letter. It is only

@@ -39,8 +39,15 @@ fn start(program: &Path, dir: &Path, configuration: &str, addr: SocketAddr, argu
 fn clients_of_nginx_are_told_apart_whatever_they_send() {
     let Some(nginx) = program("nginx") else { return };
     let (dir, _) = short_dir();
-    let arguments =
-        ["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1", "--peer-requests-per-second", "1"];
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--peer-requests-per-second",
+        "1",
+        "--insecure-no-auth",
+    ];
     let service = Running::serve(&mut sekali(), dir.path(), &arguments);
     let (addr, own) = (free_addr(), dir.path().display());
     let configuration = format!(
@@ -83,6 +90,7 @@ fn clients_of_haproxy_are_told_apart_by_proxy_heads() {
         "1",
         "--ops-listen",
         "127.0.0.1:0",
+        "--insecure-no-auth",
     ];
     let service = Running::serve(&mut sekali(), dir.path(), &arguments);
     let addr = free_addr();
@@ -102,6 +110,20 @@ fn clients_of_haproxy_are_told_apart_by_proxy_heads() {
 fn head(command: u8, host: u8) -> Vec<u8> {
     let signature = b"\r\n\r\n\0\r\nQUIT\n";
     [&signature[..], &[command, 0x11, 0, 12, 192, 0, 2, host, 10, 0, 0, 7, 1, 0, 0, 80]].concat()
+}
+
+#[test]
+fn a_client_of_a_balancer_that_keeps_most_connections_busy_gives_one_up_to_another_client() {
+    let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let addr = serve(Limits { connections_max: 6, trusted_proxies, has_proxy_heads: true, ..calm() });
+    let body_to_come = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
+    let sending = |host, request: &[u8]| Peer::sending(addr, [&head(0x21, host)[..], request].concat());
+    let greedy: Vec<_> = (0..6).map(|_| sending(1, body_to_come)).collect();
+    let request = b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let served = until(20, || (sending(2, request).answer().status == 200).then_some(()));
+    assert!(served.is_some(), "the other client is told the state of the service alone");
+    assert!(until(20, || greedy.iter().any(Peer::is_ended).then_some(())).is_some());
+    assert!(greedy.iter().filter(|peer| !peer.is_ended()).count() >= 3, "half of them stay");
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! What each client may take: whoever reaches a bound is refused, and the others are not.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use sekali::auth::authenticator::Authenticator;
+use sekali::auth::token::Token;
+use sekali::auth::tokens_file::{Entry, TokensFile};
+use sekali::clock::{Clock, SystemClock};
 use sekali::http::Limits;
 use sekali::limits::STREAMS_MAX;
 
 use super::peer::{Peer, calm, frames, preface, request, serve};
 use crate::support::frames::{END_HEADERS, HEADERS, block, frame, status as status_of};
-use crate::support::until;
+use crate::support::{now, until};
 
 const TAIL: &str = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
 const BODY_TO_COME: &str = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
@@ -142,4 +147,50 @@ fn a_client_with_most_requests_of_http_2_under_way_leaves_some_for_others() {
     let mut other = Peer::from(3, addr);
     other.send([preface(1 << 16), request(1, "GET", "/stats")].concat());
     assert_eq!(first_answer(&mut other), Some(200));
+}
+
+/// Limits for a service that asks for tokens, and two tokens that may read.
+fn guarded(limits: Limits) -> (Limits, [String; 2]) {
+    let tokens = [(); 2].map(|()| Token::generate().unwrap());
+    let entry = |token: &Token| Entry::new(token, "test", vec!["read:*".parse().unwrap()], SystemClock.now());
+    let file = TokensFile { tokens: tokens.iter().map(entry).collect(), ..TokensFile::default() };
+    let authenticator = Arc::new(Authenticator::new(Arc::new(SystemClock), file));
+    (Limits { authenticator, ..limits }, tokens.map(|token| token.reveal().to_owned()))
+}
+
+#[test]
+fn each_token_has_a_rate_of_its_own_from_wherever_it_comes() {
+    let (limits, [one, other]) = guarded(Limits { peer_requests_per_second: Some(1), ..calm() });
+    let addr = serve(limits);
+    let shows = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let answers = flood(addr, 2, |_| shows(&one));
+    assert!(is_refused(&answers) && answers.starts_with("HTTP/1.1 200 "), "{answers}");
+    let header = |token: &str| shows(token).trim_end().to_owned();
+    assert_eq!(status(addr, 2, &header(&other)), 200, "another token of the same peer");
+    // Half of the requests come from each of two peers, and together they are too many.
+    let both = [2, 3].map(|host| flood(addr, host, |_| shows(&other)));
+    assert!(both.iter().all(|answers| is_refused(answers)), "{both:?}");
+    let served = until(20, || (status(addr, 3, &header(&one)) == 200).then_some(()));
+    assert!(served.is_some(), "the token is never served again");
+    let begun = now();
+    let answers = [2, 3].map(|host| flood(addr, host, |_| shows(&one))).concat();
+    let served = answers.matches("HTTP/1.1 200 ").count() as u64;
+    assert!(served <= 2 + begun.elapsed().as_secs(), "two peers have one share: {served} were served");
+}
+
+#[test]
+fn each_token_has_a_share_of_the_tails_of_its_own_from_wherever_it_comes() {
+    let (limits, [one, other]) = guarded(Limits { connections_max: 20, ..calm() });
+    let addr = serve(limits);
+    let begin = |host, token: &str| {
+        let mut peer = Peer::from(host, addr);
+        peer.send(TAIL.replace("\r\n\r\n", &format!("\r\nAuthorization: Bearer {token}\r\n\r\n")));
+        let mut start = [0; 12];
+        std::io::Read::read_exact(&mut peer.0, &mut start).unwrap();
+        (peer, std::str::from_utf8(&start[9..]).unwrap().to_owned())
+    };
+    let tails: Vec<_> = [2, 3, 2, 3, 2, 3, 2].into_iter().map(|host| begin(host, &one)).collect();
+    let statuses: Vec<_> = tails.iter().map(|(_, status)| status.as_str()).collect();
+    assert_eq!(statuses, ["200", "200", "200", "200", "200", "429", "429"], "two peers have one share");
+    assert_eq!(begin(2, &other).1, "200", "another token of the same peer");
 }

@@ -119,6 +119,12 @@ fn sockets_that_systemd_opens_are_served() {
     assert_eq!(Peer::new(service.addr("addr")).get("/stats").status, 200);
     assert_eq!(Peer::new(service.addr("ops_addr")).get("/metrics").status, 200);
     assert_eq!(service.end(Signal::TERM), Some(0));
+    // One that is configured and not passed is listened at: the metrics must not be elsewhere.
+    let mut service =
+        Running::serve(&mut activated("1", "web"), dir.path(), &["--ops-listen", "127.0.0.1:0"]);
+    assert_eq!(Peer::new(service.addr("addr")).get("/metrics").status, 404);
+    assert_eq!(Peer::new(service.addr("ops_addr")).get("/metrics").status, 200);
+    assert_eq!(service.end(Signal::TERM), Some(0));
     let mut two = activated("2", "a:b");
     let refused = two.args(["serve", "--data-dir"]).arg(dir.path().join("data")).output().unwrap();
     assert_eq!(refused.status.code(), Some(6), "{refused:?}");

@@ -25,7 +25,7 @@ fn command(values: &Value) -> Option<Command> {
 /// All optional parts at once.
 fn everything() -> Value {
     json!({
-        "tls": {"secretName": "certificate", "clientCa": true},
+        "tls": {"secretName": "certificate", "clientCa": true, "clientCrl": true},
         "ops": {"enabled": true},
         "tokens": {"secretName": "tokens", "bootstrapSecretName": "admin"},
         "settings": {"topics_max": 5_000_000, "cors_origin": ["https://a.example", "https://b.example"]},
@@ -91,6 +91,7 @@ fn settings_of_the_chart_reach_the_service_as_they_are_written() {
     let variables = variables(&json(&mut all));
     let known = settings(variables.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     assert_eq!(known["topics_max"]["value"], 5_000_000);
+    assert_eq!(known["tls_client_crl"]["value"], "/tls/ca.crl");
     assert_eq!(known["cors_origin"]["value"], json!(["https://a.example", "https://b.example"]));
 }
 
@@ -100,6 +101,7 @@ fn the_chart_refuses_values_that_would_have_no_effect() {
         (json!({"imag": {}}), "'imag' not allowed"),
         (json!({"settings": {"TOPICS_MAX": 1}}), "invalid propertyName"),
         (json!({"tls": {"clientCa": true}}), "needs tls.secretName"),
+        (json!({"tls": {"secretName": "x", "clientCrl": true}}), "needs tls.clientCa"),
     ];
     for (values, reason) in wrong {
         let Some(mut command) = command(&values) else { return };

@@ -1,11 +1,18 @@
 //! Clients' certificates: none is needed, and none is taken that does not hold.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
+use sekali::clock::{Clock, SystemClock};
 
 use super::authority::{Authority, Pair};
 use super::secured::{Client, SOON, Secured};
 use crate::support::service::event;
-use crate::support::until;
+use crate::support::{now, until};
+
+/// Something ends within a second; a machine with more to do than it can may take longer.
+const ENDED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A service that asks clients for their certificates, and what it knows as revoked.
 fn service(revoked: impl FnOnce(&Authority) -> String) -> Secured {
@@ -46,6 +53,70 @@ fn a_certificate_that_does_not_hold_ends_the_handshake() {
         assert!(!service.takes(&pair), "{why}");
     }
     assert_eq!(service.get("/readyz"), 200);
+    assert_eq!(service.metric("sekali_auth_failures_total{reason=\"certificate\"}"), 4.0);
+    service.audits("not let in: invalid peer certificate: ");
+    service.audits("\"peer\":\"127.0.0.1\"");
+}
+
+/// A client that reads a tail, and one that sends an upload, each with this certificate.
+fn busy(service: &Secured, pair: &Pair) -> [Client; 2] {
+    let addr = service.addr;
+    let head = |head: &str| {
+        let mut client = Client::new(addr, &service.authority, Some(pair), &[]);
+        client.send(format!("{head}Host: {addr}\r\n\r\n")).unwrap();
+        client
+    };
+    let mut tail = head("GET /events HTTP/1.1\r\nAccept: text/event-stream\r\n");
+    assert_eq!(&tail.exactly::<12>().unwrap(), b"HTTP/1.1 200");
+    let lines =
+        "POST /publish HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n";
+    [tail, head(lines)]
+}
+
+/// Waits until a connection ends, properly or not.
+fn ends(client: &mut Client) {
+    let rest = client.rest();
+    let went_on = rest.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    assert!(!went_on, "the connection goes on");
+}
+
+#[test]
+fn open_connections_of_a_certificate_that_is_revoked_end_and_others_go_on() {
+    let service = service(|authority| authority.revoke(&[]));
+    let [kept, lost] = [service.authority.client(|_| {}), service.authority.client(|_| {})];
+    let ([mut tail, _upload], mut lost_clients) = (busy(&service, &kept), busy(&service, &lost));
+    let mut idle = Client::new(service.addr, &service.authority, Some(&lost), &[]);
+    assert_eq!(idle.get("/readyz").unwrap().0, 200);
+    let begun = now();
+    std::fs::write(service.path("revoked.pem"), service.authority.revoke(&[&lost])).unwrap();
+    for client in &mut lost_clients {
+        ends(client);
+    }
+    ends(&mut idle);
+    assert!(begun.elapsed() < ENDED_WITHIN, "{:?}", begun.elapsed());
+    service.audits("a connection is ended: invalid peer certificate: Revoked");
+    let mut other = service.client();
+    assert_eq!(other.publish(&event("a", "1", 1)).unwrap().0, 200);
+    let mut seen = String::new();
+    while !seen.contains("event_id") {
+        seen.push(char::from(tail.exactly::<1>().unwrap()[0]));
+    }
+}
+
+#[test]
+fn open_connections_of_a_certificate_that_expires_end_by_themselves() {
+    let service = service(|authority| authority.revoke(&[]));
+    let soon = SystemClock.now().0 / 1_000_000 + 4;
+    let expiring = service.authority.client(|params| {
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(soon.unsigned_abs());
+    });
+    for client in &mut busy(&service, &expiring) {
+        ends(client);
+    }
+    let late = SystemClock.now().0 / 1_000_000 - soon;
+    assert!((0..5).contains(&late), "{late} s after it expired");
+    service.audits("a connection is ended: the certificate has expired");
+    assert!(until(SOON, || (!service.takes(&expiring)).then_some(())).is_some(), "it is still taken");
 }
 
 #[test]

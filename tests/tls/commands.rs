@@ -66,6 +66,18 @@ fn commands_publish_read_follow_and_load_with_a_certificate_of_their_own() {
 }
 
 #[test]
+fn commands_trust_what_the_system_trusts() {
+    let service = Secured::new();
+    let (url, ca) = (service.url(), service.path("ca.pem").display().to_string());
+    let run = |variables: &[(&str, &str)]| {
+        service.sekali(&["stats"], &[&[("SEKALI_URL", url.as_str())], variables].concat()).status.code()
+    };
+    // As the system's roots are found on every distribution.
+    assert_eq!(run(&[("SSL_CERT_FILE", &ca)]), Some(0));
+    assert_eq!(run(&[]), Some(9), "nobody else vouches for it");
+}
+
+#[test]
 fn why_tls_can_not_be_spoken_is_a_sentence_and_code_9() {
     let service = Secured::new();
     let other = Authority::new("another authority");

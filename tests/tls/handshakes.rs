@@ -11,7 +11,8 @@ use sekali::http::Limits;
 use super::authority::Authority;
 use super::http::serve_here;
 use super::secured::{Client, SOON, Secured, program};
-use crate::support::{client, now, seed, tools};
+use crate::support::process::Start;
+use crate::support::{client, now, seed, tools, until};
 
 #[test]
 fn curl_speaks_the_version_of_http_that_was_agreed_upon() {
@@ -162,4 +163,31 @@ fn a_handshake_that_stands_still_is_ended_and_holds_nobody() {
         let _ = stream.read(&mut [0; 64]);
     }
     assert!(now() - begin < Duration::from_secs(SOON), "they are not ended");
+}
+
+#[test]
+fn tls_may_begin_after_the_head_of_a_balancer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, at) = (Authority::new("the test's authority"), |name: &str| dir.path().join(name));
+    authority.server().write(&at("cert.pem"), &at("key.pem"));
+    let mut start = Start::tiny_generations(&at("data"));
+    for (name, value) in [
+        ("SEKALI_TLS_CERT", at("cert.pem").into_os_string()),
+        ("SEKALI_TLS_KEY", at("key.pem").into_os_string()),
+        ("SEKALI_TRUSTED_PROXY", "127.0.0.1".into()),
+        ("SEKALI_PROXY_PROTOCOL", "true".into()),
+        ("SEKALI_INSECURE_NO_AUTH", "true".into()),
+        ("SEKALI_ALLOWED_HOST", "127.0.0.1".into()),
+        ("SEKALI_LOG", "info,sekali::http=debug".into()),
+    ] {
+        start.env.push((name.into(), value));
+    }
+    let (server, addr) = start.spawn_listening().unwrap();
+    let head = [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x21, 0x11, 0, 12, 192, 0, 2, 7, 127, 0, 0, 1, 1, 0, 0, 80]];
+    let mut client = Client::after(&head.concat(), addr, &authority, None, &[]);
+    let ready = until(SOON, || (client.get("/readyz").unwrap().0 == 200).then_some(()));
+    assert!(ready.is_some(), "{}", server.log());
+    assert!(until(SOON, || server.log().contains("\"peer\":\"192.0.2.7\"").then_some(())).is_some());
+    let mut without = Client::new(addr, &authority, None, &[]);
+    assert!(without.get("/readyz").is_err(), "a proxy without a head");
 }

@@ -11,13 +11,6 @@ const FAILURES: &str = "sekali_tls_reload_failures_total";
 const EXPIRY: &str = "sekali_tls_certificate_expiry_timestamp_seconds";
 
 impl Secured {
-    /// Waits for a line of the audit.
-    fn audits(&self, text: &str) {
-        let is_it = |line: &str| line.contains(text) && line.contains("\"target\":\"sekali::audit\"");
-        let found = until(SOON, || self.server.log().lines().any(is_it).then_some(()));
-        assert!(found.is_some(), "{text} is not audited:\n{}", self.server.log());
-    }
-
     /// The certificate that a new connection is shown, in DER.
     fn shown(&self) -> Vec<u8> {
         let mut client = self.client();
@@ -87,6 +80,27 @@ fn a_link_that_is_turned_is_a_renewal() {
     pair.write(&service.path("secret/2/cert.pem"), &service.path("secret/2/key.pem"));
     symlink("2", service.path("secret/..data_tmp")).unwrap();
     std::fs::rename(service.path("secret/..data_tmp"), service.path("secret/..data")).unwrap();
+    assert!(until(SOON, || (service.shown() == pair.der().to_vec()).then_some(())).is_some());
+}
+
+#[test]
+fn a_renewal_by_certbot_is_in_use_although_its_links_are_made_again_one_by_one() {
+    let archived = |version: u32, dir: &std::path::Path, pair: &crate::support::authority::Pair| {
+        std::fs::create_dir_all(dir.join("archive/x")).unwrap();
+        std::fs::create_dir_all(dir.join("live/x")).unwrap();
+        let at = |name: &str| dir.join(format!("archive/x/{name}{version}.pem"));
+        pair.write(&at("fullchain"), &at("privkey"));
+        for name in ["fullchain", "privkey"] {
+            let link = dir.join(format!("live/x/{name}.pem"));
+            let _ = std::fs::remove_file(&link);
+            symlink(format!("../../archive/x/{name}{version}.pem"), link).unwrap();
+        }
+    };
+    let variables =
+        [("SEKALI_TLS_CERT", "{}/live/x/fullchain.pem"), ("SEKALI_TLS_KEY", "{}/live/x/privkey.pem")];
+    let service = Secured::prepared(&variables, |authority, dir| archived(1, dir, &authority.server()));
+    let pair = service.authority.server();
+    archived(2, service.dir.path(), &pair);
     assert!(until(SOON, || (service.shown() == pair.der().to_vec()).then_some(())).is_some());
 }
 

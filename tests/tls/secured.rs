@@ -87,6 +87,13 @@ impl Secured {
         assert!(found.is_some(), "{text} is not in the log:\n{}", self.server.log());
     }
 
+    /// Waits for a line of the audit.
+    pub fn audits(&self, text: &str) {
+        let is_it = |line: &str| line.contains(text) && line.contains("\"target\":\"sekali::audit\"");
+        let found = until(SOON, || self.server.log().lines().any(is_it).then_some(()));
+        assert!(found.is_some(), "{text} is not audited:\n{}", self.server.log());
+    }
+
     /// Runs `sekali` with arguments and variables.
     pub fn sekali(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sekali"));
@@ -116,6 +123,17 @@ impl Client {
     /// One that trusts `authority`, shows `pair` if it is asked for a certificate, and speaks the
     /// protocols of `alpn`. The handshake is done when something is sent.
     pub fn new(addr: SocketAddr, authority: &Authority, pair: Option<&Pair>, alpn: &[&str]) -> Self {
+        Self::after(b"", addr, authority, pair, alpn)
+    }
+
+    /// The same, which sends some bytes before TLS begins.
+    pub fn after(
+        before: &[u8],
+        addr: SocketAddr,
+        authority: &Authority,
+        pair: Option<&Pair>,
+        alpn: &[&str],
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -130,6 +148,7 @@ impl Client {
         let tls = ClientConnection::new(Arc::new(config), name).unwrap();
         let tcp = TcpStream::connect(addr).unwrap();
         tcp.set_nodelay(true).unwrap();
+        (&tcp).write_all(before).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(SOON))).unwrap();
         tcp.set_write_timeout(Some(Duration::from_secs(SOON))).unwrap();
         Self { stream: BufReader::new(StreamOwned::new(tls, tcp)), addr }

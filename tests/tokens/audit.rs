@@ -1,9 +1,12 @@
 //! What the log says of who may do what, when that changes.
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+
 use sekali::auth::AUDIT;
 use serde_json::Value;
 
-use super::{Guarded, id, token_command};
+use super::{Guarded, id, made, token_command};
 use crate::support::until;
 
 impl Guarded {
@@ -60,4 +63,93 @@ fn a_certificate_is_named_with_what_it_is_known_by() {
     });
     let after = "worker: publish:a, source checkout, dns:worker.example.org";
     guarded.audited(&[("message", "it is let in from now on"), ("token", "worker"), ("after", after)]);
+}
+
+#[test]
+fn requests_that_change_what_others_depend_on_are_lines_of_the_log() {
+    let (guarded, admin) = Guarded::new();
+    let ask = |method: &str, path: &str, body: &str| {
+        guarded.send(Some(&admin), method, path, "application/json", body.as_bytes()).status
+    };
+    for (method, path, body, status, message) in [
+        ("PUT", "/consumers/c", r#"{"topics":["a"]}"#, 201, "a consumer was made, or is there"),
+        ("POST", "/consumers/c/seek", r#"{"to":"end"}"#, 200, "a consumer was moved"),
+        ("DELETE", "/consumers/c", "", 204, "a consumer was removed"),
+        ("POST", "/tickets", "", 200, "a ticket was issued"),
+    ] {
+        assert_eq!(ask(method, path, body), status, "{method} {path}");
+        let (token, peer) = (("token", id(&admin)), ("peer", "127.0.0.1"));
+        guarded.audited(&[("message", message), token, peer, ("path", path)]);
+    }
+    assert_eq!(ask("DELETE", "/consumers/c", ""), 404);
+    let log = guarded.service.server.log();
+    let deeds = log.lines().filter(|line| line.contains("\"a consumer was removed\""));
+    let ids = deeds.map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].clone());
+    let ids: Vec<Value> = ids.collect();
+    assert!(ids.len() == 1 && ids[0].as_str().is_some_and(|id| !id.is_empty()), "{ids:?}");
+}
+
+#[test]
+fn lines_of_the_audit_are_told_apart_in_a_log_of_text_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = super::program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let open = lines.find(|line| line.contains(AUDIT));
+    let _ = service.kill();
+    service.wait().unwrap();
+    assert!(open.is_some_and(|line| line.contains("open: every program of this machine")));
+}
+
+#[test]
+fn why_a_token_is_not_let_in_is_told_by_the_log_and_not_to_its_bearer() {
+    let (guarded, _) = Guarded::new();
+    let (revoked, other) = (guarded.token(&["read:a"]), guarded.token(&["read:b"]));
+    let expired = made(&guarded.tokens_file, &["--name", "x", "--allow", "read:c", "--expires", "0s"]);
+    assert!(token_command(&guarded.tokens_file, &["revoke", id(&revoked)]).status.success());
+    let unknown = sekali::auth::token::Token::generate().unwrap();
+    // Its entry now has the digest of another secret.
+    guarded.rewrite(|text| {
+        let mut entries: Vec<String> = text.split("[[token]]").map(str::to_owned).collect();
+        let own = entries.iter().position(|entry| entry.contains(id(&other))).unwrap();
+        let digest = |entry: &str| entry.split("sha256 = \"").nth(1).unwrap()[..64].to_owned();
+        let (right, wrong) = (digest(&entries[own]), digest(&entries[1]));
+        entries[own] = entries[own].replace(&right, &wrong);
+        entries.join("[[token]]")
+    });
+    let told = |token: &str| {
+        let answer = guarded.ask(Some(token), "GET", "/stats");
+        (answer.status == 401).then(|| String::from_utf8(answer.body).unwrap())
+    };
+    let mut answers = Vec::new();
+    for (token, reason) in [
+        (other.as_str(), "wrong"),
+        (&revoked, "revoked"),
+        (&expired, "expired"),
+        (unknown.reveal(), "unknown"),
+    ] {
+        let answer = until(10, || told(token));
+        guarded.audited(&[("reason", reason), ("token", id(token)), ("peer", "127.0.0.1")]);
+        answers.push(answer.unwrap());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}
+
+#[test]
+fn a_tokens_file_that_a_group_may_write_to_is_told() {
+    let (guarded, admin) = Guarded::new();
+    let set = |mode| {
+        std::fs::set_permissions(&guarded.tokens_file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o640);
+    guarded.audited(&[("message", "the tokens file was read again")]);
+    assert!(!guarded.service.server.log().contains("a group may write"));
+    set(0o660);
+    let path = guarded.tokens_file.display().to_string();
+    guarded.audited(&[("level", "WARN"), ("path", &path)]);
+    assert_eq!(guarded.get(&admin, "/stats").0, 200);
 }

@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::{Guarded, id, made, printed, program, token_command};
+use crate::support::client::Client;
 use crate::support::process::Start;
 use crate::support::until;
 
@@ -27,6 +28,34 @@ fn a_token_is_made_listed_rotated_and_revoked() {
     let shown = printed(&token_command(&file, &["list"]));
     assert!(shown.contains("revoked") && shown.contains("checkout"), "{shown}");
     assert!(!std::fs::read_to_string(&file).unwrap().contains(&second[18..]));
+}
+
+#[test]
+fn a_token_that_is_refused_cannot_be_rotated_into_one_that_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens.toml");
+    let revoked = made(&file, &["--name", "revoked", "--allow", "admin"]);
+    assert!(token_command(&file, &["revoke", id(&revoked)]).status.success());
+    let expired = made(&file, &["--name", "expired", "--allow", "admin", "--expires", "0s"]);
+    let before = std::fs::read(&file).unwrap();
+    for (token, state) in [(&revoked, "is revoked"), (&expired, "is expired")] {
+        let output = token_command(&file, &["rotate", id(token)]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(state) && output.stdout.is_empty(), "{told}");
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_command_follows_a_link_to_the_tokens_file_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (link, target) = (dir.path().join("tokens.toml"), dir.path().join("shared.toml"));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let token = made(&link, &["--name", "x", "--allow", "admin"]);
+    assert!(token_command(&link, &["revoke", id(&token)]).status.success());
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(printed(&token_command(&target, &["list"])).contains("revoked"));
 }
 
 #[test]
@@ -110,6 +139,51 @@ fn a_first_token_may_be_given() {
 }
 
 #[test]
+fn a_service_on_loopback_asks_for_tokens_if_others_come_by_a_proxy() {
+    for (variable, value) in [
+        ("SEKALI_TRUSTED_PROXY", "127.0.0.1"),
+        ("SEKALI_TRUSTED_PROXY", "unix"),
+        ("SEKALI_ALLOWED_HOST", "localhost,events.example.org"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut start = Start::tiny_generations(&dir.path().join("data"));
+        start.env.push((variable.into(), value.into()));
+        let (server, addr) = start.ready().unwrap();
+        assert_eq!(Client::new(addr).get("/stats").unwrap().status, 401, "{variable}={value}");
+        let token = std::fs::read_to_string(start.data_dir.join("admin-token")).unwrap();
+        let authorization = format!("Bearer {}", token.trim());
+        let allowed = Client::new(addr).send("GET", "/stats", &[("Authorization", &authorization)], b"");
+        assert_eq!(allowed.unwrap().status, 200, "{variable}={value}");
+        assert!(server.log().contains("\"because\":\""), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_tokens_file_that_is_named_and_absent_does_not_mean_an_open_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let (named, given) = (dir.path().join("tokens.toml"), dir.path().join("given"));
+    let start = Start::tiny_generations(&dir.path().join("data"));
+    let with = |variables: &[(&str, &std::ffi::OsStr)]| {
+        let mut start = start.clone();
+        start.env.push(("SEKALI_TOKENS_FILE".into(), named.clone().into()));
+        start.env.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())));
+        start.ready().map(|(server, _)| server)
+    };
+    let refused = with(&[]).unwrap_err();
+    assert!(refused.contains("there is no tokens file") && refused.contains("token create"), "{refused}");
+    assert!(!start.data_dir.exists(), "it is told before anything is made");
+    let mut open = with(&[("SEKALI_INSECURE_NO_AUTH", "true".as_ref())]).unwrap();
+    open.kill();
+    // A first token that is given makes the file, wherever the service listens.
+    std::fs::write(&given, made(&dir.path().join("other.toml"), &["--name", "x", "--allow", "admin"]))
+        .unwrap();
+    let mut guarded = with(&[("SEKALI_BOOTSTRAP_TOKEN_FILE", given.as_os_str())]).unwrap();
+    assert!(printed(&token_command(&named, &["list"])).contains("admin"));
+    guarded.kill();
+    with(&[]).unwrap();
+}
+
+#[test]
 fn the_door_of_a_running_service_is_closed_by_its_first_token() {
     let service = super::Service::new();
     assert_eq!(service.post(&crate::support::service::event("a", "1", 1)), 200);
@@ -146,4 +220,25 @@ fn client_commands_show_the_token_of_a_file_or_a_variable() {
     let refused = run(&["stats", "--token-file", path], &[]);
     assert_eq!(refused.status.code(), Some(3));
     assert!(!String::from_utf8_lossy(&refused.stderr).contains("two words"));
+}
+
+#[test]
+fn a_token_that_is_readable_on_the_way_to_another_machine_is_warned_of() {
+    let token = sekali::auth::token::Token::generate().unwrap();
+    let told = |url: &str, token: Option<&str>| {
+        let mut command = program();
+        command.args(["stats", "--url", url]).envs(token.map(|token| ("SEKALI_TOKEN", token)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let warning = "the token is readable on the way to http://sekali.invalid:1: use https://";
+    let (shown, hidden) = (told("http://sekali.invalid:1", Some(token.reveal())), "readable on the way");
+    assert_eq!(shown.matches(warning).count(), 1, "{shown}");
+    for (url, token) in [
+        ("http://sekali.invalid:1", None),
+        ("http://127.0.0.1:1", Some(token.reveal())),
+        ("https://sekali.invalid:1", Some(token.reveal())),
+    ] {
+        let told = told(url, token);
+        assert!(!told.contains(hidden), "{told}");
+    }
 }

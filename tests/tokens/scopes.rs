@@ -7,42 +7,139 @@ use crate::support::service::event;
 
 const LINES: &str = "application/x-ndjson";
 
-/// Scopes that a token may have, and one token without any that fits.
-const SCOPES: [&str; 6] = ["publish:a.*", "read:a.*", "consume:*", "metrics", "admin", "publish:*"];
+/// Scopes that a token may have.
+const SCOPES: [&str; 7] =
+    ["publish:a.*", "publish:*", "read:a.*", "consume:a.*", "consume:*", "metrics", "admin"];
 
-/// Each route that needs a permission, and which of the scopes above give it.
-const ROUTES: [(&str, &str, [bool; 6]); 14] = [
-    ("POST", "/publish", [true, false, false, false, true, true]),
-    ("GET", "/events", [false, true, false, false, true, false]),
-    ("GET", "/events?topic=a.1", [false, true, false, false, true, false]),
-    ("GET", "/events?topic=b", [false, false, false, false, true, false]),
-    ("GET", "/events/a.1/1", [false, true, false, false, true, false]),
-    ("GET", "/events/b/1", [false, false, false, false, true, false]),
-    ("GET", "/stats", [false, true, false, false, true, false]),
-    ("GET", "/topics", [false, true, false, false, true, false]),
-    ("GET", "/duplicates", [false, true, false, false, true, false]),
-    ("GET", "/duplicates?topic=b", [false, false, false, false, true, false]),
-    ("GET", "/consumers", [false, false, true, false, true, false]),
-    ("GET", "/consumers/c/events", [false, false, true, false, true, false]),
-    ("GET", "/sources", [false, false, false, true, true, false]),
-    ("GET", "/metrics", [false, false, false, true, true, false]),
+/// A request that needs a permission.
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    body: &'static str,
+    /// The status if it is allowed.
+    allowed: u16,
+    /// What a token of each of the scopes above gets: `+` that status, `-` 403, `0` 404, as if what
+    /// is asked for were absent.
+    answers: &'static str,
+}
+
+const fn row(
+    method: &'static str,
+    path: &'static str,
+    body: &'static str,
+    allowed: u16,
+    answers: &'static str,
+) -> Row {
+    Row { method, path, body, allowed, answers }
+}
+
+const EVENT: &str =
+    r#"{"topic":"a.1","event_id":"1","timestamp":"2026-11-22T10:00:00Z","source":"test","payload":1}"#;
+const MOVE: &str = r#"{"to":"end"}"#;
+const RECEIPT: &str = r#"{"receipt":"x"}"#;
+
+/// At least one for each route that needs a permission. The consumer `own` reads a.2 and `other`
+/// b; `gone` reads a.2 and is made anew before each request.
+const ROWS: [Row; 28] = [
+    row("POST", "/publish", EVENT, 200, "++----+"),
+    row("GET", "/events", "", 200, "--+---+"),
+    row("GET", "/events?topic=a.1", "", 200, "--+---+"),
+    row("GET", "/events?topic=b", "", 200, "------+"),
+    row("GET", "/events/a.1/1", "", 200, "--+---+"),
+    row("GET", "/events/b/1", "", 200, "------+"),
+    row("GET", "/stats", "", 200, "--+---+"),
+    row("GET", "/topics", "", 200, "--+---+"),
+    row("GET", "/duplicates", "", 200, "--+---+"),
+    row("GET", "/duplicates?topic=b", "", 200, "------+"),
+    row("POST", "/tickets", "", 200, "--+---+"),
+    row("GET", "/consumers", "", 200, "---++-+"),
+    row("GET", "/consumers/own", "", 200, "---++-+"),
+    row("GET", "/consumers/other", "", 200, "---0+-+"),
+    row("PUT", "/consumers/own", r#"{"topics":["a.2"]}"#, 200, "---++-+"),
+    row("PUT", "/consumers/other", r#"{"topics":["b"]}"#, 200, "----+-+"),
+    row("PUT", "/consumers/other", r#"{"topics":["a.2"]}"#, 409, "----+-+"),
+    row("DELETE", "/consumers/gone", "", 204, "---++-+"),
+    row("DELETE", "/consumers/absent", "", 404, "---++-+"),
+    row("GET", "/consumers/own/events", "", 200, "---++-+"),
+    row("GET", "/consumers/other/events", "", 200, "---0+-+"),
+    row("POST", "/consumers/own/ack", RECEIPT, 400, "---++-+"),
+    row("POST", "/consumers/other/ack", RECEIPT, 400, "---0+-+"),
+    row("POST", "/consumers/own/seek", MOVE, 200, "---++-+"),
+    row("POST", "/consumers/other/seek", MOVE, 200, "---0+-+"),
+    row("GET", "/sources", "", 200, "-----++"),
+    row("GET", "/metrics", "", 200, "-----++"),
+    row("GET", "/live", "", 200, "-----++"),
 ];
+
+/// Routes that anybody may ask for. A delivery of a webhook is signed.
+const OPEN: [&str; 7] =
+    ["/", "/healthz", "/readyz", "/health", "/openapi.json", "/page/{file}", "/in/{source}"];
+
+impl Guarded {
+    /// The status of an answer, which may have no end.
+    fn status(&self, token: &str, method: &str, path: &str, body: &str) -> u16 {
+        let (addr, length) = (self.addr(), body.len());
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        let fields = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\n{fields}Content-Length: {length}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, (head + body).as_bytes()).unwrap();
+        let mut start = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut start).unwrap();
+        std::str::from_utf8(&start[9..]).unwrap().parse().unwrap()
+    }
+
+    fn put_consumer(&self, admin: &str, name: &str, topic: &str) {
+        let plan = format!(r#"{{"topics":["{topic}"]}}"#);
+        let status = self.status(admin, "PUT", &format!("/consumers/{name}"), &plan);
+        assert!(matches!(status, 200 | 201), "{status}");
+    }
+}
+
+#[test]
+fn each_route_that_is_not_open_has_a_row_in_the_table_of_scopes() {
+    let (guarded, _) = Guarded::new();
+    let document = super::json(&guarded.ask(None, "GET", "/openapi.json")).1;
+    let fits = |template: &str, path: &str| {
+        let path = path.split('?').next().unwrap();
+        let (segments, own): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        segments.len() == own.len()
+            && segments.iter().zip(own).all(|(segment, own)| segment.starts_with('{') || *segment == own)
+    };
+    for (template, methods) in document["paths"].as_object().unwrap() {
+        if OPEN.contains(&template.as_str()) {
+            continue;
+        }
+        for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            let has_row = |row: &Row| row.method.eq_ignore_ascii_case(method) && fits(template, row.path);
+            assert!(ROWS.iter().any(has_row), "{method} {template} has no row in ROWS");
+        }
+    }
+}
 
 #[test]
 fn each_scope_allows_its_routes_and_no_other() {
     let (guarded, admin) = Guarded::new();
     let both = format!("[{},{}]", event("a.1", "1", 1), event("b", "1", 1));
     assert_eq!(guarded.publish(&admin, "/publish", &both).0, 200);
-    let made =
-        guarded.send(Some(&admin), "PUT", "/consumers/c", "application/json", br#"{"topics":["empty"]}"#);
-    assert_eq!(made.status, 201);
+    guarded.put_consumer(&admin, "own", "a.2");
+    guarded.put_consumer(&admin, "other", "b");
     for (at, scope) in SCOPES.into_iter().enumerate() {
         let token = guarded.token(&[scope]);
-        for (method, path, allowed) in ROUTES {
-            let body = if method == "POST" { event("a.1", "1", 1) } else { String::new() };
-            let answer = guarded.send(Some(&token), method, path, "application/json", body.as_bytes());
-            let expected = if allowed[at] { 200 } else { 403 };
-            assert_eq!(answer.status, expected, "{scope}: {method} {path}: {}", text(&answer));
+        for Row { method, path, body, allowed, answers } in &ROWS {
+            let expected = match answers.as_bytes()[at] {
+                b'+' => *allowed,
+                b'0' => 404,
+                _ => 403,
+            };
+            // HEAD is answered wherever GET is.
+            let methods = if *method == "GET" { &["GET", "HEAD"][..] } else { &[*method] };
+            for method in methods {
+                guarded.put_consumer(&admin, "gone", "a.2");
+                let status = guarded.status(&token, method, path, body);
+                assert_eq!(status, expected, "{scope}: {method} {path} {body}");
+            }
         }
     }
 }
@@ -53,7 +150,7 @@ fn without_a_token_only_what_tells_how_the_service_is_is_answered() {
     for path in ["/", "/healthz", "/readyz", "/health", "/page/app.js", "/openapi.json"] {
         assert_eq!(guarded.ask(None, "GET", path).status, 200, "{path}");
     }
-    for (method, path, _) in ROUTES.into_iter().chain([("POST", "/tickets", [false; 6])]) {
+    for Row { method, path, .. } in &ROWS {
         let answer = guarded.ask(None, method, path);
         assert_eq!(answer.status, 401, "{method} {path}");
         assert!(text(&answer).contains("Authorization: Bearer"), "{}", text(&answer));
@@ -148,6 +245,23 @@ fn lists_totals_and_figures_have_only_what_may_be_read() {
     for (topic, is_shown) in [("a.1", true), ("b", false), ("c.", false), ("d", true)] {
         assert_eq!(figures.contains(&format!("topic=\"{topic}")), is_shown, "{topic}");
     }
+    for (name, plan) in [("seen", r#"{"topics":["a.1","d"]}"#), ("hidden", r#"{"topics":["a.1","b"]}"#)] {
+        let path = format!("/consumers/{name}");
+        let made = guarded.send(Some(&admin), "PUT", &path, "application/json", plan.as_bytes());
+        assert_eq!(made.status, 201);
+    }
+    let consuming = guarded.token(&["consume:*", "metrics"]);
+    for (token, seen, hidden) in [
+        (&token, true, false),
+        (&consuming, true, true),
+        (&guarded.token(&["metrics"]), false, false),
+        (&admin, true, true),
+    ] {
+        let figures = || text(&guarded.ask(Some(token), "GET", "/metrics"));
+        let shown = |name: &str| figures().contains(&format!("consumer=\"{name}\""));
+        let is_as_it_should = || (shown("seen") == seen && shown("hidden") == hidden).then_some(());
+        assert!(crate::support::until(20, is_as_it_should).is_some(), "{}", figures());
+    }
     let lines = text(&guarded.send(Some(&token), "GET", "/events", LINES, b""));
     assert!(!lines.contains("\"b\""), "{lines}");
 }
@@ -221,8 +335,15 @@ fn a_consumer_is_for_those_who_may_consume_all_of_its_topics() {
         ("POST", "/consumers/all/seek", r#"{"to":"end"}"#),
         ("DELETE", "/consumers/all", ""),
     ] {
-        assert_eq!(ask(&token, method, path, body).status, 403, "{method} {path}");
+        // As if it were not there.
+        let absent = path.replace("/all", "/none");
+        let (hidden, absent) = (ask(&token, method, path, body), ask(&token, method, &absent, body));
+        let told = text(&hidden).replace("all", "none");
+        assert_eq!((hidden.status, told), (404, text(&absent)), "{method} {path}");
+        assert_eq!(absent.status, 404, "{method} {path}");
     }
+    assert_eq!(ask(&token, "PUT", "/consumers/all", r#"{"topics":["a.1"]}"#).status, 403);
+    assert_eq!(ask(&admin, "GET", "/consumers/all", "").status, 200, "nothing was changed");
     let listed = text(&ask(&token, "GET", "/consumers", ""));
     assert!(listed.contains("c-7") && !listed.contains("\"all\""), "{listed}");
 }

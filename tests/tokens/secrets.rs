@@ -106,6 +106,10 @@ fn nothing_secret_is_told_to_anybody() {
     assert_ne!(ask("GET", &format!("/events?limit={PAYLOAD}"), &admin, ""), 200);
     assert_eq!(ask("GET", "/metrics", &admin, ""), 200);
 
+    let limits = service.read("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "no core is left: {core}");
+
     let log = std::fs::read_to_string(service.dir.path().join("log")).unwrap();
     assert!(
         log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""),

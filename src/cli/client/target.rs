@@ -14,6 +14,7 @@ use super::credential::Credential;
 use super::trust::{Trust, TrustFiles};
 use crate::cli::config::ConfigFile;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::terminal::output::say;
 
 /// What an address may look like, in a sentence.
 const FORM: &str =
@@ -172,6 +173,10 @@ impl ServiceUrl {
     pub(crate) fn with(self, target: Target) -> Result<Endpoint, Failure> {
         let trust = target.is_tls.then(|| self.trust.load()).transpose()?;
         let target = Target { authorization: self.credential.header()?, ..target };
+        if target.authorization.is_some() && !target.is_tls && !target.is_loopback() {
+            let url = target.url();
+            say(format_args!("the token is readable on the way to {url}: use https://"));
+        }
         Ok(Endpoint { target, trust })
     }
 }

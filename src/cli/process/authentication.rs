@@ -14,6 +14,7 @@ use sekali::auth::token::Token;
 use sekali::auth::tokens_file::{Entry, TokensFile};
 use sekali::clock::{Clock, SystemClock};
 use sekali::config::Config;
+use sekali::config::address::Address;
 use sekali::error::{Error, ErrorKind};
 use sekali::metrics::{Metrics, TOKENS_FILE_READ};
 use sekali::watch::{Reloads, Watched};
@@ -26,6 +27,30 @@ use crate::cli::exit::{Exit, Failure};
 const ADMIN_TOKEN: &str = "admin-token";
 /// How often it is looked whether a token's time is over.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// From where a service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// From this machine alone.
+    Machine,
+    /// From elsewhere too, as this setting says.
+    Beyond(&'static str),
+}
+
+impl Reach {
+    /// How far a service is reached that listens at these addresses. Whoever names a proxy or a
+    /// foreign host says that others come by it, although the service itself listens on loopback.
+    pub(crate) fn of(config: &Config, mut addresses: impl Iterator<Item = Address>) -> Self {
+        let signs = [
+            ("listen", addresses.any(|address| !address.is_local())),
+            ("trusted_proxy", !config.trusted_proxy.is_empty()),
+            ("proxy_protocol", config.proxy_protocol),
+            ("allowed_host", config.allowed_host.iter().any(|host| !host.is_loopback())),
+        ];
+        let sign = signs.into_iter().find(|(_, is_there)| *is_there);
+        sign.map_or(Self::Machine, |(setting, _)| Self::Beyond(setting))
+    }
+}
 
 /// What is known of tokens before the store is opened.
 pub(crate) struct Authentication {
@@ -53,6 +78,25 @@ impl Authentication {
         Ok(Self { path, file, watched })
     }
 
+    /// Refuses a tokens file that is named and absent where nothing would make it: whoever names one
+    /// does not want an open service.
+    ///
+    /// # Errors
+    /// The file is absent.
+    pub(crate) fn check(&self, config: &Config, reach: Reach) -> Result<(), Failure> {
+        let is_named = !config.tokens_file.as_os_str().is_empty();
+        let is_open = self.file.is_none() && !config.insecure_no_auth && !wants_first(config, reach);
+        if !(is_named && is_open) {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let sentence = format!(
+            "there is no tokens file {path}, which tokens_file names, and without it everybody on this machine could \
+             read and write: make it with `sekali token create --tokens-file {path}`, or leave out tokens_file"
+        );
+        Err(Failure::new(Exit::Configuration, sentence))
+    }
+
     /// Lets in whom the file knows. Without a file everybody is let in who reaches a service of this
     /// machine alone; a service that others reach gets a first token.
     ///
@@ -61,19 +105,22 @@ impl Authentication {
     pub(crate) fn start(
         self,
         config: &Config,
-        is_local: bool,
+        reach: Reach,
         metrics: &Metrics,
     ) -> Result<Arc<Authenticator>, Failure> {
         let authenticator = Arc::new(Authenticator::open(Arc::new(SystemClock)));
         let Self { path, mut file, watched } = self;
         if file.is_none() && config.insecure_no_auth {
             warn!(target: AUDIT, "insecure: whoever reaches this service can read and write, as insecure_no_auth is set");
-        } else if file.is_none() && !is_local {
-            bootstrap(config, &path)?;
+        } else if file.is_none() && wants_first(config, reach) {
+            bootstrap(config, reach, &path)?;
             file = TokensFile::read(&path)?;
+        } else if file.is_none() {
+            info!(target: AUDIT, "open: every program of this machine can read and write, as there are no tokens");
         }
         if let Some(file) = file {
             info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), path = %path.display(), "tokens are asked for");
+            warn_of_group(&path);
             authenticator.replace(file);
         }
         metrics.set(TOKENS_FILE_READ, &[], 1.0);
@@ -82,8 +129,13 @@ impl Authentication {
     }
 }
 
+/// Whether a service that has no tokens is to get a first one: others reach it, or one is given.
+fn wants_first(config: &Config, reach: Reach) -> bool {
+    reach != Reach::Machine || !config.bootstrap_token_file.as_os_str().is_empty()
+}
+
 /// Writes a first token, which may do everything.
-fn bootstrap(config: &Config, path: &Path) -> Result<(), Failure> {
+fn bootstrap(config: &Config, reach: Reach, path: &Path) -> Result<(), Failure> {
     let (own, given) = (config.data_dir.join(ADMIN_TOKEN), &config.bootstrap_token_file);
     let (token, from) = match given.as_os_str().is_empty() {
         false => (read_token(given)?, given.clone()),
@@ -96,9 +148,14 @@ fn bootstrap(config: &Config, path: &Path) -> Result<(), Failure> {
         file.tokens.push(entry);
         Ok::<_, Failure>(())
     })?;
+    let because = match reach {
+        Reach::Beyond(setting) => setting,
+        Reach::Machine => "bootstrap_token_file",
+    };
     warn!(
         target: AUDIT,
         token = token.id(),
+        because,
         "there were no tokens: an admin token is in {}; use it to make others with `sekali token create`, then revoke it",
         from.display()
     );
@@ -136,6 +193,14 @@ fn tell(Change { id, before, after }: &Change) {
     info!(target: AUDIT, token = id, before, after, "{message}");
 }
 
+/// Warns of a tokens file to which more than its owner may write. That may be meant, as with a group
+/// of administrators.
+fn warn_of_group(path: &Path) {
+    if TokensFile::is_group_writable(path) {
+        warn!(target: AUDIT, path = %path.display(), "a group may write to the tokens file, and so give itself a token: chmod g-w it unless that is meant");
+    }
+}
+
 /// Has the authenticator know what the file has, whenever that changes, and ends what goes on with
 /// tokens whose time is over.
 async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: Watched, metrics: Metrics) {
@@ -155,6 +220,7 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
         match read {
             Ok(Some(file)) => {
+                warn_of_group(&path);
                 let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
                 let changes = authenticator.replace(file);
                 info!(target: AUDIT, tokens, certificates, changes = changes.len(), "the tokens file was read again");
@@ -171,6 +237,41 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
                 warn!(target: AUDIT, error = %e, "the tokens file is wrong; the tokens of before stay in use");
                 metrics.set(TOKENS_FILE_READ, &[], 0.0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sekali::config::Layer;
+
+    use super::*;
+
+    fn reach(change: impl FnOnce(&mut Layer)) -> Reach {
+        let mut flags = Layer::default();
+        change(&mut flags);
+        let config = Config::resolve(flags, |_| None, None).unwrap();
+        Reach::of(&config, [config.listen.clone()].into_iter())
+    }
+
+    #[test]
+    fn a_service_on_loopback_is_reached_by_others_if_a_proxy_or_a_foreign_host_is_named() {
+        let hosts = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(reach(|_| {}), Reach::Machine);
+        assert_eq!(reach(|flags| flags.listen = Some("unix:/tmp/sock".parse().unwrap())), Reach::Machine);
+        assert_eq!(reach(|flags| flags.listen = Some("0.0.0.0:1".parse().unwrap())), Reach::Beyond("listen"));
+        for proxy in ["127.0.0.1", "unix"] {
+            let beyond = reach(|flags| flags.trusted_proxy = Some(vec![proxy.parse().unwrap()]));
+            assert_eq!(beyond, Reach::Beyond("trusted_proxy"));
+        }
+        for own in [&["localhost", "127.0.0.1", "::1"][..], &[".localhost"]] {
+            assert_eq!(reach(|flags| flags.allowed_host = Some(hosts(own))), Reach::Machine);
+        }
+        for foreign in [&["localhost", "events.example.org"][..], &["*"], &[".example.org"], &["192.0.2.7"]] {
+            assert_eq!(
+                reach(|flags| flags.allowed_host = Some(hosts(foreign))),
+                Reach::Beyond("allowed_host")
+            );
         }
     }
 }

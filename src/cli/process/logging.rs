@@ -61,7 +61,7 @@ pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
             .try_init()
     } else {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        logs.with_ansi(colours).with_target(false).finish().with(filter).try_init()
+        logs.with_ansi(colours).finish().with(filter).try_init()
     };
     started.map_err(|fault| Failure::new(Exit::Configuration, format!("cannot start logging: {fault}")))?;
     queue.clone().write_to(stderr()).map_err(|e| {

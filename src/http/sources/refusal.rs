@@ -6,15 +6,13 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 
+use crate::auth::AUDIT;
 use crate::event::Field;
 use crate::http::service::Service;
 use crate::http::wire::problem::{Fault, Loc, Problem};
 use crate::http::wire::streaming::Responder;
 use crate::store::EventStore;
 use crate::webhook::{Refused, Source, Unmapped};
-
-/// The target of log lines about who was let in and who was not.
-const AUDIT: &str = "sekali::audit";
 
 /// Why a delivery is not taken.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl<S: EventStore> Service<S> {
         match refusal {
             Refusal::Unproven(why) => {
                 let pause = self.note_unproven(source, why, responder);
-                tokio::time::sleep(pause).await;
+                self.failures.wait(pause).await;
                 unproven()
             }
             Refusal::Unmapped(why) => {
@@ -80,8 +78,8 @@ impl<S: EventStore> Service<S> {
     fn note_unproven(&self, source: &Source, why: Refused, responder: &Responder<'_>) -> Duration {
         let now = self.clock.monotonic();
         if let Some(left_out) = self.turnstile.pass((unproven_kind(why), 401), now) {
-            let (source, request_id) = (source.name(), responder.request_id.id());
-            tracing::warn!(target: AUDIT, source, request_id, left_out, reason = why.name(), "a delivery was refused: {why}");
+            let (source, peer, request_id) = (source.name(), responder.peer, responder.request_id.id());
+            tracing::warn!(target: AUDIT, source, %peer, request_id, left_out, reason = why.name(), "a delivery was refused: {why}");
         }
         self.failures.count(responder.key, now)
     }

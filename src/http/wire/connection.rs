@@ -11,7 +11,7 @@ use crate::peer::Peer;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// Its subject alternative names, each with its kind: `dns:…`, `uri:…` (a SPIFFE id is one), or
-    /// `email:…`.
+    /// `email:…`, `ip:…`.
     pub names: Vec<String>,
     /// When it ceases to be valid, which may be before the connection ends.
     pub expires: Timestamp,

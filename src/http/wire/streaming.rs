@@ -22,6 +22,7 @@ use crate::http::wire::answer_budget::{Account, AnswerBudget, AnswerPermit, Kind
 use crate::http::wire::connection::Connection;
 use crate::http::wire::request_id::RequestId;
 use crate::limits::{GZIP_ENCODER_BYTES, PIECE_BYTES};
+use crate::peer::Peer;
 use crate::quota::QuotaKey;
 use crate::turnstile::Turnstile;
 
@@ -69,6 +70,8 @@ pub(crate) trait Maker: Send + 'static {
 pub(crate) struct Responder<'a> {
     pub(crate) budget: &'a Arc<AnswerBudget>,
     pub(crate) connection: &'a Arc<Connection>,
+    /// The client, as a proxy may have named it.
+    pub(crate) peer: Peer,
     /// Whom what the request takes is counted for.
     pub(crate) key: QuotaKey,
     pub(crate) is_gzip: bool,

@@ -1,5 +1,7 @@
 //! What a certificate says.
 
+use std::net::IpAddr;
+
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Error};
@@ -36,8 +38,15 @@ fn name(name: &GeneralName) -> Option<String> {
         GeneralName::DnsName(name) => Some(format!("dns:{name}")),
         GeneralName::UniformResourceIdentifier(uri) => Some(format!("uri:{uri}")),
         GeneralName::Rfc822Name(address) => Some(format!("email:{address}")),
+        GeneralName::IpAddress(bytes) => address(bytes.as_bytes()).map(|address| format!("ip:{address}")),
         _ => None,
     }
+}
+
+/// The address that these bytes are.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 fn not_after(certificate: &Certificate) -> Timestamp {
@@ -57,12 +66,19 @@ mod tests {
 
     #[test]
     fn a_certificate_tells_its_names_with_their_kinds_and_when_it_expires() {
-        let mut params = CertificateParams::new(["a.example".to_owned(), "192.0.2.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new([
+            "a.example".to_owned(),
+            "192.0.2.1".to_owned(),
+            "2001:db8::1".to_owned(),
+        ])
+        .unwrap();
         params.subject_alt_names.push(SanType::URI("spiffe://a.example/sender".try_into().unwrap()));
         params.subject_alt_names.push(SanType::Rfc822Name("b@a.example".try_into().unwrap()));
         params.not_after = date_time_ymd(2030, 1, 2);
         let told = client_certificate(&certificate(&params)).unwrap();
-        assert_eq!(told.names, ["dns:a.example", "uri:spiffe://a.example/sender", "email:b@a.example"]);
+        let names = ["dns:a.example", "ip:192.0.2.1", "ip:2001:db8::1", "uri:spiffe://a.example/sender"];
+        assert_eq!(told.names[..4], names);
+        assert_eq!(told.names[4..], ["email:b@a.example"]);
         assert_eq!(told.expires.to_string(), "2030-01-02T00:00:00.000000Z");
     }
 

@@ -35,8 +35,10 @@ pub struct TlsError(pub(super) String);
 
 /// What the files hold.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(in crate::server) struct Loaded {
     pub(super) config: Arc<ServerConfig>,
+    /// What verifies the certificates of clients, if they are asked for any.
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// From when on clients no longer take the certificate.
     pub(super) expires: Timestamp,
 }
@@ -64,8 +66,9 @@ impl TlsFiles {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| self.unusable_certificate(e))?;
-        let builder = match self.verifier(provider)? {
-            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        let verifier = self.verifier(provider)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|e| self.unfit(e))?;
@@ -78,7 +81,7 @@ impl TlsFiles {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Loaded { config: Arc::new(config), expires })
+        Ok(Loaded { config: Arc::new(config), verifier, expires })
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -1,9 +1,10 @@
 //! Keeps what TLS uses as new as its files.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 
 use super::TlsAcceptor;
 use super::files::{Loaded, TlsError, TlsFiles};
@@ -14,13 +15,15 @@ use crate::metrics::{CERTIFICATE_EXPIRY, Metrics, TLS_RELOAD_FAILURES};
 use crate::watch::{Reloads, Watched};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// How often it is looked whether a client's certificate has expired.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What TLS needs, as it was read from its files.
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
     watched: Watched,
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
 }
 
 impl Tls {
@@ -31,12 +34,12 @@ impl Tls {
     pub fn load(files: TlsFiles, reloads: &Reloads) -> Result<Self, TlsError> {
         // Before they are read, so that no change is missed.
         let watched = Watched::new(files.paths(), reloads);
-        let loaded = files.load()?;
+        let loaded = Arc::new(files.load()?);
         Ok(Self { files, watched, loaded })
     }
 
-    pub(in crate::server) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.loaded.config)
+    pub(in crate::server) fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded)
     }
 
     /// Gives `acceptor` what the files hold, whenever they have changed; never returns. Files that
@@ -47,21 +50,30 @@ impl Tls {
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) {
-        let mut failures = 0;
+        let (mut failures, mut looks) = (0, tokio::time::interval(LOOK));
         loop {
             self.tell_expiry(&metrics, &*clock);
             metrics.set_total(TLS_RELOAD_FAILURES, &[], failures);
-            tokio::select! {
-                () = self.watched.changed() => {}
-                () = tokio::time::sleep(DAY) => continue,
+            let mut day = pin!(tokio::time::sleep(DAY));
+            let mut changed = pin!(self.watched.changed());
+            let has_changed = loop {
+                tokio::select! {
+                    () = &mut changed => break true,
+                    () = &mut day => break false,
+                    _ = looks.tick() => acceptor.clients.end_expired(&*clock),
+                }
+            };
+            if !has_changed {
+                continue;
             }
             let files = self.files.clone();
             // A file system may hang.
             let Ok(loaded) = tokio::task::spawn_blocking(move || files.load()).await else { continue };
             match loaded {
                 Ok(loaded) => {
-                    acceptor.replace(Arc::clone(&loaded.config));
-                    self.loaded = loaded;
+                    self.loaded = Arc::new(loaded);
+                    acceptor.replace(Arc::clone(&self.loaded));
+                    verify(&acceptor, self.loaded.verifier.clone(), &clock).await;
                     let (expires, cert) = (self.loaded.expires, self.files.cert.display());
                     tracing::info!(target: AUDIT, %expires, %cert, "the files of TLS were read again and are in use");
                 }
@@ -84,4 +96,18 @@ impl Tls {
             tracing::warn!(%expires, %cert, days_left, "the certificate expires soon");
         }
     }
+}
+
+/// Ends the connections of clients whose certificates no longer hold.
+async fn verify(
+    acceptor: &TlsAcceptor,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    clock: &Arc<dyn Clock>,
+) {
+    let Some(verifier) = verifier else { return };
+    let (clients, clock) = (Arc::clone(&acceptor.clients), Arc::clone(clock));
+    // Signatures of many take a while.
+    let verified = tokio::task::spawn_blocking(move || clients.verify(&*verifier, &*clock));
+    // It fails only while the runtime ends.
+    let _ = verified.await;
 }
