@@ -21,7 +21,7 @@ use super::retry::change;
 use super::shared::Shared;
 use super::topics::TopicId;
 use crate::clock::Timestamp;
-use crate::consumer::partition::Partition;
+use crate::consumer::partition::{Partition, hash};
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerKey, ConsumerName, LeaseStats, Take};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,8 +39,17 @@ pub(crate) mod stats;
 
 const TAKE: Statement =
     ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
-const ACKNOWLEDGE: Statement =
-    ("acknowledge", "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+
+/// The function does not look at the part that a lease is of, which never changes.
+const ACKNOWLEDGE: Statement = (
+    "acknowledge",
+    "
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM sekali_leases l CROSS JOIN unnest($11::text[]) t (hash)
+                     WHERE l.consumer = $2 AND l.lease = $3 AND l.until > sekali_now()
+                       AND t.hash::numeric % l.parts <> l.part - 1) THEN 3::smallint
+        ELSE sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) END",
+);
 const RELEASE: Statement = ("consumer", "DELETE FROM sekali_leases WHERE consumer = $1 AND lease = $2");
 
 /// A lease that was renewed is not renewed before this part of its time is over.
@@ -185,6 +194,7 @@ pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &st
     let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().copied().unzip();
     let names: Vec<_> = positions.iter().map(|(number, _)| shared.topic_name(*number)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let hashes: Vec<String> = names.iter().map(|name| hash(name.as_bytes()).to_string()).collect();
     let offsets: Vec<i64> = positions.iter().map(|(_, next_offset)| *next_offset).collect();
     let known_ends = shared.patiently(|| ends_elsewhere(shared, &topics, &offsets)).await?;
     let lease = i64::try_from(receipt.lease).unwrap_or_default();
@@ -203,6 +213,7 @@ pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &st
             &known_ends,
             &last,
             &positions_max,
+            &hashes,
         ],
     )
     .await?;
