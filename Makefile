@@ -23,7 +23,7 @@ play = @for module in $(1); do echo "faults: $$module" && cargo test --locked --
 QUICK = RUST_TEST_THREADS=$$(( ($$(nproc) * 3 + 1) / 2 )) cargo test --locked
 
 # Modules that say what the service answers, which must hold for each kind of store.
-SUITES = api client_cli consumers dialects streams
+SUITES = api client_cli consumers dialects sources streams
 
 # Those, and the ones that write bytes of their own, which must hold behind TLS and tokens too.
 LOCKED = $(SUITES) hostile http2

@@ -7,12 +7,15 @@
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::event::pattern::TopicPatterns;
 use crate::limits::{CONSUMER_NAME_BYTES_MAX, HOLDER_BYTES_MAX};
 
 pub(crate) mod backlog;
+pub(crate) mod oldest;
 pub mod partition;
 pub mod receipt;
 
@@ -49,6 +52,27 @@ impl Display for ConsumerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A consumer as it was when somebody was let at it: by its name, with the topics that they may consume.
+/// One that got the name since, with other topics, is not meant.
+#[derive(Clone, Debug)]
+pub struct ConsumerKey {
+    /// Its name.
+    pub name: ConsumerName,
+    /// Its filter.
+    pub topics: Arc<TopicPatterns>,
+}
+
+/// What somebody asks for who looks at a consumer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// Show so many positions.
+    pub positions: usize,
+    /// Whose look it is, as in [`Query::client`](crate::store::Query::client).
+    pub client: u64,
+    /// Which look of that client.
+    pub reader: u64,
 }
 
 /// From where a consumer reads on.
@@ -108,7 +132,7 @@ impl Holder {
 #[derive(Clone, Debug)]
 pub struct Take {
     /// The consumer.
-    pub consumer: ConsumerName,
+    pub consumer: ConsumerKey,
     /// The part of its topics.
     pub partition: Partition,
     /// Whoever reads.
@@ -169,7 +193,8 @@ pub struct ConsumerStats {
     pub created_at: Timestamp,
     /// Events that it has not acknowledged.
     pub lag_events: u64,
-    /// When the oldest of them arrived, as far as it was looked for.
+    /// When the oldest of them arrived, as far as it was looked for: each look goes on where the one
+    /// before has ended.
     pub lags_since: Option<Timestamp>,
     /// The leases on its topics.
     pub leases: Vec<LeaseStats>,

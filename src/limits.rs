@@ -386,8 +386,18 @@ pub const CONSUMER_LOOK_TOPICS: usize = 2_000;
 pub const NEWS_KEPT: usize = 1 << 16;
 /// Topics in which a consumer lags up to which the lag is told exactly, whenever somebody reads.
 pub const LAG_TOPICS_COUNTED: usize = 1_000;
-/// Topics in which a consumer lags of which it is looked up how old the oldest event is.
+/// Topics in which a consumer lags of which one look finds out how old the oldest event is; the next
+/// look goes on with others.
 pub const LAG_TOPICS_READ_MAX: usize = 16;
+/// Topics with the oldest events that are remembered, so that they are found without a read.
+pub const LAG_TOPICS_KEPT: usize = 16;
+/// Topics that take as long to look at as one event takes to read.
+pub const LAG_READ_TOPICS: usize = CONSUMER_LOOK_TOPICS / 4;
+/// Seconds in which the lags of consumers are found out for `/metrics`; what is not known then is shown
+/// as it was, and the next time begins with it.
+pub const LAG_FIGURES_SECONDS: u64 = 2;
+/// Consumers that one piece of a list of them has.
+pub const CONSUMERS_PIECE: usize = 16;
 /// Positions that are shown of a consumer.
 pub const POSITIONS_SHOWN_MAX: usize = 1_000;
 /// Consumers with figures of their own in `/metrics`.
@@ -395,7 +405,9 @@ pub const CONSUMERS_MEASURED_MAX: usize = 100;
 
 const _: () = assert!(CONSUMER_EVENTS_MAX <= READ_EVENTS_MAX && CONSUMER_BYTES <= READ_BYTES);
 const _: () = assert!(PARTITIONS_MAX <= u16::MAX as usize);
-const _: () = assert!(CONSUMERS_MEASURED_MAX <= CONSUMERS_MAX);
+const _: () = assert!(CONSUMERS_MEASURED_MAX <= CONSUMERS_MAX && CONSUMERS_PIECE < CONSUMERS_MAX);
+const _: () =
+    assert!(LAG_READ_TOPICS > 0 && LAG_TOPICS_KEPT > 0 && LAG_FIGURES_SECONDS < ANSWER_WAIT_SECONDS);
 // A receipt names each topic of its events once, with at most five bytes and ten for the offset.
 const _: () = assert!(CONSUMER_EVENTS_MAX * 15 * 4 / 3 < CONSUMER_BODY_BYTES_MAX / 2);
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, ConsumerStats, LeaseStats, Start, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, LeaseStats, Look, Start, Take};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -219,9 +219,10 @@ pub struct TopicPage {
 
 /// What is given to whoever reads for a consumer.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// Events from the positions on that are acknowledged; in each topic in order.
-    pub events: Vec<StoredEvent>,
+pub struct Given<T> {
+    /// Events from the positions on that are acknowledged, in each topic in order; or what was made of
+    /// them.
+    pub events: T,
     /// What stands for them; `None` if there are none.
     pub receipt: Option<String>,
     /// Events that are not acknowledged, in all topics of the consumer; these are among them.
@@ -234,11 +235,19 @@ pub struct Given {
     pub is_looking: bool,
 }
 
-/// What became of a [`Take`].
+impl<T> Given<T> {
+    /// The same with other events.
+    pub fn with<U>(self, events: U) -> Given<U> {
+        let Self { receipt, lag, lease_id, until, is_looking, .. } = self;
+        Given { events, receipt, lag, lease_id, until, is_looking }
+    }
+}
+
+/// What becomes of a [`Take`].
 #[derive(Clone, Debug)]
-pub enum Taken {
+pub enum Taken<T> {
     /// The topics are the asker's, and these are their next events, if there are any.
-    Given(Given),
+    Given(Given<T>),
     /// Another has a lease that stands against it.
     Held(LeaseStats),
 }
@@ -382,8 +391,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`EventStore::read`].
     fn put_consumer(
         &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
+        consumer: &ConsumerKey,
         start: &Start,
     ) -> impl Future<Output = Result<bool>> + Send;
 
@@ -391,7 +399,7 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Stopping`, `Unsure`.
-    fn delete_consumer(&self, name: &ConsumerName) -> impl Future<Output = Result<bool>> + Send;
+    fn delete_consumer(&self, consumer: &ConsumerKey) -> impl Future<Output = Result<bool>> + Send;
 
     /// Moves a consumer, forwards or back, and ends its leases: what was given under them can't be
     /// acknowledged any more. A cursor in one topic moves that topic alone.
@@ -399,7 +407,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// # Errors
     /// `NoConsumer`, `Conflict` if it is changed at the same time, and those of
     /// [`EventStore::put_consumer`].
-    fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> impl Future<Output = Result<()>> + Send;
+    fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> impl Future<Output = Result<()>> + Send;
 
     /// The filter of a consumer; `None` if there is no such consumer. Asked for with each request of
     /// a consumer, so it takes at most one look-up.
@@ -411,17 +419,18 @@ pub trait EventStore: Send + Sync + 'static {
         name: &ConsumerName,
     ) -> impl Future<Output = Result<Option<Arc<TopicPatterns>>>> + Send;
 
-    /// What is known of a consumer, with its first `positions` positions.
+    /// What is known of a consumer. How far it lags is found out in short steps, which take turns with
+    /// those of other clients; dropped before its turn, it looks at nothing.
     ///
     /// # Errors
-    /// `NoConsumer`, `Stopping`.
+    /// `NoConsumer`, `Stopping`, and those of [`EventStore::read`].
     fn consumer(
         &self,
-        name: &ConsumerName,
-        positions: usize,
+        consumer: &ConsumerKey,
+        look: Look,
     ) -> impl Future<Output = Result<ConsumerStats>> + Send;
 
-    /// The names and filters of at most `limit` consumers, in order of their names, after `after`.
+    /// At most `limit` consumers, in order of their names, after `after`.
     ///
     /// # Errors
     /// `Unsure`.
@@ -429,14 +438,19 @@ pub trait EventStore: Send + Sync + 'static {
         &self,
         after: Option<&str>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<(ConsumerName, Arc<TopicPatterns>)>>> + Send;
+    ) -> impl Future<Output = Result<Vec<ConsumerKey>>> + Send;
 
     /// The next events for a consumer, under a lease. It takes a bounded time and does not wait for
     /// events. What it gives begins at what is acknowledged: to ask again gives the same again.
+    /// `write` makes of the events what is given, where they are read: publishers go first there.
     ///
     /// # Errors
     /// `NoConsumer`, and those of [`EventStore::read`].
-    fn take(&self, take: &Take) -> impl Future<Output = Result<Taken>> + Send;
+    fn take<T: Send + 'static>(
+        &self,
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> impl Future<Output = Result<Taken<T>>> + Send;
 
     /// Moves a consumer on over the events that a receipt stands for, and all before them in their
     /// topics, durably. It never moves back.
@@ -444,7 +458,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// # Errors
     /// `NoConsumer`; `BadCursor` if the receipt is none; `Conflict` if the lease is over that it
     /// was given under; `NoSpace`, `Stopping`, `Unsure`.
-    fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> impl Future<Output = Result<()>> + Send;
+    fn acknowledge(&self, consumer: &ConsumerKey, receipt: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Ends a lease that was taken for nothing. What it can't end ends by itself, later.
     fn release(&self, name: &ConsumerName, lease_id: u64) -> impl Future<Output = ()> + Send;

@@ -2,6 +2,8 @@
 //! that can be observed, and the violation that must be found. Honest ones pass, whatever the
 //! operations.
 
+mod consuming;
+
 use std::collections::BTreeMap;
 
 use crate::support::checker::{Listing, Page, Reader, TopicFigures, check, check_touched};

@@ -1,10 +1,12 @@
 //! `sekali consume`: has a command work through events, and acknowledges what it has done.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sekali::clock::{Clock, SystemClock};
 use sekali::consumer::ConsumerName;
 use sekali::consumer::partition::Partition;
 use sekali::limits::{CLIENT_PAGE_BYTES_MAX, CONSUMER_EVENTS_MAX, LEASE_SECONDS_MAX};
@@ -13,16 +15,20 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use ureq::http::Method;
 
-use super::client::answers::Event;
+use super::client::answers::{Consumer, Entries, Event, nullable};
+use super::client::exchange::Answer;
 use super::client::remote::{Patience, Pauses, Remote, escape};
 use super::exit::{Exit, Failure};
 use super::terminal::interrupt::Interrupt;
 use super::terminal::output::{say, unwritable};
+use super::terminal::text::for_stdout;
 
 /// Seconds that the service waits for an event before it says that there is none.
 const WAIT_SECONDS: u64 = 20;
 /// How often a lease is renewed before it would end.
 const RENEWALS: u32 = 3;
+/// A lease that ends sooner is not given back.
+const GIVEN_BACK_LEAST: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -75,8 +81,29 @@ pub(super) struct Arguments {
 #[derive(serde::Deserialize)]
 struct Given<'a> {
     #[serde(borrow)]
-    events: Vec<&'a RawValue>,
+    events: Entries<'a>,
+    #[serde(deserialize_with = "nullable")]
     receipt: Option<String>,
+    #[serde(rename = "lag")]
+    _lag: u64,
+}
+
+impl Given<'_> {
+    /// A sentence if it can't be the answer to somebody who asked for `limit` events.
+    fn fault(&self, limit: u64) -> Option<String> {
+        let count = self.events.0.len() as u64;
+        if count > limit {
+            return Some(format!("{count} events, asked for were {limit}"));
+        }
+        let is_whole = self.receipt.is_some() == (count > 0);
+        (!is_whole).then(|| format!("{count} events and a receipt that does not fit"))
+    }
+}
+
+/// What the service says of an acknowledgement.
+#[derive(serde::Deserialize)]
+struct Receipt {
+    acknowledged: bool,
 }
 
 impl Arguments {
@@ -85,7 +112,7 @@ impl Arguments {
         let mut remote = Remote::sender(self.patience.clone(), interrupt.clone())?;
         self.make(&mut remote)?;
         let holder = format!("sekali-consume-{:016x}", fastrand::u64(..));
-        let worker = Worker { arguments: &self, holder };
+        let mut worker = Worker { arguments: &self, holder, lease_ends: None };
         let done = worker.work(&mut remote, &interrupt);
         worker.give_back(&mut remote);
         done.map(|()| Exit::Success)
@@ -98,7 +125,15 @@ impl Arguments {
         }
         let path = format!("/consumers/{}", self.name);
         let answer = remote.send(Method::PUT, &path, &json!({"topics": self.topics, "start": self.from}))?;
-        if matches!(answer.status, 200 | 201) { Ok(()) } else { Err(remote.refused(&path, &answer)) }
+        if !matches!(answer.status, 200 | 201) {
+            return Err(remote.refused(&path, &answer));
+        }
+        let strange = |why: &dyn Display| remote.strange(&path, "a consumer", why);
+        let made: Consumer = serde_json::from_slice(&answer.body).map_err(|e| strange(&e))?;
+        match made.name == self.name.as_str() {
+            true => Ok(()),
+            false => Err(strange(&format_args!("it is {}", made.name))),
+        }
     }
 }
 
@@ -107,6 +142,8 @@ struct Worker<'a> {
     arguments: &'a Arguments,
     /// Its name, which no other worker has.
     holder: String,
+    /// When the lease ends that it has, if it has one; a little earlier, if anything.
+    lease_ends: Option<Instant>,
 }
 
 impl Worker<'_> {
@@ -119,13 +156,22 @@ impl Worker<'_> {
         )
     }
 
-    fn work(&self, remote: &mut Remote, interrupt: &Interrupt) -> Result<(), Failure> {
+    /// Asks for events, and notes the lease that comes with them.
+    fn ask(&mut self, remote: &mut Remote, path: &str) -> Result<Answer, Failure> {
+        let ends = SystemClock.monotonic() + Duration::from_secs(self.arguments.lease);
+        let answer = remote.ask(path, CLIENT_PAGE_BYTES_MAX)?;
+        self.lease_ends = (answer.status == 200).then_some(ends);
+        Ok(answer)
+    }
+
+    fn work(&mut self, remote: &mut Remote, interrupt: &Interrupt) -> Result<(), Failure> {
         let mut left = self.arguments.limit.unwrap_or(u64::MAX);
         let (mut pauses, mut told) = (Pauses::default(), false);
         while left > 0 {
             interrupt.check()?;
-            let path = self.path(self.arguments.batch.min(left), WAIT_SECONDS, self.arguments.lease);
-            let answer = remote.ask(&path, CLIENT_PAGE_BYTES_MAX)?;
+            let limit = self.arguments.batch.min(left);
+            let path = self.path(limit, WAIT_SECONDS, self.arguments.lease);
+            let answer = self.ask(remote, &path)?;
             if answer.status == 409 {
                 if !std::mem::replace(&mut told, true) {
                     say(format_args!("{}; waiting", remote.refused(&path, &answer)));
@@ -136,29 +182,31 @@ impl Worker<'_> {
             if answer.status != 200 {
                 return Err(remote.refused(&path, &answer));
             }
-            let strange = |why: &dyn std::fmt::Display| remote.strange(&path, "events for a consumer", why);
+            let strange = |why: &dyn Display| remote.strange(&path, "events for a consumer", why);
             let given: Given<'_> = serde_json::from_slice(&answer.body).map_err(|e| strange(&e))?;
+            if let Some(why) = given.fault(limit) {
+                return Err(strange(&why));
+            }
             let Some(receipt) = given.receipt else { continue };
-            let count = given.events.len() as u64;
-            let lines = lines(&given.events).map_err(|e| strange(&e))?;
+            let count = given.events.0.len() as u64;
+            let lines = lines(&given.events.0).map_err(|e| strange(&e))?;
             if let Err(why) = self.work_on(&lines, remote)? {
                 say(format_args!("{why}; its events are not acknowledged, and it is run again"));
                 interrupt.pause(pauses.next(None))?;
                 continue;
             }
             (pauses, told) = (Pauses::default(), false);
-            self.acknowledge(remote, &receipt)?;
-            left = left.saturating_sub(count);
+            if self.acknowledge(remote, &receipt)? {
+                left = left.saturating_sub(count);
+            }
         }
         Ok(())
     }
 
     /// Has a batch worked on; why that failed, if it may go well another time.
-    fn work_on(&self, lines: &str, remote: &mut Remote) -> Result<Result<(), String>, Failure> {
+    fn work_on(&mut self, lines: &str, remote: &mut Remote) -> Result<Result<(), String>, Failure> {
         let Some(shell) = &self.arguments.exec else {
-            let mut out = io::stdout().lock();
-            out.write_all(lines.as_bytes()).and_then(|()| out.flush()).map_err(unwritable)?;
-            return Ok(Ok(()));
+            return show(lines).map(Ok);
         };
         let cannot = |e| Failure::new(Exit::Fault, format!("cannot run /bin/sh: {e}"));
         let (done, ended) = sync::mpsc::channel::<()>();
@@ -178,9 +226,9 @@ impl Worker<'_> {
     }
 
     /// Has the lease begin anew, as every request of its holder does; whether it is still there.
-    fn renew(&self, remote: &mut Remote) -> bool {
+    fn renew(&mut self, remote: &mut Remote) -> bool {
         let path = self.path(1, 0, self.arguments.lease);
-        match remote.ask(&path, CLIENT_PAGE_BYTES_MAX) {
+        match self.ask(remote, &path) {
             Ok(answer) if answer.status == 409 => {
                 say(format_args!("{}; the command goes on", remote.refused(&path, &answer)));
                 false
@@ -190,23 +238,35 @@ impl Worker<'_> {
         }
     }
 
-    fn acknowledge(&self, remote: &mut Remote, receipt: &str) -> Result<(), Failure> {
+    /// Acknowledges what was done; whether that came in time.
+    fn acknowledge(&mut self, remote: &mut Remote, receipt: &str) -> Result<bool, Failure> {
         let path = format!("/consumers/{}/ack", self.arguments.name);
         let answer = remote.send(Method::POST, &path, &json!({"receipt": receipt}))?;
         match answer.status {
-            200 => Ok(()),
+            200 => match serde_json::from_slice(&answer.body) {
+                Ok(Receipt { acknowledged: true }) => Ok(true),
+                Ok(_) => {
+                    Err(remote.strange(&path, "an acknowledgement", "it says that nothing was acknowledged"))
+                }
+                Err(e) => Err(remote.strange(&path, "an acknowledgement", e)),
+            },
             409 => {
                 say(format_args!("{}; going on", remote.refused(&path, &answer)));
-                Ok(())
+                self.lease_ends = None;
+                Ok(false)
             }
             _ => Err(remote.refused(&path, &answer)),
         }
     }
 
-    /// Lets the lease end at once, so that nobody waits for it.
+    /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about to
+    /// end, would be given another one by that, with events that nobody works on.
     fn give_back(&self, remote: &mut Remote) {
-        // If it fails, the lease ends by itself.
-        let _ = remote.ask(&self.path(1, 0, 1), CLIENT_PAGE_BYTES_MAX);
+        let left = self.lease_ends.map(|ends| ends.saturating_duration_since(SystemClock.monotonic()));
+        if left.is_some_and(|left| left > GIVEN_BACK_LEAST) {
+            // If it fails, the lease ends by itself.
+            let _ = remote.ask(&self.path(1, 0, 1), CLIENT_PAGE_BYTES_MAX);
+        }
     }
 }
 
@@ -222,13 +282,44 @@ fn run(shell: &str, lines: &str) -> io::Result<ExitStatus> {
     child.wait()
 }
 
+/// Prints lines; harmless ones on a terminal.
+fn show(lines: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let mut written = Ok(());
+    for line in lines.lines() {
+        written = written.and_then(|()| writeln!(out, "{}", for_stdout(line)));
+    }
+    written.and_then(|()| out.flush()).map_err(unwritable)
+}
+
 /// Events, one a line.
 fn lines(events: &[&RawValue]) -> serde_json::Result<String> {
     let mut lines = String::new();
     for event in events {
         serde_json::from_str::<Event<'_>>(event.get())?;
-        lines.push_str(event.get());
+        // A payload is kept as it came. Ends of lines stand between its tokens only, where any space
+        // does.
+        lines.push_str(&event.get().replace(['\n', '\r'], " "));
         lines.push('\n');
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_its_payload_is_laid_out_like() {
+        let event = "{\"topic\":\"t\",\"event_id\":\"1\",\"timestamp\":\"x\",\"source\":\"s\",\
+                     \"payload\":{\r\n  \"a\": [1,\n2],\"b\":\"\\n\"\n},\"offset\":0,\"received_at\":\"x\"}";
+        let raw: Vec<&RawValue> = vec![serde_json::from_str(event).unwrap(); 2];
+        let lines = lines(&raw).unwrap();
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        for line in lines.lines() {
+            let (same, same_event): (serde_json::Value, serde_json::Value) =
+                (serde_json::from_str(line).unwrap(), serde_json::from_str(event).unwrap());
+            assert_eq!(same, same_event);
+        }
+    }
 }

@@ -5,10 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use sekali::consumer::ConsumerName;
 use sekali::limits::CLIENT_PAGE_BYTES_MAX;
 use serde_json::json;
-use serde_json::value::RawValue;
 use ureq::http::Method;
 
-use super::client::answers::PAGE_ENTRIES;
+use super::client::answers::{Consumer, ConsumerPage, Lease, PAGE_ENTRIES};
 use super::client::listing::Listing;
 use super::client::remote::Remote;
 use super::client::target::ServiceUrl;
@@ -55,35 +54,6 @@ struct SeekArguments {
     yes: bool,
 }
 
-#[derive(serde::Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    consumers: Vec<&'a RawValue>,
-    next_cursor: Option<String>,
-}
-
-#[derive(serde::Deserialize)]
-struct Consumer {
-    name: String,
-    topics: Vec<String>,
-    lag: u64,
-    lag_seconds: f64,
-    leases: Vec<Lease>,
-    last_error: Option<LastError>,
-}
-
-#[derive(serde::Deserialize)]
-struct Lease {
-    holder: String,
-    partition: String,
-}
-
-#[derive(serde::Deserialize)]
-struct LastError {
-    at: String,
-    reason: String,
-}
-
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.step {
@@ -104,12 +74,13 @@ fn list(service: ServiceUrl, is_json: bool) -> Result<Exit, Failure> {
         let path = format!("/consumers?limit={PAGE_ENTRIES}{}", listing.cursor());
         let body = remote.get(&path, CLIENT_PAGE_BYTES_MAX)?;
         let strange = |why: String| remote.strange("/consumers", "a page of consumers", why);
-        let page: Page<'_> = serde_json::from_slice(&body).map_err(|e| strange(e.to_string()))?;
-        let consumers = page.consumers.iter().map(|text| serde_json::from_str::<Consumer>(text.get()));
+        let page: ConsumerPage<'_> = serde_json::from_slice(&body).map_err(|e| strange(e.to_string()))?;
+        let entries = &page.consumers.0;
+        let consumers = entries.iter().map(|text| serde_json::from_str::<Consumer>(text.get()));
         let consumers: Vec<_> = consumers.collect::<Result<_, _>>().map_err(|e| strange(e.to_string()))?;
         let lines: String = match is_table {
             true => table.render(&consumers.into_iter().map(row).collect::<Vec<_>>()),
-            false => page.consumers.iter().map(|text| format!("{}\n", for_stdout(text.get()))).collect(),
+            false => entries.iter().map(|text| format!("{}\n", for_stdout(text.get()))).collect(),
         };
         out.write_all(lines.as_bytes()).map_err(unwritable)?;
         if !listing.advance(page.next_cursor).map_err(strange)? {

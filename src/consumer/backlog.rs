@@ -169,6 +169,12 @@ impl Backlog {
         self.ready.from(self.turn)
     }
 
+    /// The topics with this number or a higher one that may have something new, by their numbers.
+    pub(crate) fn ready_from(&self, topic: u32) -> impl Iterator<Item = u32> {
+        let after = |topic: &u32| self.ready.next(topic.checked_add(1)?);
+        std::iter::successors(self.ready.next(topic), after)
+    }
+
     /// A topic has nothing new.
     pub(crate) fn is_caught_up(&mut self, topic: u32) {
         self.ready.remove(topic);

@@ -3,6 +3,7 @@
 //! Every handler first asks whether the caller may consume all topics of the consumer.
 
 mod events;
+mod list;
 
 use std::sync::Arc;
 
@@ -13,16 +14,19 @@ use serde::de::DeserializeOwned;
 use crate::auth::{Caller, Permission};
 use crate::clock::Timestamp;
 use crate::consumer::{
-    ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position, Start,
+    ConsumerKey, ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Look, Position,
+    Start,
 };
-use crate::error::ErrorKind;
 use crate::event::pattern::{TopicPattern, TopicPatterns};
+use crate::http::body::content::strip_mark;
 use crate::http::body::eviction::Sender;
+use crate::http::consume::list::ListOfConsumers;
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, empty, json};
 use crate::http::wire::denial::forbidden;
-use crate::http::wire::problem::{Fault, Loc, Problem, body_too_large};
+use crate::http::wire::problem::{Fault, Loc, Problem};
 use crate::http::wire::query::Parameters;
+use crate::http::wire::streaming::Responder;
 use crate::limits::{
     CONSUMER_BODY_BYTES_MAX, CONSUMER_PATTERNS_MAX, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX, POSITIONS_SHOWN_MAX,
 };
@@ -57,7 +61,7 @@ struct Acknowledgement {
 
 impl<S: EventStore> Service<S> {
     pub(super) async fn put_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let (name, caller) = (name(&call)?, call.caller);
+        let (name, caller, responder) = (name(&call)?, call.caller, call.responder);
         let plan: Plan = self.json_body(call).await?;
         let topics = patterns(&plan.topics)?;
         check_allowed(caller, &topics)?;
@@ -65,70 +69,64 @@ impl<S: EventStore> Service<S> {
         if let Some(others) = self.store.consumer_topics(&name).await? {
             check_allowed(caller, &others)?;
         }
-        let is_new = self.store.put_consumer(&name, Arc::new(topics), &Start::from(&*plan.start)).await?;
+        let consumer = ConsumerKey { name, topics: Arc::new(topics) };
+        let is_new = self.store.put_consumer(&consumer, &Start::from(&*plan.start)).await?;
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(json(status, told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now())))
+        self.told(status, &consumer, responder).await
     }
 
     pub(super) async fn delete_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = self.allowed(&call).await?;
-        self.store.delete_consumer(&name).await?;
+        let consumer = self.allowed(&call).await?;
+        self.store.delete_consumer(&consumer).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
     pub(super) async fn consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = self.allowed(&call).await?;
-        let stats = self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?;
-        Ok(json(StatusCode::OK, told(&stats, self.clock.now())))
+        let consumer = self.allowed(&call).await?;
+        self.told(StatusCode::OK, &consumer, call.responder).await
     }
 
     pub(super) async fn consumers(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let parameters = Parameters::parse(call.head.uri.query().unwrap_or(""))?;
         let limit = parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-        let mut after = parameters.cursor().map(str::to_owned);
-        let (mut listed, mut next_cursor) = (Vec::new(), None);
-        // One at a time: what is read for one may take a while.
-        while let [(name, topics)] = &self.store.consumers(after.as_deref(), 1).await?[..] {
-            if listed.len() == limit {
-                next_cursor = after;
-                break;
-            }
-            if call.caller.may_consume(topics) {
-                match self.store.consumer(name, 0).await {
-                    Ok(stats) => listed.push(described(&stats, self.clock.now())),
-                    // It was removed meanwhile.
-                    Err(e) if e.kind() == ErrorKind::NoConsumer => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            after = Some(name.as_str().to_owned());
-        }
-        let body = serde_json::json!({"consumers": listed, "next_cursor": next_cursor});
-        Ok(json(StatusCode::OK, body.to_string().into_bytes()))
+        let after = parameters.cursor().map(str::to_owned);
+        let account = call.responder.account();
+        let list = ListOfConsumers::new(&self.store, &self.clock, account, call.caller, after, limit);
+        Ok(call.responder.send(list, "application/json", true).await?)
     }
 
     pub(super) async fn acknowledge(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = self.allowed(&call).await?;
+        let consumer = self.allowed(&call).await?;
         let Acknowledgement { receipt } = self.json_body(call).await?;
-        self.store.acknowledge(&name, &receipt).await?;
+        self.store.acknowledge(&consumer, &receipt).await?;
         Ok(json(StatusCode::OK, br#"{"acknowledged":true}"#.to_vec()))
     }
 
     pub(super) async fn seek(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = self.allowed(&call).await?;
+        let (consumer, responder) = (self.allowed(&call).await?, call.responder);
         let Move { to } = self.json_body(call).await?;
-        self.store.seek_consumer(&name, &Start::from(&*to)).await?;
-        Ok(json(
-            StatusCode::OK,
-            told(&self.store.consumer(&name, POSITIONS_SHOWN_MAX).await?, self.clock.now()),
-        ))
+        self.store.seek_consumer(&consumer, &Start::from(&*to)).await?;
+        self.told(StatusCode::OK, &consumer, responder).await
+    }
+
+    /// Answers with what is known of a consumer.
+    async fn told(
+        &self,
+        status: StatusCode,
+        consumer: &ConsumerKey,
+        responder: &Responder<'_>,
+    ) -> Result<Answer, Problem> {
+        let account = responder.account();
+        let (client, reader) = (account.key().number(), account.number());
+        let look = Look { positions: POSITIONS_SHOWN_MAX, client, reader };
+        Ok(json(status, told(&self.store.consumer(consumer, look).await?, self.clock.now())))
     }
 
     /// The consumer that a request is about, if its caller may consume all of its topics.
-    async fn allowed(&self, call: &Call<'_>) -> Result<ConsumerName, Problem> {
+    async fn allowed(&self, call: &Call<'_>) -> Result<ConsumerKey, Problem> {
         let name = name(call)?;
         match self.store.consumer_topics(&name).await? {
-            Some(topics) if call.caller.may_consume(&topics) => Ok(name),
+            Some(topics) if call.caller.may_consume(&topics) => Ok(ConsumerKey { name, topics }),
             // As if it were absent: that it is there is nothing for this caller to know.
             Some(_) => {
                 self.log_forbidden(call.caller, call.responder);
@@ -141,14 +139,9 @@ impl<S: EventStore> Service<S> {
     /// The body of a request, which is a small object.
     async fn json_body<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Problem> {
         let Call { body, responder, caller, .. } = call;
-        if body.declared().is_some_and(|length| length > CONSUMER_BODY_BYTES_MAX as u64) {
-            return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
-        }
-        let body = self.body(body, None, (Sender::of(responder), caller)).await?;
-        if body.bytes.len() > CONSUMER_BODY_BYTES_MAX {
-            return Err(body_too_large(CONSUMER_BODY_BYTES_MAX));
-        }
-        serde_json::from_slice(&body.bytes).map_err(|e| {
+        let most = CONSUMER_BODY_BYTES_MAX.min(self.limits.body_bytes_max);
+        let body = self.body_at_most(body, most, (Sender::of(responder), caller)).await?;
+        serde_json::from_slice(strip_mark(&body.bytes)).map_err(|e| {
             let msg = format!("Input should be a JSON object as /openapi.json describes it: {}", kind_of(&e));
             bad_body(None, msg)
         })

@@ -80,10 +80,10 @@ impl<S: EventStore> Service<S> {
         }
         loop {
             let page = self.store.consumers(after.as_deref(), CONSUMERS_AT_ONCE).await?;
-            let Some((last, _)) = page.last() else { return Ok(names) };
-            after = Some(last.as_str().to_owned());
-            let shown = page.iter().filter(|(_, topics)| caller.may_measure(topics));
-            names.extend(shown.map(|(name, _)| name.as_str().to_owned()));
+            let Some(last) = page.last() else { return Ok(names) };
+            after = Some(last.name.as_str().to_owned());
+            let shown = page.iter().filter(|consumer| caller.may_measure(&consumer.topics));
+            names.extend(shown.map(|consumer| consumer.name.as_str().to_owned()));
         }
     }
 

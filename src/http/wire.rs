@@ -9,6 +9,7 @@ pub(super) mod forwarded;
 pub(super) mod headers;
 pub(super) mod json;
 pub(super) mod negotiation;
+pub(super) mod object;
 pub(super) mod problem;
 pub(super) mod query;
 pub(super) mod request_id;

@@ -11,7 +11,7 @@ use super::postgres::Postgres;
 use super::{
     Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
 };
-use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
 use crate::error::{Error, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -92,45 +92,40 @@ impl EventStore for Backend {
         awaited!(self, store => store.count_new_topics(topics))
     }
 
-    async fn put_consumer(
-        &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
-        start: &Start,
-    ) -> Result<bool> {
-        awaited!(self, store => store.put_consumer(name, topics, start))
+    async fn put_consumer(&self, consumer: &ConsumerKey, start: &Start) -> Result<bool> {
+        awaited!(self, store => store.put_consumer(consumer, start))
     }
 
-    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        awaited!(self, store => store.delete_consumer(name))
+    async fn delete_consumer(&self, consumer: &ConsumerKey) -> Result<bool> {
+        awaited!(self, store => store.delete_consumer(consumer))
     }
 
-    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        awaited!(self, store => store.seek_consumer(name, to))
+    async fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> Result<()> {
+        awaited!(self, store => store.seek_consumer(consumer, to))
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
         awaited!(self, store => store.consumer_topics(name))
     }
 
-    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
-        awaited!(self, store => store.consumer(name, positions))
+    async fn consumer(&self, consumer: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
+        awaited!(self, store => store.consumer(consumer, look))
     }
 
-    async fn consumers(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+    async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
         awaited!(self, store => store.consumers(after, limit))
     }
 
-    async fn take(&self, take: &Take) -> Result<Taken> {
-        awaited!(self, store => store.take(take))
+    async fn take<T: Send + 'static>(
+        &self,
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> Result<Taken<T>> {
+        awaited!(self, store => store.take(take, write))
     }
 
-    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        awaited!(self, store => store.acknowledge(name, receipt))
+    async fn acknowledge(&self, consumer: &ConsumerKey, receipt: &str) -> Result<()> {
+        awaited!(self, store => store.acknowledge(consumer, receipt))
     }
 
     async fn release(&self, name: &ConsumerName, lease_id: u64) {

@@ -31,11 +31,11 @@ use self::read::{read_topic_cursor, write_topic_cursor};
 use self::shared::Shared;
 use self::write::group_commit::GroupCommit;
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
-use crate::limits::{ADMISSION_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX, TAKES_READ_MAX};
+use crate::limits::{ADMISSION_SECONDS, LAG_FIGURES_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX, TAKES_READ_MAX};
 use crate::store::{
     Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
     TopicStats,
@@ -400,48 +400,40 @@ impl EventStore for Local {
         Ok(topics.iter().filter(|topic| !is_known(topic)).count())
     }
 
-    async fn put_consumer(
-        &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
-        start: &Start,
-    ) -> Result<bool> {
-        self.begin_consumer(name, topics, start).await
+    async fn put_consumer(&self, consumer: &ConsumerKey, start: &Start) -> Result<bool> {
+        self.begin_consumer(consumer, start).await
     }
 
-    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        self.end_consumer(name).await
+    async fn delete_consumer(&self, consumer: &ConsumerKey) -> Result<bool> {
+        self.end_consumer(consumer).await
     }
 
-    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        self.move_consumer(name, to).await
+    async fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> Result<()> {
+        self.move_consumer(consumer, to).await
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
         Ok(self.core.consumers.get(name.as_str()).map(|consumer| Arc::clone(&consumer.topics)))
     }
 
-    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
-        let consumer = self.known_consumer(name)?;
-        self.blocking(move |core| consume::stats(core, &consumer, positions)).await
+    async fn consumer(&self, consumer: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
+        self.consumer_stats(consumer, look).await
     }
 
-    async fn consumers(
+    async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
+        Ok(self.core.consumers.after(after, limit).iter().filter_map(|own| own.key()).collect())
+    }
+
+    async fn take<T: Send + 'static>(
         &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
-        let some = self.core.consumers.after(after, limit);
-        let named = some.iter().filter_map(|own| Some((own.name.parse().ok()?, Arc::clone(&own.topics))));
-        Ok(named.collect())
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> Result<Taken<T>> {
+        self.take_events(take, write).await
     }
 
-    async fn take(&self, take: &Take) -> Result<Taken> {
-        self.take_events(take).await
-    }
-
-    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        self.reach(name, receipt).await
+    async fn acknowledge(&self, consumer: &ConsumerKey, receipt: &str) -> Result<()> {
+        self.reach(consumer, receipt).await
     }
 
     async fn release(&self, name: &ConsumerName, lease_id: u64) {
@@ -463,7 +455,8 @@ impl EventStore for Local {
     async fn observe(&self) {
         read::observe(&self.core, self.health() == Health::Ready);
         // What can't be read now is shown as it was.
-        let _ = self.blocking(consume::observe).await;
+        let patience = Duration::from_secs(LAG_FIGURES_SECONDS);
+        let _ = sync::timeout(patience, self.observe_consumers()).await;
     }
 
     async fn condition(&self) -> Condition {

@@ -31,7 +31,7 @@ use self::shared::Shared;
 use self::slot::{Piece, work};
 use crate::clock::Clock;
 use crate::config::Durability;
-use crate::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
@@ -348,21 +348,16 @@ impl EventStore for Postgres {
         self.shared.patiently(|| self.count_new(topics)).await
     }
 
-    async fn put_consumer(
-        &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
-        start: &Start,
-    ) -> Result<bool> {
-        moves::put(&self.shared, name, &topics, start).await
+    async fn put_consumer(&self, consumer: &ConsumerKey, start: &Start) -> Result<bool> {
+        moves::put(&self.shared, consumer, start).await
     }
 
-    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        moves::end(&self.shared, name).await
+    async fn delete_consumer(&self, consumer: &ConsumerKey) -> Result<bool> {
+        moves::end(&self.shared, consumer).await
     }
 
-    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        moves::seek(&self.shared, name, to).await
+    async fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> Result<()> {
+        moves::seek(&self.shared, consumer, to).await
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
@@ -373,24 +368,24 @@ impl EventStore for Postgres {
         }
     }
 
-    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
-        stats::stats(&self.shared, name, positions).await
+    async fn consumer(&self, consumer: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
+        stats::stats(&self.shared, consumer, look.positions).await
     }
 
-    async fn consumers(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+    async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
         known::list(&self.shared, after, limit).await
     }
 
-    async fn take(&self, take: &Take) -> Result<Taken> {
-        consume::take(&self.shared, take).await
+    async fn take<T: Send + 'static>(
+        &self,
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> Result<Taken<T>> {
+        consume::take(&self.shared, take, write).await
     }
 
-    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        consume::acknowledge(&self.shared, name, receipt).await
+    async fn acknowledge(&self, consumer: &ConsumerKey, receipt: &str) -> Result<()> {
+        consume::acknowledge(&self.shared, consumer, receipt).await
     }
 
     async fn release(&self, name: &ConsumerName, lease_id: u64) {

@@ -17,13 +17,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::delivery::{Delivery, only, pairs};
+use super::delivery::{Delivery, Pairs, only};
 
 /// A body, looked at once.
 pub(super) enum Content<'a> {
     /// The text of one JSON value.
     Json(&'a str),
-    Form(&'a str, Vec<(String, String)>),
+    Form(&'a str, Pairs),
     Text(&'a str),
     Bytes(&'a [u8]),
 }
@@ -35,7 +35,7 @@ impl<'a> Content<'a> {
         let Ok(text) = std::str::from_utf8(body) else { return Self::Bytes(body) };
         let kind = media_type(delivery);
         if kind == "application/x-www-form-urlencoded" {
-            return Self::Form(text, pairs(body));
+            return Self::Form(text, Pairs::of(body));
         }
         let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
         let is_candidate = trimmed.starts_with(['{', '['])
@@ -56,18 +56,22 @@ impl<'a> Content<'a> {
     pub(super) fn find(&self, path: &[String]) -> Option<Cow<'a, str>> {
         match self {
             Self::Json(text) => scalar(at(text, path)?),
-            Self::Form(_, fields) => only(fields, &path.join(".")).map(|value| Cow::Owned(value.to_owned())),
+            Self::Form(_, fields) => {
+                only(&fields.texts, &path.join(".")).map(|value| Cow::Owned(value.to_owned()))
+            }
             Self::Text(_) | Self::Bytes(_) => None,
         }
     }
 
-    /// Names and values of a form as Twilio signs them: sorted, each pair once.
-    pub(super) fn sorted_form(&self) -> Vec<u8> {
-        let Self::Form(_, fields) = self else { return Vec::new() };
-        let mut fields: Vec<_> = fields.iter().collect();
-        fields.sort_unstable();
-        fields.dedup();
-        fields.into_iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()].concat()).collect()
+    /// Names and values of a form as Twilio signs them: sorted, each pair once. None if a pair is no
+    /// text: without it, anybody could add it to what was signed.
+    pub(super) fn sorted_form(&self) -> Option<Vec<u8>> {
+        let Self::Form(_, fields) = self else { return Some(Vec::new()) };
+        let mut texts: Vec<_> = fields.are_all.then(|| fields.texts.iter().collect())?;
+        texts.sort_unstable();
+        texts.dedup();
+        let bytes = |(name, value): &(String, String)| [name.as_bytes(), value.as_bytes()].concat();
+        Some(texts.into_iter().flat_map(bytes).collect())
     }
 
     /// The members of an envelope that have the body, and a comma before them.
@@ -244,7 +248,7 @@ mod tests {
             assert_eq!(find("a").as_deref(), Some("1 2&"));
             assert_eq!(find("b").as_deref(), Some("é"));
             assert_eq!(find("d"), None, "there twice");
-            assert_eq!(form.sorted_form(), "a1 2&bécd1d2".as_bytes());
+            assert_eq!(form.sorted_form().as_deref(), Some("a1 2&bécd1d2".as_bytes()));
         });
     }
 

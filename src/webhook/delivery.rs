@@ -27,18 +27,30 @@ impl<'a> Delivery<'a> {
 
     /// The value of a query parameter that is there once and is text.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        only(&pairs(self.query.as_bytes()), name).map(str::to_owned)
+        only(&Pairs::of(self.query.as_bytes()).texts, name).map(str::to_owned)
     }
 }
 
-/// The pairs of a query or a form, decoded; those that are no text are left out.
-pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
-    let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-    let decoded = pairs.filter_map(|pair| {
-        let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-        Some((decoded(&pair[..at])?, decoded(pair.get(at + 1..).unwrap_or_default())?))
-    });
-    decoded.collect()
+/// The pairs of a query or a form, decoded.
+pub(super) struct Pairs {
+    /// Those that are text.
+    pub(super) texts: Vec<(String, String)>,
+    /// Whether there are no others.
+    pub(super) are_all: bool,
+}
+
+impl Pairs {
+    pub(super) fn of(text: &[u8]) -> Self {
+        let mut pairs = Self { texts: Vec::new(), are_all: true };
+        for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+            match (decoded(&pair[..at]), decoded(pair.get(at + 1..).unwrap_or_default())) {
+                (Some(name), Some(value)) => pairs.texts.push((name, value)),
+                _ => pairs.are_all = false,
+            }
+        }
+        pairs
+    }
 }
 
 /// The one value that has this name.

@@ -38,6 +38,11 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Whether its file holds what nobody else may know.
+    pub(super) fn is_secret(self) -> bool {
+        !matches!(self, Self::Ed25519 | Self::EcdsaP256)
+    }
+
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::HmacSha256, Self::HmacSha1, Self::Ed25519, Self::EcdsaP256, Self::Token];
@@ -128,11 +133,19 @@ fn public(text: &str, der: &[u8]) -> Option<Vec<u8>> {
     Some(bytes.strip_prefix(der).map_or(bytes.clone(), <[u8]>::to_vec))
 }
 
-/// The text of a secret's file.
+/// What a secret's file holds.
+pub(super) struct SecretFile {
+    /// Its text, without white space around it.
+    pub(super) text: String,
+    /// Everybody on the machine may read it.
+    pub(super) is_open: bool,
+}
+
+/// Reads a secret's file.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the file.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+pub(super) fn read(path: &Path) -> Result<SecretFile, String> {
     let at = path.display();
     let file = File::open(path).map_err(|e| format!("cannot read the secret {at}: {e}"))?;
     let about = file.metadata().map_err(|e| format!("cannot look at the secret {at}: {e}"))?;
@@ -150,6 +163,6 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     }
     match text.trim() {
         "" => Err(format!("the secret {at} is empty")),
-        secret => Ok(secret.to_owned()),
+        secret => Ok(SecretFile { text: secret.to_owned(), is_open: about.mode() & 0o004 != 0 }),
     }
 }

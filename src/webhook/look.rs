@@ -46,7 +46,7 @@ impl<'a> Look<'a> {
         let body: &'a [u8] = self.delivery.body;
         let text = match place {
             Place::Body => return Some(Cow::Borrowed(body)),
-            Place::Form => return Some(Cow::Owned(self.content().sorted_form())),
+            Place::Form => return self.content().sorted_form().map(Cow::Owned),
             Place::BodyAt(path) => self.content().find(path)?,
             Place::Header(name) => {
                 Cow::Borrowed(self.delivery.header(name).filter(|value| !value.is_empty())?)

@@ -1,11 +1,11 @@
 //! What a person writes of a source, in the table `[sources.NAME]` of the configuration file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::key::{Algorithm, Key, read};
+use super::key::{Algorithm, Key, SecretFile, read};
 use super::mapping::Mapping;
 use super::parts::Encoding;
 use super::preset::{PRESETS, Preset, Scheme};
@@ -314,8 +314,11 @@ impl Settings {
 
     fn read_secrets(&self, source: &mut Source, sender: &Sender) -> Result<(), String> {
         for file in &self.secret_files {
-            let text = read(file)?;
+            let SecretFile { text, is_open } = read(file)?;
             let fit = sender.fit(&text);
+            if is_open && fit.iter().any(|(scheme, _)| scheme.algorithm.is_secret()) {
+                source.warnings.push(readable(file));
+            }
             let secret =
                 fit.first().map_or("", |(scheme, _)| text.strip_prefix(scheme.key_prefix).unwrap_or(&text));
             for (scheme, prefix) in fit {
@@ -329,8 +332,9 @@ impl Settings {
             }
         }
         if let Some(file) = &self.verify_token_file {
-            source.verify_token =
-                Some(Key::new(Algorithm::Token, &read(file)?, false).map_err(str::to_owned)?);
+            let SecretFile { text, is_open } = read(file)?;
+            source.verify_token = Some(Key::new(Algorithm::Token, &text, false).map_err(str::to_owned)?);
+            source.warnings.extend(is_open.then(|| readable(file)));
         }
         if source.mapping.event_id.has(&Place::BodySha256) {
             source.warnings.push(
@@ -340,6 +344,10 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn readable(file: &Path) -> String {
+    format!("everybody on this machine may read the secret {}: chmod o-r it", file.display())
 }
 
 fn fault(name: &str, why: &str) -> SettingsError {

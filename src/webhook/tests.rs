@@ -103,6 +103,43 @@ fn sendgrids_sample_is_genuine() {
 }
 
 #[test]
+fn a_form_that_is_signed_by_its_pairs_has_none_that_is_no_text() {
+    let headers = [
+        ("x-twilio-signature", "RSOYDt4T1cUTdK1PDd93/VVr8B8="),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let body =
+        "To=%2B18005551212&From=%2B14158675309&Digits=1234&CallSid=CA1234567890ABCDE&Caller=%2B14158675309";
+    let source = source("preset = 'twilio'\nurl = 'https://mycompany.com/myapp.php'", "12345");
+    let check = |more: &str| checked(&source, &headers, "foo=1&bar=2", &format!("{body}{more}"), 0);
+    assert_eq!(check(""), Ok(()));
+    for more in ["&From=evil%FF", "&%FF=1", "&%FF", "&a=%C3%28", "&From=%ED%A0%80", "&=%80"] {
+        assert_eq!(check(more), Err(Refused::Malformed), "{more}");
+    }
+    assert_eq!(check("&From=evil"), Err(Refused::Wrong));
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_warned_of_and_a_public_key_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, public) = (dir.path().join("secret"), dir.path().join("public"));
+    std::fs::write(&secret, "a-secret-of-the-test-0123456789").unwrap();
+    let key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+    std::fs::write(&public, key).unwrap();
+    for (lines, file, mode, warned) in [
+        ("preset = 'github'", &secret, 0o644, true),
+        ("preset = 'github'", &secret, 0o640, false),
+        ("preset = 'sendgrid'", &public, 0o644, false),
+    ] {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let source = load(lines, file).unwrap();
+        let warnings = source.warnings().iter().filter(|warning| warning.contains("may read the secret"));
+        assert_eq!(warnings.count() > 0, warned, "{lines} {mode:o}");
+    }
+}
+
+#[test]
 fn twilios_documented_sample_is_genuine_at_its_url_alone() {
     let headers = [
         ("x-twilio-signature", "RSOYDt4T1cUTdK1PDd93/VVr8B8="),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sekali::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use sekali::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
 use sekali::error::{Error, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
@@ -67,45 +67,40 @@ impl EventStore for Counting {
         self.store.count_new_topics(topics).await
     }
 
-    async fn put_consumer(
-        &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
-        start: &Start,
-    ) -> Result<bool> {
-        self.store.put_consumer(name, topics, start).await
+    async fn put_consumer(&self, consumer: &ConsumerKey, start: &Start) -> Result<bool> {
+        self.store.put_consumer(consumer, start).await
     }
 
-    async fn delete_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        self.store.delete_consumer(name).await
+    async fn delete_consumer(&self, consumer: &ConsumerKey) -> Result<bool> {
+        self.store.delete_consumer(consumer).await
     }
 
-    async fn seek_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        self.store.seek_consumer(name, to).await
+    async fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> Result<()> {
+        self.store.seek_consumer(consumer, to).await
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
         self.store.consumer_topics(name).await
     }
 
-    async fn consumer(&self, name: &ConsumerName, positions: usize) -> Result<ConsumerStats> {
-        self.store.consumer(name, positions).await
+    async fn consumer(&self, consumer: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
+        self.store.consumer(consumer, look).await
     }
 
-    async fn consumers(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+    async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
         self.store.consumers(after, limit).await
     }
 
-    async fn take(&self, take: &Take) -> Result<Taken> {
-        self.store.take(take).await
+    async fn take<T: Send + 'static>(
+        &self,
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> Result<Taken<T>> {
+        self.store.take(take, write).await
     }
 
-    async fn acknowledge(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        self.store.acknowledge(name, receipt).await
+    async fn acknowledge(&self, consumer: &ConsumerKey, receipt: &str) -> Result<()> {
+        self.store.acknowledge(consumer, receipt).await
     }
 
     async fn release(&self, name: &ConsumerName, lease_id: u64) {

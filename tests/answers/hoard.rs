@@ -23,14 +23,30 @@ fn full_service() -> Service {
     service.publish((0..12_000).map(|n| event("big", &format!("e{n}"), &filler)));
     let name = "n".repeat(240);
     service.publish((0..8_000).map(|n| event(&format!("{name}{n}"), "1", "1")));
+    make_consumers(&service, 120, 100);
     service
 }
 
-const PATHS: [&str; 6] = [
+/// Makes consumers with long filters.
+fn make_consumers(service: &Service, consumers: usize, patterns: usize) {
+    let mut client = Client::new(service.addr);
+    let name = "f".repeat(240);
+    for consumer in 0..consumers {
+        let topics: Vec<_> = (0..patterns).map(|n| format!("{name}-{consumer}-{n}")).collect();
+        let plan = serde_json::json!({"topics": topics}).to_string();
+        let json = [("Content-Type", "application/json")];
+        let answer =
+            client.send("PUT", &format!("/consumers/c-{consumer:03}"), &json, plan.as_bytes()).unwrap();
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+const PATHS: [&str; 7] = [
     "/events?limit=10000",
     "/events?limit=10000&order=desc",
     "/stats",
     "/topics?limit=10000",
+    "/consumers?limit=10000",
     "/openapi.json",
     "/metrics",
 ];
@@ -75,7 +91,7 @@ fn streams_that_nobody_reads_hold_a_bounded_amount_over_http_2() {
             hoards.push(frames::ask(service.addr, &[path; 100], &fields));
         }
     }
-    settles(&service, before, "30 connections");
+    settles(&service, before, "35 connections");
     let refused = until(20, || {
         let name = "sekali_http_requests_total{route=\"/events\",status=\"503\"}";
         (service.figure(name) > 0.0).then_some(())
@@ -119,7 +135,7 @@ fn answers_that_nobody_reads_hold_a_bounded_amount_over_http_1() {
             }
         }
     }
-    settles(&service, before, "288 connections");
+    settles(&service, before, "336 connections");
     is_served(&service);
     drop(hoards);
 }
@@ -201,4 +217,30 @@ fn long_lists_of_topics_are_whole() {
     );
     let rest = service.get(&format!("/topics?limit=2000&cursor={}", page["next_cursor"].as_str().unwrap()));
     assert_eq!((&rest["count"], &rest["next_cursor"]), (&1_000.into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn long_lists_of_consumers_are_whole() {
+    let service = service();
+    make_consumers(&service, 60, 20);
+    let names = |page: &serde_json::Value| -> Vec<String> {
+        let consumers = page["consumers"].as_array().unwrap().iter();
+        consumers.map(|consumer| consumer["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected: Vec<String> = (0..60).map(|consumer| format!("c-{consumer:03}")).collect();
+    let whole = service.get("/consumers?limit=10000");
+    assert_eq!((names(&whole), &whole["next_cursor"]), (expected.clone(), &serde_json::Value::Null));
+    for limit in [1, 15, 16, 17, 59, 60] {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = service.get(&format!("/consumers?limit={limit}{cursor}"));
+            all.extend(names(&page));
+            assert!(names(&page).len() <= limit);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(all, expected, "{limit}");
+    }
 }

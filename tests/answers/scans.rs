@@ -83,6 +83,72 @@ fn a_scan_ends_when_its_reader_has_gone() {
     }
 }
 
+/// A store with many consumers that lag in many topics.
+fn lagging_service() -> Service {
+    let service = service();
+    for round in 0..2 {
+        service.publish((0..4_000).map(|n| event(&format!("t-{n}"), &format!("{round}"), "1")));
+    }
+    let mut client = Client::new(service.addr);
+    let json = [("Content-Type", "application/json")];
+    for consumer in 0..300 {
+        let path = format!("/consumers/c-{consumer}");
+        let answer = client.send("PUT", &path, &json, br#"{"topics":["*"]}"#).unwrap();
+        assert_eq!(answer.status, 201);
+    }
+    service
+}
+
+#[test]
+fn a_list_of_consumers_ends_when_its_reader_has_gone() {
+    const ABANDONED: usize = 60;
+    let service = lagging_service();
+    let path = "/consumers?limit=10000";
+    let whole = cost(&service, || {
+        assert_eq!(service.get(path)["consumers"].as_array().unwrap().len(), 300);
+    });
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let over_http_1 = cost(&service, || {
+        for _ in 0..ABANDONED {
+            TcpStream::connect(service.addr).unwrap().write_all(head.as_bytes()).unwrap();
+        }
+    });
+    let over_http_2 = cost(&service, || {
+        let asked = frames::ask(service.addr, &[path; ABANDONED], &[]);
+        std::thread::park_timeout(Duration::from_millis(20));
+        drop(asked);
+    });
+    for (over, ticks) in [("HTTP/1.1", over_http_1), ("HTTP/2", over_http_2)] {
+        eprintln!("{over}: {ticks} ticks, and {whole} for the whole list once");
+        assert!(
+            ticks < 100 + whole * ABANDONED as u64 / 4,
+            "{ABANDONED} abandoned lists cost {ticks} ticks over {over}; a whole one {whole}"
+        );
+    }
+}
+
+#[test]
+fn finds_and_publishes_do_not_wait_for_lists_of_consumers() {
+    let service = lagging_service();
+    let lists: Vec<_> =
+        (0..8).map(|_| frames::ask(service.addr, &["/consumers?limit=10000"; 100], &[])).collect();
+    let mut client = Client::new(service.addr);
+    let begin = crate::support::now();
+    for n in 0..50 {
+        assert_eq!(client.get(&format!("/events/t-{n}/0")).unwrap().status, 200);
+        assert_eq!(
+            client.post("/publish", event("t-1", &format!("n{n}"), "1").as_bytes()).unwrap().status,
+            200
+        );
+        // Figures of consumers that are not known in time are shown as they were.
+        assert_eq!(client.get("/consumers/c-7").unwrap().status, 200);
+    }
+    assert_eq!(client.get("/metrics").unwrap().status, 200);
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(30), "150 small requests took {took:?} beside lists of consumers");
+    drop(lists);
+}
+
 #[test]
 fn finds_and_publishes_do_not_wait_for_scans() {
     let service = long_service();

@@ -11,9 +11,11 @@ use crate::support::client::Client;
 use crate::support::now;
 use crate::support::process::{Server, status};
 
-/// What a service holds before it is attacked: some pages of the largest size, and many topics.
+/// What a service holds before it is attacked: some pages of the largest size, many topics, and consumers
+/// that lag in all of them.
 const EVENTS: u64 = 20_000;
 const TOPICS: u64 = 5_000;
+const CONSUMERS: u64 = 200;
 /// Events in a request of those.
 const BATCH: u64 = 1_000;
 
@@ -39,6 +41,12 @@ pub fn fill(addr: SocketAddr) {
             .collect();
         let answer = client.post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    }
+    for consumer in 0..CONSUMERS {
+        let json = [("Content-Type", "application/json")];
+        let path = format!("/consumers/consumer-{consumer}");
+        let answer = client.send("PUT", &path, &json, br#"{"topics":["*"]}"#).unwrap();
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Attack {
 const FEW_PLACES: &[(&str, &str)] = &[("SEKALI_CONNECTIONS_MAX", "100")];
 
 const PAGE: &str = "/events?limit=10000";
+const CONSUMERS: &str = "/consumers?limit=10000";
 const EXPORT: &str = "application/x-ndjson";
 const TAIL: &str = "text/event-stream";
 /// Requests on one HTTP/2 connection.
@@ -40,6 +41,17 @@ pub fn attacks() -> Vec<Attack> {
         attack("unread topics, HTTP/2", read_stats, |addr| {
             unread_streams(addr, 4, "/topics?limit=1000", "*/*")
         }),
+        attack("unread consumers, HTTP/2", read_consumers, |addr| unread_streams(addr, 4, CONSUMERS, "*/*")),
+        attack(
+            "abandoned lists of consumers",
+            |_| (),
+            |addr| {
+                for _ in 0..200 {
+                    drop(unread(addr, 1, CONSUMERS, "*/*"));
+                }
+                Vec::new()
+            },
+        ),
         attack("unread descriptions, HTTP/2", read_stats, |addr| {
             unread_streams(addr, 4, "/openapi.json", "*/*")
         }),
@@ -173,6 +185,10 @@ fn read_pages(addr: SocketAddr) {
 
 fn read_stats(addr: SocketAddr) {
     all_at_once(|| assert_served(Client::new(addr).get("/stats")));
+}
+
+fn read_consumers(addr: SocketAddr) {
+    all_at_once(|| assert_served(Client::new(addr).get(CONSUMERS)));
 }
 
 /// Exports, whose last piece ends them.

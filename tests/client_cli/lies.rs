@@ -9,8 +9,16 @@ use super::hostile::Liar;
 use super::{event, text};
 use crate::support::service::Service;
 
-const READERS: [&[&str]; 5] =
-    [&["events"], &["stats"], &["stats", "--json"], &["topics"], &["get", "t", "1"]];
+const READERS: [&[&str]; 8] = [
+    &["events"],
+    &["stats"],
+    &["stats", "--json"],
+    &["topics"],
+    &["get", "t", "1"],
+    &["consumers"],
+    &["consume", "c", "--ndjson"],
+    &["consume", "c", "--topic", "t", "--ndjson"],
+];
 
 /// Publishes five events to it.
 fn publish(liar: &Liar) -> Output {
@@ -131,6 +139,55 @@ fn the_answers_of_another_service_are_an_error_that_names_it() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
 }
 
+/// What a consumer is given, with these members in the place of its own.
+fn given(more: &serde_json::Value) -> String {
+    let event = serde_json::json!({
+        "topic": "t", "event_id": "1", "timestamp": "x", "source": "s", "payload": 1, "offset": 0, "received_at": "x"
+    });
+    let mut given = serde_json::json!({"events": [event], "receipt": "r", "lag": 1, "lease_until": "2026-11-22T10:00:00Z"});
+    for (name, value) in more.as_object().unwrap() {
+        match value.is_string() && value == "missing" {
+            true => _ = given.as_object_mut().unwrap().remove(name),
+            false => given[name] = value.clone(),
+        }
+    }
+    given.to_string()
+}
+
+#[test]
+fn events_are_worked_on_only_as_the_service_gives_them() {
+    let consume = ["consume", "c", "--ndjson", "--limit", "1", "--retries", "0"];
+    let told = |liar: &Liar| {
+        let output = liar.command(&consume).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    fn said<const N: usize>(answers: [&str; N]) -> Liar {
+        Liar::answering(answers.map(|body| Liar::answer(200, "", body)))
+    }
+    let whole = given(&serde_json::json!({}));
+    let acknowledged = r#"{"acknowledged":true}"#;
+    let (code, out, err) = told(&said([&whole, acknowledged, &whole]));
+    assert_eq!((code, out.lines().count()), (Some(0), 1), "{err}");
+    for more in [
+        serde_json::json!({"receipt": "missing"}),
+        serde_json::json!({"receipt": null}),
+        serde_json::json!({"lag": "missing"}),
+        serde_json::json!({"events": []}),
+        serde_json::json!({"events": [1]}),
+        serde_json::json!({"events": "missing"}),
+        serde_json::json!({"events": [{"topic": "t"}]}),
+    ] {
+        let (code, out, err) = told(&said([&given(&more)]));
+        assert_eq!((code, &*out), (Some(1), ""), "{more}: {err}");
+        assert!(err.contains("is it sekali?"), "{more}: {err}");
+    }
+    for answer in ["", "{}", "[]", "<html>", r#"{"acknowledged":false}"#, r#"{"acknowledged":"true"}"#] {
+        let (code, _, err) = told(&said([&whole, answer]));
+        assert_eq!(code, Some(1), "{answer}: {err}");
+        assert!(err.contains("an acknowledgement") && err.contains("is it sekali?"), "{answer}: {err}");
+    }
+}
+
 #[test]
 fn a_load_counts_what_the_answers_account_for() {
     for (answer, told) in [
@@ -154,10 +211,11 @@ fn a_load_counts_what_the_answers_account_for() {
 #[test]
 fn a_listing_that_goes_round_ends_with_an_error() {
     let page = |cursor: &str| {
-        let body = format!(r#"{{"count":0,"events":[],"topics":[],"next_cursor":"{cursor}"}}"#);
+        let body =
+            format!(r#"{{"count":0,"events":[],"topics":[],"consumers":[],"next_cursor":"{cursor}"}}"#);
         Liar::answer(200, "", body)
     };
-    for arguments in [&["events"][..], &["topics"]] {
+    for arguments in [&["events"][..], &["topics"], &["consumers"]] {
         for liar in [
             Liar::answering([page("a")]),
             Liar::answering([page("a"), page("b"), page("c"), page("b"), page("c"), page("b"), page("c")]),
@@ -209,8 +267,19 @@ fn no_answer_takes_more_memory_than_a_command_may() {
     let publish: [&str; 4] = ["publish", "--retries", "0", &file];
     let events: &[&str] = &["events", "--retries", "0"];
     let follow: &[&str] = &["events", "--follow", "--retries", "0"];
-    let all =
-        [events, follow, &["stats"], &["topics"], &["get", "t", "1"], &["health"], &["bench"], &publish];
+    let consume: &[&str] = &["consume", "c", "--ndjson", "--retries", "0"];
+    let all = [
+        events,
+        follow,
+        consume,
+        &["consumers"],
+        &["stats"],
+        &["topics"],
+        &["get", "t", "1"],
+        &["health"],
+        &["bench"],
+        &publish,
+    ];
     for (head, start, unit) in [
         ("500 X", "", "x"),
         ("422 X", "{\"detail\":[", "1,"),

@@ -32,6 +32,7 @@ fn what_a_terminal_would_obey_or_hide_is_shown_escaped_and_kept_in_files_and_pip
     let topic = "t\u{202e}\u{200b}\u{2028}";
     service.pipe(&["publish", "-"], event(topic, "i\u{2066}").replace("{\"n\":1}", &payload));
     let get = format!("get '{topic}' 'i\u{2066}'");
+    let consume = format!("consume c --topic '{topic}' --ndjson --limit 1");
     let all = [
         "events",
         "events --json",
@@ -40,6 +41,8 @@ fn what_a_terminal_would_obey_or_hide_is_shown_escaped_and_kept_in_files_and_pip
         "topics",
         "topics --json",
         "stats --json",
+        &consume,
+        "consumers --json",
         &get,
     ];
     for arguments in all {

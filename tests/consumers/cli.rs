@@ -110,3 +110,113 @@ fn consumers_are_listed_and_moved() {
     assert!(said(&service, &["consumers", "seek", "c", "start", "--yes"]).contains("3 events"));
     assert_eq!(service.get("/consumers/c")["lag"], 3);
 }
+
+/// What becomes of a move that somebody at a terminal is asked about: the exit code, and what is shown.
+fn asked(service: &Service, answer: &str) -> Option<(Option<i32>, String)> {
+    let Ok(found) = Command::new("script").arg("--version").output() else {
+        assert!(std::env::var_os("SEKALI_TEST_ALL").is_none(), "script(1) is not installed");
+        return None;
+    };
+    assert!(found.status.success());
+    let command = format!("{} consumers seek c start", env!("CARGO_BIN_EXE_sekali"));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("SEKALI_URL", service.url()).stdin(Stdio::piped());
+    let mut child = script.stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), answer.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+#[test]
+fn a_move_is_asked_about_and_not_made_without_a_yes() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    put(&service, "c", &["t"], "end");
+    for answer in ["n\n", "\n", "yes please\n", "Ja\n"] {
+        let Some((code, shown)) = asked(&service, answer) else { return };
+        assert_eq!((code, shown.contains("[y/N]")), (Some(1), true), "{answer:?}: {shown}");
+        assert!(shown.contains("not moved"), "{answer:?}: {shown}");
+        assert_eq!(service.get("/consumers/c")["lag"], 0, "{answer:?}");
+    }
+    for answer in ["y\n", "Y\n", "yes\n"] {
+        let (status, _) = ask(&service, "POST", "/consumers/c/seek", &json!({"to": "end"}));
+        assert_eq!(status, 200);
+        let Some((code, shown)) = asked(&service, answer) else { return };
+        assert_eq!(code, Some(0), "{answer:?}: {shown}");
+        assert_eq!(service.get("/consumers/c")["lag"], 3, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_command_that_fails_is_run_again_after_longer_and_longer_pauses() {
+    let service = Service::new();
+    publish(&service, "t", 0, 1);
+    let log = service.path("log");
+    let script =
+        format!("cat > /dev/null; date +%s%N >> {log}; [ $(wc -l < {log}) -gt 5 ]", log = log.display());
+    said(&service, &["consume", "c", "--topic", "t", "--limit", "1", "--exec", &script]);
+    let log = std::fs::read_to_string(log).unwrap();
+    let times: Vec<u64> = log.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(times.len(), 6);
+    // Each pause is half of what it may be at least.
+    for (number, pair) in times.windows(2).enumerate() {
+        let millis = (pair[1] - pair[0]) / 1_000_000;
+        assert!(millis >= 50 << number, "pause {number} has {millis} ms");
+    }
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+}
+
+#[test]
+fn events_are_one_a_line_whatever_their_payloads_are_laid_out_like() {
+    let service = Service::new();
+    let payload = "{\n  \"a\": [\r\n1],\n\"b\": \"x\\ny\"}";
+    service.publish((0..3).map(|number| event("t", &format!("e-{number}"), payload)));
+    put(&service, "c", &["t"], "start");
+    let log = service.path("log");
+    let script = format!("while read -r event; do printf '%s\\n' \"$event\" >> {}; done", log.display());
+    said(&service, &["consume", "c", "--limit", "2", "--batch", "2", "--exec", &script]);
+    let printed = said(&service, &["consume", "c", "--limit", "1", "--ndjson"]);
+    let lines = std::fs::read_to_string(log).unwrap() + &printed;
+    let expected: Value = serde_json::from_str(payload).unwrap();
+    let payloads: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["payload"].clone()).collect();
+    assert_eq!(payloads, [expected.clone(), expected.clone(), expected]);
+}
+
+#[test]
+fn a_worker_without_a_lease_leaves_no_error_behind() {
+    let service = Service::new();
+    publish(&service, "t", 0, 2);
+    put(&service, "c", &["t"], "start");
+    take(&service, "c", "holder=other&lease=2s&limit=1");
+    let mut child = sekali(&service, &["consume", "c", "--ndjson"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = [0; 1];
+    std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut told).unwrap();
+    // It waits for another's lease, and is ended.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let leases = service.get("/consumers/c")["leases"].clone();
+    let is_ours = |lease: &Value| lease["holder"].as_str().unwrap().starts_with("sekali-consume");
+    assert!(!leases.as_array().unwrap().iter().any(is_ours), "{leases}");
+}
+
+#[test]
+fn a_batch_whose_acknowledgement_is_refused_does_not_count() {
+    let service = Service::new();
+    publish(&service, "t", 0, 1);
+    put(&service, "c", &["t"], "start");
+    let runs = service.path("runs");
+    // The first time, the consumer is moved while the command runs.
+    let script = format!(
+        "cat > /dev/null; echo >> {runs}; [ $(wc -l < {runs}) -gt 1 ] || {sekali} consumers seek c start --yes",
+        runs = runs.display(),
+        sekali = env!("CARGO_BIN_EXE_sekali")
+    );
+    said(&service, &["consume", "c", "--limit", "1", "--exec", &script]);
+    assert_eq!(std::fs::read_to_string(&runs).unwrap().lines().count(), 2);
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+}

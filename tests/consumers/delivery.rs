@@ -84,6 +84,21 @@ fn whoever_waits_is_given_what_comes() {
 }
 
 #[test]
+fn whoever_waits_is_given_nothing_of_another_consumer_that_gets_the_name() {
+    let service = Service::new();
+    put(&service, "c", &["t"], "end");
+    let waiting = waiting(&service);
+    assert_eq!(ask(&service, "DELETE", "/consumers/c", &Value::Null).0, 204);
+    put(&service, "c", &["secret"], "start");
+    publish(&service, "secret", 0, 1);
+    publish(&service, "t", 0, 1);
+    let answer = waiting.join().unwrap();
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!((answer.status, text.contains("secret")), (404, false), "{text}");
+    assert_eq!(service.get("/consumers/c")["leases"], json!([]), "it has no lease of the other one");
+}
+
+#[test]
 fn nobody_keeps_a_stop_waiting() {
     let mut service = Service::new();
     put(&service, "c", &["t"], "end");
@@ -110,6 +125,23 @@ fn parts_share_out_the_topics_and_each_event_has_one() {
     assert_eq!(all, expected);
     publish(&service, "t-0", 3, 1);
     assert_eq!(drain(&service, "c", "").len(), 1, "another number of parts goes on where the first was");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_body_and_a_large_body_is_refused_while_it_comes() {
+    let service = Service::new();
+    let marked = b"\xef\xbb\xbf{\"topics\":[\"t\"]}";
+    let answer = Client::new(service.addr).send("PUT", "/consumers/c", JSON, marked).unwrap();
+    assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+    // It says nothing of its length, and does not end.
+    let mut stream = std::net::TcpStream::connect(service.addr).unwrap();
+    stream.set_write_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let head = "PUT /consumers/d HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(1 << 16));
+    std::io::Write::write_all(&mut stream, format!("{head}{chunk}1\r\n \r\n").as_bytes()).unwrap();
+    let (answer, _) = crate::support::client::receive(&mut std::io::BufReader::new(stream)).unwrap();
+    assert_eq!(answer.status, 413, "{}", String::from_utf8_lossy(&answer.body));
 }
 
 #[test]

@@ -137,6 +137,43 @@ fn a_move_ends_what_was_given_before() {
 }
 
 #[test]
+fn a_receipt_for_topics_of_another_part_is_refused() {
+    let service = Service::new();
+    for topic in 0..20 {
+        publish(&service, &format!("t-{topic}"), 0, 1);
+    }
+    put(&service, "c", &["t-*"], "start");
+    let receipt = |part: u64| {
+        let given = take(&service, "c", &format!("partition={part}/2&holder=w{part}"));
+        sekali::consumer::receipt::Receipt::parse(given["receipt"].as_str().unwrap()).unwrap()
+    };
+    let (first, second) = (receipt(1), receipt(2));
+    let mixed = sekali::consumer::receipt::Receipt { lease: first.lease, ..second.clone() };
+    let acknowledged = |receipt: &sekali::consumer::receipt::Receipt| {
+        acknowledge(&service, "c", &json!({"receipt": receipt.to_text()}))
+    };
+    assert_eq!(acknowledged(&mixed), 400);
+    assert_eq!(service.get("/consumers/c")["lag"], 20);
+    assert_eq!((acknowledged(&first), acknowledged(&second)), (200, 200));
+    assert_eq!(service.get("/consumers/c")["lag"], 0);
+}
+
+#[test]
+fn a_later_receipt_covers_those_before_it() {
+    let service = Service::new();
+    publish(&service, "t", 0, 10);
+    put(&service, "c", &["t"], "start");
+    // The same events, and more: the first receipt is never sent.
+    let first = take(&service, "c", "limit=3&holder=w");
+    let second = take(&service, "c", "limit=7&holder=w");
+    assert_eq!(acknowledge(&service, "c", &second), 200);
+    assert_eq!(service.get("/consumers/c")["lag"], 3);
+    assert_eq!(acknowledge(&service, "c", &first), 200, "it is acknowledged already");
+    assert_eq!(service.get("/consumers/c")["positions"], json!([{"topic": "t", "next_offset": 7}]));
+    assert_eq!(offsets(&take(&service, "c", "holder=w"))[0], ("t".to_owned(), 7));
+}
+
+#[test]
 fn a_receipt_of_another_consumer_is_refused() {
     let service = Service::new();
     publish(&service, "t", 0, 1);

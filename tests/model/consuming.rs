@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sekali::consumer::partition::Partition;
-use sekali::consumer::{ConsumerName, Holder, Start, Take};
+use sekali::consumer::{ConsumerKey, ConsumerName, Holder, Start, Take};
 use sekali::error::{Error, ErrorKind};
 use sekali::event::pattern::{TopicPattern, TopicPatterns};
-use sekali::store::{EventStore, Given, Taken};
+use sekali::store::{EventStore, Given, StoredEvent, Taken};
 
 use super::expected::{Verdict, require};
 use super::flaw::Flaw;
@@ -52,9 +52,15 @@ impl Consumer {
         self.is_over = true;
     }
 
-    fn take(&self, world: &World, worker: u64, lease: Duration, limit: usize) -> Verdict<Taken> {
+    fn take(
+        &self,
+        world: &World,
+        worker: u64,
+        lease: Duration,
+        limit: usize,
+    ) -> Verdict<Taken<Vec<StoredEvent>>> {
         let take = Take {
-            consumer: self.name.clone(),
+            consumer: key(&self.name),
             partition: Partition::ALL,
             holder: Holder::named(&format!("worker-{worker}"))?,
             lease_id: None,
@@ -68,7 +74,7 @@ impl Consumer {
             "take",
             patiently(|| {
                 let (store, take) = (world.store(), take.clone());
-                async move { store.take(&take).await }
+                async move { store.take(&take, |events| events).await }
             }),
         )?;
         taken.map_err(|e| format!("take: {e}"))
@@ -96,7 +102,7 @@ impl Consumer {
     }
 
     /// Each topic begins where the consumer is, and comes in order.
-    fn hold(&mut self, given: &Given) -> Verdict<Positions> {
+    fn hold(&mut self, given: &Given<Vec<StoredEvent>>) -> Verdict<Positions> {
         let mut reached = Positions::new();
         for event in &given.events {
             let (topic, offset) = (event.topic.to_string(), event.offset);
@@ -117,7 +123,7 @@ impl Consumer {
     }
 
     /// No topic with something new is left out.
-    fn expect_all(&self, world: &World, given: &Given, reached: &Positions) -> Verdict {
+    fn expect_all(&self, world: &World, given: &Given<Vec<StoredEvent>>, reached: &Positions) -> Verdict {
         let store = world.store();
         let page = wait("topics", async move { store.topics(None, 1_000, None).await })?;
         for topic in page.map_err(|e| e.to_string())?.topics {
@@ -172,14 +178,19 @@ impl Consumer {
 }
 
 fn acknowledge(world: &World, name: &ConsumerName, receipt: &str) -> Verdict<Result<(), Error>> {
-    let (store, name, receipt) = (world.store(), name.clone(), receipt.to_owned());
-    wait("acknowledge", async move { store.acknowledge(&name, &receipt).await })
+    let (store, key, receipt) = (world.store(), key(name), receipt.to_owned());
+    wait("acknowledge", async move { store.acknowledge(&key, &receipt).await })
+}
+
+/// A consumer of all topics.
+fn key(name: &ConsumerName) -> ConsumerKey {
+    let topics: TopicPatterns = std::iter::once(TopicPattern::all()).collect();
+    ConsumerKey { name: name.clone(), topics: Arc::new(topics) }
 }
 
 fn make(world: &World, name: &ConsumerName) -> Verdict {
-    let all: TopicPatterns = std::iter::once(TopicPattern::all()).collect();
-    let (store, name) = (world.store(), name.clone());
-    let made = wait("put", async move { store.put_consumer(&name, Arc::new(all), &Start::Start).await })?;
+    let (store, key) = (world.store(), key(name));
+    let made = wait("put", async move { store.put_consumer(&key, &Start::Start).await })?;
     made.map(drop).map_err(|e| format!("put: {e}"))
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::BufReader;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::promise::{Helper, without_standbys};
 use super::{cluster, node};
 use crate::support::checker::check;
 use crate::support::client::Client;
+use crate::support::consuming::Consuming;
 use crate::support::history::Kind;
 use crate::support::load::Workload;
 use crate::support::postgres::Postgres;
@@ -24,8 +26,13 @@ use crate::support::{seed, until};
 
 /// Replaces each of these pieces, which must be there once, of the function that stores.
 fn put_wrong(cluster: &Postgres, pieces: &[(&str, &str)]) {
+    put_wrong_in(cluster, "sekali_append", pieces);
+}
+
+/// The same in a function of this name.
+fn put_wrong_in(cluster: &Postgres, function: &str, pieces: &[(&str, &str)]) {
     let mut admin = cluster.client("events");
-    let row = admin.query_one("SELECT pg_get_functiondef('sekali_append'::regproc)", &[]).unwrap();
+    let row = admin.query_one("SELECT pg_get_functiondef($1::text::regproc)", &[&function]).unwrap();
     let mut definition: String = row.get(0);
     for (right, wrong) in pieces {
         assert_eq!(definition.matches(right).count(), 1, "{right:?} is not there once");
@@ -253,4 +260,122 @@ fn a_look_up_that_does_not_name_its_slot_is_found_to_touch_every_partition() {
         put_wrong(&cluster, &[(names, "FROM sekali_ids k\n          WHERE k.slot + 0 = of_slot")]);
     });
     assert!(touched.len() > 2, "the mistake is not seen: {touched:?}");
+}
+
+/// A worker goes on over kills of the database right after its acknowledgements; what was found within so
+/// many rounds, with these pieces of what acknowledges replaced.
+fn found_over_kills(rounds: u64, pieces: &[(&str, &str)]) -> Option<Vec<String>> {
+    let cluster = cluster("wal_writer_delay = 10s\nwal_writer_flush_after = 1GB")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let start = node(dir.path(), &cluster.url("events"), "local");
+    let (mut server, mut addr) = start.ready().unwrap();
+    put_wrong_in(&cluster, "sekali_acknowledge", pieces);
+    let events: Vec<String> = (0..500).map(|n| event("t", &format!("e{n}"), n)).collect();
+    let answer = Client::new(addr).post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{}", server.log());
+    make_checked(addr);
+    let consuming = Consuming::default();
+    for _ in 0..rounds {
+        let mut clients = [Client::new(addr)];
+        for _ in 0..5 {
+            step(&consuming, &mut clients, "limit=3&holder=worker");
+        }
+        cluster.kill();
+        server.kill();
+        cluster.run();
+        (server, addr) = start.ready().unwrap();
+        step(&consuming, &mut [Client::new(addr)], "limit=3&holder=worker");
+        if !consuming.violations().is_empty() {
+            break;
+        }
+    }
+    server.kill();
+    Some(consuming.violations())
+}
+
+fn make_checked(addr: SocketAddr) {
+    let json = [("Content-Type", "application/json")];
+    let made = Client::new(addr).send("PUT", "/consumers/checked", &json, br#"{"topics":["*"]}"#).unwrap();
+    assert_eq!(made.status, 201);
+}
+
+fn step(consuming: &Consuming, clients: &mut [Client], query: &str) {
+    consuming.step(clients, (0, Some(0)), query, &AtomicBool::new(false)).unwrap();
+}
+
+#[test]
+fn an_acknowledgement_that_does_not_wait_for_the_disk_is_found_to_go_back() {
+    let Some(found) = found_over_kills(2, &[]) else { return };
+    assert_eq!(found, Vec::<String>::new());
+    let begin = "BEGIN\n    SELECT * INTO known";
+    let wrong = "BEGIN\n    SET LOCAL synchronous_commit = off;\n    SELECT * INTO known";
+    let found = found_over_kills(10, &[(begin, wrong)]).unwrap();
+    assert!(!found.is_empty(), "the mistake is not seen");
+}
+
+/// What a worker finds that goes through two topics, with these pieces of what acknowledges replaced.
+fn found_in_two_topics(pieces: &[(&str, &str)]) -> Option<Vec<String>> {
+    let cluster = cluster("")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    put_wrong_in(&cluster, "sekali_acknowledge", pieces);
+    let events = (0..10).map(|n| event(["a", "b"][n % 2], &format!("e{n}"), n)).collect::<Vec<_>>();
+    let answer = Client::new(addr).post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
+    assert_eq!(answer.status, 200);
+    make_checked(addr);
+    let (consuming, mut clients) = (Consuming::default(), [Client::new(addr)]);
+    for _ in 0..12 {
+        step(&consuming, &mut clients, "limit=1&holder=worker");
+    }
+    server.kill();
+    Some(consuming.violations())
+}
+
+#[test]
+fn a_position_that_is_kept_under_another_name_is_found() {
+    let Some(found) = found_in_two_topics(&[]) else { return };
+    assert_eq!(found, Vec::<String>::new());
+    let right = "SELECT of_number, t.name, t.next_offset";
+    let wrong = "SELECT of_number, CASE t.name WHEN 'a' THEN 'b' ELSE 'a' END, t.next_offset";
+    let found = found_in_two_topics(&[(right, wrong)]).unwrap();
+    assert!(!found.is_empty(), "the mistake is not seen");
+}
+
+/// The status of an acknowledgement after its lease was over, and that of a second reader beside one who has
+/// a lease, with these pieces of functions replaced.
+fn refusals(pieces: &[(&str, &str, &str)]) -> Option<(u16, u16)> {
+    let cluster = cluster("")?;
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    for (function, right, wrong) in pieces {
+        put_wrong_in(&cluster, function, &[(right, wrong)]);
+    }
+    let mut client = Client::new(addr);
+    assert_eq!(client.post("/publish", event("t", "e", 1).as_bytes()).unwrap().status, 200);
+    make_checked(addr);
+    let late = client.get("/consumers/checked/events?lease=1s").unwrap();
+    let late: Value = serde_json::from_slice(&late.body).unwrap();
+    let leases = "SELECT FROM sekali_leases WHERE until > sekali_now()";
+    let mut admin = cluster.client("events");
+    until(20, || admin.query(leases, &[]).unwrap().is_empty().then_some(())).expect("the lease ends");
+    let receipt = serde_json::json!({"receipt": late["receipt"]}).to_string();
+    let acknowledged = client.post("/consumers/checked/ack", receipt.as_bytes()).unwrap().status;
+    assert_eq!(client.get("/consumers/checked/events?holder=first").unwrap().status, 200);
+    let beside = client.get("/consumers/checked/events?holder=second").unwrap().status;
+    server.kill();
+    Some((acknowledged, beside))
+}
+
+#[test]
+fn leases_count_and_those_that_are_not_looked_at_are_found() {
+    let Some(statuses) = refusals(&[]) else { return };
+    assert_eq!(statuses, (409, 409));
+    let unlooked = ("sekali_acknowledge", "IF cardinality(further) > 0 AND NOT FOUND THEN", "IF false THEN");
+    assert_eq!(refusals(&[unlooked]).unwrap().0, 200, "the mistake is not seen");
+    let others = "WHERE l.consumer = of_number\n      -- A hash";
+    let shared = ("sekali_take", others, "WHERE false AND l.consumer = of_number\n      -- A hash");
+    assert_eq!(refusals(&[shared]).unwrap().1, 200, "the mistake is not seen");
 }

@@ -176,6 +176,20 @@ fn twilio_signs_json_by_its_digest_in_the_query() {
 }
 
 #[test]
+fn a_form_of_twilio_is_not_made_longer_by_what_its_signature_leaves_out() {
+    let Some(mut signer) = Signer::start() else { return };
+    let webhooks = Webhooks::all(&mut signer);
+    let signed = signer.sign("twilio", SECRET, "1", &body("twilio", "1"));
+    assert_eq!(webhooks.send("twilio", &signed).status, 200);
+    for more in ["&From=evil%FF", "&MessageSid%FF=2", "&%80", "&Body=%C3%28"] {
+        let mut longer = signed.clone();
+        longer.body.extend_from_slice(more.as_bytes());
+        assert_eq!(webhooks.send("twilio", &longer).status, 401, "{more}");
+    }
+    assert_eq!((webhooks.counted("twilio", "malformed"), webhooks.service.stored()), (4, 1));
+}
+
+#[test]
 fn a_conflict_is_answered_200_and_the_first_body_stays() {
     let webhooks = open("topic = 't'\nevent_id = '{body.id}'");
     let headers = [("Content-Type", "application/json")];

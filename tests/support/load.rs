@@ -75,6 +75,13 @@ struct Shared {
     consuming: Consuming,
 }
 
+impl Shared {
+    fn expect_in_order(&self, seed: u64) {
+        let violations = self.consuming.violations();
+        assert!(violations.is_empty(), "seed {seed}: a consumer: {violations:#?}");
+    }
+}
+
 /// A workload that goes on over restarts.
 #[derive(Debug)]
 pub struct Workload {
@@ -98,8 +105,7 @@ impl Workload {
     /// # Panics
     /// If something was skipped, or came out of order, or is given again after it was acknowledged.
     pub fn expect_in_order(&self) {
-        let violations = self.shared.consuming.violations();
-        assert!(violations.is_empty(), "seed {}: a consumer: {violations:#?}", self.seed);
+        self.shared.expect_in_order(self.seed);
     }
 
     /// How often a consumer's acknowledgement was answered with 200.
@@ -128,14 +134,15 @@ impl Workload {
             })
             .chain([consumer])
             .collect();
-        Run { shared: Arc::clone(&self.shared), threads }
+        Run { shared: Arc::clone(&self.shared), seed: self.seed, threads }
     }
 }
 
-/// Clients under way; stopped when dropped.
+/// Clients under way; stopped when dropped. Whenever they end, the consumer must have been given what is in order.
 #[derive(Debug)]
 pub struct Run {
     shared: Arc<Shared>,
+    seed: u64,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -185,6 +192,9 @@ impl Run {
             if thread.join().is_err() && !std::thread::panicking() {
                 panic!("a client failed");
             }
+        }
+        if !std::thread::panicking() {
+            self.shared.expect_in_order(self.seed);
         }
     }
 }

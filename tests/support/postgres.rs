@@ -4,6 +4,7 @@
 //! removes its files.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -312,30 +313,50 @@ pub fn configuration(groups: &[(&str, String)], settings: &str) -> String {
     format!("{settings}\n{}", groups.iter().map(group).collect::<String>())
 }
 
-/// The configuration with the databases that stand for a data directory, if the suites are run against
-/// some: the cluster of this test process has two for each, which share the slots of a store.
-pub fn instead_of(data_dir: &Path) -> Option<PathBuf> {
+/// The arguments of a service with the databases that stand for a data directory, if the suites are run
+/// against some: the cluster of this test process has two for each, which share the slots of a store. A
+/// service with a configuration of its own has one: several can't be named by arguments.
+pub fn instead_of(data_dir: &Path, has_configuration: bool) -> Vec<OsString> {
     static CLUSTER: OnceLock<Postgres> = OnceLock::new();
-    static FILES: Mutex<Option<HashMap<PathBuf, PathBuf>>> = Mutex::new(None);
+    static ARGUMENTS: Mutex<Option<HashMap<PathBuf, Vec<OsString>>>> = Mutex::new(None);
     if !is_asked_for() {
-        return None;
+        return Vec::new();
     }
     let cluster = CLUSTER.get_or_init(|| Postgres::start().unwrap());
-    let (number, file) = {
-        let mut files = FILES.lock().unwrap();
-        let files = files.get_or_insert_default();
-        if let Some(file) = files.get(data_dir) {
-            return Some(file.clone());
+    let number = {
+        let mut known = ARGUMENTS.lock().unwrap();
+        let known = known.get_or_insert_default();
+        if let Some(arguments) = known.get(data_dir).filter(|arguments| !arguments.is_empty()) {
+            return arguments.clone();
         }
-        let (number, file) = (files.len(), cluster.dir.join(format!("store{}.toml", files.len())));
-        files.insert(data_dir.to_owned(), file.clone());
-        (number, file)
+        let number = known.len();
+        known.insert(data_dir.to_owned(), Vec::new());
+        number
     };
-    let groups = [("0-19,40-63", 'a'), ("20-39", 'b')].map(|(slots, letter)| {
-        let database = format!("t{number}{letter}");
-        cluster.create(&database);
-        (slots, cluster.url(&database))
-    });
-    std::fs::write(&file, configuration(&groups, "store_durability = \"local\"")).unwrap();
-    Some(file)
+    let arguments = match has_configuration {
+        true => cluster.one_store(number),
+        false => cluster.two_groups(number),
+    };
+    ARGUMENTS.lock().unwrap().get_or_insert_default().insert(data_dir.to_owned(), arguments.clone());
+    arguments
+}
+
+impl Postgres {
+    fn one_store(&self, number: usize) -> Vec<OsString> {
+        let database = format!("t{number}");
+        self.create(&database);
+        let url = self.url(&database);
+        ["--store", &url, "--store-durability", "local"].map(OsString::from).to_vec()
+    }
+
+    fn two_groups(&self, number: usize) -> Vec<OsString> {
+        let file = self.dir.join(format!("store{number}.toml"));
+        let groups = [("0-19,40-63", 'a'), ("20-39", 'b')].map(|(slots, letter)| {
+            let database = format!("t{number}{letter}");
+            self.create(&database);
+            (slots, self.url(&database))
+        });
+        std::fs::write(&file, configuration(&groups, "store_durability = \"local\"")).unwrap();
+        vec!["--config".into(), file.into_os_string()]
+    }
 }

@@ -56,6 +56,7 @@ impl Start {
     pub fn spawn(&self) -> Server {
         let mut words = self.under.iter().cloned().chain([binary()]);
         let door = Door::lock(&self.data_dir);
+        let has_configuration = self.env.iter().any(|(name, _)| name == "SEKALI_CONFIG");
         let mut child = Command::new(words.next().unwrap())
             .args(words)
             .args(["serve", "--listen", &self.listen, "--log-format", "json", "--data-dir"])
@@ -63,11 +64,7 @@ impl Start {
             .args(["--workers", &self.workers.to_string()])
             .args(["--generation-events", &self.generation_events.to_string()])
             .args(["--generation-bytes", &self.generation_bytes.to_string()])
-            .args(
-                postgres::instead_of(&self.data_dir)
-                    .into_iter()
-                    .flat_map(|file| [OsString::from("--config"), file.into_os_string()]),
-            )
+            .args(postgres::instead_of(&self.data_dir, has_configuration))
             .args(door.iter().flat_map(Door::arguments))
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())

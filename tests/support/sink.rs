@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sekali::clock::Timestamp;
-use sekali::consumer::{ConsumerName, ConsumerStats, Start, Take};
+use sekali::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
 use sekali::error::{Error, ErrorKind, Result};
 use sekali::event::Batch;
 use sekali::event::pattern::TopicPatterns;
@@ -52,15 +52,15 @@ impl EventStore for Sink {
         Ok(topics.len())
     }
 
-    async fn put_consumer(&self, _: &ConsumerName, _: Arc<TopicPatterns>, _: &Start) -> Result<bool> {
+    async fn put_consumer(&self, _: &ConsumerKey, _: &Start) -> Result<bool> {
         Ok(true)
     }
 
-    async fn delete_consumer(&self, _: &ConsumerName) -> Result<bool> {
+    async fn delete_consumer(&self, _: &ConsumerKey) -> Result<bool> {
         Ok(false)
     }
 
-    async fn seek_consumer(&self, _: &ConsumerName, _: &Start) -> Result<()> {
+    async fn seek_consumer(&self, _: &ConsumerKey, _: &Start) -> Result<()> {
         Ok(())
     }
 
@@ -68,19 +68,19 @@ impl EventStore for Sink {
         Ok(None)
     }
 
-    async fn consumer(&self, _: &ConsumerName, _: usize) -> Result<ConsumerStats> {
+    async fn consumer(&self, _: &ConsumerKey, _: Look) -> Result<ConsumerStats> {
         Err(no_consumer())
     }
 
-    async fn consumers(&self, _: Option<&str>, _: usize) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+    async fn consumers(&self, _: Option<&str>, _: usize) -> Result<Vec<ConsumerKey>> {
         Ok(Vec::new())
     }
 
-    async fn take(&self, _: &Take) -> Result<Taken> {
+    async fn take<T: Send + 'static>(&self, _: &Take, _: fn(Vec<StoredEvent>) -> T) -> Result<Taken<T>> {
         Err(no_consumer())
     }
 
-    async fn acknowledge(&self, _: &ConsumerName, _: &str) -> Result<()> {
+    async fn acknowledge(&self, _: &ConsumerKey, _: &str) -> Result<()> {
         Err(no_consumer())
     }
 

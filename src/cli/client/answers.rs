@@ -90,6 +90,41 @@ pub(crate) struct Topic {
     pub(crate) last_received_at: String,
 }
 
+/// A consumer, as it is listed and as the answer to its making.
+#[derive(serde::Deserialize)]
+pub(crate) struct Consumer {
+    pub(crate) name: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) lag: u64,
+    pub(crate) lag_seconds: f64,
+    pub(crate) leases: Vec<Lease>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) last_error: Option<LastError>,
+}
+
+/// Who reads for a consumer.
+#[derive(serde::Deserialize)]
+pub(crate) struct Lease {
+    pub(crate) holder: String,
+    pub(crate) partition: String,
+}
+
+/// What went wrong last with a consumer.
+#[derive(serde::Deserialize)]
+pub(crate) struct LastError {
+    pub(crate) at: String,
+    pub(crate) reason: String,
+}
+
+/// A page of `/consumers`.
+#[derive(serde::Deserialize)]
+pub(crate) struct ConsumerPage<'a> {
+    #[serde(borrow)]
+    pub(crate) consumers: Entries<'a>,
+    #[serde(deserialize_with = "cursor")]
+    pub(crate) next_cursor: Option<String>,
+}
+
 /// A page of `/events`.
 #[derive(serde::Deserialize)]
 pub(crate) struct EventPage<'a> {
@@ -111,8 +146,15 @@ pub(crate) struct TopicPage<'a> {
 }
 
 /// A member that must be there, though it may be null.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// The same of a cursor.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let cursor: Option<String> = Option::deserialize(deserializer)?;
+    let cursor: Option<String> = nullable(deserializer)?;
     match &cursor {
         Some(cursor) if cursor.is_empty() || cursor.len() > CURSOR_BYTES_MAX => {
             Err(D::Error::custom("a cursor of no use"))

@@ -173,7 +173,7 @@ impl ServiceUrl {
     pub(crate) fn with(self, target: Target) -> Result<Endpoint, Failure> {
         let trust = target.is_tls.then(|| self.trust.load()).transpose()?;
         let target = Target { authorization: self.credential.header()?, ..target };
-        if target.authorization.is_some() && !target.is_tls && !target.is_loopback() {
+        if target.authorization.is_some() && !target.is_tls && !target.is_this_machine() {
             let url = target.url();
             say(format_args!("the token is readable on the way to {url}: use https://"));
         }

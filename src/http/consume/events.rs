@@ -22,7 +22,7 @@ use crate::limits::{
     ADMISSION_SECONDS, CONSUMER_BYTES, CONSUMER_EVENTS_MAX, CONSUMER_WAIT_SECONDS_MAX, LEASE_SECONDS_DEFAULT,
     LEASE_SECONDS_MAX, PAGE_EVENTS_DEFAULT, PIECE_BYTES,
 };
-use crate::store::{EventStore, Given, Taken};
+use crate::store::{EventStore, Given, StoredEvent, Taken};
 
 /// Ends the lease of somebody without a name who gets nothing, also where the request is given up.
 struct Waiting<S: EventStore> {
@@ -52,7 +52,7 @@ impl<S: EventStore> Drop for Waiting<S> {
 
 impl<S: EventStore> Service<S> {
     pub(in crate::http) async fn consume(&self, call: Call<'_>) -> Result<Answer, Problem> {
-        let name = self.allowed(&call).await?;
+        let consumer = self.allowed(&call).await?;
         if call.head.method == Method::HEAD {
             // Its sender would not see the events that it takes.
             return self.consumer(call).await;
@@ -61,7 +61,7 @@ impl<S: EventStore> Service<S> {
         let wait = seconds(&parameters, "wait", 0, 0, CONSUMER_WAIT_SECONDS_MAX)?;
         let account = call.responder.account();
         let take = Take {
-            consumer: name,
+            consumer,
             partition: partition(&parameters)?,
             holder: holder(&parameters, &call)?,
             lease_id: None,
@@ -71,6 +71,8 @@ impl<S: EventStore> Service<S> {
             client: account.key().number(),
             reader: account.number(),
         };
+        // A body that came with it would be kept as long as it waits.
+        drop(call.body);
         self.take_or_wait(take, wait, (call.responder, call.caller)).await
     }
 
@@ -86,19 +88,19 @@ impl<S: EventStore> Service<S> {
         let _place = if wait.is_zero() { None } else { Some(self.tail_place(responder.key)?) };
         let mut end = self.tail_hub.subscribe();
         let mut waiting =
-            Waiting { store: Arc::clone(&self.store), consumer: take.consumer.clone(), lease_id: None };
+            Waiting { store: Arc::clone(&self.store), consumer: take.consumer.name.clone(), lease_id: None };
         loop {
             end.borrow_and_update();
             let patience = Duration::from_secs(ADMISSION_SECONDS);
             let permit = responder.account().wait(Kind::Whole, PIECE_BYTES, CONSUMER_BYTES, patience).await?;
             take.bytes_max = permit.bytes();
-            let given = match self.store.take(&take).await? {
+            let given = match self.store.take(&take, list).await? {
                 Taken::Held(lease) => return Err(refuse(&lease)),
                 Taken::Given(given) => given,
             };
-            if !given.events.is_empty() {
+            if given.receipt.is_some() {
                 waiting.lease_id = None;
-                return Ok(held(StatusCode::OK, body(&given), permit));
+                return Ok(held(StatusCode::OK, body(given), permit));
             }
             drop(permit);
             take.lease_id = Some(given.lease_id);
@@ -117,7 +119,7 @@ impl<S: EventStore> Service<S> {
                 };
             if !waits_on {
                 waiting.end().await;
-                return Ok(json(StatusCode::OK, body(&given)));
+                return Ok(json(StatusCode::OK, body(given)));
             }
         }
     }
@@ -133,20 +135,26 @@ fn refuse(lease: &LeaseStats) -> Problem {
         .with_member("lease", super::lease(lease).to_string().into_bytes())
 }
 
-fn body(given: &Given) -> Vec<u8> {
+/// The beginning of an answer, with its events. The store has it made where it reads them.
+fn list(events: Vec<StoredEvent>) -> Vec<u8> {
     let mut body = b"{\"events\":[".to_vec();
-    for (number, event) in given.events.iter().enumerate() {
+    for (number, event) in events.iter().enumerate() {
         if number > 0 {
             body.push(b',');
         }
         push_event(&mut body, event);
     }
+    body.extend_from_slice(b"],");
+    body
+}
+
+fn body(given: Given<Vec<u8>>) -> Vec<u8> {
     let rest = serde_json::json!({
         "receipt": given.receipt,
         "lag": given.lag,
         "lease_until": given.receipt.as_ref().map(|_| given.until),
     });
-    body.extend_from_slice(b"],");
+    let mut body = given.events;
     // The object's members, without its first brace.
     body.extend_from_slice(&rest.to_string().as_bytes()[1..]);
     body

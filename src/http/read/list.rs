@@ -1,6 +1,4 @@
 //! JSON objects with one long list: pages of events, of topics, and the topics' names of `/stats`.
-//!
-//! An object that is made in several steps has its count after the list: it is not known before.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -9,69 +7,11 @@ use crate::error::Result;
 use crate::event::pattern::TopicPatterns;
 use crate::http::read::pages::Pages;
 use crate::http::wire::answer_budget::Account;
-use crate::http::wire::json::{push_event, push_number, push_optional, push_string};
+use crate::http::wire::json::{push_event, push_optional, push_string};
+use crate::http::wire::object::Object;
 use crate::http::wire::streaming::{Made, Maker, Portion};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_SCAN_BYTES_MAX, PIECE_BYTES, TOPIC_BYTES_MAX};
 use crate::store::{EventStore, Page, TopicStats, Totals};
-
-/// The object, and how far it is.
-#[derive(Debug)]
-struct Object {
-    /// Its members before the list, without the brace.
-    before: Vec<u8>,
-    name: &'static str,
-    /// Whether it says how many entries the list has.
-    is_counted: bool,
-    has_begun: bool,
-    count: usize,
-}
-
-impl Object {
-    fn new(before: Vec<u8>, name: &'static str, is_counted: bool) -> Self {
-        Self { before, name, is_counted, has_begun: false, count: 0 }
-    }
-
-    /// Appends what comes before the entries of a step, which has `entries` and may be the last
-    /// one.
-    fn begin(&self, out: &mut Vec<u8>, entries: usize, is_last: bool) {
-        if self.has_begun {
-            return;
-        }
-        out.push(b'{');
-        out.extend_from_slice(&self.before);
-        if self.is_counted && is_last {
-            out.extend_from_slice(b"\"count\":");
-            push_number(out, entries as u64);
-            out.push(b',');
-        }
-        // A Vec takes all that is written.
-        let _ = write!(out, "\"{}\":[", self.name);
-    }
-
-    /// Appends what stands before the entry of this number in its step.
-    fn comma(&self, out: &mut Vec<u8>, number: usize) {
-        if self.count + number > 0 {
-            out.push(b',');
-        }
-    }
-
-    /// Appends the end of the list, if that is in the last step, which has `entries`.
-    fn end(&self, out: &mut Vec<u8>, entries: usize, is_last: bool) {
-        if !is_last {
-            return;
-        }
-        out.push(b']');
-        if self.is_counted && self.has_begun {
-            out.extend_from_slice(b",\"count\":");
-            push_number(out, (self.count + entries) as u64);
-        }
-    }
-
-    fn stepped(&mut self, entries: usize) {
-        self.has_begun = true;
-        self.count += entries;
-    }
-}
 
 /// A page of events, made of as many of the store's as it takes.
 #[derive(Debug)]
@@ -241,12 +181,12 @@ impl<S: EventStore> ListOfTopics<S> {
 
 impl<S: EventStore> Maker for ListOfTopics<S> {
     async fn step(&mut self) -> Result<Made> {
-        if self.object.has_begun {
+        if self.object.has_begun() {
             // Nothing here waits, so a fast reader would keep the thread for as long as the list
             // is.
             tokio::task::yield_now().await;
         }
-        let mut permit = self.account.piece(0, PIECE_BYTES, !self.object.has_begun).await?;
+        let mut permit = self.account.piece(0, PIECE_BYTES, !self.object.has_begun()).await?;
         let (mut topics, mut entries) = (Vec::new(), 0);
         let next_cursor = loop {
             // As many as surely fit; most names are short, so this is asked several times.

@@ -9,35 +9,37 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use self::lag::Lag;
 use super::generation::consumers::Consumer;
 use super::generation::consumers::desk::{Desk, Lease, Now};
 use super::generation::head::EntryBlocks;
-use super::read::batch::{BatchQuery, batch};
-use super::read::event;
+use super::read::batch::{BatchQuery, EventBatch, batch};
 use super::shared::Shared;
 use super::write::group::{Change, Step};
 use super::{Local, stopping};
 use crate::clock::Timestamp;
 use crate::consumer::receipt::Receipt;
-use crate::consumer::{ConsumerName, ConsumerStats, Position, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Position, Take};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{CONSUMER_CHANGE_BYTES_MAX, LAG_TOPICS_COUNTED, LAG_TOPICS_READ_MAX, POSITIONS_MAX};
+use crate::limits::{CONSUMER_CHANGE_BYTES_MAX, LAG_TOPICS_COUNTED, POSITIONS_MAX};
 use crate::store::local::format::codec::{BlockHeader, BlockKind, FixedRecord, FrameHeader};
 use crate::store::local::format::manifest::random_u64;
 use crate::store::local::generation::consumers::each_reached;
 use crate::store::local::generation::head::table_bytes;
 use crate::store::local::generation::topic::Topic;
-use crate::store::{Given, Taken};
+use crate::store::{Given, StoredEvent, Taken};
 use crate::sync;
 
 mod figures;
+mod lag;
 mod moves;
 
-pub(super) use self::figures::observe;
-
 impl Local {
-    pub(super) fn known_consumer(&self, name: &ConsumerName) -> Result<Arc<Consumer>> {
-        self.core.consumers.get(name.as_str()).ok_or_else(|| {
+    /// The consumer that has a name, if it is the one that is meant.
+    pub(super) fn known_consumer(&self, key: &ConsumerKey) -> Result<Arc<Consumer>> {
+        let known = self.core.consumers.get(key.name.as_str());
+        known.filter(|known| known.topics == key.topics).ok_or_else(|| {
+            let name = &key.name;
             let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
             Error::new(ErrorKind::NoConsumer, message)
         })
@@ -48,8 +50,19 @@ impl Local {
         Now { monotonic: clock.monotonic(), wall: clock.now() }
     }
 
+    /// What is known of a consumer, for whoever looks at it.
+    pub(super) async fn consumer_stats(&self, key: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
+        let consumer = self.known_consumer(key)?;
+        let lag = self.lag(&consumer, look).await?;
+        self.in_turn(look, move |core| stats(core, &consumer, lag, look.positions)).await
+    }
+
     /// Gives the next events under a lease.
-    pub(super) async fn take_events(&self, take: &Take) -> Result<Taken> {
+    pub(super) async fn take_events<T: Send + 'static>(
+        &self,
+        take: &Take,
+        write: fn(Vec<StoredEvent>) -> T,
+    ) -> Result<Taken<T>> {
         let consumer = self.known_consumer(&take.consumer)?;
         let (lease, plan, lag, is_looking) = {
             let mut desk = consumer.desk.lock();
@@ -67,31 +80,34 @@ impl Local {
             lease_id: lease.id,
             until: lease.until(),
             is_looking: is_looking && plan.is_empty(),
-            ..Given::default()
+            ..Given::<()>::default()
         };
         if plan.is_empty() {
-            return Ok(Taken::Given(given));
+            return Ok(Taken::Given(given.with(write(Vec::new()))));
         }
         let turn = self.take_turns.wait(take.client, take.reader).await;
         let query = BatchQuery { topics: plan, limit: take.limit, bytes_max: take.bytes_max };
         let read = move |core: &Shared| {
-            let batch = batch(core, &query);
+            let done = batch(core, &query).map(|EventBatch { events, reached }| {
+                let reached = if events.is_empty() { Vec::new() } else { reached };
+                (write(events), reached)
+            });
             drop(turn);
-            batch
+            done
         };
-        let batch = self.takes.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()))?;
-        if !batch.events.is_empty() {
-            let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions: batch.reached };
+        let read = self.takes.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()));
+        let (events, positions) = read?;
+        if !positions.is_empty() {
+            let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions };
             given.receipt = Some(receipt.to_text());
             consumer.desk.lock().give(lease.id);
         }
-        given.events = batch.events;
-        Ok(Taken::Given(given))
+        Ok(Taken::Given(given.with(events)))
     }
 
     /// Moves a consumer on over what a receipt stands for, durably.
-    pub(super) async fn reach(&self, name: &ConsumerName, receipt: &str) -> Result<()> {
-        let consumer = self.known_consumer(name)?;
+    pub(super) async fn reach(&self, key: &ConsumerKey, receipt: &str) -> Result<()> {
+        let consumer = self.known_consumer(key)?;
         let Some(receipt) = Receipt::parse(receipt) else {
             let message = "this is no receipt: send the one that came with the events, as it is";
             return Err(Error::new(ErrorKind::BadCursor, message));
@@ -104,7 +120,7 @@ impl Local {
                 entries.push(entry);
             });
             let step = Step::Reach { consumer: Arc::clone(&consumer), positions };
-            self.change(name, step, entries).await?;
+            self.change(&key.name, step, entries).await?;
         }
         let mut desk = consumer.desk.lock();
         if let Some((last, _)) = receipt.positions.last() {
@@ -216,58 +232,41 @@ fn plan(core: &Shared, consumer: &Consumer, desk: &mut Desk, take: &Take) -> (Ve
     (plan, lag)
 }
 
-/// What is known of a consumer.
-pub(super) fn stats(core: &Shared, consumer: &Consumer, shown: usize) -> Result<ConsumerStats> {
-    let (lag_events, oldest) = lag(core, consumer)?;
+/// What is known of a consumer that lags so far, with its first `shown` positions.
+fn stats(core: &Shared, consumer: &Consumer, lag: Lag, shown: usize) -> ConsumerStats {
     let now = Now { monotonic: core.seams.clock.monotonic(), wall: core.seams.clock.now() };
     let (leases, last_fault) = {
         let mut desk = consumer.desk.lock();
         (desk.leases(now).iter().map(Lease::stats).collect(), desk.last_fault().cloned())
     };
-    let kept = consumer.positions();
-    let positions_total = kept.len() as u64;
-    let mut positions: Vec<_> = if shown == 0 {
-        Vec::new()
-    } else {
-        let named = kept.iter().filter_map(|(number, next_offset)| {
-            Some(Position { topic: core.topics.numbered(*number)?.name.clone(), next_offset: *next_offset })
-        });
-        named.collect()
-    };
-    positions.sort_by(|a, b| a.topic.cmp(&b.topic));
-    positions.truncate(shown);
-    Ok(ConsumerStats {
+    ConsumerStats {
         name: consumer.name.clone(),
         topics: consumer.topics.iter().map(ToString::to_string).collect(),
         created_at: Timestamp(consumer.created_at),
-        lag_events,
-        lags_since: oldest,
+        lag_events: lag.events,
+        lags_since: lag.since,
         leases,
         last_fault,
-        positions,
-        positions_total,
-    })
+        positions: first_positions(core, consumer, shown),
+        positions_total: consumer.positions_len() as u64,
+    }
 }
 
-/// How many events a consumer has not acknowledged, and when the oldest of them arrived, of the
-/// first topics that it lags in.
-fn lag(core: &Shared, consumer: &Consumer) -> Result<(u64, Option<Timestamp>)> {
-    // In steps: whoever reads for the consumer waits for the lock.
-    while !consumer.look(&mut consumer.desk.lock().backlog, &core.topics, &core.news) {}
-    let ready: Vec<u32> = consumer.desk.lock().backlog.ready().collect();
-    let (mut events, mut oldest, mut read) = (0u64, None::<Timestamp>, 0);
-    for topic in ready.into_iter().filter_map(|number| core.topics.numbered(number)) {
-        let (position, next_offset) = (consumer.position(&topic), topic.next_offset());
-        if position >= next_offset {
-            continue;
-        }
-        events += next_offset - position;
-        let first = topic.lost_at(position).map_or(position, |(_, next)| next);
-        if read < LAG_TOPICS_READ_MAX && first < next_offset {
-            read += 1;
-            let at = event(core, &topic, first)?.received_at;
-            oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
-        }
+/// The first positions of a consumer, in the order of the topics' names.
+fn first_positions(core: &Shared, consumer: &Consumer, shown: usize) -> Vec<Position> {
+    if shown == 0 {
+        return Vec::new();
     }
-    Ok((events, oldest))
+    let kept = consumer.positions();
+    let named = kept.iter().filter_map(|(number, next)| Some((core.topics.numbered(*number)?, *next)));
+    let mut named: Vec<_> = named.collect();
+    // All of them may be very many more than are shown.
+    if shown < named.len() {
+        named.select_nth_unstable_by(shown, |(a, _), (b, _)| a.name.cmp(&b.name));
+        named.truncate(shown);
+    }
+    named.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    let position =
+        |(topic, next_offset): (Arc<Topic>, u64)| Position { topic: topic.name.clone(), next_offset };
+    named.into_iter().map(position).collect()
 }

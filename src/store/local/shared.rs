@@ -1,6 +1,6 @@
 //! What all parts of an open store share.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) topics: Topics,
     pub(crate) consumers: Consumers,
     pub(crate) news: News,
-    /// Names of the consumers that have figures of their own.
-    pub(crate) measured: Mutex<BTreeSet<Box<str>>>,
+    /// Names of the consumers that have figures of their own, in the order of their turns.
+    pub(crate) measured: Mutex<VecDeque<Box<str>>>,
     pub(crate) filters: Filters,
     pub(crate) preallocation: Preallocation,
     /// One for each worker.

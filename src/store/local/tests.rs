@@ -339,3 +339,46 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     drop(end);
     call.join().unwrap();
 }
+
+#[test]
+fn a_consumer_that_was_made_anew_with_other_topics_is_not_the_one_that_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Local::open(&options(dir.path(), 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
+    let key = |topic: &str| {
+        let topics = std::iter::once(crate::event::pattern::TopicPattern::only(topic)).collect();
+        ConsumerKey { name: "c".parse().unwrap(), topics: Arc::new(topics) }
+    };
+    let (before, now) = (key("before"), key("now"));
+    runtime().block_on(async {
+        let events = [("before", "1".to_owned(), "1"), ("now", "1".to_owned(), "1")];
+        store.append(Arc::new(batch(&events))).await.unwrap();
+        assert!(store.put_consumer(&before, &Start::Start).await.unwrap());
+        assert!(store.delete_consumer(&before).await.unwrap());
+        assert!(store.put_consumer(&now, &Start::Start).await.unwrap());
+        let take = |consumer: &ConsumerKey| Take {
+            consumer: consumer.clone(),
+            partition: crate::consumer::partition::Partition::ALL,
+            holder: crate::consumer::Holder::named("w").unwrap(),
+            lease_id: None,
+            lease: Duration::from_secs(60),
+            limit: 10,
+            bytes_max: 1 << 20,
+            client: 0,
+            reader: 0,
+        };
+        let Taken::Given(given) = store.take(&take(&now), |events| events.len()).await.unwrap() else {
+            panic!("it is held");
+        };
+        assert_eq!(given.events, 1);
+        let receipt = given.receipt.unwrap();
+        let is_none = |e: Error| e.kind() == ErrorKind::NoConsumer;
+        assert!(store.take(&take(&before), |_| ()).await.is_err_and(is_none));
+        assert!(store.acknowledge(&before, &receipt).await.is_err_and(is_none));
+        assert!(store.seek_consumer(&before, &Start::End).await.is_err_and(is_none));
+        assert!(store.consumer(&before, Look::default()).await.is_err_and(is_none));
+        assert!(!store.delete_consumer(&before).await.unwrap());
+        store.acknowledge(&now, &receipt).await.unwrap();
+        assert_eq!(store.consumer(&now, Look::default()).await.unwrap().lag_events, 0);
+    });
+    store.close().unwrap();
+}

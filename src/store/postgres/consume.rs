@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 use self::desk::Desk;
-use self::known::{Known, find, none};
+use self::known::{Known, find_meant, none};
 use self::news::{ends_elsewhere, look, refresh, take_in};
 use self::plan::{Plan, Range, read, share_out};
 use super::connection::Statement;
@@ -21,12 +21,12 @@ use super::retry::change;
 use super::shared::Shared;
 use super::topics::TopicId;
 use crate::clock::Timestamp;
-use crate::consumer::partition::Partition;
+use crate::consumer::partition::{Partition, hash};
 use crate::consumer::receipt::Receipt;
-use crate::consumer::{ConsumerName, LeaseStats, Take};
+use crate::consumer::{ConsumerKey, ConsumerName, LeaseStats, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::POSITIONS_MAX;
-use crate::store::{Given, Taken};
+use crate::store::{Given, StoredEvent, Taken};
 use crate::sync;
 
 pub(crate) mod desk;
@@ -39,8 +39,17 @@ pub(crate) mod stats;
 
 const TAKE: Statement =
     ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
-const ACKNOWLEDGE: Statement =
-    ("acknowledge", "SELECT sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+
+/// The function does not look at the part that a lease is of, which never changes.
+const ACKNOWLEDGE: Statement = (
+    "acknowledge",
+    "
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM sekali_leases l CROSS JOIN unnest($11::text[]) t (hash)
+                     WHERE l.consumer = $2 AND l.lease = $3 AND l.until > sekali_now()
+                       AND t.hash::numeric % l.parts <> l.part - 1) THEN 3::smallint
+        ELSE sekali_acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) END",
+);
 const RELEASE: Statement = ("consumer", "DELETE FROM sekali_leases WHERE consumer = $1 AND lease = $2");
 
 /// A lease that was renewed is not renewed before this part of its time is over.
@@ -50,14 +59,18 @@ const RENEWAL_SHARE: u32 = 4;
 ///
 /// # Errors
 /// `NoConsumer`, `Overloaded`, `Unsure`, `Corrupt`.
-pub(crate) async fn take(shared: &Shared, take: &Take) -> Result<Taken> {
+pub(crate) async fn take<T>(
+    shared: &Shared,
+    take: &Take,
+    write: fn(Vec<StoredEvent>) -> T,
+) -> Result<Taken<T>> {
     if let Some(given) = still_nothing(shared, take).await? {
-        return Ok(Taken::Given(given));
+        return Ok(Taken::Given(given.with(write(Vec::new()))));
     }
     let new_lease = random()?;
     loop {
-        let known = find(shared, &take.consumer).await?;
-        let desk = shared.consuming.desk(&take.consumer, known.number, &known.topics);
+        let known = find_meant(shared, &take.consumer).await?;
+        let desk = shared.consuming.desk(&take.consumer.name, known.number, &known.topics);
         let mut backlog = desk.backlog.lock().await;
         backlog.pass_turn(u32::try_from(known.turn).unwrap_or_default());
         let is_known = look(shared, &desk, &mut backlog).await?;
@@ -79,9 +92,10 @@ pub(crate) async fn take(shared: &Shared, take: &Take) -> Result<Taken> {
             lease_id: row.get::<_, i64>(0).unsigned_abs(),
             until: Timestamp(row.get(1)),
             is_looking: ranges.is_empty() && (!is_known || plan.is_cut),
-            ..Given::default()
+            ..Given::<()>::default()
         };
-        return give(shared, take, &desk, given, ranges).await.map(Taken::Given);
+        let (events, given) = give(shared, take, &desk, given, ranges).await?;
+        return Ok(Taken::Given(given.with(write(events))));
     }
 }
 
@@ -108,7 +122,7 @@ async fn lease(
         shared,
         TAKE,
         &[
-            &take.consumer.as_str(),
+            &take.consumer.name.as_str(),
             &number,
             &leases,
             &&*take.holder.label,
@@ -131,28 +145,28 @@ async fn give(
     shared: &Shared,
     take: &Take,
     desk: &Desk,
-    mut given: Given,
+    mut given: Given<()>,
     mut ranges: Vec<Range>,
-) -> Result<Given> {
+) -> Result<(Vec<StoredEvent>, Given<()>)> {
     if ranges.is_empty() {
         if !given.is_looking {
             let now = shared.now();
             desk.set_idle(&given, now, now + take.lease / RENEWAL_SHARE);
         }
-        return Ok(given);
+        return Ok((Vec::new(), given));
     }
     desk.is_over(given.lease_id);
     share_out(&mut ranges, take.limit);
     let (events, positions) = read(shared, &ranges, take.bytes_max).await?;
     let receipt = Receipt { consumer: desk.number.unsigned_abs(), lease: given.lease_id, positions };
-    (given.events, given.receipt) = (events, Some(receipt.to_text()));
-    Ok(given)
+    given.receipt = Some(receipt.to_text());
+    Ok((events, given))
 }
 
 /// The answer to a reader that waits, if there is still nothing for it and its lease need not be
 /// renewed: the database is not asked for each of those who wait.
-async fn still_nothing(shared: &Shared, take: &Take) -> Result<Option<Given>> {
-    let desk = shared.consuming.last(&take.consumer);
+async fn still_nothing(shared: &Shared, take: &Take) -> Result<Option<Given<()>>> {
+    let desk = shared.consuming.last(&take.consumer.name);
     let Some((lease, desk)) = take.lease_id.zip(desk) else { return Ok(None) };
     let Some(given) = desk.idle(lease, shared.now()) else { return Ok(None) };
     shared.patiently(|| refresh(shared)).await?;
@@ -166,8 +180,8 @@ async fn still_nothing(shared: &Shared, take: &Take) -> Result<Option<Given>> {
 ///
 /// # Errors
 /// `NoConsumer`, `BadCursor`, `Conflict`, `NoSpace`, `Overloaded`, `Unsure`.
-pub(crate) async fn acknowledge(shared: &Shared, name: &ConsumerName, receipt: &str) -> Result<()> {
-    let known = find(shared, name).await?;
+pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &str) -> Result<()> {
+    let (name, known) = (&key.name, find_meant(shared, key).await?);
     let Some(receipt) = Receipt::parse(receipt) else {
         return Err(bad_receipt("this is no receipt: send the one that came with the events, as it is"));
     };
@@ -180,6 +194,7 @@ pub(crate) async fn acknowledge(shared: &Shared, name: &ConsumerName, receipt: &
     let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().copied().unzip();
     let names: Vec<_> = positions.iter().map(|(number, _)| shared.topic_name(*number)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let hashes: Vec<String> = names.iter().map(|name| hash(name.as_bytes()).to_string()).collect();
     let offsets: Vec<i64> = positions.iter().map(|(_, next_offset)| *next_offset).collect();
     let known_ends = shared.patiently(|| ends_elsewhere(shared, &topics, &offsets)).await?;
     let lease = i64::try_from(receipt.lease).unwrap_or_default();
@@ -198,6 +213,7 @@ pub(crate) async fn acknowledge(shared: &Shared, name: &ConsumerName, receipt: &
             &known_ends,
             &last,
             &positions_max,
+            &hashes,
         ],
     )
     .await?;

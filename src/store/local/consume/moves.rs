@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, Start};
+use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX};
@@ -26,12 +26,11 @@ impl Local {
     /// Makes a consumer; whether it was made.
     pub(in crate::store::local) async fn begin_consumer(
         &self,
-        name: &ConsumerName,
-        topics: Arc<TopicPatterns>,
+        ConsumerKey { name, topics }: &ConsumerKey,
         start: &Start,
     ) -> Result<bool> {
         if let Some(known) = self.core.consumers.get(name.as_str()) {
-            if known.topics == topics {
+            if known.topics == *topics {
                 return Ok(false);
             }
             let message = format!(
@@ -45,25 +44,25 @@ impl Local {
                 format!("there are {CONSUMERS_MAX} consumers, as many as there may be: remove some");
             return Err(Error::new(ErrorKind::NoSpace, message));
         }
-        let positions = self.positions_at(&topics, start, BTreeMap::new()).await?;
+        let positions = self.positions_at(topics, start, BTreeMap::new()).await?;
         let created_at = self.core.seams.clock.now().0;
-        let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
+        let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, Arc::clone(topics), positions);
         self.check_room(consumer.positions_len())?;
         self.begin(name, None, consumer).await?;
         Ok(true)
     }
 
     /// Ends a consumer; whether there was one.
-    pub(in crate::store::local) async fn end_consumer(&self, name: &ConsumerName) -> Result<bool> {
-        let Some(known) = self.core.consumers.get(name.as_str()) else { return Ok(false) };
+    pub(in crate::store::local) async fn end_consumer(&self, key: &ConsumerKey) -> Result<bool> {
+        let Ok(known) = self.known_consumer(key) else { return Ok(false) };
         let mut entries = EntryBlocks::new(BlockKind::Consumers);
         entries.push(&ConsumerEntry::Ended { name: known.name.as_bytes() });
-        self.change(name, Step::End(known.number), entries).await.map(|()| true)
+        self.change(&key.name, Step::End(known.number), entries).await.map(|()| true)
     }
 
     /// Has a consumer begin again elsewhere.
-    pub(in crate::store::local) async fn move_consumer(&self, name: &ConsumerName, to: &Start) -> Result<()> {
-        let known = self.known_consumer(name)?;
+    pub(in crate::store::local) async fn move_consumer(&self, key: &ConsumerKey, to: &Start) -> Result<()> {
+        let (name, known) = (&key.name, self.known_consumer(key)?);
         let positions = self.positions_at(&known.topics, to, known.positions()).await?;
         let (topics, created_at) = (Arc::clone(&known.topics), known.created_at);
         let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use self::desk::Desk;
 use super::topic::{Topic, Topics};
+use crate::consumer::ConsumerKey;
 use crate::consumer::backlog::{Backlog, News};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::CONSUMER_LOOK_TOPICS;
@@ -47,6 +48,11 @@ impl Consumer {
     ) -> Self {
         let (positions, desk) = (Mutex::new(positions), Mutex::default());
         Self { name: name.into(), number, created_at, topics, positions, desk }
+    }
+
+    /// Its name and its filter.
+    pub(crate) fn key(&self) -> Option<ConsumerKey> {
+        Some(ConsumerKey { name: self.name.parse().ok()?, topics: Arc::clone(&self.topics) })
     }
 
     /// The offset that it goes on from in a topic.

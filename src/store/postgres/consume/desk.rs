@@ -1,12 +1,13 @@
 //! What this node knows of consumers. None of it is relied on alone: the database has the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use crate::consumer::ConsumerName;
 use crate::consumer::backlog::{Backlog, News};
+use crate::consumer::oldest::Oldest;
 use crate::event::pattern::TopicPatterns;
 use crate::store::Given;
 use crate::sync::Mutex;
@@ -20,24 +21,25 @@ pub(crate) struct Desk {
     /// becomes known as new meanwhile.
     pub(crate) backlog: tokio::sync::Mutex<Backlog>,
     idle: Mutex<HashMap<u64, Idle>>,
+    pub(super) oldest: Mutex<Oldest>,
 }
 
 /// The answer to a reader that was given nothing, and waits.
 #[derive(Debug)]
 struct Idle {
-    given: Given,
+    given: Given<()>,
     /// From here on the lease is to be renewed.
     ends: Instant,
 }
 
 impl Desk {
     /// The answer that this lease had last, if nobody need ask the database yet whether it stands.
-    pub(crate) fn idle(&self, lease: u64, now: Instant) -> Option<Given> {
+    pub(crate) fn idle(&self, lease: u64, now: Instant) -> Option<Given<()>> {
         self.idle.lock().get(&lease).filter(|idle| now < idle.ends).map(|idle| idle.given.clone())
     }
 
     /// Nothing was given under a lease, which is not to be renewed before `ends`.
-    pub(crate) fn set_idle(&self, given: &Given, now: Instant, ends: Instant) {
+    pub(crate) fn set_idle(&self, given: &Given<()>, now: Instant, ends: Instant) {
         let mut idle = self.idle.lock();
         idle.retain(|_, idle| now < idle.ends);
         idle.insert(given.lease_id, Idle { given: given.clone(), ends });
@@ -67,8 +69,8 @@ pub(crate) struct Reading {
 pub(crate) struct Consuming {
     desks: Mutex<HashMap<ConsumerName, Arc<Desk>>>,
     pub(super) news: Reading,
-    /// Names of those that have figures of their own.
-    pub(super) measured: Mutex<Vec<ConsumerName>>,
+    /// Names of those that have figures of their own, in the order of their turns.
+    pub(super) measured: Mutex<VecDeque<ConsumerName>>,
 }
 
 impl Consuming {
@@ -83,6 +85,7 @@ impl Consuming {
             topics: Arc::clone(topics),
             backlog: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
+            oldest: Mutex::default(),
         });
         desks.insert(name.clone(), Arc::clone(&desk));
         desk

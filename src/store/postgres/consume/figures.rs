@@ -2,13 +2,15 @@
 
 use super::known::{find, list};
 use super::stats::lag;
+use crate::consumer::{ConsumerKey, ConsumerName};
 use crate::error::{ErrorKind, Result};
 use crate::limits::{CONSUMERS_MAX, CONSUMERS_MEASURED_MAX};
 use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
 use crate::store::postgres::shared::Shared;
 
-/// Brings the figures up to date. A name that has figures keeps them as long as the process lives,
-/// so no more names than there may be ever get some.
+/// Brings the figures up to date, one consumer after the other: given up, it goes on there the next time.
+/// A name that has figures keeps them as long as the process lives, so no more names than there may be
+/// ever get some.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
@@ -16,16 +18,8 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
     let metrics = &shared.metrics;
     let consumers = list(shared, None, CONSUMERS_MAX).await?;
     metrics.set(CONSUMERS, &[], consumers.len() as f64);
-    let measured = {
-        let mut measured = shared.consuming.measured.lock();
-        for (name, _) in consumers {
-            if measured.len() < CONSUMERS_MEASURED_MAX && !measured.contains(&name) {
-                measured.push(name);
-            }
-        }
-        measured.clone()
-    };
-    for name in measured {
+    for _ in 0..measured(shared, consumers) {
+        let Some(name) = next_measured(shared) else { return Ok(()) };
         let (events, oldest) = match find(shared, &name).await {
             Ok(known) => {
                 let desk = shared.consuming.desk(&name, known.number, &known.topics);
@@ -40,4 +34,23 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
         metrics.set(CONSUMER_LAG_TIME, &[("consumer", name.as_str())], age);
     }
     Ok(())
+}
+
+/// Gives consumers figures of their own, as many as may have some; how many have.
+fn measured(shared: &Shared, consumers: Vec<ConsumerKey>) -> usize {
+    let mut measured = shared.consuming.measured.lock();
+    for ConsumerKey { name, .. } in consumers {
+        if measured.len() < CONSUMERS_MEASURED_MAX && !measured.contains(&name) {
+            measured.push_back(name);
+        }
+    }
+    measured.len()
+}
+
+/// The consumer that was not measured for the longest time.
+fn next_measured(shared: &Shared) -> Option<ConsumerName> {
+    let mut measured = shared.consuming.measured.lock();
+    let next = measured.pop_front()?;
+    measured.push_back(next.clone());
+    Some(next)
 }

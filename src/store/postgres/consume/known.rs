@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use crate::consumer::ConsumerName;
+use crate::consumer::{ConsumerKey, ConsumerName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::store::postgres::connection::Statement;
@@ -50,20 +50,27 @@ pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<Known> 
     })
 }
 
+/// The same of the consumer that is meant.
+///
+/// # Errors
+/// As for [`find`]: `NoConsumer` also where the name has another consumer now.
+pub(crate) async fn find_meant(shared: &Shared, key: &ConsumerKey) -> Result<Known> {
+    let known = find(shared, &key.name).await?;
+    if known.topics == key.topics { Ok(known) } else { Err(none(&key.name)) }
+}
+
 /// At most `limit` consumers, in order of their names, after `after`.
 ///
 /// # Errors
 /// `Overloaded`.
-pub(crate) async fn list(
-    shared: &Shared,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<(ConsumerName, Arc<TopicPatterns>)>> {
+pub(crate) async fn list(shared: &Shared, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
     let (after, limit) = (after.unwrap_or_default(), i64::try_from(limit).unwrap_or(i64::MAX));
     let home = shared.groups.home();
     let rows = shared.patiently(|| async { home.read(LIST, &[&after, &limit]).await }).await?;
-    let listed =
-        |row: &Row| Ok((row.get::<_, &str>(0).parse().map_err(|why: String| strange(&why))?, filter(row)?));
+    let listed = |row: &Row| {
+        let name = row.get::<_, &str>(0).parse().map_err(|why: String| strange(&why))?;
+        Ok(ConsumerKey { name, topics: filter(row)? })
+    };
     rows.iter().map(listed).collect()
 }
 

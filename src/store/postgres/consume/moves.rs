@@ -2,10 +2,10 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::known::{Known, find, none};
+use super::known::{Known, find, find_meant, none};
 use super::news::topics_after;
 use super::{no_room, random};
-use crate::consumer::{ConsumerName, Start};
+use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX, POSITIONS_MAX};
@@ -16,7 +16,14 @@ use crate::store::postgres::retry::change;
 use crate::store::postgres::shared::Shared;
 
 const BEGIN: Statement = ("consumer", "SELECT sekali_begin_consumer($1, $2, $3, $4, $5, $6, $7, $8, $9)");
-const END: Statement = ("consumer", "SELECT sekali_end_consumer($1)");
+
+/// Ends a consumer, if it still has this filter once its row is locked.
+const END: Statement = (
+    "consumer",
+    "
+    SELECT sekali_end_consumer(c.name)
+    FROM (SELECT k.name FROM sekali_consumers k WHERE k.name = $1 AND k.topics = $2 FOR UPDATE) c",
+);
 const OF_SLOT: Statement = (
     "topics",
     "
@@ -53,15 +60,11 @@ struct Place {
 ///
 /// # Errors
 /// `Conflict`, `BadCursor`, `ExpiredCursor`, `NoSpace`, `Overloaded`, `Unsure`.
-pub(crate) async fn put(
-    shared: &Shared,
-    name: &ConsumerName,
-    topics: &TopicPatterns,
-    start: &Start,
-) -> Result<bool> {
+pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Result<bool> {
+    let ConsumerKey { name, topics } = key;
     let begun = match find(shared, name).await {
         // A start is not looked at for one that is there.
-        Ok(known) => Some(if *known.topics == *topics { 1 } else { 2 }),
+        Ok(known) => Some(if known.topics == *topics { 1 } else { 2 }),
         Err(e) if e.kind() == ErrorKind::NoConsumer => {
             let place = place(shared, topics, start).await?;
             begin(shared, name, None, topics, place).await?
@@ -91,8 +94,9 @@ pub(crate) async fn put(
 ///
 /// # Errors
 /// `NoConsumer`, and those of [`put`].
-pub(crate) async fn seek(shared: &Shared, name: &ConsumerName, to: &Start) -> Result<()> {
-    let Known { number, topics, .. } = find(shared, name).await?;
+pub(crate) async fn seek(shared: &Shared, key: &ConsumerKey, to: &Start) -> Result<()> {
+    let name = &key.name;
+    let Known { number, topics, .. } = find_meant(shared, key).await?;
     let place = place(shared, &topics, to).await?;
     match begin(shared, name, Some(number), &topics, place).await? {
         Some(0) => Ok(()),
@@ -110,8 +114,9 @@ pub(crate) async fn seek(shared: &Shared, name: &ConsumerName, to: &Start) -> Re
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`.
-pub(crate) async fn end(shared: &Shared, name: &ConsumerName) -> Result<bool> {
-    let rows = change(shared, END, &[&name.as_str()]).await?;
+pub(crate) async fn end(shared: &Shared, key: &ConsumerKey) -> Result<bool> {
+    let patterns: Vec<String> = key.topics.iter().map(TopicPattern::to_string).collect();
+    let rows = change(shared, END, &[&key.name.as_str(), &patterns]).await?;
     let was_there = rows.first().is_some_and(|row| row.get(0));
     if !was_there {
         shared.groups.home().commit().await?;

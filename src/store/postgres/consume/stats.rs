@@ -1,36 +1,46 @@
 //! What is known of a consumer: its lag, its leases and its positions.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 
 use super::desk::Desk;
-use super::known::find;
+use super::known::find_meant;
 use super::news::{look, positions};
 use super::partition;
 use crate::clock::Timestamp;
-use crate::consumer::{ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position};
+use crate::consumer::oldest::Search;
+use crate::consumer::{
+    ConsumerKey, ConsumerName, ConsumerStats, DeliveryFault, DeliveryFaultKind, LeaseStats, Position,
+};
 use crate::error::Result;
-use crate::limits::LAG_TOPICS_READ_MAX;
+use crate::limits::CONSUMER_LOOK_TOPICS;
 use crate::store::postgres::connection::Statement;
 use crate::store::postgres::shared::Shared;
 use crate::store::postgres::topics::TopicId;
 
-/// How many events of these topics are after these offsets, and when the oldest of them arrived, of
-/// the first topics that have any.
+/// How many events of these topics are after these offsets; those of them that have any, by their
+/// places in the list; and when the last event of those arrived where that was longest ago.
 const LAG: Statement = (
     "lag",
     "
-    WITH lagging AS MATERIALIZED (
-        SELECT t.ord, t.slot, t.topic_id, c.next_offset, t.position
-        FROM unnest($1::smallint[], $2::integer[], $3::bigint[]) WITH ORDINALITY t (slot, topic_id, position, ord)
-        CROSS JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
-                            WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c
-        WHERE c.next_offset > t.position
-    )
-    SELECT (SELECT coalesce(sum(l.next_offset - l.position), 0)::bigint FROM lagging l),
-           (SELECT min(e.received_at) FROM (SELECT * FROM lagging ORDER BY ord LIMIT $4) l
-            CROSS JOIN LATERAL (SELECT i.received_at FROM sekali_events i
-                                WHERE i.slot = l.slot AND i.topic_id = l.topic_id AND i.topic_offset = l.position
-                                LIMIT 1) e)",
+    SELECT coalesce(sum(l.next_offset - l.position), 0)::bigint, coalesce(array_agg(l.ord), '{}'), min(l.last_received_at)
+    FROM (SELECT t.ord, t.position, c.next_offset, c.last_received_at
+          FROM unnest($1::smallint[], $2::integer[], $3::bigint[]) WITH ORDINALITY t (slot, topic_id, position, ord)
+          CROSS JOIN LATERAL (SELECT k.next_offset, k.last_received_at FROM sekali_topic_counts k
+                              WHERE k.slot = t.slot AND k.topic_id = t.topic_id LIMIT 1) c
+          WHERE c.next_offset > t.position) l",
+);
+
+/// When the events of these topics arrived that are at these offsets.
+const ARRIVALS: Statement = (
+    "lag",
+    "
+    SELECT t.slot, t.topic_id, e.received_at
+    FROM unnest($1::smallint[], $2::integer[], $3::bigint[]) t (slot, topic_id, topic_offset)
+    CROSS JOIN LATERAL (SELECT i.received_at FROM sekali_events i
+                        WHERE i.slot = t.slot AND i.topic_id = t.topic_id AND i.topic_offset = t.topic_offset
+                        LIMIT 1) e",
 );
 const LEASES: Statement = (
     "consumers",
@@ -59,8 +69,8 @@ const ERROR: Statement = (
 ///
 /// # Errors
 /// `NoConsumer`, `Overloaded`, `Unsure`, `Corrupt`.
-pub(crate) async fn stats(shared: &Shared, name: &ConsumerName, shown: usize) -> Result<ConsumerStats> {
-    let known = find(shared, name).await?;
+pub(crate) async fn stats(shared: &Shared, key: &ConsumerKey, shown: usize) -> Result<ConsumerStats> {
+    let (name, known) = (&key.name, find_meant(shared, key).await?);
     let desk = shared.consuming.desk(name, known.number, &known.topics);
     let well = shared.groups.well();
     let (lag_events, lags_since) = lag(shared, &desk, &well).await?;
@@ -104,8 +114,8 @@ fn fault(row: &Row) -> DeliveryFault {
     DeliveryFault { at: Timestamp(row.get(0)), kind, holder: row.get::<_, Option<&str>>(2).map(Into::into) }
 }
 
-/// How many events a consumer has not acknowledged, and when the oldest of them arrived, of the
-/// first topics that it lags in, of those in the databases at these places. It may not be covered.
+/// How many events a consumer has not acknowledged, and when the oldest of them arrived, as far as it was
+/// looked for, of those in the databases at these places. It may not be covered.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
@@ -113,34 +123,76 @@ pub(super) async fn lag(shared: &Shared, desk: &Desk, places: &[usize]) -> Resul
     let ready: Vec<u32> = {
         let mut backlog = desk.backlog.lock().await;
         while !look(shared, desk, &mut backlog).await? {}
-        backlog.ready().collect()
+        backlog.ready_from(0).collect()
     };
-    let (events, oldest) = shared.patiently(|| lag_of(shared, desk.number, &ready, places)).await?;
-    Ok((events.unsigned_abs(), oldest.map(Timestamp)))
+    let (mut search, mut events) = (Search::new(desk.oldest.lock().clone()), 0);
+    // In steps: no statement is of more topics than one that looks for news.
+    for topics in ready.chunks(CONSUMER_LOOK_TOPICS) {
+        let seen = shared.patiently(|| seen(shared, desk.number, topics, places)).await?;
+        for Seen { events: more, lagging, by } in seen {
+            events += more.unsigned_abs();
+            by.into_iter().for_each(|by| search.arrived_by(Timestamp(by)));
+            lagging.into_iter().for_each(|(topic, position)| search.see(topic, position.unsigned_abs()));
+        }
+    }
+    let unread = search.unread();
+    let arrivals = shared.patiently(|| arrivals(shared, &unread)).await?;
+    for (topic, offset) in unread {
+        if let Some(at) = arrivals.get(&shared.topic_id(topic)) {
+            search.read(topic, offset, Timestamp(*at));
+        }
+    }
+    let (since, oldest) = search.end();
+    *desk.oldest.lock() = oldest;
+    Ok((events, since))
 }
 
-async fn lag_of(shared: &Shared, number: i64, topics: &[u32], asked: &[usize]) -> Result<(i64, Option<i64>)> {
+/// What is seen of some topics in one database.
+struct Seen {
+    /// Events that wait in them.
+    events: i64,
+    /// The topics with any, each with the offset of the first one.
+    lagging: Vec<(u32, i64)>,
+    /// One of these arrived by then.
+    by: Option<i64>,
+}
+
+async fn seen(shared: &Shared, number: i64, topics: &[u32], asked: &[usize]) -> Result<Vec<Seen>> {
     let names: Vec<_> = topics.iter().map(|topic| shared.topic_name(*topic)).collect();
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     let positions = positions(shared, number, &names).await?;
-    let places = topics.iter().map(|topic| shared.topic_id(*topic)).zip(positions);
-    let (mut events, mut oldest) = (0, None);
-    for (place, places) in shared.groups.sort(places, |(topic, _)| topic.0).into_iter().enumerate() {
+    let places = topics.iter().copied().zip(positions);
+    let mut seen = Vec::new();
+    let sorted = shared.groups.sort(places, |(topic, _)| shared.topic_id(*topic).0);
+    for (place, places) in sorted.into_iter().enumerate() {
         if places.is_empty() || !asked.contains(&place) {
             continue;
         }
-        let (ids, positions): (Vec<TopicId>, Vec<i64>) = places.into_iter().unzip();
-        let (slots, ids): (Vec<i16>, Vec<i32>) = ids.into_iter().unzip();
-        let rows = shared
-            .groups
-            .get(place)
-            .read(LAG, &[&slots, &ids, &positions, &(LAG_TOPICS_READ_MAX as i64)])
-            .await?;
-        for row in rows {
-            events += row.get::<_, i64>(0);
-            let of_group: Option<i64> = row.get(1);
-            oldest = of_group.into_iter().chain(oldest).min();
-        }
+        let (slots, ids): (Vec<i16>, Vec<i32>) =
+            places.iter().map(|(topic, _)| shared.topic_id(*topic)).unzip();
+        let positions: Vec<i64> = places.iter().map(|(_, position)| *position).collect();
+        let rows = shared.groups.get(place).read(LAG, &[&slots, &ids, &positions]).await?;
+        seen.extend(rows.iter().map(|row| {
+            let lagging = row.get::<_, Vec<i64>>(1).into_iter();
+            let lagging = lagging.filter_map(|ord| places.get(usize::try_from(ord - 1).ok()?).copied());
+            Seen { events: row.get(0), lagging: lagging.collect(), by: row.get(2) }
+        }));
     }
-    Ok((events, oldest))
+    Ok(seen)
+}
+
+/// When these events arrived, by their topics, as far as they are there.
+async fn arrivals(shared: &Shared, events: &[(u32, u64)]) -> Result<HashMap<TopicId, i64>> {
+    let places = events.iter().map(|(topic, offset)| (shared.topic_id(*topic), offset.cast_signed()));
+    let mut arrivals = HashMap::new();
+    for (place, places) in shared.groups.sort(places, |(topic, _)| topic.0).into_iter().enumerate() {
+        if places.is_empty() {
+            continue;
+        }
+        let (ids, offsets): (Vec<TopicId>, Vec<i64>) = places.into_iter().unzip();
+        let (slots, ids): (Vec<i16>, Vec<i32>) = ids.into_iter().unzip();
+        let rows = shared.groups.get(place).read(ARRIVALS, &[&slots, &ids, &offsets]).await?;
+        arrivals.extend(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))));
+    }
+    Ok(arrivals)
 }

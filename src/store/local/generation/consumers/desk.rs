@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::consumer::backlog::Backlog;
+use crate::consumer::oldest::Oldest;
 use crate::consumer::partition::Partition;
 use crate::consumer::{DeliveryFault, DeliveryFaultKind, Holder, LeaseStats, Take};
 
@@ -48,6 +49,7 @@ pub(crate) struct Desk {
     leases: Vec<Lease>,
     last_fault: Option<DeliveryFault>,
     pub(crate) backlog: Backlog,
+    pub(crate) oldest: Oldest,
 }
 
 impl Desk {
