@@ -111,6 +111,33 @@ fn a_filtered_tail_has_what_is_wanted_and_an_early_one_waits_for_its_topic() {
     assert!(message(&mut early).is_none() && message(&mut none).is_none());
 }
 
+/// As the live page does: so that what arrived at one time, or before the clock was set back, is neither left
+/// out nor given again.
+#[test]
+fn a_tail_goes_on_from_where_a_page_of_the_newest_goes_back_to() {
+    let service = service();
+    // All of a request arrive at the same time.
+    let batch: Vec<_> = (0..1_000).map(|n| event(["even", "odd"][n % 2], &format!("{n}"), n)).collect();
+    assert_eq!(service.post(&format!("[{}]", batch.join(","))), 200);
+    let key = |event: &serde_json::Value| (event["topic"].to_string(), event["offset"].as_u64().unwrap());
+    for (number, query) in ["", "topic=even", "source=test", "source=nobody"].into_iter().enumerate() {
+        let page = service.page(&format!("{query}&order=desc&limit=50"));
+        let mut expected: Vec<_> = page["events"].as_array().unwrap().iter().map(key).collect();
+        let cursor = page["next_cursor"].as_str().map_or(String::new(), |next| format!("&cursor={next}"));
+        let mut tail = service.open(&format!("{query}{cursor}"), TAIL);
+        let source = if query.ends_with("nobody") { "nobody" } else { "test" };
+        let later =
+            event("even", &format!("later {number}"), 1).replace("\"test\"", &format!("\"{source}\""));
+        assert_eq!(service.post(&later), 200);
+        expected.push(("\"even\"".to_owned(), 500 + number as u64));
+        let mut seen: Vec<_> = expected.iter().map(|_| key(&message(&mut tail).unwrap().1)).collect();
+        assert_eq!(seen.last(), expected.last(), "{query}: what is new comes last");
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected, "{query}");
+    }
+}
+
 #[test]
 fn a_thousand_tails_get_every_event() {
     const TAILS: usize = 1_000;

@@ -3,7 +3,7 @@
 use super::lag;
 use crate::error::Result;
 use crate::limits::CONSUMERS_MEASURED_MAX;
-use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
+use crate::metrics::CONSUMERS;
 use crate::store::local::shared::Shared;
 
 /// Brings the figures up to date. A name that has figures keeps them as long as the process lives,
@@ -27,8 +27,7 @@ pub(in crate::store::local) fn observe(core: &Shared) -> Result<()> {
         };
         let now = core.seams.clock.now();
         let age = oldest.map_or(0.0, |oldest| now.0.saturating_sub(oldest.0).max(0) as f64 / 1e6);
-        metrics.set(CONSUMER_LAG, &[("consumer", &name)], events as f64);
-        metrics.set(CONSUMER_LAG_TIME, &[("consumer", &name)], age);
+        metrics.consumer_lags(&name, events, age);
     }
     Ok(())
 }

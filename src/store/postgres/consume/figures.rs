@@ -4,7 +4,7 @@ use super::known::{find, list};
 use super::stats::lag;
 use crate::error::{ErrorKind, Result};
 use crate::limits::{CONSUMERS_MAX, CONSUMERS_MEASURED_MAX};
-use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
+use crate::metrics::CONSUMERS;
 use crate::store::postgres::shared::Shared;
 
 /// Brings the figures up to date. A name that has figures keeps them as long as the process lives,
@@ -36,8 +36,7 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
         };
         let now = shared.clock.now();
         let age = oldest.map_or(0.0, |oldest| now.0.saturating_sub(oldest.0).max(0) as f64 / 1e6);
-        metrics.set(CONSUMER_LAG, &[("consumer", name.as_str())], events as f64);
-        metrics.set(CONSUMER_LAG_TIME, &[("consumer", name.as_str())], age);
+        metrics.consumer_lags(name.as_str(), events, age);
     }
     Ok(())
 }
