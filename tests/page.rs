@@ -13,8 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use sekali::clock::{Clock, SystemClock};
+use sekali::limits::{GENERATION_BYTES, GENERATION_EVENTS};
 
 use crate::support::client::Client;
+use crate::support::process::Start;
 use crate::support::service::{Service, event};
 use crate::support::until;
 use browsing::{guarded, script};
@@ -28,8 +31,9 @@ fn sent(topic: &str, id: &str, source: &str, payload: &str) -> String {
 const SECRET: &str = "a-secret-of-the-test-0123456789";
 
 /// A service that takes webhooks at `/in/hooks`.
-fn hooked() -> Service {
-    Service::started(|mut start| {
+fn hooked(change: impl FnOnce(Start) -> Start) -> Service {
+    Service::started(|start| {
+        let mut start = change(start);
         let (config, key) =
             (start.data_dir.with_file_name("sekali.toml"), start.data_dir.with_file_name("key"));
         std::fs::write(&key, SECRET).unwrap();
@@ -57,7 +61,10 @@ fn ask(service: &Service, method: &str, path: &str, body: &str) -> (u16, serde_j
 /// A service with events of three topics, one of which came twice, a source of webhooks, of which
 /// some were refused, and a consumer.
 fn filled() -> Service {
-    let service = hooked();
+    fill(hooked(|start| start))
+}
+
+fn fill(service: Service) -> Service {
     let orders = (0..120).map(|number| {
         let payload = format!(r#"{{"amount":{number},"nested":{{"list":[1,2,3]}}}}"#);
         sent("orders.paid", &format!("order-{number}"), ["checkout", "shop"][number % 2], &payload)
@@ -163,9 +170,9 @@ fn a_live_list_waits_for_its_reader_and_catches_up_in_flat_memory() {
     eprintln!("{}", end.unwrap());
 }
 
-/// Publishes about a thousand events a second, until told to stop; how many.
+/// Publishes a thousand events a second, until told to stop; how many.
 fn publish_until(addr: SocketAddr, stop: &AtomicBool) -> u64 {
-    let mut http = Client::new(addr);
+    let (mut http, mut due) = (Client::new(addr), SystemClock.monotonic());
     for batch in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
             return batch * 50;
@@ -176,7 +183,8 @@ fn publish_until(addr: SocketAddr, stop: &AtomicBool) -> u64 {
         wait_for("the events are taken", || {
             http.post("/publish", body.as_bytes()).is_ok_and(|answer| answer.status == 200).then_some(())
         });
-        sekali::sync::park_timeout(Duration::from_millis(50));
+        due += Duration::from_millis(50);
+        sekali::sync::park_timeout(due.saturating_duration_since(SystemClock.monotonic()));
     }
     unreachable!("it is told to stop before")
 }
@@ -257,7 +265,12 @@ fn the_first_paint_on_a_slow_machine_comes_within_a_second() {
 #[ignore = "it writes to docs/images"]
 fn screenshots() {
     let Some(script) = script("screenshots.cjs") else { return };
-    let service = filled();
+    // As most are: with generations of the size that is the default.
+    let service = fill(hooked(|start| Start {
+        generation_events: GENERATION_EVENTS,
+        generation_bytes: GENERATION_BYTES,
+        ..start
+    }));
     let (addr, stop) = (service.addr, AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
