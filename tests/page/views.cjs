@@ -4,6 +4,8 @@ const { assert, browse, open, run, shells, until, url } = require("./browser.cjs
 const fs = require("node:fs");
 
 run(() => browse(async (page) => {
+  const asked = new Set();
+  page.on("request", (request) => asked.add(new URL(request.url()).pathname));
   await open(page);
   assert.deepEqual(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allTextContents(), ["Now", "Topics", "Events", "Duplicates", "Sources", "Consumers", "Find", "Try"]);
   await page.getByText("Ready: events are taken.").waitFor();
@@ -17,6 +19,8 @@ run(() => browse(async (page) => {
   // What is measured less often comes soon.
   await until(async () => /Largest consumer lag 120 events, billing Webhooks refused \S+\/s; since the start 2 with a wrong signature, 1 without a signature /
     .test((await page.getByLabel("Details").innerText()).replaceAll("\n", " ")), "consumers and sources");
+  // All of it comes by the one stream.
+  assert.deepEqual([...asked].filter((path) => path !== "/" && !path.startsWith("/page/")), ["/live"]);
   await page.getByRole("img", { name: /^Events a second, now: stored/ }).waitFor();
   await page.getByRole("img", { name: /^Commit latency, now: p50/ }).waitFor();
   await until(async () => /^● .*\/s – sekali$/.test(await page.title()), "the title says the state");
