@@ -123,6 +123,8 @@ fn hostile_names_and_payloads_are_shown_as_text() {
     let turned = "a\u{202e}b\u{200b}c";
     let colours = r"\u001b[31mred\u001b[0m\u0000";
     let payload = format!(r#"{{"{markup}":"{markup}","{turned}":"{turned}","ansi":"{colours}"}}"#);
+    // In UTF-8 it takes eight bytes; and a character that nobody sees.
+    assert_eq!(service.post(&event("x\u{34f}y", "letters", "\"ééé\"")), 200);
     for topic in [markup, turned, "../..", "a/b?c#d%2f&e=f"] {
         assert_eq!(service.post(&event(topic, topic, &payload)), 200, "{topic}");
     }

@@ -19,6 +19,9 @@ run(() => browse(async (page) => {
   await shown("#/topics", "Topics");
   await page.getByText("a\\u{202e}b\\u{200b}c").waitFor();
   assert.ok(!(await page.locator("main").innerText()).includes("\u202e"), "no character that turns the text");
+  await page.getByText("x\\u{34f}y").click();
+  await page.getByRole("heading", { level: 1, name: "Topic x\\u{34f}y" }).waitFor();
+  await until(async () => /Mean payload\s*8\sB/.test(await page.getByLabel("Figures").innerText()), "bytes, not characters");
   await shown("#/events", "Events");
   const query = (topic, id) => `topic=${encodeURIComponent(topic)}&id=${encodeURIComponent(id)}`;
   await shown(`#/event?${query(MARKUP, MARKUP)}`, `Event ${MARKUP}`);

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::reading::{TAIL, service};
 use crate::support::client::Client;
 use crate::support::in_process;
+use crate::support::postgres::is_asked_for;
 use crate::support::reader::message;
 use crate::support::service::event;
 use crate::support::until;
@@ -136,6 +137,30 @@ fn a_tail_goes_on_from_where_a_page_of_the_newest_goes_back_to() {
         expected.sort();
         assert_eq!(seen, expected, "{query}");
     }
+}
+
+#[test]
+fn a_tail_after_a_page_that_found_nothing_yet_goes_on_there_and_not_at_the_first_event() {
+    let service = service();
+    let rare = |id: &str| event("rare", id, 1).replace("\"test\"", "\"rare\"");
+    assert_eq!(service.post(&rare("oldest")), 200);
+    // More than a page looks at, which packing does not make small.
+    let mut random = fastrand::Rng::with_seed(7);
+    for batch in 0..12 {
+        let mut filler =
+            || std::iter::repeat_with(|| random.alphanumeric()).take(900_000).collect::<String>();
+        let large = (0..5).map(|n| event("large", &format!("{batch} {n}"), format!("\"{}\"", filler())));
+        service.publish(large.collect::<Vec<_>>());
+    }
+    let page = service.page("source=rare&order=desc&limit=50");
+    let found = page["events"].as_array().unwrap().len();
+    // A database finds what is rare, and has then told all there is.
+    let cursor = page["next_cursor"].as_str().map_or(String::new(), |next| format!("&cursor={next}"));
+    assert_eq!((found, cursor.is_empty()), if is_asked_for() { (1, true) } else { (0, false) }, "{page}");
+    assert_eq!(service.post(&rare("newest")), 200);
+    let mut tail = service.open(&format!("source=rare{cursor}"), TAIL);
+    let ids: Vec<_> = (0..=found).map(|_| message(&mut tail).unwrap().1["event_id"].clone()).collect();
+    assert_eq!(ids, ["oldest", "newest"][1 - found..]);
 }
 
 #[test]
