@@ -1,6 +1,6 @@
 // Asks the service. The token, if there is one, is kept for this tab alone, until it is closed.
 
-/** @typedef {import("openapi").components["schemas"]} Schemas */
+/** @typedef {import("openapi").paths} Paths */
 
 const KEY = "sekali.token";
 const PATIENCE_MS = 30_000;
@@ -82,12 +82,34 @@ export async function text(path, signal, init = {}) {
   }
 }
 
-/** The JSON of an answer.
- * @param {string} path
+/** What a path answers, and by which query it is asked.
+ * @template {keyof Paths} Path
+ * @template {"get"|"post"} Method
+ * @typedef {Paths[Path] extends Record<Method, {responses: {200: {content: {"application/json": infer Body}}}}> ? Body : never} Answer */
+/** @template {keyof Paths} Path
+ * @typedef {Paths[Path] extends {get: {parameters: {query?: infer Query}}} ? {[Name in keyof Query]: Query[Name]|null} : never} Query */
+
+/** The JSON that a path answers.
+ * @template {keyof Paths} Path
+ * @param {Path} path
  * @param {AbortSignal} signal
- * @param {RequestInit} [init] */
-export async function json(path, signal, init = {}) {
-  return JSON.parse(await text(path, signal, { ...init, headers: { accept: "application/json", ...init.headers } }));
+ * @param {Query<Path>} [query]
+ * @returns {Promise<Answer<Path, "get">>} */
+export async function get(path, signal, query) {
+  return JSON.parse(await text(url(path, query ?? {}), signal, { headers: { accept: "application/json" } }));
+}
+
+/** Sends JSON, and gives the JSON that a path answers. In a path, `{name}` stands for a name that is given.
+ * @template {keyof Paths} Path
+ * @param {Path} path
+ * @param {Record<string, string>} names
+ * @param {string} body
+ * @param {AbortSignal} signal
+ * @returns {Promise<Answer<Path, "post">>} */
+export async function post(path, names, body, signal) {
+  const filled = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(names[name]));
+  const headers = { accept: "application/json", "content-type": "application/json" };
+  return JSON.parse(await text(filled, signal, { method: "POST", headers, body }));
 }
 
 /** A path with a query of what is given.

@@ -10,7 +10,7 @@ import { duplicates } from "./duplicates.js";
 import { event } from "./event.js";
 import { events } from "./events.js";
 import { find } from "./find.js";
-import { rate } from "./format.js";
+import { rate, turnTo } from "./format.js";
 import { live } from "./live.js";
 import { now } from "./now.js";
 import { sources } from "./sources.js";
@@ -102,26 +102,25 @@ function state() {
   title();
 }
 
-const THEMES = ["auto", "light", "dark"];
-
-function theme() {
-  const button = /** @type {HTMLElement} */ (document.getElementById("theme"));
-  const show = (name) => {
-    document.documentElement.dataset.theme = name;
-    button.textContent = { auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[name];
-  };
-  let name = "auto";
+/** A button that goes through values, of which the last one chosen is kept.
+ * @template {string} Value
+ * @param {string} id of the button
+ * @param {Value[]} values the first one if none was chosen
+ * @param {(value: Value) => string} turn to a value; the name that the button then has */
+function choice(id, values, turn) {
+  const button = /** @type {HTMLElement} */ (document.getElementById(id));
+  let chosen = values[0];
   try {
-    name = localStorage.getItem("sekali.theme") ?? "auto";
+    chosen = values.find((value) => value === localStorage.getItem(`sekali.${id}`)) ?? chosen;
   } catch {
-    // Without storage, the theme is that of the system.
+    // Without storage, it is the first one.
   }
-  show(THEMES.includes(name) ? name : "auto");
+  button.textContent = turn(chosen);
   button.addEventListener("click", () => {
-    const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % THEMES.length];
-    show(next);
+    chosen = values[(values.indexOf(chosen) + 1) % values.length];
+    button.textContent = turn(chosen);
     try {
-      localStorage.setItem("sekali.theme", next);
+      localStorage.setItem(`sekali.${id}`, chosen);
     } catch {
       // It lasts as long as the page.
     }
@@ -145,7 +144,14 @@ document.querySelector(".skip")?.addEventListener("click", (e) => {
   e.preventDefault();
   main.focus();
 });
-theme();
+choice("theme", ["auto", "light", "dark"], (theme) => {
+  document.documentElement.dataset.theme = theme;
+  return `Theme: ${theme}`;
+});
+choice("zone", ["local", "UTC"], (zone) => {
+  turnTo(zone);
+  return `Times: ${zone}`;
+});
 signing();
 live.addEventListener("change", state);
 live.start();

@@ -2,6 +2,7 @@
 // by pointer, by arrow keys and, as a sentence, by ear.
 
 import { h, put, say, svg } from "./dom.js";
+import { minutes } from "./format.js";
 
 /** @typedef {{name: string, key: string, points: (number|null)[]}} Line */
 
@@ -59,11 +60,11 @@ export class Chart {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: width - 6, y1: at, y2: at }));
       parts.push(svg("text", { class: "tick", x: LEFT - 6, y: at + 4, "text-anchor": "end" }, this.format(top * share)));
     }
-    const minutes = (this.most * this.step) / 60;
+    const length = (this.most * this.step) / 60;
     for (const share of [1, 0.5, 0]) {
       const at = x((this.most - 1) * share);
       const anchor = share === 0 ? "end" : share === 1 ? "start" : "middle";
-      const label = share === 0 ? "now" : `−${minutes * share}\u202fmin`;
+      const label = share === 0 ? "now" : `−${minutes(length * share)}`;
       parts.push(svg("text", { class: "tick", x: at, y: HEIGHT - 5, "text-anchor": anchor }, label));
     }
     for (const line of lines) {

@@ -1,6 +1,6 @@
 // Consumers: who reads with acknowledgements, how far behind, and moving one to another place.
 
-import { json, url } from "./api.js";
+import { get, post, url } from "./api.js";
 import { field, foreign, h, put, tell } from "./dom.js";
 import { count, fromLocal, lasting, time } from "./format.js";
 import { load, problem } from "./token.js";
@@ -8,10 +8,6 @@ import { load, problem } from "./token.js";
 /** @typedef {import("openapi").components["schemas"]["ListedConsumer"]} Consumer */
 
 const PAGE = 100;
-
-/** @param {number|string|null} cursor @param {number} limit @param {AbortSignal} signal
- * @returns {Promise<import("openapi").components["schemas"]["Consumers"]>} */
-export const list = (cursor, limit, signal) => json(url("/consumers", { limit, cursor }), signal);
 
 /** @type {import("./app.js").View} */
 export const consumers = {
@@ -21,7 +17,7 @@ export const consumers = {
   open({ root, params, signal }) {
     const place = h("div", { class: "stack" });
     const ask = () => load(place, signal, async () => {
-      const page = await list(params.get("cursor"), PAGE, signal);
+      const page = await get("/consumers", signal, { limit: PAGE, cursor: params.get("cursor") });
       if (page.consumers.length === 0) return h("p", { class: "quiet" }, "There are no consumers. A program makes one by PUT /consumers/NAME.");
       return [page.consumers.map((one) => consumer(one, signal, ask)),
         page.next_cursor == null ? null : h("p", {}, h("a", { href: `#${url("/consumers", { cursor: page.next_cursor })}` }, "Next page"))];
@@ -67,8 +63,10 @@ function seek(one, signal, again) {
   const move = async () => {
     try {
       const body = JSON.stringify({ to: to.value === "time" ? fromLocal(at.value) : to.value });
-      await json(`/consumers/${encodeURIComponent(one.name)}/seek`, signal, { method: "POST", headers: { "content-type": "application/json" }, body });
+      await post("/consumers/{name}/seek", { name: one.name }, body, signal);
       tell("The consumer was moved.");
+      // The form goes away, and with it what had the focus.
+      document.querySelector("h1")?.focus();
       again();
     } catch (e) {
       if (!signal.aborted) put(answer, problem(e, null));

@@ -55,7 +55,7 @@ export function say(element, text) {
 /** Characters that a reader would not see, that would change what is around them, or that could be
  * taken for others' ends: controls, formats such as those of direction and of zero width, odd
  * spaces, halves of pairs, and private ones. */
-const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\u00a0\u115f\u1160\u1680\u2000-\u200a\u202f\u205f\u2800\u3000\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]/gu;
+export const HIDDEN = /[\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\u00a0\u1680\u2000-\u200a\u202f\u205f\u2800\u3000]/gu;
 
 /** How a hidden character is shown. */
 function escaped(char) {
@@ -129,6 +129,18 @@ export function tell(text) {
  * @param {HTMLElement} input */
 export function field(label, input) {
   return h("label", { class: "field" }, h("span", {}, label), input);
+}
+
+/** A button that stops what moves by itself until it is pressed again.
+ * @param {() => void} goOn */
+export function pauser(goOn) {
+  let isPaused = false;
+  const button = h("button", { type: "button", onclick: () => {
+    isPaused = !isPaused;
+    say(button, isPaused ? "Paused, go on" : "Pause");
+    if (!isPaused) goOn();
+  } }, "Pause");
+  return { button, isPaused: () => isPaused };
 }
 
 /** A button that copies a text.

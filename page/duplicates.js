@@ -1,6 +1,6 @@
 // Duplicates: who sends events again.
 
-import { json, url } from "./api.js";
+import { get, url } from "./api.js";
 import { foreign, h } from "./dom.js";
 import { eventLink } from "./events.js";
 import { count, lasting, ofAll, time } from "./format.js";
@@ -35,7 +35,7 @@ export const duplicates = {
 
 /** Events that were dropped last. @param {string} topic @param {AbortSignal} signal @returns {Promise<Duplicate[]>} */
 export async function recent(topic, signal) {
-  return (await json(url("/duplicates", { topic }), signal)).duplicates;
+  return (await get("/duplicates", signal, { topic: topic || null })).duplicates;
 }
 
 /** A table of who sent them. @param {Duplicate[]} found @param {string} topic */

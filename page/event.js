@@ -1,7 +1,7 @@
 // One event: its fields, and its payload as a tree or as it was written.
 
-import { text, url } from "./api.js";
-import { copier, foreign, h, put } from "./dom.js";
+import { text, token, url } from "./api.js";
+import { HIDDEN, copier, foreign, h, put, visible } from "./dom.js";
 import { duplicatesLink, recent } from "./duplicates.js";
 import { eventsLink } from "./events.js";
 import { bytes, count, time } from "./format.js";
@@ -13,6 +13,8 @@ import { topicLink } from "./topics.js";
 const SHOWN = 100;
 /** Levels that are open at first. */
 const OPEN = 3;
+/** Linux takes no longer argument than 128 KiB, and a quote in it takes four bytes. */
+const ARGUMENT_BYTES_MAX = 32_000;
 
 /** The path that an event is found at, whatever its names.
  * @param {string} topic @param {string} id */
@@ -81,14 +83,26 @@ function curlFor({ topic, event_id, timestamp, source, payload }) {
   return curl(`${fields.slice(0, -1)},"timestamp":${timestamp},"payload":${payload}}`);
 }
 
-/** The command that publishes a body. The token stays with its owner.
+/** The command that publishes a body, byte for byte but for the white space between its tokens. The token
+ * stays with its owner.
  * @param {string} body */
 export function curl(body) {
-  // What a terminal would obey or hide is written as JSON escapes it.
-  const plain = body.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) =>
-    Array.from({ length: char.length }, (_, index) => `\\u${char.charCodeAt(index).toString(16).padStart(4, "0")}`).join(""));
-  const quoted = `'${plain.replaceAll("'", "'\\''")}'`;
-  return `curl '${location.origin}/publish' -H 'content-type: application/json' -d ${quoted}`;
+  // No string of JSON has these characters, so they are between tokens.
+  const line = body.replace(/[\t\n\r]+/g, " ");
+  const bearer = token() ? ' -H "authorization: Bearer $SEKALI_TOKEN"' : "";
+  const command = `curl '${location.origin}/publish' -H 'content-type: application/json'${bearer}`;
+  // A shell writes what a terminal would obey or hide, and what is too long to be an argument.
+  const isPlain = visible(line) === line && new Blob([line]).size <= ARGUMENT_BYTES_MAX;
+  return isPlain ? `${command} -d ${quoted(line)}` : `printf ${quoted(formatted(line))} | ${command} --data-binary @-`;
+}
+
+/** A text as one word of a shell's command. @param {string} text */
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** A text as a format of `printf`: the bytes of hidden characters are written in octal. @param {string} text */
+function formatted(text) {
+  return text.replace(/[\\%]/g, (char) => char + char).replace(HIDDEN, (char) =>
+    [...new TextEncoder().encode(char)].map((byte) => `\\${byte.toString(8).padStart(3, "0")}`).join(""));
 }
 
 /** @param {string} payload */

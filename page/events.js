@@ -105,37 +105,41 @@ function short(text, most = 80) {
   return foreign(part.length < text.length ? `${part}…` : part, most + 1);
 }
 
-/** What arrives. The list pauses while it is read: while the pointer is on it, it has the focus, or it is
- * scrolled. It then catches up. */
+/** What arrives. The list pauses when it is told to, and while it is read: while the pointer is on it, it has
+ * the focus, or it is scrolled. It then catches up. */
 function tail(place, query, signal) {
   /** Events that are not shown yet, the newest last; of those that wait, the last ones. @type {import("./json.js").Shown[]} */
   let waiting = [];
   let missed = 0;
-  let seen = 0;
+  let arrived = 0;
   let isHeld = false;
-  const told = h("p", { class: "row", role: "status" });
-  const state = h("span", {}, "Connecting…");
-  const catchUp = h("button", { type: "button", hidden: true, onclick: () => {
-    isHeld = false;
-    window.scrollTo(0, 0);
-    draw(true);
+  const state = h("span", { role: "status" }, "Connecting…");
+  const pause = h("button", { type: "button", onclick: () => {
+    if (isHeld || isRead()) {
+      isHeld = false;
+      window.scrollTo(0, 0);
+      draw(true);
+      list.scrollTop = 0;
+    } else {
+      isHeld = true;
+    }
+    name();
   } });
-  put(told, state, catchUp);
+  const total = h("span", { class: "quiet" });
   const list = frame(query, []);
   const body = list.querySelector("tbody");
   const empty = h("p", { class: "quiet" }, "Waiting for events…");
-  put(place, told, empty, list);
+  put(place, h("p", { class: "row" }, state, pause, total), empty, list);
   list.hidden = true;
 
-  const isRead = () => isHeld || list.matches(":hover") || list.contains(document.activeElement) || window.scrollY > 120 || list.scrollTop > 0;
+  const isRead = () => list.matches(":hover") || list.contains(document.activeElement) || window.scrollY > 120 || list.scrollTop > 0;
+  const name = () => {
+    const hidden = waiting.length + missed;
+    say(pause, hidden > 0 && (isHeld || isRead()) ? `Paused: ${count(hidden)} new, show them` : isHeld ? "Paused, go on" : "Pause");
+    say(total, arrived > 0 ? `${count(arrived)} since this page began` : "");
+  };
   const draw = (isForced = false) => {
-    if (waiting.length === 0) return;
-    if (!isForced && isRead()) {
-      catchUp.hidden = false;
-      say(catchUp, `Paused: ${count(waiting.length + missed)} new, show them`);
-      return;
-    }
-    catchUp.hidden = true;
+    if (waiting.length === 0 || !isForced && (isHeld || isRead())) return;
     const rows = waiting.slice(-LIVE_MAX).reverse().map((event) => row(event, query));
     body.prepend(...rows);
     while (body.children.length > LIVE_MAX) body.lastElementChild.remove();
@@ -143,43 +147,53 @@ function tail(place, query, signal) {
     list.hidden = false;
     empty.hidden = true;
   };
-  const timer = setInterval(draw, DRAWN_MS);
+  const timer = setInterval(() => {
+    draw();
+    name();
+  }, DRAWN_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
+  name();
 
   const known = new Set();
   const take = (messages) => {
     for (const { data } of messages) {
       const event = parseEvent(data);
-      // Those around the beginning were read as a page before; a stream gives none twice.
+      // Those of the page that was read before; a stream gives none twice.
       if (known.delete(`${event.offset} ${event.topic}`)) continue;
-      seen += 1;
       waiting.push(event);
+      arrived += 1;
     }
     if (waiting.length > LIVE_MAX) {
       missed += waiting.length - LIVE_MAX;
       waiting = waiting.slice(-LIVE_MAX);
     }
   };
-  begin(query, signal).then(({ latest, since }) => {
+  const again = () => tail(place, query, signal);
+  begin(query, signal).then(({ latest, cursor }) => {
     if (signal.aborted) return;
     waiting = latest.reverse();
     for (const event of latest) known.add(`${event.offset} ${event.topic}`);
     draw(true);
-    const path = () => url("/events", { topic: query.topic, source: query.source, since });
+    const path = () => url("/events", { topic: query.topic, source: query.source, since: query.since, cursor });
     return follow(path, signal, take, (now, why) => {
       say(state, now === "open" ? "Live" : now === "lost" ? "Disconnected; this page tries again by itself and goes on where it was." : "");
-      if (now === "refused") put(place, problem(why, null));
+      if (now === "refused") end(problem(why, again));
     });
   }).catch((e) => {
-    if (!signal.aborted) put(place, problem(e, () => tail(place, query, signal)));
+    if (!signal.aborted) end(problem(e, again));
   });
+  const end = (what) => {
+    clearInterval(timer);
+    put(place, what);
+  };
 }
 
-/** Where a live list begins: with the latest events, and at the time of the newest. */
+/** Where a live list begins: with the latest events, and at the cursor that they go back to. A cursor names the
+ * first event not yet given, in whichever order, so what a stream gives from there is these events and all later ones. */
 async function begin(query, signal) {
   const path = url("/events", { topic: query.topic, source: query.source, since: query.since, order: "desc", limit: PAGE });
-  const { events } = parsePage(await text(path, signal, { headers: { accept: "application/json" } }));
-  return { latest: events, since: events[0]?.received_at ?? query.since };
+  const { events, next_cursor: cursor } = parsePage(await text(path, signal, { headers: { accept: "application/json" } }));
+  return { latest: events, cursor };
 }
 
 /** Writes the range to a file. */

@@ -5,12 +5,18 @@ import { h } from "./dom.js";
 const whole = new Intl.NumberFormat();
 const digits = [0, 1, 2].map((most) => new Intl.NumberFormat(undefined, { maximumFractionDigits: most }));
 const share = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const full = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "numeric",
-  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short",
+/** The forms of times, in a zone. @param {string|undefined} timeZone */
+const forms = (timeZone) => ({
+  clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone }),
+  day: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", timeZone }),
+  full: new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric",
+    hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short", timeZone,
+  }),
 });
+const zones = { local: forms(undefined), UTC: forms("UTC") };
+/** @type {"local"|"UTC"} */
+let zone = "local";
 
 /** @param {number} number */
 export const count = (number) => whole.format(number);
@@ -43,6 +49,9 @@ export const bytes = (number) => scaled(number, 1_024, ["\u202fB", "\u202fKiB", 
  * @param {number} number */
 export const micros = (number) => scaled(number, 1_000, ["\u202fµs", "\u202fms", "\u202fs"]);
 
+/** Minutes that may be broken, such as "2.5 min". @param {number} number */
+export const minutes = (number) => `${digits[1].format(number)}\u202fmin`;
+
 /** A long duration, in its two largest units.
  * @param {number} seconds */
 export function lasting(seconds) {
@@ -55,14 +64,27 @@ export function lasting(seconds) {
   return parts.slice(0, 2).join(" ");
 }
 
-/** A time as an element: in the reader's zone, with UTC on hover.
+/** Shows all times in this zone from now on. @param {"local"|"UTC"} name */
+export function turnTo(name) {
+  zone = name;
+  for (const element of document.querySelectorAll("time[data-form]")) show(/** @type {HTMLTimeElement} */ (element));
+}
+
+/** @param {HTMLTimeElement} element */
+function show(element) {
+  const form = /** @type {"clock"|"day"|"full"} */ (element.dataset.form);
+  element.textContent = zones[zone][form].format(new Date(element.dateTime));
+}
+
+/** A time as an element: in the reader's zone with UTC on hover, or in UTC.
  * @param {string} at RFC 3339
  * @param {"clock"|"day"|"full"} [form] */
 export function time(at, form = "day") {
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return h("span", {}, at);
-  const text = { clock, day, full }[form].format(date);
-  return h("time", { datetime: at, title: `${at.replace("T", " ").replace("Z", "")} UTC` }, text);
+  const element = h("time", { datetime: at, title: `${at.replace("T", " ").replace("Z", "")} UTC`, "data-form": form });
+  show(element);
+  return element;
 }
 
 /** How long ago a time was.

@@ -5,7 +5,8 @@ import { follow } from "./sse.js";
 
 /** @typedef {import("openapi").components["schemas"]["Figures"]} Figures
  * @typedef {import("openapi").components["schemas"]["Sample"]} Sample
- * @typedef {import("openapi").components["schemas"]["Samples"]} Samples */
+ * @typedef {import("openapi").components["schemas"]["Samples"]} Samples
+ * @typedef {import("openapi").components["schemas"]["Window"]} Window */
 
 /** Seconds without figures after which what is shown is old. */
 const STALE_MS = 4_000;
@@ -24,7 +25,7 @@ class Live extends EventTarget {
     this.why = null;
     /** @type {Figures|null} */
     this.figures = null;
-    /** @type {{seconds: Samples, tens: Samples}|null} */
+    /** @type {Window|null} */
     this.window = null;
     this.stop = new AbortController();
     this.staleness = 0;
@@ -92,18 +93,25 @@ class Live extends EventTarget {
 
   /** Events stored a second, over the last few: one second alone jumps about. */
   rate() {
-    const stored = this.window?.seconds.stored.slice(-5) ?? [];
+    const stored = known(this.window?.seconds.stored.slice(-5));
     return stored.length === 0 ? null : stored.reduce((sum, one) => sum + one, 0) / stored.length;
   }
 }
 
-/** @param {Samples} samples @param {Sample|null|undefined} sample @param {number} most */
+/** The entries of a list that did not go by while this page read slowly.
+ * @param {(number|null)[]|undefined} points */
+export const known = (points) => /** @type {number[]} */ ((points ?? []).filter((point) => point != null));
+
+/** Adds a sample, unless the window has it already. Those that went by while this page read slowly are gaps.
+ * @param {Samples} samples @param {Sample|null|undefined} sample @param {number} most */
 function add(samples, sample, most) {
-  if (!sample) return;
+  if (!sample || sample.number <= samples.number) return;
+  const gaps = Array(Math.min(most, sample.number - samples.number - 1)).fill(null);
+  samples.number = sample.number;
   for (const name of COLUMNS) {
     const column = /** @type {(number|null)[]} */ (samples[name]);
-    column.push(sample[name]);
-    if (column.length > most) column.shift();
+    column.push(...gaps, sample[name]);
+    column.splice(0, column.length - most);
   }
 }
 

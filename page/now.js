@@ -1,19 +1,17 @@
 // Now: how the service is, at one look.
 
-import { KEPT, Refused, json } from "./api.js";
+import { KEPT, get } from "./api.js";
 import { Chart } from "./chart.js";
-import { list as consumers } from "./consumers.js";
-import { h, put, say } from "./dom.js";
+import { h, pauser, put, say } from "./dom.js";
 import { bytes, count, lasting, micros, ofAll, rate, short } from "./format.js";
-import { live } from "./live.js";
-import { refusals, list as sources } from "./sources.js";
+import { known, live } from "./live.js";
+import { refusals } from "./sources.js";
 import { problem } from "./token.js";
 
-/** What the stream does not have is asked for so often; a rate takes two looks, and the second comes soon. */
-const EACH_MS = 10_000;
-const SECOND_MS = 2_000;
-/** Consumers that are looked at: of each one some events are read. */
-const CONSUMERS = 100;
+/** Seconds over which the rate of refused webhooks is taken. */
+const REFUSED_OVER = 10;
+/** Figures of journals, which a store in a database does not have. */
+const JOURNALS = ["Journals", "Checkpoint lag", "Generations"];
 
 /** @type {import("./app.js").View} */
 export const now = {
@@ -33,8 +31,9 @@ export const now = {
           set({ range: value === "tens" ? "hour" : "" });
           draw();
         } }), label)));
-    const more = facts("facts", "Details", ["Up for", "An answer means", "Disk left", "Full in", "Journals", "Checkpoint lag", "Generations", "Largest consumer lag", "Webhooks refused", "Connections", "Version"]);
-    const shown = h("div", { class: "stack" }, tiles.element, choice, h("div", { class: "charts" }, rates.element, commits.element), more.element);
+    const pause = pauser(() => change());
+    const more = facts("facts", "Details", ["Up for", "An answer means", "Disk left", "Full in", ...JOURNALS, "Largest consumer lag", "Webhooks refused", "Connections", "Version"]);
+    const shown = h("div", { class: "stack" }, tiles.element, h("div", { class: "row" }, choice, pause.button), h("div", { class: "charts" }, rates.element, commits.element), more.element);
     const refused = h("div", {});
     root.append(banner, refused, shown);
 
@@ -42,7 +41,7 @@ export const now = {
       if (!live.window) return;
       const samples = live.window[/** @type {"seconds"|"tens"} */ (range)];
       const [step, most] = range === "tens" ? [10, 360] : [1, 300];
-      const perSecond = (points) => points.map((point) => point / step);
+      const perSecond = (points) => points.map((point) => (point == null ? null : point / step));
       rates.show([
         { name: "stored", key: "a", points: perSecond(samples.stored) },
         { name: "duplicates", key: "b", points: perSecond(samples.duplicates) },
@@ -58,11 +57,12 @@ export const now = {
       shown.hidden = live.state === "refused";
       shown.classList.toggle("old", live.state === "lost" || live.state === "stale");
       put(refused, live.state === "refused" ? instead(live.why, signal) : null);
-      if (live.figures) fill(live.figures, tiles, more);
+      if (pause.isPaused()) return;
+      if (live.figures) fill(live.figures, tiles, more, lately);
       draw();
     };
+    const lately = refusedLately();
     live.addEventListener("change", change, { signal });
-    look(more, signal);
     signal.addEventListener("abort", () => {
       rates.stop();
       commits.stop();
@@ -76,12 +76,16 @@ export const now = {
 function facts(kind, label, names) {
   const values = names.map((name) => /** @type {[string, HTMLElement]} */ ([name, h("dd", {}, "–")]));
   const element = h("dl", { class: kind, "aria-label": label }, values.map(([name, value]) => h("div", {}, h("dt", {}, name), value)));
-  return { element, set: (name, text, title = "") => {
-    const value = new Map(values).get(name);
-    if (!value) return;
-    say(value, text);
+  const places = new Map(values);
+  /** Shows a figure; without a text there is none. */
+  const set = (name, text, title = "") => {
+    const value = places.get(name);
+    if (!value?.parentElement) return;
+    value.parentElement.hidden = text == null;
+    say(value, text ?? "");
     if (value.title !== title) value.title = title;
-  } };
+  };
+  return { element, set };
 }
 
 function show(banner) {
@@ -89,16 +93,17 @@ function show(banner) {
   const [kind, text] = state === "lost" ? ["bad", `${why?.message ?? "The connection was lost."} What is shown is old; this page tries again by itself.`]
     : state === "stale" ? ["warn", "The service has told nothing for some seconds. What is shown is old."]
       : state === "loading" ? ["quiet", "Connecting…"]
-        : !figures ? ["quiet", ""]
-          : figures.ready ? ["good", "Ready: events are taken."]
-            : ["bad", `Not ready: ${figures.reason ?? "the reason is not known"}.`];
+        : state === "hidden" ? ["quiet", "Paused, as nobody has looked for a minute. It goes on at once when somebody does."]
+          : !figures ? ["quiet", ""]
+            : figures.ready ? ["good", "Ready: events are taken."]
+              : ["bad", `Not ready: ${figures.reason ?? "the reason is not known"}.`];
   banner.className = `banner ${kind}`;
   banner.hidden = text === "";
   say(banner, text);
 }
 
 /** @param {import("./live.js").Figures} figures */
-function fill(figures, tiles, more) {
+function fill(figures, tiles, more, lately) {
   const { totals } = figures;
   tiles.set("Stored", count(totals.unique_processed));
   tiles.set("Duplicates dropped", `${count(totals.duplicate_dropped)} (${ofAll(totals.duplicate_dropped, totals.received)})`, "Conflicts are among them.");
@@ -116,72 +121,48 @@ function fill(figures, tiles, more) {
   if (free != null && reserve != null) {
     more.set("Disk left", bytes(Math.max(0, free - reserve)), `${bytes(free)} are free. Below ${bytes(reserve)} nothing is taken.`);
     more.set("Full in", untilFull(free - reserve), "At the rate at which journals have grown in the time shown here, an hour at most.");
+  } else {
+    more.set("Disk left", null);
+    more.set("Full in", null);
   }
-  more.set("Journals", bytes(figures.journal_bytes));
-  more.set("Checkpoint lag", `${count(figures.checkpoint_lag_events)} events`, "Stored events that the index does not have yet. They are in memory and in the journal.");
-  const rebuilding = figures.indexes_rebuilding > 0 ? `, ${count(figures.indexes_rebuilding)} being rebuilt` : "";
-  more.set("Generations", `${count(figures.generations_open)} open, ${count(figures.generations_sealed)} sealed${rebuilding}`);
+  const { journal_bytes: journals, checkpoint_lag_events: lag, generations_open: open, generations_sealed: sealed, indexes_rebuilding: doubtful } = figures;
+  if (journals != null && lag != null && open != null && sealed != null) {
+    more.set("Journals", bytes(journals));
+    more.set("Checkpoint lag", `${count(lag)} events`, "Stored events that the index does not have yet. They are in memory and in the journal.");
+    more.set("Generations", `${count(open)} open, ${count(sealed)} sealed${doubtful ? `, ${count(doubtful)} being rebuilt` : ""}`);
+  } else {
+    JOURNALS.forEach((name) => more.set(name, null));
+  }
+  const { largest_lag: largest } = figures;
+  if (largest) more.set("Largest consumer lag", `${count(largest.events)} events, ${largest.consumer}`, `The oldest of them has waited for ${lasting(largest.seconds)}.`);
+  else more.set("Largest consumer lag", figures.consumers_measured ? "none" : "–");
+  more.set("Webhooks refused", lately(figures));
   more.set("Connections", count(figures.connections));
   more.set("Version", figures.version);
 }
 
-/** Asks now and then for the figures of consumers and sources. @param {ReturnType<typeof facts>} more @param {AbortSignal} signal */
-function look(more, signal) {
-  /** What this reader may not see, which is asked for once. */
-  const forbidden = new Set();
-  const show = async (name, make) => {
-    if (forbidden.has(name)) return;
-    try {
-      more.set(name, ...await make());
-    } catch (e) {
-      if (signal.aborted) return;
-      if (e instanceof Refused && e.status === 403) forbidden.add(name);
-      more.set(name, "–", e instanceof Error ? e.message : "");
-    }
+/** What becomes of webhooks that are refused: how many a second lately, and why since the start. */
+function refusedLately() {
+  /** @type {{total: number, at: number}[]} */
+  const seen = [];
+  return (/** @type {import("./live.js").Figures} */ figures) => {
+    const { total, words } = refusals(figures.deliveries_refused);
+    const at = figures.uptime_seconds;
+    // A service that was started again counts from zero.
+    if (seen.length > 0 && at < seen[0].at) seen.length = 0;
+    if (at !== seen.at(-1)?.at) seen.push({ total, at });
+    while (seen.length > 2 && at - seen[1].at >= REFUSED_OVER) seen.shift();
+    const [first] = seen;
+    const speed = at > first.at ? `${rate(Math.max(0, total - first.total) / (at - first.at))}; ` : "";
+    return total === 0 ? "none" : `${speed}since the start ${words}`;
   };
-  /** @type {{total: number, at: number}|null} */
-  let before = null;
-  let isAsking = false;
-  const ask = async () => {
-    if (isAsking || document.hidden || live.state !== "open") return;
-    isAsking = true;
-    await Promise.all([
-      show("Largest consumer lag", async () => largest(await consumers(null, CONSUMERS, signal))),
-      show("Webhooks refused", async () => {
-        const { total, words } = refusals(await sources(signal));
-        const at = Date.now();
-        const lately = before ? `${rate(Math.max(0, total - before.total) * 1_000 / (at - before.at))}; ` : "";
-        before = { total, at };
-        return [total === 0 ? "none" : `${lately}since the start ${words}`];
-      }),
-    ]);
-    isAsking = false;
-  };
-  const timers = [setTimeout(ask, SECOND_MS), setInterval(ask, EACH_MS)];
-  signal.addEventListener("abort", () => timers.forEach(clearInterval));
-  // The first time, as soon as the stream is there.
-  const first = () => {
-    if (live.state !== "open") return;
-    live.removeEventListener("change", first);
-    ask();
-  };
-  live.addEventListener("change", first, { signal });
-  first();
-}
-
-/** The consumer that lags most. @param {import("openapi").components["schemas"]["Consumers"]} page @returns {[string, string]} */
-function largest({ consumers: all, next_cursor: next }) {
-  const most = all.reduce((most, one) => (one.lag > (most?.lag ?? 0) ? one : most), /** @type {typeof all[0]|null} */ (null));
-  if (!most) return [all.length === 0 ? "no consumers" : "none", ""];
-  const part = next == null ? "" : `, of the first ${count(CONSUMERS)}`;
-  return [`${count(most.lag)} events, ${most.name}${part}`, `The oldest of them has waited for ${lasting(most.lag_seconds)}.`];
 }
 
 /** When the disk is full at the rate of the last hour. @param {number} left */
 function untilFull(left) {
   const window = live.window;
-  const tens = window?.tens.commit_bytes ?? [];
-  const [points, step] = tens.length > 30 ? [tens, 10] : [window?.seconds.commit_bytes ?? [], 1];
+  const tens = known(window?.tens.commit_bytes);
+  const [points, step] = tens.length > 30 ? [tens, 10] : [known(window?.seconds.commit_bytes), 1];
   const written = points.reduce((sum, one) => sum + one, 0);
   if (left <= 0) return "now";
   if (points.length < 10 || written === 0) return "not foreseen";
@@ -194,7 +175,7 @@ function instead(why, signal) {
   const totals = h("div", {});
   const sentence = why?.status === 404 ? new Error(KEPT) : why;
   const isHidden = why?.status === 404;
-  json("/stats", signal).then((stats) => {
+  get("/stats", signal).then((stats) => {
     const tiles = facts("tiles", "Totals", ["Stored", "Duplicates dropped", "Conflicts", "Topics"]);
     tiles.set("Stored", count(stats.unique_processed));
     tiles.set("Duplicates dropped", `${count(stats.duplicate_dropped)} (${ofAll(stats.duplicate_dropped, stats.received)})`);

@@ -1,6 +1,6 @@
 // Sources of webhooks: what is configured, what became of their deliveries, and why some were refused.
 
-import { KEPT, Refused, json } from "./api.js";
+import { KEPT, Refused, get } from "./api.js";
 import { foreign, h } from "./dom.js";
 import { count, time } from "./format.js";
 import { load } from "./token.js";
@@ -35,9 +35,9 @@ export const sources = {
 };
 
 /** @param {AbortSignal} signal @returns {Promise<Sources>} */
-export async function list(signal) {
+async function list(signal) {
   try {
-    return await json("/sources", signal);
+    return await get("/sources", signal);
   } catch (e) {
     throw e instanceof Refused && e.status === 404 ? new Refused(404, KEPT) : e;
   }
@@ -52,14 +52,8 @@ function words(counts) {
   return some.map(([outcome, many]) => `${count(many)} ${WORDS[outcome] ?? outcome}`).join(", ");
 }
 
-/** What all sources refused: how many, and why. @param {Sources} found */
-export function refusals({ sources, unknown }) {
-  const reasons = /** @type {Record<string, number>} */ ({ unknown });
-  for (const { refused } of sources) {
-    for (const [reason, many] of Object.entries(refused)) reasons[reason] = (reasons[reason] ?? 0) + many;
-  }
-  return { total: sum(reasons), words: words(reasons) };
-}
+/** What was refused, by reason: how many, and why. @param {Record<string, number>} reasons */
+export const refusals = (reasons) => ({ total: sum(reasons), words: words(reasons) });
 
 /** @param {Source} one */
 function source(one) {

@@ -1,6 +1,6 @@
 // One topic: its figures, who sends to it, its latest events.
 
-import { Refused, json, text, url } from "./api.js";
+import { Refused, get, text, url } from "./api.js";
 import { foreign, h } from "./dom.js";
 import { duplicatesLink, recent, senders } from "./duplicates.js";
 import { eventsLink, table } from "./events.js";
@@ -25,7 +25,7 @@ export const topic = {
       h("a", { href: eventsLink({ topic: name, live: "1" }) }, "Follow it live")), place);
     load(place, signal, async () => {
       const [figures, again, latest] = await Promise.all([
-        json(url("/topics", { topic: name }), signal),
+        get("/topics", signal, { topic: name }),
         recent(name, signal),
         text(url("/events", { topic: name, order: "desc", limit: LOOKED_AT }), signal, { headers: { accept: "application/json" } }),
       ]);
@@ -40,7 +40,7 @@ export const topic = {
 
 /** @param {import("openapi").components["schemas"]["Topic"]} figures @param {import("./json.js").Shown[]} events */
 function summary(figures, events) {
-  const size = events.reduce((sum, event) => sum + event.payload.length, 0) / Math.max(1, events.length);
+  const size = new Blob(events.map((event) => event.payload)).size / Math.max(1, events.length);
   const rows = /** @type {[string, import("./dom.js").Child][]} */ ([
     ["Stored", count(figures.unique_processed)],
     ["Duplicates dropped", `${count(figures.duplicate_dropped)} (${ofAll(figures.duplicate_dropped, figures.received)})`],

@@ -1,12 +1,12 @@
 // Topics: all that may be read, sorted and filtered here.
 
-import { json, url } from "./api.js";
-import { field, foreign, h, put, say, tell } from "./dom.js";
+import { get, url } from "./api.js";
+import { field, foreign, h, pauser, put, say, tell } from "./dom.js";
 import { ago, count, ofAll, rate, time } from "./format.js";
 import { Rows } from "./rows.js";
 import { problem } from "./token.js";
 
-/** @typedef {import("openapi").components["schemas"]["Topic"] & {rate: number|null}} Row */
+/** @typedef {import("openapi").components["schemas"]["Topic"] & {rate: number|null, lower: string}} Row `lower` is what filters look at. */
 
 const PAGE = 10_000;
 /** So many topics are asked for again and again; with more, on demand. */
@@ -43,6 +43,7 @@ export const topics = {
     } });
     const told = h("p", { class: "quiet", role: "status" }, "Loading…");
     const refresh = h("button", { type: "button", onclick: () => ask() }, "Refresh");
+    const pause = pauser(() => ask());
     const wrong = h("div", {});
     const rows = new Rows("Topics", [
       { label: "Topic", sort: "topic", class: "grow", cell: (row) => h("a", { href: topicLink(row.topic) }, foreign(row.topic, 300)) },
@@ -51,26 +52,32 @@ export const topics = {
       { label: "Duplicates", sort: "duplicates", class: "number", cell: (row) => ofAll(row.duplicate_dropped, row.received) },
       { label: "Last event", sort: "last", class: "number", cell: (row) => {
         const element = time(row.last_received_at);
+        delete element.dataset.form;
         element.textContent = ago(row.last_received_at, asked);
         return element;
       } },
     ], (column) => {
       sort = sort === column ? `-${column}` : sort === `-${column}` ? column : column === "topic" ? column : `-${column}`;
+      arrange();
       keep();
       tell(`Sorted by ${column}, ${sort.startsWith("-") ? "descending" : "ascending"}.`);
     });
-    root.append(h("form", { class: "row", role: "search", onsubmit: (e) => e.preventDefault() }, field("Filter", input), refresh), told, wrong, rows.element);
+    root.append(h("form", { class: "row", role: "search", onsubmit: (e) => e.preventDefault() }, field("Filter", input), refresh, pause.button), told, wrong, rows.element);
     signal.addEventListener("abort", () => rows.stop());
 
     const keep = () => {
       set({ filter, sort: sort === "topic" ? "" : sort });
       show();
     };
-    const show = () => {
-      const wanted = filter.toLocaleLowerCase();
+    /** Sorts all of them, so that a key that is typed takes no sorting. */
+    const arrange = () => {
       const by = SORTS[/** @type {keyof typeof SORTS} */ (sort.replace("-", ""))] ?? SORTS.topic;
       const way = sort.startsWith("-") ? -1 : 1;
-      const shown = all.filter((row) => row.topic.toLocaleLowerCase().includes(wanted)).sort((a, b) => way * by(a, b));
+      all.sort((a, b) => way * by(a, b));
+    };
+    const show = () => {
+      const wanted = filter.toLocaleLowerCase();
+      const shown = all.filter((row) => row.lower.includes(wanted));
       say(told, all.length === 0 ? "There are no topics yet. Publish an event, as on the page Try."
         : shown.length === 0 ? `None of ${count(all.length)} topics has this in its name.`
           : shown.length === all.length ? `${count(all.length)} ${all.length === 1 ? "topic" : "topics"}` : `${count(shown.length)} of ${count(all.length)} topics`);
@@ -87,8 +94,9 @@ export const topics = {
         all = found.map((row) => {
           // One that was not there before has all its events since then.
           const grown = row.unique_processed - (before.get(row.topic) ?? 0);
-          return { ...row, rate: asked > 0 ? Math.max(0, grown) / seconds : null };
+          return { ...row, rate: asked > 0 ? Math.max(0, grown) / seconds : null, lower: row.topic.toLocaleLowerCase() };
         });
+        arrange();
         asked = at;
         put(wrong);
         show();
@@ -101,7 +109,7 @@ export const topics = {
       refresh.disabled = false;
     };
     const again = () => {
-      if (!document.hidden && !refresh.disabled && all.length <= OFTEN_MAX) ask();
+      if (!document.hidden && !pause.isPaused() && !refresh.disabled && all.length <= OFTEN_MAX) ask();
     };
     const timers = [setTimeout(again, SECOND_MS), setInterval(again, EACH_MS)];
     signal.addEventListener("abort", () => timers.forEach(clearInterval));
@@ -114,7 +122,7 @@ export const topics = {
 async function list(signal, tell) {
   const found = [];
   for (let cursor = null; ;) {
-    const page = await json(url("/topics", { limit: PAGE, cursor }), signal);
+    const page = await get("/topics", signal, { limit: PAGE, cursor });
     for (const topic of page.topics) found.push(topic);
     tell(found.length);
     cursor = page.next_cursor;

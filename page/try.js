@@ -1,6 +1,6 @@
 // Try: publishes an event twice, and shows what becomes of the second.
 
-import { text } from "./api.js";
+import { post } from "./api.js";
 import { copier, field, h, put } from "./dom.js";
 import { curl } from "./event.js";
 import { eventLink } from "./events.js";
@@ -50,8 +50,8 @@ const fresh = () => `page-${Date.now().toString(36)}`;
 
 /** @returns {Promise<import("openapi").components["schemas"]["Result"]>} */
 async function publish(body, signal) {
-  const answer = await text("/publish", signal, { method: "POST", headers: { "content-type": "application/json", accept: "application/json" }, body });
-  return JSON.parse(answer).results[0];
+  const [result] = (await post("/publish", {}, body, signal)).results ?? [];
+  return result;
 }
 
 /** @param {string} name @param {import("openapi").components["schemas"]["Result"]} result */

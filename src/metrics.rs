@@ -7,8 +7,10 @@
 mod counts;
 mod database;
 mod deliveries;
+mod lags;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub use self::database::{
 };
 use self::deliveries::Deliveries;
 pub use self::deliveries::{REFUSED, SourceCounts, TAKEN};
+pub use self::lags::ConsumerLag;
+use self::lags::Lags;
 pub use self::text::{open_metrics, shown};
 use crate::clock::Timestamp;
 
@@ -203,6 +207,7 @@ struct Inner {
     requests: [[OnceLock<(Counter, Histogram)>; STATUSES.len()]; ROUTES_MAX],
     counting: Counting,
     deliveries: Deliveries,
+    lags: Lags,
     open: AtomicU64,
     body_bytes: Gauge,
     answer_bytes: Gauge,
@@ -237,6 +242,7 @@ impl Default for Metrics {
             requests: Default::default(),
             counting: Counting::default(),
             deliveries: Deliveries::default(),
+            lags: Lags::default(),
             open: AtomicU64::new(0),
             body_bytes: recorder.register_gauge(&Key::from_static_name(BODY_BYTES), &METADATA),
             lines_dropped: OnceLock::new(),
@@ -345,6 +351,25 @@ impl Metrics {
     /// Requests for sources that there are not.
     pub fn unknown_sources(&self) -> u64 {
         self.0.deliveries.unknown()
+    }
+
+    /// Deliveries that were refused, by reason, of all sources; a request for a source that there is
+    /// not is one too.
+    pub fn all_refused(&self) -> BTreeMap<&'static str, u64> {
+        self.0.deliveries.refused()
+    }
+
+    /// How far a consumer lags was measured: events that it has not acknowledged, and the age of the
+    /// oldest of them in seconds.
+    pub fn consumer_lags(&self, name: &str, events: u64, seconds: f64) {
+        self.set(CONSUMER_LAG, &[("consumer", name)], events as f64);
+        self.set(CONSUMER_LAG_TIME, &[("consumer", name)], seconds);
+        self.0.lags.set(name, events, seconds);
+    }
+
+    /// The consumer that lagged most when that was measured last; `None` if none did.
+    pub fn largest_lag(&self) -> Option<ConsumerLag> {
+        self.0.lags.largest()
     }
 
     /// A connection was accepted.

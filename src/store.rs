@@ -274,8 +274,15 @@ pub struct Condition {
     /// Free bytes of the disk, and those below which nothing is taken any more; `None` if the disk
     /// does not tell.
     pub disk: Option<Disk>,
-    /// Bytes of events in journals.
-    pub journal_bytes: u64,
+    /// `None` for a store without journals.
+    pub journals: Option<Journals>,
+}
+
+/// How the journals of a store are, and what is made of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Journals {
+    /// Bytes of events in them.
+    pub bytes: u64,
     /// Stored events that the index does not have yet.
     pub lag_events: u64,
     /// Generations that events may still be written to, or that wait to be sealed.

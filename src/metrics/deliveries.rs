@@ -66,6 +66,13 @@ impl Deliveries {
         self.0.lock().get(source).cloned().unwrap_or_default()
     }
 
+    /// Refusals of all sources by reason; requests for sources that there are not are among them.
+    pub(super) fn refused(&self) -> BTreeMap<&'static str, u64> {
+        let all = self.0.lock();
+        let sum = |reason| all.values().map(|counts| counts.of(reason)).sum();
+        REFUSED.into_iter().chain([UNKNOWN]).map(|reason| (reason, sum(reason))).collect()
+    }
+
     pub(super) fn unknown(&self) -> u64 {
         self.of("").of(UNKNOWN)
     }

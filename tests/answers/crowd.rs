@@ -1,5 +1,6 @@
-//! Tails that are at the same place share one read of the store.
+//! Tails that are at the same place share one read of the store, and all who watch share its figures.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,10 +19,21 @@ use tokio::net::TcpStream;
 use crate::support::in_process;
 use crate::support::service::event;
 
-/// A store that counts what is read of it.
+/// A store that counts what is asked of it.
 struct Counting {
     store: Local,
     reads: AtomicUsize,
+    /// How it was: for figures of each second.
+    conditions: AtomicUsize,
+    /// How far consumers are.
+    observations: AtomicUsize,
+}
+
+impl Counting {
+    fn open(dir: &Path) -> Arc<Self> {
+        let [reads, conditions, observations] = Default::default();
+        Arc::new(Self { store: in_process::open(dir), reads, conditions, observations })
+    }
 }
 
 impl EventStore for Counting {
@@ -112,10 +124,12 @@ impl EventStore for Counting {
     }
 
     async fn observe(&self) {
+        self.observations.fetch_add(1, Ordering::Relaxed);
         self.store.observe().await;
     }
 
     async fn condition(&self) -> Condition {
+        self.conditions.fetch_add(1, Ordering::Relaxed);
         self.store.condition().await
     }
 
@@ -133,7 +147,7 @@ async fn tails_at_the_same_place_share_one_read() {
     const TAILS: usize = 200;
     const EVENTS: usize = 10;
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(Counting { store: in_process::open(dir.path()), reads: AtomicUsize::new(0) });
+    let store = Counting::open(dir.path());
     let addr = in_process::serve(Arc::clone(&store)).await;
     let work = async {
         let mut tails = Vec::new();
@@ -168,4 +182,36 @@ async fn tails_at_the_same_place_share_one_read() {
     let reads = store.reads.load(Ordering::Relaxed);
     // Two kinds of tails; each event is looked at when it comes, and what follows it is.
     assert!(reads <= 8 * EVENTS + 20, "{TAILS} tails read {reads} times for {EVENTS} events");
+}
+
+/// In time that is paused: it jumps to the next deadline when nothing else is to be done.
+#[tokio::test(start_paused = true)]
+async fn figures_are_made_once_a_second_for_all_who_watch_and_never_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Counting::open(dir.path());
+    let addr = in_process::serve(Arc::clone(&store)).await;
+    let asked = || [&store.conditions, &store.observations].map(|count| count.load(Ordering::Relaxed));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(asked(), [0, 0], "nobody watches");
+    let mut viewers = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        viewers.push((stream, Vec::new()));
+    }
+    let begun = tokio::time::sleep(Duration::ZERO).deadline();
+    for (stream, text) in &mut viewers {
+        while memchr::memmem::find_iter(text, b"event: figures").count() <= 30 {
+            assert_ne!(stream.read_buf(text).await.unwrap(), 0, "a stream ended");
+        }
+    }
+    let ([conditions, observations], seconds) = (asked(), begun.elapsed().as_secs() as usize);
+    // One for each second, and one for the first who came.
+    assert!((30..=seconds + 3).contains(&conditions), "{conditions} in {seconds} seconds");
+    assert!((3..=seconds / 10 + 2).contains(&observations), "{observations} in {seconds} seconds");
+    drop(viewers);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let before = asked();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(asked(), before, "nobody watches any more");
 }

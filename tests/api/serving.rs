@@ -85,7 +85,10 @@ fn programs_that_look_for_a_service_find_it_at_its_root_and_its_health() {
     assert_eq!(root["version"], env!("CARGO_PKG_VERSION"));
     for (name, path) in root["links"].as_object().unwrap() {
         let expected = if name == "publish" { 405 } else { 200 };
-        assert_eq!(service.client.get(path.as_str().unwrap()).unwrap().status, expected, "{name}");
+        // The stream of figures has no end.
+        let method = if name == "live" { "HEAD" } else { "GET" };
+        let answer = service.client.send(method, path.as_str().unwrap(), &[], b"").unwrap();
+        assert_eq!(answer.status, expected, "{name}");
     }
 }
 

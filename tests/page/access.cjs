@@ -1,9 +1,6 @@
 // Without a mouse, without eyes, on a phone, in the light and in the dark.
 
-const { assert, browse, open, run, until } = require("./browser.cjs");
-const fs = require("node:fs");
-
-const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const { assert, audited, browse, open, run, until } = require("./browser.cjs");
 const VIEWS = [
   ["#/now", "Now"], ["#/topics", "Topics"], ["#/topic?name=orders.paid", "Topic orders.paid"], ["#/events", "Events"],
   ["#/duplicates", "Duplicates"], ["#/sources", "Sources"], ["#/consumers", "Consumers"], ["#/events?live=1", "Events"], ["#/events?topic=none", "Events of none"], ["#/event?topic=orders.paid&id=order-1", "Event order-1"],
@@ -15,19 +12,11 @@ async function settled(page, hash, heading) {
   await until(async () => await page.locator("[aria-busy]").count() === 0 && !(await page.locator("main").innerText()).includes("Loading…"), "it is loaded");
 }
 
-async function violations(page, what) {
-  const found = await page.evaluate(async () => (await axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })).violations
-    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("\n")}`));
-  assert.deepEqual(found, [], what);
-}
-
-const inTheme = (colorScheme) => browse(async (page, context) => {
+const inTheme = (colorScheme) => browse(async (page) => {
   await page.emulateMedia({ colorScheme });
-  // Not by a script element, which the page does not allow.
-  await context.addInitScript(AXE);
   for (const [hash, heading] of VIEWS) {
     await settled(page, hash, heading);
-    await violations(page, `${hash}, ${colorScheme}`);
+    await audited(page, `${hash}, ${colorScheme}`);
   }
   await page.getByRole("button", { name: "Theme: auto" }).click();
   await page.getByRole("button", { name: "Theme: light" }).click();
@@ -38,9 +27,12 @@ const inTheme = (colorScheme) => browse(async (page, context) => {
 
 const byKeyboard = () => browse(async (page) => {
   await open(page);
-  const focused = () => page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "");
+  const focused = () => page.evaluate(() => {
+    const { activeElement: element } = document;
+    return element?.labels?.[0]?.innerText ?? element?.getAttribute("aria-label") ?? element?.textContent ?? "";
+  });
   const tabTo = async (name) => {
-    for (let presses = 0; presses < 40; presses += 1) {
+    for (let presses = 0; presses < 80; presses += 1) {
       await page.keyboard.press("Tab");
       if ((await focused()).startsWith(name)) {
         const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
@@ -73,6 +65,78 @@ const byKeyboard = () => browse(async (page) => {
   await tabTo("Publish it twice");
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Second: duplicate" }).waitFor();
+
+  const visit = async (name) => {
+    await page.reload();
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    await tabTo(name);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { level: 1, name }).waitFor();
+  };
+  await visit("Now");
+  await tabTo("Pause");
+  await page.keyboard.press("Enter");
+  assert.equal(await focused(), "Paused, go on");
+  await page.keyboard.press("Enter");
+  await visit("Topics");
+  await page.getByText("4 topics").waitFor();
+  await tabTo("Stored");
+  await page.keyboard.press("Enter");
+  await page.getByRole("columnheader", { name: "Stored" }).and(page.locator("[aria-sort=descending]")).waitFor();
+  assert.equal(await focused(), "Stored");
+
+  await visit("Events");
+  await tabTo("Topic");
+  await page.keyboard.type("orders.paid");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: "Events of orders.paid" }).waitFor();
+  await tabTo("Order");
+  await page.keyboard.press("ArrowDown");
+  await until(async () => page.url().includes("order=asc"), "the oldest first");
+  await tabTo("Live");
+  await page.keyboard.press("Space");
+  await until(async () => page.url().includes("live=1"), "it is live");
+  await page.getByText("Live", { exact: true }).first().waitFor();
+  await tabTo("Download as NDJSON");
+  await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+  await tabTo("Pause");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Paused, go on" }).waitFor();
+
+  await visit("Find");
+  await tabTo("Topic");
+  await page.keyboard.type("orders.paid");
+  await tabTo("Event id");
+  await page.keyboard.type("order-7");
+  await page.keyboard.press("Enter");
+  await page.getByText("Stored", { exact: true }).waitFor();
+
+  await visit("Consumers");
+  await page.getByText("Move it to another place").waitFor();
+  await tabTo("Move it to another place");
+  await page.keyboard.press("Enter");
+  await tabTo("Move to");
+  await page.keyboard.press("ArrowDown");
+  await tabTo("Move…");
+  await page.keyboard.press("Enter");
+  assert.equal(await focused(), "Move it", "what is asked has the focus");
+  await page.keyboard.press("Enter");
+  await until(async () => /Lag\s*0 events/.test(await page.getByLabel("Consumer billing").innerText()), "it is moved");
+  assert.equal(await focused(), "Consumers", "the focus is not lost");
+
+  // Times in UTC, without a pointer that hovers.
+  await visit("Topics");
+  await page.getByText("orders.paid").click();
+  const time = page.getByLabel("Figures").locator("time").last();
+  await time.waitFor();
+  const at = (await time.getAttribute("datetime")).slice(11, 19);
+  assert.ok(!(await time.innerText()).includes(at), "it is told in the reader's zone");
+  await tabTo("Times: local");
+  await page.keyboard.press("Enter");
+  await until(async () => (await time.innerText()).includes(at), "it is told in UTC");
+  await page.reload();
+  await page.getByRole("button", { name: "Times: UTC" }).waitFor();
+  await until(async () => (await time.innerText()).includes(at), "it stays so");
 });
 
 const onAPhone = () => browse(async (page) => {
@@ -82,6 +146,7 @@ const onAPhone = () => browse(async (page) => {
     const [inner, all] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
     assert.ok(all <= inner, `${hash} is ${all} wide in ${inner}`);
     assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+    await audited(page, `${hash} on a phone`);
   }
   // What is touched is large enough, but for links within text.
   await settled(page, "#/now", "Now");

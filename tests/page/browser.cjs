@@ -5,9 +5,11 @@ const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
+const { execFileSync } = require("node:child_process");
 const { chromium } = require("playwright-core");
 
 const url = process.env.SEKALI_URL;
+const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
 
@@ -29,6 +31,7 @@ async function browse(act, { expected = [], ...options } = {}) {
   });
   context.on("weberror", (error) => faults.push(`not caught: ${error.error().stack}`));
   context.setDefaultTimeout(20_000);
+  await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: url });
   try {
     const page = context.pages()[0] ?? await context.newPage();
     await act(page, context);
@@ -37,6 +40,15 @@ async function browse(act, { expected = [], ...options } = {}) {
     await context.close();
     fs.rmSync(profile, { recursive: true, force: true });
   }
+}
+
+/** Has axe look at what is shown; it finds nothing. */
+async function audited(page, what) {
+  // Not by a script element, which the page does not allow.
+  if (!await page.evaluate("typeof axe === 'object'")) await page.evaluate(AXE);
+  const found = await page.evaluate(async () => (await axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })).violations
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("\n")}`));
+  assert.deepEqual(found, [], what);
 }
 
 /** Opens a view, whose heading is then there. */
@@ -63,6 +75,20 @@ async function until(ask, what) {
   }
 }
 
+/** What shells answer to a command that was copied: those that people have. */
+function shells(command, variables = {}) {
+  const file = path.join(fs.mkdtempSync(path.join(process.env.SEKALI_DIR ?? os.tmpdir(), "command-")), "command");
+  fs.writeFileSync(file, command);
+  return ["sh", "bash"].map((shell) => execFileSync(shell, [file], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...variables } }));
+}
+
+/** What a button copies. */
+async function copied(page, button) {
+  await page.evaluate(() => navigator.clipboard.writeText(""));
+  await button.click();
+  return until(() => page.evaluate(() => navigator.clipboard.readText()), "something is copied");
+}
+
 /** Runs a test to its end, and says of a failure what it is. */
 function run(test) {
   test().then(() => process.exit(0), (e) => {
@@ -71,4 +97,4 @@ function run(test) {
   });
 }
 
-module.exports = { assert, browse, open, please, run, until, url };
+module.exports = { assert, audited, browse, copied, open, please, run, shells, until, url };

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::browsing::modules;
+use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{Request, Response};
 
+use super::browsing::modules;
+use super::stream::Stream;
 use crate::support::client::Client;
-use crate::support::service::Service;
+use crate::support::service::{Service, event};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -137,6 +139,8 @@ fn the_page_fits_the_openapi_document() {
         return;
     }
     let service = Service::new();
+    service.publish([event("t", "1", 1)]);
+    service.make_consumer("late");
     let document = Client::new(service.addr).get("/openapi.json").unwrap().body;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("openapi.json"), document).unwrap();
@@ -144,15 +148,38 @@ fn the_page_fits_the_openapi_document() {
         dir.path(),
         Command::new(modules().join(".bin/openapi-typescript")).args(["openapi.json", "-o", "openapi.d.ts"]),
     );
+    std::fs::write(dir.path().join("live.ts"), typed(&messages(&service))).unwrap();
     // The same settings, with the types of this document.
     let settings = folder().join("tsconfig.json");
     let own = serde_json::json!({
         "extends": settings,
         "compilerOptions": { "paths": { "openapi": [dir.path().join("openapi.d.ts")] } },
-        "include": [folder().join("*.js")],
+        "include": [folder().join("*.js"), "live.ts"],
     });
     std::fs::write(dir.path().join("tsconfig.json"), own.to_string()).unwrap();
     run(dir.path(), Command::new(compiler).args(["-p", "tsconfig.json"]));
+}
+
+/// What `/live` sends until ten seconds are over and it was measured how far consumers are.
+fn messages(service: &Service) -> Vec<(String, Value)> {
+    let (mut stream, mut messages) = (Stream::open(service, None).unwrap(), Vec::new());
+    let is_whole = |figures: &Value| !figures["ten"].is_null() && !figures["largest_lag"].is_null();
+    while !messages.last().is_some_and(|(_, last)| is_whole(last)) {
+        assert!(messages.len() < 60, "{messages:?}");
+        messages.push(stream.next().unwrap());
+    }
+    messages
+}
+
+/// A module that fits the document only if each message does: none may lack a member or have one more.
+fn typed(messages: &[(String, Value)]) -> String {
+    let mut text = "import type { components } from \"openapi\";\n".to_owned();
+    for (number, (kind, message)) in messages.iter().enumerate() {
+        let schema = if kind == "window" { "Window" } else { "Figures" };
+        text +=
+            &format!("export const message{number}: components[\"schemas\"][\"{schema}\"] = {message};\n");
+    }
+    text
 }
 
 fn run(dir: &Path, command: &mut Command) {

@@ -1,6 +1,6 @@
 // Names and payloads that would be something else than text, if a page let them.
 
-const { assert, browse, open, run, until } = require("./browser.cjs");
+const { assert, browse, copied, open, run, shells, until } = require("./browser.cjs");
 
 const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const TURNED = "a\u202eb\u200bc";
@@ -19,6 +19,9 @@ run(() => browse(async (page) => {
   await shown("#/topics", "Topics");
   await page.getByText("a\\u{202e}b\\u{200b}c").waitFor();
   assert.ok(!(await page.locator("main").innerText()).includes("\u202e"), "no character that turns the text");
+  await page.getByText("x\\u{34f}y").click();
+  await page.getByRole("heading", { level: 1, name: "Topic x\\u{34f}y" }).waitFor();
+  await until(async () => /Mean payload\s*8\sB/.test(await page.getByLabel("Figures").innerText()), "bytes, not characters");
   await shown("#/events", "Events");
   const query = (topic, id) => `topic=${encodeURIComponent(topic)}&id=${encodeURIComponent(id)}`;
   await shown(`#/event?${query(MARKUP, MARKUP)}`, `Event ${MARKUP}`);
@@ -36,6 +39,14 @@ run(() => browse(async (page) => {
     await page.getByRole("heading", { level: 1, name: /^Event / }).waitFor();
     await page.getByText("Offset").waitFor();
     assert.ok(!(await page.title()).includes("\u202e"));
+  }
+
+  // A command that is copied shows no hidden character, and sends the same event again, byte for byte.
+  for (const [topic, id] of [[MARKUP, MARKUP], [TURNED, TURNED], ["a/b?c#d%2f&e=f", "a/b?c#d%2f&e=f"], ["large", "long"], ["large", "deep"], ["laid out", "1"]]) {
+    await open(page, `#/event?${query(topic, id)}`, /^Event /);
+    const command = await copied(page, page.getByRole("button", { name: "Copy as curl" }));
+    assert.doesNotMatch(command, /[\p{Cc}\p{Cf}]/u);
+    for (const answer of shells(command)) assert.equal(JSON.parse(answer).results[0].status, "duplicate", answer);
   }
 
   // A megabyte is shown in part, and then whole, and the page goes on.

@@ -12,10 +12,10 @@ use crate::support::client::Client;
 use crate::support::service::{Service, event};
 
 /// The messages of a stream: each kind, and its data.
-struct Stream(BufReader<Box<dyn Read + Send>>);
+pub struct Stream(BufReader<Box<dyn Read + Send>>);
 
 impl Stream {
-    fn open(service: &Service, token: Option<&str>) -> Result<Self, u16> {
+    pub fn open(service: &Service, token: Option<&str>) -> Result<Self, u16> {
         let config = Agent::config_builder()
             .timeout_recv_body(Some(Duration::from_secs(30)))
             .http_status_as_error(false);
@@ -31,7 +31,7 @@ impl Stream {
     }
 
     /// The next message; `None` at the end.
-    fn next(&mut self) -> Option<(String, Value)> {
+    pub fn next(&mut self) -> Option<(String, Value)> {
         let mut kind = String::new();
         loop {
             let mut line = String::new();
@@ -72,7 +72,16 @@ fn the_stream_begins_with_the_past_and_goes_on_with_each_second() {
     assert_eq!(service.post(&event("t", "0", 0)), 200);
     let same = |figures: &Value| figures["second"]["duplicates"] == 1;
     let told = |stream: &mut Stream| (0..30).find_map(|_| stream.next().filter(|(_, figures)| same(figures)));
-    assert_eq!(told(&mut first).unwrap(), told(&mut second).unwrap());
+    let (kind, figures) = told(&mut first).unwrap();
+    assert_eq!((kind, figures.clone()), told(&mut second).unwrap());
+    // Each second has a number, by which a reader sees what it has already, and what it missed.
+    let number = |figures: &Value| figures["second"]["number"].as_u64().unwrap();
+    assert_eq!(number(&first.next().unwrap().1), number(&figures) + 1);
+    let mut third = Stream::open(&service, None).unwrap();
+    let (_, window) = third.next().unwrap();
+    let (last, stored) = (&window["seconds"]["number"], &window["seconds"]["stored"]);
+    assert_eq!(last.as_u64().unwrap(), stored.as_array().unwrap().len() as u64);
+    assert!(number(&third.next().unwrap().1) <= last.as_u64().unwrap() + 1);
     // A page that is opened now sees what was before.
     wait_for("the past", || {
         let (_, window) = Stream::open(&service, None).unwrap().next().unwrap();

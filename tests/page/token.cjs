@@ -1,6 +1,6 @@
 // A service that asks who its readers are.
 
-const { assert, browse, open, run, until, url } = require("./browser.cjs");
+const { assert, browse, copied, open, run, shells, until } = require("./browser.cjs");
 const { ADMIN, READER } = process.env;
 
 run(() => browse(async (page) => {
@@ -10,7 +10,9 @@ run(() => browse(async (page) => {
     await dialog.getByRole("textbox", { name: "Token" }).fill(token);
     await dialog.getByRole("button", { name: "Use this token" }).click();
   };
-  await enter("sekali_wrong");
+  // By keyboard alone: the field has the focus, and Enter uses what is typed.
+  await page.keyboard.type("sekali_wrong");
+  await page.keyboard.press("Enter");
   await dialog.getByText("The token of this tab is not taken").waitFor();
   await enter(READER);
   // It may read some topics, and not the figures of the service.
@@ -22,6 +24,8 @@ run(() => browse(async (page) => {
   await page.getByRole("alert").getByText("it needs a scope read:TOPICS that fits").waitFor();
   await open(page, "#/sources", "Sources");
   await page.getByRole("alert").getByText("it needs the scope metrics").waitFor();
+  await open(page, "#/consumers", "Consumers");
+  await page.getByRole("alert").getByText("it needs a scope consume:TOPICS that fits").waitFor();
   await open(page, "#/try", "Try");
   await page.getByRole("button", { name: "Publish it twice" }).click();
   await page.getByRole("alert").getByText("publish").waitFor();
@@ -29,6 +33,12 @@ run(() => browse(async (page) => {
   await enter(ADMIN);
   await page.getByRole("button", { name: "Publish it twice" }).click();
   await page.getByRole("heading", { name: "Second: duplicate" }).waitFor();
+  // The command has the place of a token, and not the token.
+  const command = await copied(page, page.getByRole("button", { name: "Copy as curl" }));
+  assert.ok(command.includes(' -H "authorization: Bearer $SEKALI_TOKEN"') && !command.includes("sekali_"), command);
+  for (const answer of shells(command, { SEKALI_TOKEN: ADMIN })) assert.equal(JSON.parse(answer).results[0].status, "duplicate", answer);
+  await open(page, "#/consumers", "Consumers");
+  await page.getByRole("region", { name: "Consumer billing" }).waitFor();
   await page.getByRole("link", { name: "Now" }).click();
   await page.getByText("Ready: events are taken.").waitFor();
   await page.reload();

@@ -2,7 +2,10 @@
 
 const { assert, browse, open, run, until } = require("./browser.cjs");
 
-run(() => browse(async (page) => {
+/** A reader notices that a page does not answer after about this long. */
+const BUSY_MS_MAX = 200;
+
+run(() => browse(async (page, context) => {
   await open(page, "#/topics", "Topics");
   await page.getByText("10,000 topics").waitFor();
   const rows = page.locator(".rows-body [role=row]");
@@ -17,24 +20,48 @@ run(() => browse(async (page) => {
     await page.getByText(`topic.${String(number).padStart(5, "0")}`).waitFor();
   }
   assert.ok(await rows.count() < 100);
-  const longest = await page.evaluate(async () => {
-    // How long the page is busy at once while it is scrolled by keyboard and filtered.
-    let longest = 0;
-    new PerformanceObserver((list) => list.getEntries().forEach((entry) => { longest = Math.max(longest, entry.duration); }))
-      .observe({ type: "longtask", buffered: false });
+  // How long the page is busy at once, on a slow processor, while it is scrolled, filtered and sorted.
+  const devtools = await context.newCDPSession(page);
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+  const measured = async (act) => {
+    await page.evaluate(() => {
+      window.longest = 0;
+      window.watching = new PerformanceObserver((list) => list.getEntries().forEach((entry) => { window.longest = Math.max(window.longest, entry.duration); }));
+      window.watching.observe({ type: "longtask" });
+    });
+    await act();
+    return page.evaluate(() => new Promise((resolve) => setTimeout(() => {
+      window.watching.disconnect();
+      resolve(window.longest);
+    }, 200)));
+  };
+  // The best of three, as others work on this machine too.
+  const busy = async (what, act) => {
+    const longest = [];
+    for (let round = 0; round < 3; round += 1) longest.push(await measured(act));
+    console.log(`longest tasks while ${what}: ${longest.join(", ")} ms`);
+    assert.ok(Math.min(...longest) <= BUSY_MS_MAX, `${what} keeps the page for ${longest.join(", ")} ms`);
+  };
+  await busy("scrolling", () => page.evaluate(async () => {
     const scroller = document.querySelector(".rows");
     for (let at = 0; at < 340_000; at += 5_000) {
       scroller.scrollTop = at;
       await new Promise((resolve) => requestAnimationFrame(resolve));
     }
-    return longest;
+  }));
+  await busy("filtering", async () => {
+    await page.getByLabel("Filter").pressSequentially("0042");
+    await page.getByText("11 of 10,000 topics").waitFor();
+    await page.getByLabel("Filter").fill("");
   });
-  console.log(`longest task while scrolling 10,000 topics: ${longest} ms`);
-  await page.getByLabel("Filter").pressSequentially("0042");
-  await page.getByText("11 of 10,000 topics").waitFor();
-  await page.getByLabel("Filter").fill("");
-  await page.getByRole("button", { name: "Topic", exact: true }).click();
-  await until(async () => (await rows.first().innerText()).startsWith("topic.09999"), "sorted");
+  await busy("sorting", async () => {
+    for (const name of ["Stored", "Last event", "Duplicates"]) await page.getByRole("button", { name, exact: true }).click();
+    const topic = page.getByRole("button", { name: "Topic", exact: true });
+    await topic.click();
+    await until(async () => (await rows.first().innerText()).startsWith("topic.00000"), "sorted");
+    await topic.click();
+    await until(async () => (await rows.first().innerText()).startsWith("topic.09999"), "sorted the other way");
+  });
   await page.getByRole("link", { name: "topic.09999" }).click();
   await page.getByRole("heading", { level: 1, name: "Topic topic.09999" }).waitFor();
 }));

@@ -1,6 +1,7 @@
 //! Figures of the database on `/metrics`.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 
 use sekali::metrics::{DATABASE_FIGURES, Kind};
@@ -30,6 +31,17 @@ fn each_figure_of_the_database_is_documented_and_moves_by_what_it_measures() {
     let json = [("Content-Type", "application/json")];
     assert_eq!(client.send("PUT", "/consumers/c", &json, br#"{"topics":["*"]}"#).unwrap().status, 201);
     assert_eq!(client.get("/consumers/c/events").unwrap().status, 200);
+    // Figures of journals, which a database has none of, are not told.
+    let live = ureq::get(format!("http://{addr}/live")).call().unwrap().into_body().into_reader();
+    let mut lines = BufReader::new(live).lines().map_while(Result::ok);
+    let figures = lines.find_map(|line| {
+        line.strip_prefix("data: ").filter(|data| data.contains("\"promise\"")).map(str::to_owned)
+    });
+    let figures: serde_json::Value = serde_json::from_str(&figures.unwrap()).unwrap();
+    assert_eq!(figures["promise"], "replicated");
+    for name in ["journal_bytes", "checkpoint_lag_events", "generations_open", "generations_sealed"] {
+        assert!(figures[name].is_null(), "{name}: {figures}");
+    }
     let page = include_str!("../../docs/reference/metrics.md");
     let before = samples(addr);
     for (name, kind, _) in DATABASE_FIGURES {

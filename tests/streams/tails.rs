@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::reading::{TAIL, service};
 use crate::support::client::Client;
 use crate::support::in_process;
+use crate::support::postgres::is_asked_for;
 use crate::support::reader::message;
 use crate::support::service::event;
 use crate::support::until;
@@ -109,6 +110,57 @@ fn a_filtered_tail_has_what_is_wanted_and_an_early_one_waits_for_its_topic() {
     assert_eq!(seen, service.pages("topic=new"));
     assert_eq!(service.server.terminate(), Some(0), "tails keep a stop waiting");
     assert!(message(&mut early).is_none() && message(&mut none).is_none());
+}
+
+/// As the live page does: so that what arrived at one time, or before the clock was set back, is neither left
+/// out nor given again.
+#[test]
+fn a_tail_goes_on_from_where_a_page_of_the_newest_goes_back_to() {
+    let service = service();
+    // All of a request arrive at the same time.
+    let batch: Vec<_> = (0..1_000).map(|n| event(["even", "odd"][n % 2], &format!("{n}"), n)).collect();
+    assert_eq!(service.post(&format!("[{}]", batch.join(","))), 200);
+    let key = |event: &serde_json::Value| (event["topic"].to_string(), event["offset"].as_u64().unwrap());
+    for (number, query) in ["", "topic=even", "source=test", "source=nobody"].into_iter().enumerate() {
+        let page = service.page(&format!("{query}&order=desc&limit=50"));
+        let mut expected: Vec<_> = page["events"].as_array().unwrap().iter().map(key).collect();
+        let cursor = page["next_cursor"].as_str().map_or(String::new(), |next| format!("&cursor={next}"));
+        let mut tail = service.open(&format!("{query}{cursor}"), TAIL);
+        let source = if query.ends_with("nobody") { "nobody" } else { "test" };
+        let later =
+            event("even", &format!("later {number}"), 1).replace("\"test\"", &format!("\"{source}\""));
+        assert_eq!(service.post(&later), 200);
+        expected.push(("\"even\"".to_owned(), 500 + number as u64));
+        let mut seen: Vec<_> = expected.iter().map(|_| key(&message(&mut tail).unwrap().1)).collect();
+        assert_eq!(seen.last(), expected.last(), "{query}: what is new comes last");
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected, "{query}");
+    }
+}
+
+#[test]
+fn a_tail_after_a_page_that_found_nothing_yet_goes_on_there_and_not_at_the_first_event() {
+    let service = service();
+    let rare = |id: &str| event("rare", id, 1).replace("\"test\"", "\"rare\"");
+    assert_eq!(service.post(&rare("oldest")), 200);
+    // More than a page looks at, which packing does not make small.
+    let mut random = fastrand::Rng::with_seed(7);
+    for batch in 0..12 {
+        let mut filler =
+            || std::iter::repeat_with(|| random.alphanumeric()).take(900_000).collect::<String>();
+        let large = (0..5).map(|n| event("large", &format!("{batch} {n}"), format!("\"{}\"", filler())));
+        service.publish(large.collect::<Vec<_>>());
+    }
+    let page = service.page("source=rare&order=desc&limit=50");
+    let found = page["events"].as_array().unwrap().len();
+    // A database finds what is rare, and has then told all there is.
+    let cursor = page["next_cursor"].as_str().map_or(String::new(), |next| format!("&cursor={next}"));
+    assert_eq!((found, cursor.is_empty()), if is_asked_for() { (1, true) } else { (0, false) }, "{page}");
+    assert_eq!(service.post(&rare("newest")), 200);
+    let mut tail = service.open(&format!("source=rare{cursor}"), TAIL);
+    let ids: Vec<_> = (0..=found).map(|_| message(&mut tail).unwrap().1["event_id"].clone()).collect();
+    assert_eq!(ids, ["oldest", "newest"][1 - found..]);
 }
 
 #[test]

@@ -299,7 +299,7 @@ fn user() -> Result<Option<(u32, u32)>, String> {
 }
 
 /// Whether the suites are run against a store in a database: `SEKALI_TEST_STORE=postgres`.
-fn is_asked_for() -> bool {
+pub fn is_asked_for() -> bool {
     match std::env::var("SEKALI_TEST_STORE").as_deref() {
         Err(_) | Ok("" | "local") => false,
         Ok("postgres") => true,

@@ -1,5 +1,7 @@
 //! What all who watch the stream of figures share: the window, and the message of the last second.
 
+use std::sync::atomic::AtomicBool;
+
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -13,12 +15,15 @@ pub(crate) struct Live {
     pub(super) window: Mutex<Window>,
     /// The message of the last second in which somebody watched; `None` when all shall end.
     pub(super) latest: watch::Sender<Option<Bytes>>,
+    /// Whether it was measured how far consumers lag.
+    pub(super) are_consumers_measured: AtomicBool,
 }
 
 impl Live {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let window = Mutex::new(Window::new(metrics.counts()));
-        Self { window, latest: watch::Sender::new(Some(Bytes::new())) }
+        let latest = watch::Sender::new(Some(Bytes::new()));
+        Self { window, latest, are_consumers_measured: AtomicBool::new(false) }
     }
 
     /// Ends all streams, those to come too.

@@ -2,9 +2,12 @@
 //!
 //! One task looks once a second, for all who watch, and gives all of them the same bytes. While
 //! nobody watches, it only adds to the window what was counted anyway. Whoever reads slowly misses
-//! seconds, and nothing waits for them.
+//! seconds, and nothing waits for them: each sample has a number, so a reader sees what is missing.
+//!
+//! How far consumers lag takes reads of the store, so it is measured less often, beside the seconds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +29,31 @@ use crate::quota::Place;
 use crate::store::{Condition, EventStore, Health, Promise};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How long it is not measured again how far consumers lag.
+const MEASURE_EVERY: Duration = Duration::from_secs(9);
 /// Asks nginx not to hold the stream back.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 impl<S: EventStore> Service<S> {
     /// Adds to the window each second, and tells those who watch, as long as it is polled.
     pub async fn keep_live(&self) {
+        tokio::join!(self.keep_seconds(), self.measure_consumers());
+    }
+
+    /// Measures now and then how far consumers lag, while somebody watches.
+    async fn measure_consumers(&self) {
+        loop {
+            // The first who watches does not wait for long.
+            tokio::time::sleep(SECOND).await;
+            if self.live.latest.receiver_count() > 0 {
+                self.store.observe().await;
+                self.live.are_consumers_measured.store(true, Ordering::Relaxed);
+                tokio::time::sleep(MEASURE_EVERY).await;
+            }
+        }
+    }
+
+    async fn keep_seconds(&self) {
         let mut seconds = tokio::time::interval(SECOND);
         // A process that stood still has one long second, not many short ones.
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -77,7 +99,9 @@ impl<S: EventStore> Service<S> {
         };
         let topics = self.store.topic_count();
         let uptime = self.clock.monotonic().saturating_duration_since(self.started);
-        let Condition { totals, disk, .. } = condition;
+        let Condition { totals, disk, journals, .. } = condition;
+        let are_measured = self.live.are_consumers_measured.load(Ordering::Relaxed);
+        let lag = self.metrics.largest_lag().filter(|_| are_measured);
         let figures = json!({
             "at": self.clock.now(),
             "version": env!("CARGO_PKG_VERSION"),
@@ -100,11 +124,18 @@ impl<S: EventStore> Service<S> {
             "topics_max": topics.max,
             "disk_free_bytes": disk.map(|disk| disk.free_bytes),
             "disk_reserve_bytes": disk.map(|disk| disk.reserve_bytes),
-            "journal_bytes": condition.journal_bytes,
-            "checkpoint_lag_events": condition.lag_events,
-            "generations_open": condition.open_generations,
-            "generations_sealed": condition.sealed_generations,
-            "indexes_rebuilding": condition.rebuilding,
+            "journal_bytes": journals.map(|journals| journals.bytes),
+            "checkpoint_lag_events": journals.map(|journals| journals.lag_events),
+            "generations_open": journals.map(|journals| journals.open_generations),
+            "generations_sealed": journals.map(|journals| journals.sealed_generations),
+            "indexes_rebuilding": journals.map(|journals| journals.rebuilding),
+            "consumers_measured": are_measured,
+            "largest_lag": lag.map(|lag| json!({
+                "consumer": lag.name,
+                "events": lag.events,
+                "seconds": lag.seconds,
+            })),
+            "deliveries_refused": self.metrics.all_refused(),
             "connections": self.metrics.connections(),
             "second": added.map(|added| added.second),
             "ten": added.and_then(|added| added.ten),

@@ -16,6 +16,8 @@ const _: () = assert!(WINDOW_SECONDS >= TEN && WINDOW_TENS * TEN >= WINDOW_SECON
 /// What happened within a second, or within ten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Sample {
+    /// 1 for the first one since the service began.
+    pub(super) number: u64,
     pub(super) stored: u64,
     pub(super) duplicates: u64,
     pub(super) conflicts: u64,
@@ -29,8 +31,9 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    fn of(grown: &Counts) -> Self {
+    fn of(number: u64, grown: &Counts) -> Self {
         Self {
+            number,
             stored: grown.stored,
             duplicates: grown.duplicates,
             conflicts: grown.conflicts,
@@ -72,10 +75,10 @@ impl Window {
 
     /// Adds the second that ends now.
     pub(super) fn add(&mut self, now: Counts) -> Added {
-        let second = Sample::of(&now.since(&self.last));
+        let second = Sample::of(number_after(&self.seconds), &now.since(&self.last));
         push(&mut self.seconds, second, WINDOW_SECONDS);
         self.ten.1 += 1;
-        let ten = (self.ten.1 == TEN).then(|| Sample::of(&now.since(&self.ten.0)));
+        let ten = (self.ten.1 == TEN).then(|| Sample::of(number_after(&self.tens), &now.since(&self.ten.0)));
         if let Some(ten) = ten {
             push(&mut self.tens, ten, WINDOW_TENS);
             self.ten = (now.clone(), 0);
@@ -90,6 +93,11 @@ impl Window {
     }
 }
 
+/// The number of the sample that comes next.
+fn number_after(samples: &VecDeque<Sample>) -> u64 {
+    samples.back().map_or(0, |last| last.number) + 1
+}
+
 fn push(samples: &mut VecDeque<Sample>, sample: Sample, most: usize) {
     if samples.len() == most {
         samples.pop_front();
@@ -102,6 +110,7 @@ fn columns(step: usize, samples: &VecDeque<Sample>) -> serde_json::Value {
     let gaps = |figure: fn(&Sample) -> Option<u64>| samples.iter().map(figure).collect::<Vec<_>>();
     serde_json::json!({
         "step_seconds": step,
+        "number": samples.back().map_or(0, |last| last.number),
         "stored": column(|sample| sample.stored),
         "duplicates": column(|sample| sample.duplicates),
         "conflicts": column(|sample| sample.conflicts),
@@ -126,8 +135,12 @@ mod tests {
         for second in 1..=4_000_u64 {
             metrics.stored(second, 2, u64::from(second == 4_000));
             let added = window.add(metrics.counts());
-            assert_eq!((added.second.stored, added.second.duplicates), (second, 2));
+            assert_eq!(
+                (added.second.number, added.second.stored, added.second.duplicates),
+                (second, second, 2)
+            );
             assert_eq!(added.ten.is_some(), second % 10 == 0);
+            assert_eq!(added.ten.map_or(second / 10, |ten| ten.number), second / 10);
             if let Some(ten) = added.ten {
                 assert_eq!((ten.stored, ten.duplicates), ((second - 9..=second).sum(), 20));
             }
@@ -137,6 +150,7 @@ mod tests {
         assert_eq!(list("seconds", "stored").len(), WINDOW_SECONDS);
         assert_eq!(list("tens", "stored").len(), WINDOW_TENS);
         assert_eq!(list("seconds", "stored").last().unwrap(), 4_000);
+        assert_eq!((&json["seconds"]["number"], &json["tens"]["number"]), (&4_000.into(), &400.into()));
         assert_eq!(list("tens", "conflicts").last().unwrap(), 1);
         assert!(list("seconds", "commit_p99_us").last().unwrap().is_null());
         assert!(json.to_string().len() < crate::limits::WINDOW_BYTES_MAX);

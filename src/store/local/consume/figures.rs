@@ -4,7 +4,7 @@ use super::lag::Lag;
 use crate::consumer::Look;
 use crate::error::Result;
 use crate::limits::CONSUMERS_MEASURED_MAX;
-use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
+use crate::metrics::CONSUMERS;
 use crate::store::local::Local;
 
 impl Local {
@@ -22,8 +22,7 @@ impl Local {
             };
             let now = self.core.seams.clock.now();
             let age = since.map_or(0.0, |since| now.0.saturating_sub(since.0).max(0) as f64 / 1e6);
-            metrics.set(CONSUMER_LAG, &[("consumer", &name)], events as f64);
-            metrics.set(CONSUMER_LAG_TIME, &[("consumer", &name)], age);
+            metrics.consumer_lags(&name, events, age);
         }
         Ok(())
     }

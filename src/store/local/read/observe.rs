@@ -5,7 +5,7 @@ use crate::metrics::{
     TOPICS, TOPICS_MOST,
 };
 use crate::store::local::shared::Shared;
-use crate::store::{Condition, Disk, Promise, Totals};
+use crate::store::{Condition, Disk, Journals, Promise, Totals};
 
 /// Brings them up to date.
 pub(crate) fn observe(shared: &Shared, is_ready: bool) {
@@ -14,30 +14,40 @@ pub(crate) fn observe(shared: &Shared, is_ready: bool) {
     for (number, queue) in shared.queues.iter().enumerate() {
         metrics.set(QUEUE, &[("worker", &number.to_string())], queue.len() as f64);
     }
-    let condition = condition(shared);
-    metrics.set(LAG, &[], condition.lag_events as f64);
-    metrics.set(GENERATIONS, &[("state", "sealed")], condition.sealed_generations as f64);
-    metrics.set(GENERATIONS, &[("state", "open")], condition.open_generations as f64);
-    metrics.set(REBUILDING, &[], condition.rebuilding as f64);
-    metrics.set(JOURNAL_BYTES, &[], condition.journal_bytes as f64);
+    let journals = journals(shared);
+    metrics.set(LAG, &[], journals.lag_events as f64);
+    metrics.set(GENERATIONS, &[("state", "sealed")], journals.sealed_generations as f64);
+    metrics.set(GENERATIONS, &[("state", "open")], journals.open_generations as f64);
+    metrics.set(REBUILDING, &[], journals.rebuilding as f64);
+    metrics.set(JOURNAL_BYTES, &[], journals.bytes as f64);
     // A disk that does not tell has told something before, or shows nothing.
-    if let Some(Disk { free_bytes, reserve_bytes }) = condition.disk {
+    if let Some(Disk { free_bytes, reserve_bytes }) = disk(shared) {
         metrics.set(DISK_FREE, &[], free_bytes as f64);
         metrics.set(DISK_RESERVE, &[], reserve_bytes as f64);
     }
-    observe_topics(shared, condition.totals);
+    observe_topics(shared, shared.topics.totals());
 }
 
 /// How the store is.
 pub(crate) fn condition(shared: &Shared) -> Condition {
-    let generations = shared.generations();
-    let sealed = generations.iter().filter(|generation| generation.is_sealed()).count();
-    let disk = shared.preallocation.free().ok();
     Condition {
         totals: shared.topics.totals(),
         promise: Promise::Disk,
-        disk: disk.map(|(free_bytes, reserve_bytes)| Disk { free_bytes, reserve_bytes }),
-        journal_bytes: generations.iter().map(|generation| generation.end()).sum(),
+        disk: disk(shared),
+        journals: Some(journals(shared)),
+    }
+}
+
+fn disk(shared: &Shared) -> Option<Disk> {
+    let (free_bytes, reserve_bytes) = shared.preallocation.free().ok()?;
+    Some(Disk { free_bytes, reserve_bytes })
+}
+
+fn journals(shared: &Shared) -> Journals {
+    let generations = shared.generations();
+    let sealed = generations.iter().filter(|generation| generation.is_sealed()).count();
+    Journals {
+        bytes: generations.iter().map(|generation| generation.end()).sum(),
         lag_events: shared.lag.claims(),
         open_generations: generations.len() - sealed,
         sealed_generations: sealed,

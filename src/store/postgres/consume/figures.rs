@@ -5,7 +5,7 @@ use super::stats::lag;
 use crate::consumer::{ConsumerKey, ConsumerName};
 use crate::error::{ErrorKind, Result};
 use crate::limits::{CONSUMERS_MAX, CONSUMERS_MEASURED_MAX};
-use crate::metrics::{CONSUMER_LAG, CONSUMER_LAG_TIME, CONSUMERS};
+use crate::metrics::CONSUMERS;
 use crate::store::postgres::shared::Shared;
 
 /// Brings the figures up to date, one consumer after the other: given up, it goes on there the next time.
@@ -30,8 +30,7 @@ pub(crate) async fn observe(shared: &Shared) -> Result<()> {
         };
         let now = shared.clock.now();
         let age = oldest.map_or(0.0, |oldest| now.0.saturating_sub(oldest.0).max(0) as f64 / 1e6);
-        metrics.set(CONSUMER_LAG, &[("consumer", name.as_str())], events as f64);
-        metrics.set(CONSUMER_LAG_TIME, &[("consumer", name.as_str())], age);
+        metrics.consumer_lags(name.as_str(), events, age);
     }
     Ok(())
 }
