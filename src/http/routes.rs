@@ -98,7 +98,7 @@ routes! { |service, call|
     Readyz: GET "/readyz" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Health: GET "/health" as "/readyz", ANYONE, VITAL => ready(service.ready());
     Metrics: GET "/metrics" as "/metrics", METRICS, VITAL => service.figures(call);
-    Live: GET "/live" as "/live", METRICS, ORDINARY => Box::pin(service.watch_live(call.responder));
+    Live: GET "/live" as "/live", METRICS, ORDINARY => Box::pin(service.watch_live(call));
     Page: GET "/page/{file}" as "/page", ANYONE, ORDINARY
         => ready(files::at(call.head.uri.path(), &call.head.headers, call.responder.is_gzip));
     Tickets: POST "/tickets" as "/tickets", READ, ORDINARY => ready(service.ticket(&call));

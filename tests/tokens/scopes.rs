@@ -347,3 +347,24 @@ fn a_consumer_is_for_those_who_may_consume_all_of_its_topics() {
     let listed = text(&ask(&token, "GET", "/consumers", ""));
     assert!(listed.contains("c-7") && !listed.contains("\"all\""), "{listed}");
 }
+
+#[test]
+fn the_stream_of_figures_names_a_consumer_to_those_alone_who_may_know_of_it() {
+    let (guarded, admin) = Guarded::new();
+    assert_eq!(guarded.publish(&admin, "/publish", &event("a", "1", 1)).0, 200);
+    let plan = br#"{"topics":["a"]}"#;
+    assert_eq!(guarded.send(Some(&admin), "PUT", "/consumers/hidden", "application/json", plan).status, 201);
+    let watch = |token: &str| {
+        let mut stream = TcpStream::connect(guarded.addr()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET /live HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
+        BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.starts_with("data: {\"at\""))
+    };
+    // Both watch the same seconds.
+    let (all, mut part) = (watch(&admin), watch(&guarded.token(&["metrics"])));
+    let named = all.take(20).find(|figures| figures.contains("\"consumer\":\"hidden\""));
+    assert!(named.is_some(), "it is never measured");
+    for figures in part.by_ref().take(5) {
+        assert!(!figures.contains("hidden"), "{figures}");
+    }
+}

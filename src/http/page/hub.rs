@@ -14,15 +14,24 @@ use crate::sync::Mutex;
 pub(crate) struct Live {
     pub(super) window: Mutex<Window>,
     /// The message of the last second in which somebody watched; `None` when all shall end.
-    pub(super) latest: watch::Sender<Option<Bytes>>,
+    pub(super) latest: watch::Sender<Option<Told>>,
     /// Whether it was measured how far consumers lag.
     pub(super) are_consumers_measured: AtomicBool,
+}
+
+/// The figures of a second, as messages.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// With the name of a consumer, for those who may read all topics.
+    pub(super) all: Bytes,
+    /// For the others.
+    pub(super) part: Bytes,
 }
 
 impl Live {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let window = Mutex::new(Window::new(metrics.counts()));
-        let latest = watch::Sender::new(Some(Bytes::new()));
+        let latest = watch::Sender::new(Some(Told::default()));
         Self { window, latest, are_consumers_measured: AtomicBool::new(false) }
     }
 
@@ -31,12 +40,12 @@ impl Live {
         self.latest.send_replace(None);
     }
 
-    /// Gives a message to all who watch, unless they shall end.
-    pub(super) fn tell(&self, message: Bytes) {
+    /// Tells all who watch, unless they shall end.
+    pub(super) fn tell(&self, told: Told) {
         self.latest.send_if_modified(|latest| {
             let goes_on = latest.is_some();
             if goes_on {
-                *latest = Some(message);
+                *latest = Some(told);
             }
             goes_on
         });

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::error::Result;
-use crate::http::page::hub::Live;
+use crate::http::page::hub::{Live, Told};
 use crate::http::page::window::Added;
 use crate::http::read::tail::IsTail;
-use crate::http::service::Service;
+use crate::http::service::{Call, Service};
 use crate::http::wire::answer::Answer;
 use crate::http::wire::answer_budget::Account;
 use crate::http::wire::problem::Problem;
@@ -70,7 +70,8 @@ impl<S: EventStore> Service<S> {
     }
 
     /// The last hour, and the figures of each second from now on.
-    pub(crate) async fn watch_live(&self, responder: &Responder<'_>) -> Result<Answer, Problem> {
+    pub(crate) async fn watch_live(&self, call: Call<'_>) -> Result<Answer, Problem> {
+        let Call { responder, caller, .. } = call;
         let place = self.tail_place(responder.key)?;
         let mut latest = self.live.latest.subscribe();
         if self.live.latest.receiver_count() == 1 {
@@ -80,8 +81,8 @@ impl<S: EventStore> Service<S> {
         }
         latest.mark_changed();
         let live = Arc::clone(&self.live);
-        let watching =
-            Watching { live, latest, account: responder.account(), has_begun: false, _place: place };
+        let (account, sees_all) = (responder.account(), caller.readable().is_none());
+        let watching = Watching { live, latest, account, sees_all, has_begun: false, _place: place };
         // Packed, it would wait for more to pack.
         let responder = Responder { is_gzip: false, ..*responder };
         let mut answer = responder.send(watching, "text/event-stream", false).await?;
@@ -90,8 +91,8 @@ impl<S: EventStore> Service<S> {
         Ok(answer)
     }
 
-    /// The figures of now as a message.
-    async fn figures_of_now(&self, added: Option<Added>) -> Bytes {
+    /// The figures of now.
+    async fn figures_of_now(&self, added: Option<Added>) -> Told {
         let condition = self.store.condition().await;
         let (is_ready, reason) = match self.store.health() {
             Health::Ready => (true, None),
@@ -102,7 +103,7 @@ impl<S: EventStore> Service<S> {
         let Condition { totals, disk, journals, .. } = condition;
         let are_measured = self.live.are_consumers_measured.load(Ordering::Relaxed);
         let lag = self.metrics.largest_lag().filter(|_| are_measured);
-        let figures = json!({
+        let mut figures = json!({
             "at": self.clock.now(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": uptime.as_secs(),
@@ -130,7 +131,7 @@ impl<S: EventStore> Service<S> {
             "generations_sealed": journals.map(|journals| journals.sealed_generations),
             "indexes_rebuilding": journals.map(|journals| journals.rebuilding),
             "consumers_measured": are_measured,
-            "largest_lag": lag.map(|lag| json!({
+            "largest_lag": lag.as_ref().map(|lag| json!({
                 "consumer": lag.name,
                 "events": lag.events,
                 "seconds": lag.seconds,
@@ -140,7 +141,12 @@ impl<S: EventStore> Service<S> {
             "second": added.map(|added| added.second),
             "ten": added.and_then(|added| added.ten),
         });
-        message("figures", &figures)
+        let all = message("figures", &figures);
+        if lag.is_none() {
+            return Told { part: all.clone(), all };
+        }
+        (figures["consumers_measured"], figures["largest_lag"]) = (false.into(), Value::Null);
+        Told { part: message("figures", &figures), all }
     }
 }
 
@@ -152,8 +158,10 @@ fn message(kind: &str, data: &Value) -> Bytes {
 /// Somebody who watches.
 struct Watching {
     live: Arc<Live>,
-    latest: watch::Receiver<Option<Bytes>>,
+    latest: watch::Receiver<Option<Told>>,
     account: Account,
+    /// Whether the reader may know of all topics, and so of all consumers.
+    sees_all: bool,
     has_begun: bool,
     /// Among the tails that may be open at once.
     _place: Place,
@@ -172,7 +180,10 @@ impl Maker for Watching {
         }
         match self.latest.borrow_and_update().clone() {
             // All who watch hold the same bytes.
-            Some(bytes) => Ok(Made::Part(Portion { bytes, permit: None })),
+            Some(Told { all, part }) => {
+                let bytes = if self.sees_all { all } else { part };
+                Ok(Made::Part(Portion { bytes, permit: None }))
+            }
             None => Ok(Made::End(Portion::default())),
         }
     }
