@@ -42,7 +42,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check built-examples test test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist pages deb sbom reproducible deny audit
+.PHONY: check built-examples test test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist static pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -203,6 +203,18 @@ dist: $(TOOLS)/cargo/cargo-auditable@0.7.7
 	mkdir -p $(PACKED)
 	objcopy --only-keep-debug target/$(BUILT)/sekali $(PACKED)/sekali.debug
 	cd $(PACKED) && objcopy --strip-debug --add-gnu-debuglink=sekali.debug $(CURDIR)/target/$(BUILT)/sekali sekali
+
+# A program that needs no C library of the machine it runs on. The C code in it is compiled by musl-gcc, of Debian's musl-tools.
+static: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
+static: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/sekali --remap-path-prefix=$(CARGO_DIR)=/cargo
+static: export CFLAGS = -ffile-prefix-map=$(CURDIR)=/sekali -ffile-prefix-map=$(CARGO_DIR)=/cargo
+static: $(TOOLS)/cargo/cargo-auditable@0.7.7
+	rustup target add $(MUSL)
+	cargo auditable build --locked --profile $(PROFILE) --target $(MUSL) --bin sekali
+	mkdir -p $(PACKED)
+	objcopy --strip-debug target/$(MUSL)/$(BUILT)/sekali $(PACKED)/sekali-static
+
+MUSL = $(shell uname -m)-unknown-linux-musl
 
 # The folder that a profile is built into.
 PROFILE = dist
