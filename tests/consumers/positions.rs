@@ -77,12 +77,12 @@ fn a_topic_that_is_stuck_among_many_is_found_and_stays_found() {
     let service = Service::new();
     let names: Vec<String> = (0..TOPICS).map(|topic| format!("t-{topic}")).collect();
     let round = |number: &str| names.iter().map(|name| event(name, number, 1)).collect::<Vec<_>>();
-    service.publish(round("0").into_iter());
+    service.publish(round("0"));
     put(&service, "c", &["*"], "start");
     assert_eq!(drain(&service, "c", "limit=1000").len() as u64, TOPICS);
     service.publish(std::iter::once(event(STUCK, "stuck", 1)));
     sekali::sync::sleep(std::time::Duration::from_secs(3));
-    service.publish(round("1").into_iter());
+    service.publish(round("1"));
     let seconds = || service.get("/consumers/c")["lag_seconds"].as_f64().unwrap();
     let looks = (0..TOPICS).position(|_| seconds() >= 3.0);
     assert!(looks.is_some(), "it is never found");

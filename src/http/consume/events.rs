@@ -136,6 +136,7 @@ fn refuse(lease: &LeaseStats) -> Problem {
 }
 
 /// The beginning of an answer, with its events. The store has it made where it reads them.
+#[allow(clippy::needless_pass_by_value, reason = "what they take is freed there, too")]
 fn list(events: Vec<StoredEvent>) -> Vec<u8> {
     let mut body = b"{\"events\":[".to_vec();
     for (number, event) in events.iter().enumerate() {

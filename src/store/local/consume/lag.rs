@@ -1,5 +1,7 @@
 //! How far a consumer lags: all topics that may have something new are looked at, in short steps.
-//! They take turns with scans, as they may be many and give one line.
+//! They take turns with scans, as they may be many and give one line; but not in their thread: that is
+//! kept from running where others want to, and publishers and readers would wait for the locks that it
+//! holds then.
 
 use std::sync::Arc;
 
@@ -8,11 +10,11 @@ use crate::consumer::Look;
 use crate::consumer::oldest::Search;
 use crate::error::Result;
 use crate::limits::{CONSUMER_LOOK_TOPICS, LAG_READ_TOPICS};
+use crate::store::local::Local;
 use crate::store::local::generation::consumers::Consumer;
 use crate::store::local::generation::topic::Topic;
 use crate::store::local::read::event;
 use crate::store::local::shared::Shared;
-use crate::store::local::{Local, stopping};
 use crate::sync;
 
 /// How far a consumer lags.
@@ -74,9 +76,8 @@ impl Count {
 
     /// Finds out more of which topics may have something new; how many topics that took.
     fn look(&mut self, core: &Shared) -> usize {
-        let mut desk = self.consumer.desk.lock();
-        let is_long = desk.backlog.looks_after().is_some();
-        if self.consumer.look(&mut desk.backlog, &core.topics, &core.news) {
+        let is_long = self.consumer.desk.lock().backlog.looks_after().is_some();
+        if self.consumer.look_beside(&core.topics, &core.news) {
             self.stage = Stage::Topics(0);
         }
         if is_long { CONSUMER_LOOK_TOPICS } else { 0 }
@@ -154,11 +155,11 @@ impl Local {
     ) -> Result<T> {
         let turn = self.scan_turns.wait(look.client, look.reader).await;
         sync::yield_task().await;
-        let step = move |core: &Shared| {
+        self.blocking(move |core| {
             let done = step(core);
             drop(turn);
-            done
-        };
-        self.scans.run(&self.core, step).await?.ok_or_else(stopping)
+            Ok(done)
+        })
+        .await
     }
 }

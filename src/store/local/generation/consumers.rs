@@ -97,15 +97,44 @@ impl Consumer {
     /// Takes in what is new, and one step of going through all topics, if that is under way; whether
     /// all that is new is known.
     pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, news: &News) -> bool {
+        self.take_in(backlog, topics, news);
+        let Some(after) = backlog.looks_after() else { return true };
+        let (ready, last) = self.ready_after(topics, after);
+        backlog.looked(ready.into_iter(), last);
+        backlog.looks_after().is_none()
+    }
+
+    /// The same for somebody who only looks: whoever reads for the consumer does not wait for the lock
+    /// while topics are gone through.
+    pub(crate) fn look_beside(&self, topics: &Topics, news: &News) -> bool {
+        let after = {
+            let mut desk = self.desk.lock();
+            self.take_in(&mut desk.backlog, topics, news);
+            desk.backlog.looks_after().map(str::to_owned)
+        };
+        let Some(after) = after else { return true };
+        let (ready, last) = self.ready_after(topics, &after);
+        let backlog = &mut self.desk.lock().backlog;
+        // What came meanwhile is among the news; who was faster has found the same.
+        if backlog.looks_after() == Some(&*after) {
+            backlog.looked(ready.into_iter(), last);
+        }
+        backlog.looks_after().is_none()
+    }
+
+    fn take_in(&self, backlog: &mut Backlog, topics: &Topics, news: &News) {
         backlog.read(news, |number| {
             topics.numbered(number).is_some_and(|topic| self.topics.matches(topic.name.as_bytes()))
         });
-        let Some(after) = backlog.looks_after() else { return true };
+    }
+
+    /// Which of some topics of the filter after a name have something new; and the last one, if there
+    /// may be more after it.
+    fn ready_after(&self, topics: &Topics, after: &str) -> (Vec<u32>, Option<Box<str>>) {
         let some = topics.holders(Some(after), CONSUMER_LOOK_TOPICS, Some(&self.topics));
         let ready = some.iter().filter(|topic| self.position(topic) < topic.next_offset());
         let last = some.last().filter(|_| some.len() == CONSUMER_LOOK_TOPICS);
-        backlog.looked(ready.map(|topic| topic.number), last.map(|topic| topic.name.clone()));
-        backlog.looks_after().is_none()
+        (ready.map(|topic| topic.number).collect(), last.map(|topic| topic.name.clone()))
     }
 
     /// Shows what the journal says of it, entry by entry.
