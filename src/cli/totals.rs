@@ -61,14 +61,14 @@ impl StatsArguments {
 fn print_totals(stats: &Stats) -> Result<(), Failure> {
     let counts = stats.counts();
     for (number, what) in [
-        (counts.unique_processed, "events stored"),
-        (counts.duplicate_dropped, "dropped, as stored before"),
-        (counts.conflicts, "of these with another payload"),
+        (Some(counts.unique_processed), "events stored"),
+        (Some(counts.duplicate_dropped), "dropped, as stored before"),
+        (Some(counts.conflicts), "of these with another payload"),
         (stats.rejected, "refused"),
-        (stats.topics.len() as u64, "topics"),
-        (stats.uptime_seconds as u64, "seconds up"),
+        (Some(stats.topics.len() as u64), "topics"),
+        (Some(stats.uptime_seconds as u64), "seconds up"),
     ] {
-        print(format_args!("{number:>12} {what}"))?;
+        print(format_args!("{:>12} {what}", shown(number)))?;
     }
     Ok(())
 }
@@ -92,8 +92,13 @@ fn print_rates(before: Option<&(Instant, Stats)>, now: Instant, stats: &Stats) -
         counts.duplicate_dropped,
         rate(|counts| counts.duplicate_dropped),
         counts.conflicts,
-        stats.rejected
+        shown(stats.rejected)
     ))
+}
+
+/// A number, or that it is not for this reader to know.
+fn shown(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
 #[derive(clap::Args)]

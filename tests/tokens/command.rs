@@ -210,6 +210,10 @@ fn client_commands_show_the_token_of_a_file_or_a_variable() {
     assert!(run(&["stats", "--token-file", path], &[]).status.success());
     assert!(run(&["stats"], &[("SEKALI_TOKEN_FILE", path)]).status.success());
     assert!(run(&["topics"], &[("SEKALI_TOKEN", &admin)]).status.success());
+    // Whoever may not read all topics is not told of what was refused.
+    let part = guarded.token(&["read:a.*"]);
+    let told = String::from_utf8(run(&["stats"], &[("SEKALI_TOKEN", &part)]).stdout).unwrap();
+    assert!(told.contains(" - refused"), "{told}");
     let bench = ["bench", "--events", "200", "--connections", "2", "--batch", "10"];
     let benched = run(&bench, &[("SEKALI_TOKEN", &admin)]);
     assert!(benched.status.success(), "{}", String::from_utf8_lossy(&benched.stderr));

@@ -46,7 +46,9 @@ pub(crate) struct Stats {
     unique_processed: u64,
     duplicate_dropped: u64,
     conflicts: u64,
-    pub(crate) rejected: u64,
+    /// `None` for whoever may not read all topics.
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) rejected: Option<u64>,
     /// Of each topic only that it is there is wanted, which takes no memory.
     pub(crate) topics: Vec<IgnoredAny>,
     pub(crate) uptime_seconds: f64,

@@ -70,7 +70,7 @@ impl<S: EventStore> Service<S> {
     }
 
     /// The last hour, and the figures of each second from now on.
-    pub(crate) async fn watch_live(&self, call: Call<'_>) -> Result<Answer, Problem> {
+    pub(in crate::http) async fn watch_live(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let Call { responder, caller, .. } = call;
         let place = self.tail_place(responder.key)?;
         let mut latest = self.live.latest.subscribe();
