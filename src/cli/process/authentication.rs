@@ -1,7 +1,8 @@
 //! Who is let in by a service: the tokens file, its first token, and its changes.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -136,7 +137,11 @@ fn wants_first(config: &Config, reach: Reach) -> bool {
 
 /// Writes a first token, which may do everything.
 fn bootstrap(config: &Config, reach: Reach, path: &Path) -> Result<(), Failure> {
-    let (own, given) = (config.data_dir.join(ADMIN_TOKEN), &config.bootstrap_token_file);
+    // A store in a database has not made it.
+    let dir = &config.data_dir;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| Error::io("make the data directory, for a first token,", dir, e))?;
+    let (own, given) = (dir.join(ADMIN_TOKEN), &config.bootstrap_token_file);
     let (token, from) = match given.as_os_str().is_empty() {
         false => (read_token(given)?, given.clone()),
         // A start that was cut short may have left it.
