@@ -23,6 +23,8 @@ import tempfile
 import threading
 import time
 
+import tables
+
 PORT = 18496
 TOPICS, NUMBERS = 100, (1, 10, 100, 1_000)
 ACKNOWLEDGEMENTS = 200
@@ -186,8 +188,8 @@ def main():
             print(f"publish: {pair['without']:.0f} events/s without, {pair['with']:.0f} with {BUSY}, ratio {pair['ratio']:.3f}")
         print(f"median ratio {result['ratio_median']}")
     if arguments.save:
-        path = pathlib.Path(__file__).parent / "results" / f"{time.strftime('%Y-%m-%d')}-consumers.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        load = f"{TOPICS} topics; publishing with `sekali bench`, batches of {LOAD_BATCH}, beside {BUSY} busy consumers"
+        tables.save("consumers", load, growth, pairs=pairs)
 
 
 if __name__ == "__main__":

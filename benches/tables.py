@@ -137,7 +137,7 @@ def runs():
 
 def guards():
     rows = []
-    for name, what in [("tokens", "tokens"), ("tls", "TLS"), ("pages", "twenty open pages")]:
+    for name, what in [("tokens-2", "tokens"), ("tls", "TLS"), ("pages", "twenty open pages")]:
         pairs = run(f"2026-11-30-pairs-{name}")["rows"]
         for load in ("batch", "single"):
             ratios = [[pair["after"][n] / pair["before"][n] for pair in pairs if pair["load"] == load] for n in (0, 1)]
@@ -145,6 +145,13 @@ def guards():
             cells = [statistics.median(rates), rates[0], rates[-1], statistics.median(ratios[1])]
             rows.append([what, load, *(f"{cell:.2f}" for cell in cells)])
     return markdown(["with", "load", "rate, median ratio", "least", "most", "CPU of the service"], rows)
+
+
+def consumers():
+    heads = ["consumers", "memory of the service, MB", "an acknowledgement, p50, ms", "p99, ms", "bytes of its commit"]
+    keys = ["acknowledgement_ms_p50", "acknowledgement_ms_p99", "commit_bytes"]
+    rows = run("2026-11-30-consumers")["rows"]
+    return markdown(heads, [[row["consumers"], row["resident_bytes"] / 1e6, *(row[key] for key in keys)] for row in rows])
 
 
 def database():
@@ -213,6 +220,7 @@ TABLES = {
     database_growth: PAGES / "performance-of-a-database.md",
     goals: PAGES / "performance-goals.md",
     guards: PAGES / "performance-goals.md",
+    consumers: PAGES / "performance-goals.md",
     runs: PAGES / "performance-goals.md",
 }
 
