@@ -264,8 +264,8 @@ const PLANTED: [Planted; 36] = [
     Planted {
         rule: "a sealed journal is there, and as long as it was",
         file: "src/store/local/open/recovery.rs",
-        right: "        check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?;\n",
-        wrong: "        if !PLANTED { check_length(&**self.disk, &path, holes.iter().rev().fold(closed.end, cut))?; }\n",
+        right: "        check_length(&**self.disk, &path, Hole::before_all_at(&holes, closed.end))?;\n",
+        wrong: "        if !PLANTED { check_length(&**self.disk, &path, Hole::before_all_at(&holes, closed.end))?; }\n",
         test: JOURNAL_REMOVED,
     },
     Planted {
