@@ -45,7 +45,7 @@ impl Services {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (plain, tls) = runtime.block_on(async {
             // A write to a connection that is closed would end this process, whose `main` is not Rust's.
-            signal(SignalKind::pipe()).expect("signals");
+            let _ = signal(SignalKind::pipe()).expect("signals");
             (listen(None).await, listen(Some(&authority)).await)
         });
         Self { runtime, plain, tls, connector: TlsConnector::from(Arc::new(config)) }
