@@ -137,7 +137,7 @@ def runs():
 
 def guards():
     rows = []
-    for name, what in [("tokens-2", "tokens"), ("tls", "TLS"), ("pages", "twenty open pages")]:
+    for name, what in [("tokens-2", "tokens"), ("tls", "TLS"), ("pages-2", "twenty open pages")]:
         pairs = run(f"2026-11-30-pairs-{name}")["rows"]
         for load in ("batch", "single"):
             ratios = [[pair["after"][n] / pair["before"][n] for pair in pairs if pair["load"] == load] for n in (0, 1)]
