@@ -138,7 +138,8 @@ impl Workload {
     }
 }
 
-/// Clients under way; stopped when dropped. Whenever they end, the consumer must have been given what is in order.
+/// Clients under way; stopped when dropped. Whenever they end, the consumer must have been given
+/// what is in order.
 #[derive(Debug)]
 pub struct Run {
     shared: Arc<Shared>,

@@ -251,8 +251,8 @@ impl<'a> LineReader<'a> {
         Ok(())
     }
 
-    /// How far the next line is, in bytes; after lines without an event, all that came. Of zstd a whole window may come before any of it is
-    /// decoded.
+    /// How far the next line is, in bytes; after lines without an event, all that came. Of zstd a whole
+    /// window may come before any of it is decoded.
     fn progress(&self) -> u64 {
         if self.is_fruitless {
             return self.source.received();
