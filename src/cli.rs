@@ -41,6 +41,7 @@ use clap_mangen::Man;
 
 use self::exit::{Exit, Failure};
 use self::offline::{check, repair};
+use self::process::logging;
 use self::terminal::output::{say_in_time, unwritable};
 
 #[derive(Parser)]
@@ -145,6 +146,7 @@ pub(crate) fn run() -> Exit {
         Command::Completions { shell } => complete(shell),
         Command::Man { directory } => write_manual(&directory),
     };
+    logging::settle();
     done.unwrap_or_else(|failure| {
         // A reader that has seen enough, such as `head`, is told nothing.
         if failure.exit != Exit::Success {

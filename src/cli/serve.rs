@@ -30,7 +30,7 @@ use super::exit::{Exit, Failure};
 use super::local_store;
 use super::process::authentication::{Authentication, Reach};
 use super::process::keep_private;
-use super::process::logging::{self, Log};
+use super::process::logging;
 use super::process::memory;
 use super::process::supervisor;
 use super::process::threads;
@@ -70,31 +70,28 @@ impl Arguments {
         // First, as others start threads too.
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         threads::try_out(cores + READS_MAX + config.workers + OTHER_THREADS)?;
-        let log = logging::start(&config)?;
+        logging::start(&config)?;
         name_unknown_variables();
         keep_private();
-        let done = run(config, file, &log);
-        log.settle();
-        done
+        run(config, file)
     }
 }
 
-fn run(config: Config, file: Option<PathBuf>, log: &Log) -> Result<Exit, Failure> {
+fn run(config: Config, file: Option<PathBuf>) -> Result<Exit, Failure> {
     memory::start()?;
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(READS_MAX)
         .build()
         .map_err(|e| Failure::new(Exit::StoreFailed, format!("cannot start the runtime: {e}")))?;
-    let done = runtime.block_on(serve(config, file, log.clone()));
+    let done = runtime.block_on(serve(config, file));
     // Not a plain drop, which would wait for a blocking call that may hang.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Exit, Failure> {
-    let lines_dropped = log.dropped();
-    let mut stop = stop_signal(log)?;
+async fn serve(mut config: Config, file: Option<PathBuf>) -> Result<Exit, Failure> {
+    let mut stop = stop_signal()?;
     check_clock(&SystemClock)?;
     let reloads = Reloads::new().map_err(|e| no_signals(&e))?;
     // Before the store is opened: what is wrong is found at once, not after a recovery.
@@ -106,7 +103,7 @@ async fn serve(mut config: Config, file: Option<PathBuf>, log: Log) -> Result<Ex
     authentication.check(&config, reach)?;
     config.connections_max = allow_files(config.connections_max, listeners.operators.is_some());
     let metrics = Metrics::default();
-    metrics.show_lines_dropped(lines_dropped);
+    metrics.show_lines_dropped(logging::lines_dropped());
     let opening = tokio::spawn(open(config.clone(), metrics.clone()));
     let store = tokio::select! {
         opened = opening => match opened {
@@ -323,7 +320,7 @@ fn name_unknown_variables() {
 
 /// Resolves at the first SIGTERM or SIGINT. The second ends the process at once, as the shell would
 /// show it.
-fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
+fn stop_signal() -> Result<oneshot::Receiver<()>, Failure> {
     let hook = |kind| signal(kind).map_err(|e| no_signals(&e));
     let mut terminate = hook(SignalKind::terminate())?;
     let mut interrupt = hook(SignalKind::interrupt())?;
@@ -335,7 +332,7 @@ fn stop_signal(log: Log) -> Result<oneshot::Receiver<()>, Failure> {
         let _ = first.send(());
         let (name, number) = next(&mut terminate, &mut interrupt).await;
         warn!(signal = name, "stopped at once");
-        log.settle();
+        logging::settle();
         std::process::exit(128 + number);
     });
     Ok(stop)

@@ -1,12 +1,15 @@
 //! Where logs go: stderr, a line each, written by a thread of its own.
 //!
 //! stderr may be a pipe that nobody reads. So lines go into a bounded queue, and no thread that
-//! logs waits: a line for which the queue has no room is counted and dropped.
+//! logs or panics waits: a line for which the queue has no room is counted and dropped.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write, stderr};
-use std::sync::Arc;
+use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use sekali::config::{Config, LogFormat};
@@ -21,25 +24,22 @@ use crate::cli::exit::{Exit, Failure};
 use sekali::sync::{Condvar, Mutex, MutexGuard};
 
 /// The log of this process.
-#[derive(Clone, Debug)]
-pub(crate) struct Log(Queue);
+static LOG: LazyLock<Queue> = LazyLock::new(Queue::default);
 
-impl Log {
-    /// How many lines were dropped so far.
-    pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.dropped)
-    }
+/// How many lines were dropped so far.
+pub(crate) fn lines_dropped() -> Arc<AtomicU64> {
+    Arc::clone(&LOG.dropped)
+}
 
-    /// Waits until all that was said is written, or a moment has passed: for a process that is
-    /// about to end.
-    pub(crate) fn settle(&self) {
-        self.0.wait_until_written(Duration::from_secs(LOG_SECONDS));
-    }
+/// Waits until all that was said is written, or a moment has passed: for a process that is about
+/// to end.
+pub(crate) fn settle() {
+    LOG.wait_until_written(Duration::from_secs(LOG_SECONDS));
 }
 
 /// Starts logging as configured. JSON lines are flat:
 /// `{"timestamp":…,"level":…,"message":…,"target":…, fields…}`.
-pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
+pub(crate) fn start(config: &Config) -> Result<(), Failure> {
     let filter: Targets = (config.log).parse().map_err(|fault: ParseError| {
         Failure::new(Exit::Configuration, format!("log is {:?}: {fault}", config.log))
     })?;
@@ -49,8 +49,7 @@ pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let queue = Queue::default();
-    let logs = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(queue.clone());
+    let logs = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(LOG.clone());
     let started = if json {
         logs.json()
             .flatten_event(true)
@@ -64,10 +63,24 @@ pub(crate) fn start(config: &Config) -> Result<Log, Failure> {
         logs.with_ansi(colours).finish().with(filter).try_init()
     };
     started.map_err(|fault| Failure::new(Exit::Configuration, format!("cannot start logging: {fault}")))?;
-    queue.clone().write_to(stderr()).map_err(|e| {
+    LOG.clone().write_to(stderr()).map_err(|e| {
         Failure::new(Exit::StoreFailed, format!("cannot start the thread that writes the log: {e}"))
     })?;
-    Ok(Log(queue))
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let place = panic.location().map(ToString::to_string);
+    let message = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!(thread = thread.name(), place, backtrace, "a thread panicked: {message}");
+    if thread.name() == Some("main") {
+        // The process ends.
+        settle();
+    }
 }
 
 /// Lines on their way to stderr.
@@ -118,7 +131,7 @@ impl Queue {
 
     /// Starts the thread that writes all lines to `out`.
     fn write_to(self, mut out: impl Write + Send + 'static) -> io::Result<()> {
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        thread::Builder::new().name("log".to_owned()).spawn(move || {
             let mut told = 0;
             loop {
                 // If nobody can be told, the service goes on all the same.
@@ -168,5 +181,26 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        let queue = Queue::default();
+        let logs = tracing_subscriber::fmt().json().flatten_event(true).with_writer(queue.clone()).finish();
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        let caught = tracing::subscriber::with_default(logs, || {
+            panic::catch_unwind(|| panic!("{} is\nnot to be", 1 + 1))
+        });
+        panic::set_hook(usual);
+        assert!(caught.is_err());
+        let line: serde_json::Value = serde_json::from_slice(&queue.next()).unwrap();
+        assert_eq!(line["message"], "a thread panicked: 2 is\nnot to be");
+        assert!(line["place"].as_str().unwrap().starts_with(file!()), "{line}");
     }
 }
