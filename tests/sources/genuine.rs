@@ -4,12 +4,30 @@ use std::collections::BTreeSet;
 
 use sekali::webhook::PRESETS;
 
-use super::{SECRET, SOURCES, Signer, Webhooks, body, signer::Signed};
+use super::signer::{Signed, verify};
+use super::{SECRET, SOURCES, Signer, Webhooks, body};
 
 #[test]
 fn every_preset_is_tried() {
     let tried: BTreeSet<_> = SOURCES.iter().map(|(_, sender, _)| *sender).collect();
     assert!(PRESETS.iter().all(|preset| tried.contains(preset.name)));
+}
+
+#[test]
+fn senders_that_only_verify_find_genuine_what_is_signed_here() {
+    let Some(mut signer) = Signer::start() else { return };
+    let signed: Vec<_> = ["github", "linear", "shopify"]
+        .into_iter()
+        .flat_map(|sender| {
+            let genuine = signer.sign(sender, SECRET, "id-1", &body(sender, "id-1"));
+            let mut changed = genuine.clone();
+            changed.body.push(b' ');
+            [(sender, genuine), (sender, changed)]
+        })
+        .collect();
+    let deliveries: Vec<_> = signed.iter().map(|(sender, signed)| (*sender, signed)).collect();
+    let Some(found) = verify(&deliveries) else { return };
+    assert_eq!(found, [true, false].repeat(3));
 }
 
 #[test]

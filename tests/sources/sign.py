@@ -1,4 +1,5 @@
-"""Signs deliveries as their senders do: by the sender's own library where it signs, else as the sender documents it.
+"""Signs deliveries as their senders do: by the sender's own library where it signs, else as the sender documents it. What is
+signed by hand is verified by the sender's library, here or in verify.mjs, where there is one.
 
 Each line of stdin is a request: {"preset", "secret", "body", "time", "id", "url"}. `secret` is any text, of which keys are made
 where a key is needed. The answer is a line too: {"key": what the secret's file holds, "headers", "body", "query"}.
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs
 import nacl.signing
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from mailgun.security import SecurityGuard
 from paddle_billing.Notifications import PaddleSignature, Secret
 from sendgrid.helpers.eventwebhook import EventWebhook
 from slack_sdk.signature import SignatureVerifier
@@ -122,6 +124,8 @@ def twilio(r):
 def mailgun(r):
     body, token = json.loads(r["body"]), hashlib.sha256(r["id"].encode()).hexdigest()[:50]
     signature = sha256(r["secret"], str(r["time"]), token).hexdigest()
+    # The library verifies only; an age of zero is any.
+    assert SecurityGuard.verify_webhook(r["secret"], token, str(r["time"]), signature, max_age_seconds=0)
     body = {"signature": {"token": token, "timestamp": str(r["time"]), "signature": signature}, **body}
     r["body"] = json.dumps(body)
     return r["secret"], {}

@@ -1,11 +1,12 @@
-//! Has Python sign deliveries, with the senders' own libraries.
+//! Has Python sign deliveries, and Node.js verify some, with the senders' own libraries.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{URL, unix_now};
+use super::{SECRET, URL, unix_now};
 use crate::support::tools;
 
 /// A delivery that is signed.
@@ -30,16 +31,52 @@ pub(super) struct Signer {
     answers: BufReader<ChildStdout>,
 }
 
+/// Whether senders' libraries are at `path`.
+fn are_there(path: &Path) -> bool {
+    let there = path.exists();
+    if !there {
+        assert!(
+            std::env::var_os("SEKALI_TEST_ALL").is_none(),
+            "senders' libraries are not installed: make tools"
+        );
+        eprintln!("NOT RUN: senders' libraries are not installed: make tools");
+    }
+    there
+}
+
+/// What the libraries of senders that verify only say of these, if they are there.
+pub(super) fn verify(deliveries: &[(&str, &Signed)]) -> Option<Vec<bool>> {
+    let folder = tools().join("senders");
+    if !are_there(&folder.join("node_modules")) {
+        return None;
+    }
+    // Evaluated there, so that the libraries are found.
+    let mut process = Command::new("node")
+        .args(["--input-type=module", "--eval", include_str!("verify.mjs")])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    for (sender, signed) in deliveries {
+        let headers: Map<_, _> =
+            signed.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let body = str::from_utf8(&signed.body).unwrap();
+        writeln!(stdin, "{}", json!({"sender": sender, "secret": SECRET, "headers": headers, "body": body}))
+            .unwrap();
+    }
+    drop(stdin);
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout.lines().map(|line| line.unwrap().parse().unwrap()).collect())
+}
+
 impl Signer {
     /// One, if the libraries are there.
     pub(super) fn start() -> Option<Self> {
         let python = tools().join("sources/bin/python");
-        if !python.exists() {
-            assert!(
-                std::env::var_os("SEKALI_TEST_ALL").is_none(),
-                "senders' libraries are not installed: make tools"
-            );
-            eprintln!("NOT RUN: senders' libraries are not installed: make tools");
+        if !are_there(&python) {
             return None;
         }
         let mut process = Command::new(python)
