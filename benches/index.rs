@@ -80,6 +80,8 @@ fn sorted_files(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("claims");
     let build = || {
+        // It is made where none is.
+        let _ = std::fs::remove_file(&path);
         let records = keys.iter().map(|key| (key.to_be_bytes(), [1u8; 32]));
         writer::write(&SystemDisk, &path, SHAPE, records).expect("written")
     };

@@ -118,7 +118,7 @@ fn copy(from: &Path, to: &Path, disk: &MemDisk) {
             true => copy(&entry.path(), &to, disk),
             false => {
                 let content = std::fs::read(entry.path()).unwrap();
-                disk.open(&to, Open::Create).unwrap().write_all_at(&content, 0).unwrap();
+                disk.open(&to, Open::New).unwrap().write_all_at(&content, 0).unwrap();
             }
         }
     }

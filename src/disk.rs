@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Error, ErrorKind};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -34,11 +34,8 @@ pub enum Open {
     Random,
     /// An existing file, to read and write.
     Write,
-    /// A new, empty file, to read and write; replaces what is there.
-    Create,
-    /// A new, empty file, to read and write; an error if anything has its name. What may hold
-    /// events is made so: a question that was answered wrongly then ends in an error, and not with
-    /// an empty file.
+    /// A new, empty file, to read and write; an error if anything has its name. A
+    /// question that was answered wrongly then ends in an error, and not with an empty file.
     New,
 }
 
@@ -219,17 +216,25 @@ pub fn is_absent(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
 }
 
 /// What the name of a temporary file ends with.
-pub const TEMPORARY: &str = "tmp";
+const TEMPORARY: &str = "tmp";
+
+/// Where what is to replace the file at `path` is written first: a name beside it that nobody can
+/// have guessed, and that [`is_temporary`] knows.
+///
+/// # Errors
+/// What the operating system says if it gives no random bytes.
+pub fn temporary(path: &Path) -> io::Result<PathBuf> {
+    Ok(path.with_added_extension(format!("{:016x}.{TEMPORARY}", sync::random_u64()?)))
+}
 
 /// Replaces the file at `path` by one with `content`, so that a crash leaves the old or the new
-/// one, whole. The new one is written under a name that nobody can have guessed, and that
-/// [`is_temporary`] knows.
+/// one, whole.
 ///
 /// # Errors
 /// What the operating system says; the old file is then untouched, or the new one is in place but
 /// not yet durable.
 pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_added_extension(format!("{:016x}.{TEMPORARY}", sync::random_u64()?));
+    let temporary = temporary(path)?;
     let replaced = write_and_rename(disk, &temporary, path, content);
     if replaced.is_err() {
         // Whoever tries again takes another name. What can't be removed now is by the next start.
@@ -373,7 +378,6 @@ impl Disk for SystemDisk {
         match how {
             Open::Read | Open::Random => {}
             Open::Write => _ = options.write(true),
-            Open::Create => _ = options.write(true).create(true).truncate(true),
             Open::New => _ = options.write(true).create_new(true),
         }
         let file = options.open(path).map_err(named_link)?;

@@ -13,7 +13,7 @@ const FILE: &str = "/data/file";
 fn with_file() -> MemDisk {
     let disk = MemDisk::new();
     disk.create_dir_all(Path::new("/data")).unwrap();
-    let file = disk.open(Path::new(FILE), Open::Create).unwrap();
+    let file = disk.open(Path::new(FILE), Open::New).unwrap();
     file.write_all_at(&[1; 2_048], 0).unwrap();
     file.sync().unwrap();
     disk.sync_dir(Path::new("/data")).unwrap();
@@ -102,7 +102,7 @@ fn names_are_durable_once_their_directory_is_synced() {
     let outcomes: BTreeSet<_> = (0..50)
         .map(|seed| {
             let disk = with_file();
-            disk.open(Path::new("/data/new"), Open::Create).unwrap().sync().unwrap();
+            disk.open(Path::new("/data/new"), Open::New).unwrap().sync().unwrap();
             disk.remove_file(Path::new(FILE)).unwrap();
             let after = disk.crash(seed);
             (is_there(&after, "/data/new"), is_there(&after, FILE))
@@ -111,7 +111,7 @@ fn names_are_durable_once_their_directory_is_synced() {
     // In order: never the removal without the creation before it.
     assert_eq!(outcomes, BTreeSet::from([(false, true), (true, true), (true, false)]));
     let disk = with_file();
-    disk.open(Path::new("/data/new"), Open::Create).unwrap();
+    disk.open(Path::new("/data/new"), Open::New).unwrap();
     disk.sync_dir(Path::new("/data")).unwrap();
     assert!(is_there(&disk.crash(1), "/data/new"));
 }
@@ -121,7 +121,7 @@ fn a_file_in_a_directory_that_was_lost_is_lost() {
     let lost = (0..50).filter(|seed| {
         let disk = with_file();
         disk.create_dir_all(Path::new("/data/a/b")).unwrap();
-        disk.open(Path::new("/data/a/b/c"), Open::Create).unwrap();
+        disk.open(Path::new("/data/a/b/c"), Open::New).unwrap();
         disk.sync_dir(Path::new("/data/a/b")).unwrap();
         !is_there(&disk.crash(*seed), "/data/a/b/c")
     });
@@ -212,7 +212,7 @@ fn a_directory_made_again_after_its_removal_keeps_what_was_synced_in_it() {
         let disk = with_file();
         disk.remove_dir_all(Path::new("/data")).unwrap();
         disk.create_dir_all(Path::new("/data")).unwrap();
-        disk.open(Path::new(FILE), Open::Create).unwrap();
+        disk.open(Path::new(FILE), Open::New).unwrap();
         disk.sync_dir(Path::new("/data")).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
         assert_eq!(content(&disk.crash(seed)), b"");

@@ -230,7 +230,8 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     assert_eq!(runtime.block_on(store.stats()).unwrap().totals.duplicate_dropped, 2);
 }
 
-/// A store that was closed when it had sealed generations, of events `e0` to `e499` in topic `t`.
+/// A store that was closed when it had sealed generations. It has the events `e0` to `e499` in topic
+/// `t`, perhaps more in another.
 fn sealed(dir: &std::path::Path) -> (Local, Vec<Arc<Generation>>) {
     let store = Local::open(&options(dir, 1), seams(Arc::new(MemoryIndexes::default()))).unwrap();
     let runtime = runtime();
@@ -238,10 +239,15 @@ fn sealed(dir: &std::path::Path) -> (Local, Vec<Arc<Generation>>) {
         let events: Vec<_> = (0..50).map(|number| ("t", format!("e{}", part * 50 + number), "{}")).collect();
         runtime.block_on(store.append(batch(&events).into())).unwrap();
     }
-    // Sealing goes on beside the answers, as fast as the machine allows.
+    // Sealing goes on beside the answers, as fast as the machine allows; a generation that could not
+    // be closed yet is at the next commit.
     let deadline = SystemClock.monotonic() + Duration::from_secs(60);
-    while !store.core.generations().iter().any(|generation| generation.is_sealed()) {
+    for number in 0.. {
+        if store.core.generations().iter().any(|generation| generation.is_sealed()) {
+            break;
+        }
         assert!(SystemClock.monotonic() < deadline, "nothing is sealed");
+        runtime.block_on(store.append(batch(&[("later", number.to_string(), "{}")]).into())).unwrap();
         // Not a loop without a pause, which would keep a processor from the thread that seals.
         crate::sync::park_timeout(Duration::from_millis(2));
     }

@@ -262,20 +262,11 @@ impl Disk for MemDisk {
         let inode = match (state.live.get(path), how) {
             (Some(_), Open::New) => return Err(ErrorKind::AlreadyExists.into()),
             (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
-            (Some(Node::File(inode)), Open::Create) => {
-                let inode = *inode;
-                state.inodes[inode].change(Change::Len(0));
-                inode
-            }
             (Some(Node::File(inode)), _) => *inode,
-            (None, Open::Create | Open::New) => state.add(path)?,
+            (None, Open::New) => state.add(path)?,
             (None, _) => return Err(ErrorKind::NotFound.into()),
         };
-        Ok(Arc::new(MemFile {
-            disk: self.clone(),
-            inode,
-            writable: matches!(how, Open::Write | Open::Create | Open::New),
-        }))
+        Ok(Arc::new(MemFile { disk: self.clone(), inode, writable: matches!(how, Open::Write | Open::New) }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {

@@ -8,7 +8,7 @@ use super::maps::{BLOCK_KEY_BYTES, CLAIM_KEY_BYTES, FRAME_KEY_BYTES, SealedMaps}
 use super::open_files::FileCache;
 use super::sorted_file::writer::write;
 use super::sorted_file::{Kind, Shape, SortedFile};
-use crate::disk::{self, Behind, Disk, Open, TEMPORARY};
+use crate::disk::{self, Behind, Disk, Open, is_temporary};
 use crate::error::{During, Error, Result};
 use crate::store::local::format::claim::{BlockLocation, Claim, FrameLocation};
 use crate::store::local::format::codec::FixedRecord;
@@ -117,7 +117,7 @@ impl SealedFiles<'_> {
     /// `NoSpace`, `Io`.
     pub(crate) fn write_filter(&self, name: &str, filter: &Filter) -> Result<()> {
         self.replace(name, |path| {
-            let mut file = Behind::new(self.disk.open(path, Open::Create).during("create", path)?, 0);
+            let mut file = Behind::new(self.disk.open(path, Open::New).during("create", path)?, 0);
             filter.encode(self.store_id, |piece| file.write(piece).during("write to", path))?;
             file.finish().during("sync", path)
         })
@@ -127,14 +127,26 @@ impl SealedFiles<'_> {
     /// who read the one before read all of it, however often they open it.
     fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.path(name);
-        let temporary = path.with_added_extension(TEMPORARY);
+        self.remove_temporaries(name)?;
+        let temporary = disk::temporary(&path).during("name a file beside", &path)?;
         let replaced =
             write(&temporary).and_then(|()| self.disk.rename(&temporary, &path).during("replace", &path));
         if replaced.is_err() {
-            // It may take room that others need. What stays is written over by whoever tries again.
+            // It may take room that others need. What stays is removed by whoever tries again.
             let _ = self.disk.remove_file(&temporary);
         }
         replaced
+    }
+
+    /// Removes what was to replace a file when a process ended.
+    fn remove_temporaries(&self, name: &str) -> Result<()> {
+        let folder = folder(self.data_dir, self.entry.id);
+        let names = self.disk.list(&folder).during("list", &folder)?;
+        names
+            .iter()
+            .filter(|other| is_temporary(other, name))
+            .map(|other| folder.join(other))
+            .try_for_each(|left| self.disk.remove_file(&left).during("remove", &left))
     }
 
     /// Removes the filters that end with this generation: the next start rebuilds them from those

@@ -128,11 +128,15 @@ fn a_file_of_another_kind_store_generation_or_width_is_refused() {
 #[test]
 fn records_out_of_order_are_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("f");
-    assert!(write(&SystemDisk, &path, shape(1, 1), [([2], [0]), ([1], [0])]).is_err());
-    assert!(write(&SystemDisk, &path, shape(1, 1), [([2], [0]), ([2], [0])]).is_err());
-    assert!(write(&SystemDisk, &path, shape(2, 1), [([2], [0])]).is_err());
-    assert!(whole_scan(&path, shape(1, 1)).is_err(), "a file that was not finished does not open");
+    let refused = |name: &str, width, keys: &[[u8; 1]]| {
+        let (path, shape) = (dir.path().join(name), shape(width, 1));
+        let error = write(&SystemDisk, &path, shape, keys.iter().map(|key| (key, [0]))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(whole_scan(&path, shape).is_err(), "a file that was not finished does not open");
+    };
+    refused("falling", 1, &[[2], [1]]);
+    refused("twice", 1, &[[2], [2]]);
+    refused("narrow", 2, &[[2]]);
 }
 
 #[test]

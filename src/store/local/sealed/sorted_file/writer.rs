@@ -29,13 +29,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file at `path`, replacing what is there.
+    /// Begins a file at `path`, where none is.
     ///
     /// # Errors
     /// `Io`, `NoSpace`; `Unusable` for widths out of range.
     pub fn create(disk: &dyn Disk, path: &Path, shape: Shape) -> Result<Self> {
         shape.check(path)?;
-        let file = disk.open(path, Open::Create).during("create", path)?;
+        let file = disk.open(path, Open::New).during("create", path)?;
         Ok(Self {
             blocks: Behind::new(Arc::clone(&file), BLOCK_BYTES as u64),
             file,
