@@ -183,6 +183,13 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// it; else what the operating system says.
     fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>>;
 
+    /// Refuses a directory that is a symbolic link, or in which others may change what there is. One
+    /// that is missing is none.
+    ///
+    /// # Errors
+    /// `PermissionDenied` with what to do about it; else what the operating system says.
+    fn check_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Bytes that can still be written under `path`.
     ///
     /// # Errors
@@ -354,33 +361,48 @@ fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// No file of a store is a symbolic link: whoever could make one could have any file read or
-/// overwritten.
-fn no_follow() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
+/// Opens a file of a store. None is a symbolic link: whoever could make one could have any file read
+/// or overwritten.
+fn open_own(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    open_regular(options, OFlags::NOFOLLOW, path).map_err(|e| match Errno::from_io_error(&e) {
+        Some(Errno::LOOP) => is_link(),
+        _ => e,
+    })
 }
 
-/// Says in words what the system calls a loop.
-fn named_link(error: Error) -> Error {
-    match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => Error::new(
-            ErrorKind::PermissionDenied,
-            "it is a symbolic link, and a store's own files are not: put the file itself there",
-        ),
-        _ => error,
+/// What the system calls a loop.
+fn is_link() -> Error {
+    let sentence = "it is a symbolic link, and what is a store's own is not: put what it leads to there";
+    Error::new(ErrorKind::PermissionDenied, sentence)
+}
+
+/// Opens a regular file. Anything else is an error: a pipe would have whoever opens it wait for its
+/// other end.
+///
+/// # Errors
+/// What the operating system says; `InvalidInput` for what is no regular file.
+pub fn open_regular(options: &mut fs::OpenOptions, flags: OFlags, path: &Path) -> io::Result<fs::File> {
+    let is_not = || Error::new(ErrorKind::InvalidInput, "it is no regular file: put the file itself there");
+    let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
+    match options.custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(is_not()),
+        // A pipe that nobody reads, or a socket.
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::NXIO) => Err(is_not()),
+        Err(e) => Err(e),
     }
 }
 
 impl Disk for SystemDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = fs::OpenOptions::new();
-        options.read(true).mode(FILE_MODE).custom_flags(no_follow());
+        options.read(true).mode(FILE_MODE);
         match how {
             Open::Read | Open::Random => {}
             Open::Write => _ = options.write(true),
             Open::New => _ = options.write(true).create_new(true),
         }
-        let file = options.open(path).map_err(named_link)?;
+        let file = open_own(&mut options, path)?;
         #[cfg(target_os = "linux")]
         if how == Open::Random {
             // It is advice: without it, reading is only less smooth.
@@ -442,6 +464,14 @@ impl Disk for SystemDisk {
 
     fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Held>> {
         Ok(Box::new(held::directory(path)?))
+    }
+
+    fn check_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => Err(is_link()),
+            Ok(found) => held::refuse_strangers(path, &found, rustix::process::geteuid().as_raw()),
+            Err(e) => missing_is_fine(Err(e)),
+        }
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

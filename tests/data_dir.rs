@@ -277,6 +277,37 @@ fn links_in_the_place_of_a_stores_files_lead_to_nothing_being_read_or_written() 
 }
 
 #[test]
+fn a_generation_that_a_link_leads_to_is_refused_and_left_alone() {
+    let folder = StoreFolder::new();
+    folder.with_events();
+    let (generation, elsewhere) = (folder.data().join("gen-000001"), folder.beside("elsewhere"));
+    fs::rename(&generation, &elsewhere).unwrap();
+    symlink(&elsewhere, &generation).unwrap();
+    let mut server = folder.start.spawn();
+    assert_eq!(ended(&mut server), Some(STORE_FAILED), "{}", server.log());
+    assert!(log_with(&server, "it is a symbolic link").contains("gen-000001"));
+    fs::remove_file(&generation).unwrap();
+    fs::rename(&elsewhere, &generation).unwrap();
+    let (mut server, _) = folder.start.ready().unwrap();
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn pipes_in_the_place_of_a_stores_files_stop_the_start_and_are_named() {
+    for name in ["LOCK", "MANIFEST", "gen-000001/journal", "gen-000002/journal", "tokens.toml"] {
+        let folder = StoreFolder::new();
+        folder.with_events();
+        let path = folder.data().join(name);
+        let _ = fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let mut server = folder.start.spawn();
+        assert!(ended(&mut server).is_some_and(|code| code != 0), "{name}: {}", server.log());
+        let log = log_with(&server, "it is no regular file");
+        assert!(log.contains(name), "{name}: {log}");
+    }
+}
+
+#[test]
 fn a_sealed_journal_that_is_gone_or_short_stops_the_start_and_is_named() {
     let folder = StoreFolder::new();
     let events = folder.with_events();

@@ -21,17 +21,18 @@
 //! one. Programs that change it take turns by locking it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid, Uid};
+use rustix::fs::{FlockOperation, Gid, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
 use super::token::{Digest, ID_CHARS, Token};
 use crate::clock::Timestamp;
+use crate::disk::open_regular;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::event::check_source;
 use crate::limits::TOKENS_FILE_BYTES_MAX;
@@ -139,9 +140,9 @@ impl TokensFile {
     /// # Errors
     /// `Unusable`: it is no tokens file, or others may write to it. `Io`.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        match File::open(path) {
+        match open_regular(OpenOptions::new().read(true), OFlags::empty(), path) {
             Ok(file) => Self::from_file(&file, path).map(Some),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => Err(e).during("open", path),
         }
     }
@@ -284,7 +285,7 @@ fn lock(path: &Path) -> Result<(File, PathBuf)> {
     loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).during("open", path)?;
+        let file = open_regular(&mut options, OFlags::empty(), path).during("open", path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(|e| Error::io("lock", path, e.into()))?;
         let there = std::fs::canonicalize(path).and_then(|real| Ok((std::fs::metadata(&real)?, real)));

@@ -43,7 +43,7 @@ impl Held for File {
 pub(super) fn file(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(super::FILE_MODE);
-    let file = options.custom_flags(super::no_follow()).open(path).map_err(super::named_link)?;
+    let file = super::open_own(&mut options, path)?;
     taken(&file)?;
     Ok(file)
 }
@@ -84,7 +84,7 @@ fn cannot_lock_directories(error: &Error) -> bool {
 
 /// Refuses a directory that belongs to neither `user` nor root, or in which anyone may put, rename
 /// and remove files: what is found there, or was synced there, could be anybody's.
-fn refuse_strangers(path: &Path, found: &Metadata, user: u32) -> io::Result<()> {
+pub(super) fn refuse_strangers(path: &Path, found: &Metadata, user: u32) -> io::Result<()> {
     let path = path.display();
     let refused = |sentence| Err(Error::new(ErrorKind::PermissionDenied, sentence));
     let (owner, mode) = (found.uid(), found.mode());

@@ -147,6 +147,10 @@ impl Disk for FlawedDisk {
         self.disk.lock_dir(path)
     }
 
+    fn check_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.check_dir(path)
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.disk.free_bytes(path)
     }

@@ -366,6 +366,10 @@ impl Disk for MemDisk {
         }
     }
 
+    fn check_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         Ok(self.call(Call::Free)?.free_bytes())
     }

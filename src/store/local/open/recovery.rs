@@ -21,7 +21,7 @@ use crate::store::local::format::frame::Chain;
 use crate::store::local::format::hash::Secret;
 use crate::store::local::format::hold::Hold;
 use crate::store::local::format::journal_end::{clear_tail, is_cut, rewrite};
-use crate::store::local::format::layout::{MANIFEST, journal_path};
+use crate::store::local::format::layout::{MANIFEST, folder, journal_path};
 use crate::store::local::format::manifest::{Clean, Closed, Entry, Hole, Manifest};
 use crate::store::local::format::stray;
 use crate::store::local::format::walk::{Step, Walk};
@@ -72,6 +72,10 @@ pub(crate) fn recover(
         Some(manifest) => manifest,
         None => create(options, &**disk, hold)?,
     };
+    for entry in &manifest.generations {
+        let folder = folder(dir, entry.id);
+        disk.check_dir(&folder).during("trust", &folder)?;
+    }
     Leftovers::find(&**disk, dir, &manifest)?.clear(&**disk, dir)?;
     stray::remove(&**disk, dir)?;
     let clean = manifest.clean.take();
