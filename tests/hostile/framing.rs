@@ -117,6 +117,8 @@ fn codings() -> Vec<Case> {
         one("a coding in quotes", "\"chunked\""),
         one("two codings with a space between", "chunked chunked"),
         one("an empty coding", ""),
+        one("a comma before chunked", ",chunked"),
+        one("a comma behind chunked", "chunked,"),
         coded("chunked in two lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", CODING),
         coded(
             "gzip and chunked in two lines",

@@ -77,6 +77,8 @@ fn request_lines() -> Vec<Case> {
         line("a tab between the parts", "GET\t/healthz\tHTTP/1.1", BAD),
         line("a space behind the version", "GET /healthz HTTP/1.1 ", BAD),
         line("a space within the target", "GET /heal thz HTTP/1.1", BAD),
+        line("a fragment", "GET /healthz#part HTTP/1.1", BAD),
+        line("another scheme", "GET ftp://{host}/healthz HTTP/1.1", BAD),
         line("no version", "GET /healthz", BAD),
         line("no target", "GET HTTP/1.1", BAD),
         line("a method alone", "GET", BAD),

@@ -29,7 +29,8 @@ pub(super) struct Head {
 enum Coding {
     Nothing,
     Chunked,
-    ChunkedTwice,
+    /// Chunked twice, or with a comma too many.
+    Malformed,
     Unknown,
 }
 
@@ -71,6 +72,7 @@ impl Head {
                 return Err(Refusal::bad(CONTROLS));
             }
             if begin == 0 {
+                check_target(line)?;
                 self.is_http_10 = line.ends_with(b"HTTP/1.0");
             } else {
                 self.field(line)?;
@@ -123,13 +125,13 @@ impl Head {
 
     fn transfer_encoding(&mut self, value: &[u8]) {
         let mut coding = self.coding.unwrap_or(Coding::Nothing);
-        for name in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
-        {
+        for name in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             coding = match coding {
+                _ if name.is_empty() => Coding::Malformed,
                 _ if !name.eq_ignore_ascii_case(b"chunked") => Coding::Unknown,
                 Coding::Nothing => Coding::Chunked,
                 Coding::Unknown => Coding::Unknown,
-                Coding::Chunked | Coding::ChunkedTwice => Coding::ChunkedTwice,
+                Coding::Chunked | Coding::Malformed => Coding::Malformed,
             };
         }
         self.coding = Some(coding);
@@ -147,10 +149,29 @@ impl Head {
         match coding {
             Coding::Chunked => Ok(()),
             Coding::Unknown => Err(Refusal::unknown_coding()),
-            Coding::Nothing | Coding::ChunkedTwice => {
+            Coding::Nothing | Coding::Malformed => {
                 Err(Refusal::bad("Transfer-Encoding must be chunked, and say so once"))
             }
         }
+    }
+}
+
+/// Refuses what hyper would leave out of a request line: a fragment, and a scheme of its own.
+fn check_target(line: &[u8]) -> Result<(), Refusal> {
+    if memchr(b'#', line).is_some() {
+        return Err(Refusal::bad("a fragment, from # on, is not sent: write a # of a name as %23"));
+    }
+    let target = line.splitn(3, |byte| *byte == b' ').nth(1).unwrap_or_default();
+    let scheme = target.strip_prefix(b"/").map_or(memchr(b':', target), |_| None);
+    match scheme.map(|end| (&target[..end], &target[end..])) {
+        Some((scheme, rest))
+            if rest.starts_with(b"://")
+                && !scheme.eq_ignore_ascii_case(b"http")
+                && !scheme.eq_ignore_ascii_case(b"https") =>
+        {
+            Err(Refusal::bad("the request is for another protocol than HTTP"))
+        }
+        _ => Ok(()),
     }
 }
 
