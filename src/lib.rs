@@ -28,6 +28,7 @@ pub mod server;
 pub mod store;
 pub mod sync;
 pub mod toml_fault;
+mod turns;
 pub mod turnstile;
 pub mod watch;
 pub mod webhook;

@@ -88,6 +88,8 @@ pub const GZIP_ENCODER_BYTES: usize = 320 << 10;
 pub const ANSWER_WAIT_SECONDS: u64 = 30;
 /// Reads of the disk at once; more wait. Each may hold a frame of the journal.
 pub const READS_MAX: usize = 8;
+/// Single events that are read at once, or wait for the budget of answers. Each is twice in memory.
+pub const EVENTS_READ_MAX: usize = READS_MAX;
 /// Pages that are read at once.
 pub const PAGES_READ_MAX: usize = 4;
 /// Scans that are read at once, by a thread of the lowest niceness.

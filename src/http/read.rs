@@ -26,8 +26,9 @@ use crate::http::wire::negotiation::{Form, form};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::{Parameters, bad, decode};
 use crate::http::wire::streaming::Responder;
-use crate::limits::{PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
+use crate::limits::{ANSWER_BYTES_UNCOUNTED, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
 use crate::store::{EventStore, Order, Query};
+use crate::turns::Turn;
 
 /// Where a reader of server-sent events goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -65,7 +66,7 @@ impl<S: EventStore> Service<S> {
         if let Some(event_id) = parameters.get("event_id") {
             // There is one event at most; what is no limit is a slip all the same.
             parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-            return self.only(form, query.topic.as_deref(), event_id).await;
+            return self.only(form, query.topic.as_deref(), event_id, responder).await;
         }
         match form {
             Form::Page => {
@@ -98,7 +99,13 @@ impl<S: EventStore> Service<S> {
 
     /// A page of the one event that is known by these names, or of none. Unlike a path, a query can
     /// name `.` and `..`, which clients take out of a path.
-    async fn only(&self, form: Form, topic: Option<&str>, event_id: &str) -> Result<Answer, Problem> {
+    async fn only(
+        &self,
+        form: Form,
+        topic: Option<&str>,
+        event_id: &str,
+        responder: &Responder<'_>,
+    ) -> Result<Answer, Problem> {
         if form != Form::Page {
             let message = "One event comes as application/json only: leave this out, or mend Accept";
             return Err(bad("event_id", "value_error", message.to_owned()));
@@ -109,21 +116,31 @@ impl<S: EventStore> Service<S> {
         };
         let mut body = b"{\"topic\":".to_vec();
         push_string(&mut body, topic);
+        let _turn = self.event_turn(responder).await;
         match self.store.find(topic, event_id).await? {
             Some(event) => {
+                body.reserve(event.payload.len() + ANSWER_BYTES_UNCOUNTED);
                 body.extend_from_slice(b",\"count\":1,\"events\":[");
                 push_event(&mut body, &event);
             }
             None => body.extend_from_slice(b",\"count\":0,\"events\":["),
         }
         body.extend_from_slice(b"],\"next_cursor\":null}");
-        Ok(json(StatusCode::OK, body))
+        Ok(responder.hold(json(StatusCode::OK, body)).await?)
+    }
+
+    /// A turn to read an event, which is as long as a payload can be. It is kept until the budget
+    /// of answers has the answer, so that few events are in memory which nothing bounds.
+    async fn event_turn(&self, responder: &Responder<'_>) -> Turn {
+        let account = responder.account();
+        self.event_turns.wait(account.key().number(), account.number()).await
     }
 
     pub(super) async fn event(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let path = call.head.uri.path();
         let names = path.strip_suffix('/').unwrap_or(path).strip_prefix("/events/");
         let (topic, event_id) = names.and_then(|names| names.split_once('/')).unwrap_or_default();
+        let _turn = self.event_turn(call.responder).await;
         let found = match (decode(topic, false), decode(event_id, false)) {
             (Some(topic), Some(event_id)) => {
                 check_readable(call.caller, &topic)?;
@@ -134,9 +151,10 @@ impl<S: EventStore> Service<S> {
         };
         match found {
             Some(event) => {
-                let mut body = Vec::new();
+                let mut body = Vec::with_capacity(event.payload.len() + ANSWER_BYTES_UNCOUNTED);
                 push_event(&mut body, &event);
-                Ok(json(StatusCode::OK, body))
+                drop(event);
+                Ok(call.responder.hold(json(StatusCode::OK, body)).await?)
             }
             None => Err(Problem::new(StatusCode::NOT_FOUND, "no event with this id is stored in this topic")),
         }

@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::peer::{Peer, TrustedProxy};
 use crate::quota::{Places, Rates};
 use crate::store::EventStore;
+use crate::turns::Turns;
 use crate::turnstile::Turnstile;
 use crate::webhook::Sources;
 
@@ -101,6 +102,8 @@ pub struct Service<S> {
     pub(super) topic_lanes: TopicLanes,
     pub(super) metrics: Metrics,
     pub(super) answer_budget: Arc<AnswerBudget>,
+    /// Of single events that are read, until the budget has their answers.
+    pub(super) event_turns: Arc<Turns>,
     pub(super) tail_hub: Arc<TailHub>,
     pub(super) live: Arc<Live>,
     pub(super) recent_drops: RecentDrops,
@@ -125,6 +128,7 @@ impl<S: EventStore> Service<S> {
         let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
         let tail_places = Places::new((limits.connections_max / limits::TAILS_SHARE).max(1));
         let stream_places = Places::new(limits.connections_max * limits::STREAMS_SHARE);
+        let event_turns = Turns::new(limits::EVENTS_READ_MAX);
         let rates = limits.peer_requests_per_second.map(Rates::new);
         let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
             Default::default();
@@ -141,6 +145,7 @@ impl<S: EventStore> Service<S> {
             topic_lanes,
             metrics,
             answer_budget,
+            event_turns,
             tail_hub,
             live,
             recent_drops: RecentDrops::default(),

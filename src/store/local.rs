@@ -26,7 +26,6 @@ use self::format::manifest::{Clean, random_u64};
 use self::generation::topic::Pending;
 use self::open::start::{Threads, start};
 use self::read::lane::Lane;
-use self::read::turns::Turns;
 use self::read::{read_topic_cursor, write_topic_cursor};
 use self::shared::Shared;
 use self::write::group_commit::GroupCommit;
@@ -41,6 +40,7 @@ use crate::store::{
     TopicStats,
 };
 use crate::sync::{self, Mutex};
+use crate::turns::Turns;
 
 mod admission;
 mod background;

@@ -24,6 +24,7 @@ const FEW_PLACES: &[(&str, &str)] = &[("SEKALI_CONNECTIONS_MAX", "100")];
 
 const PAGE: &str = "/events?limit=10000";
 const CONSUMERS: &str = "/consumers?limit=10000";
+const LARGE_EVENT: &str = "/events/large/1";
 const EXPORT: &str = "application/x-ndjson";
 const TAIL: &str = "text/event-stream";
 /// Requests on one HTTP/2 connection.
@@ -54,6 +55,10 @@ pub fn attacks() -> Vec<Attack> {
         ),
         attack("unread descriptions, HTTP/2", read_stats, |addr| {
             unread_streams(addr, 4, "/openapi.json", "*/*")
+        }),
+        attack("unread large events, HTTP/2", read_large_events, |addr| unread_large(addr, LARGE_EVENT)),
+        attack("unread pages of one large event, HTTP/2", read_large_events, |addr| {
+            unread_large(addr, "/events?topic=large&event_id=1")
         }),
         attack("unread exports", read_exports, |addr| unread(addr, 100, "/events", EXPORT)),
         attack("unread exports, HTTP/2", read_exports, |addr| unread_streams(addr, 2, "/events", EXPORT)),
@@ -132,6 +137,20 @@ fn unread_streams(addr: SocketAddr, connections: usize, path: &str, accept: &str
     (0..connections).filter_map(|_| keep(addr, &bytes)).collect()
 }
 
+/// The same for an event that is nearly as large as one can be.
+fn unread_large(addr: SocketAddr, path: &str) -> Vec<TcpStream> {
+    publish_large(addr);
+    unread_streams(addr, 20, path, "*/*")
+}
+
+fn publish_large(addr: SocketAddr) {
+    let payload = "x".repeat(900_000);
+    let event = format!(
+        r#"{{"topic":"large","event_id":"1","timestamp":"2026-01-01T00:00:00Z","source":"s","payload":"{payload}"}}"#
+    );
+    assert_eq!(Client::new(addr).post("/publish", event.as_bytes()).unwrap().status, 200);
+}
+
 fn post(kind: &str) -> String {
     format!("POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n")
 }
@@ -185,6 +204,11 @@ fn read_pages(addr: SocketAddr) {
 
 fn read_stats(addr: SocketAddr) {
     all_at_once(|| assert_served(Client::new(addr).get("/stats")));
+}
+
+fn read_large_events(addr: SocketAddr) {
+    publish_large(addr);
+    all_at_once(|| assert_served(Client::new(addr).get(LARGE_EVENT)));
 }
 
 fn read_consumers(addr: SocketAddr) {

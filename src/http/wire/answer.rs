@@ -128,16 +128,17 @@ struct IsHeld;
 
 /// Has a whole answer's bytes take a permit while the answer waits for its reader, and compresses
 /// them, if that is wanted and they are long enough to gain by it. A refusal for which the budget
-/// is spent is told without its reasons.
+/// is spent is told without its reasons. One that is held already stays as it is.
 ///
 /// # Errors
 /// `Overloaded`: the budget is spent.
-pub(crate) async fn hold(mut answer: Answer, account: &Account, is_gzip: bool) -> Result<Answer> {
-    if answer.extensions_mut().remove::<IsHeld>().is_some() {
+pub(crate) async fn hold(answer: Answer, account: &Account, is_gzip: bool) -> Result<Answer> {
+    if answer.extensions().get::<IsHeld>().is_some() {
         return Ok(answer);
     }
     let (mut head, body) = answer.into_parts();
     let Either::Left(whole) = body else { return Ok(Response::from_parts(head, body)) };
+    head.extensions.insert(IsHeld);
     let bytes = match http_body_util::BodyExt::collect(whole).await {
         Ok(collected) => collected.to_bytes(),
         Err(never) => match never {},

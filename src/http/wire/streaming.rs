@@ -17,7 +17,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::wire::answer::{Answer, LEVEL, Pieces, streamed, with_type};
+use crate::http::wire::answer::{Answer, LEVEL, Pieces, hold, is_short, streamed, with_type};
 use crate::http::wire::answer_budget::{Account, AnswerBudget, AnswerPermit, Kind};
 use crate::http::wire::connection::Connection;
 use crate::http::wire::request_id::RequestId;
@@ -79,6 +79,17 @@ pub(crate) struct Responder<'a> {
 }
 
 impl Responder<'_> {
+    /// Has the budget take a whole answer, unless it is too short to need that.
+    ///
+    /// # Errors
+    /// `Overloaded`: the budget is spent.
+    pub(crate) async fn hold(&self, answer: Answer) -> Result<Answer> {
+        match is_short(&answer) {
+            true => Ok(answer),
+            false => hold(answer, &self.account(), self.is_gzip).await,
+        }
+    }
+
     /// The account that pays for an answer. Short answers do without, as all requests would change
     /// one count of references.
     pub(crate) fn account(&self) -> Account {

@@ -7,7 +7,6 @@ pub(crate) mod lane;
 mod observe;
 pub(crate) mod offsets;
 mod pages;
-pub(crate) mod turns;
 
 pub(crate) use self::cursor::{Listing, read_cursor, read_topic_cursor, write_topic_cursor};
 pub(crate) use self::observe::{condition, observe};
