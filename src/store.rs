@@ -1,8 +1,8 @@
 //! What a backend must do, in domain terms: events, outcomes, cursors and topics.
 //!
-//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. A backend that
-//! dedups, appends and counts in one SQL statement fits as well as [`local`], which has a journal
-//! and an index.
+//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. [`local`] has a
+//! journal and an index in a directory, and [`postgres`] drops, appends and counts in one statement
+//! of a database. [`backend`] is the one that a process was started with.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub struct StoredEvent {
 impl StoredEvent {
     /// Bytes of its texts.
     pub fn bytes(&self) -> usize {
-        let Self { topic, event_id, timestamp, source, payload, .. } = self;
+        let Self { topic, event_id, timestamp, source, payload, offset: _, received_at: _ } = self;
         topic.len() + event_id.len() + timestamp.len() + source.len() + payload.len()
     }
 }
