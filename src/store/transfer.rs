@@ -129,10 +129,12 @@ impl Sums {
 /// The hash of an event and of all before it.
 fn chained(before: u128, event: &StoredEvent) -> u128 {
     use std::hash::Hasher;
+    // All fields are named, so that a new one can't be left out. The topic has a hash of its own.
+    let StoredEvent { topic: _, event_id, timestamp, source, payload, offset, received_at } = event;
     let mut hasher = SipHasher13::new_with_key(&before.to_be_bytes());
-    hasher.write(&event.offset.to_be_bytes());
-    hasher.write(&event.received_at.0.to_be_bytes());
-    for text in [&event.event_id, &event.timestamp, &event.source, &event.payload] {
+    hasher.write(&offset.to_be_bytes());
+    hasher.write(&received_at.0.to_be_bytes());
+    for text in [event_id, timestamp, source, payload] {
         hasher.write(&(text.len() as u64).to_be_bytes());
         hasher.write(text.as_bytes());
     }
