@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Adds up the amounts of a topic's events in a SQLite database, each event exactly once.
 
-    consumer.py totals.db [TOPIC]
+    follow.py totals.db [TOPIC]
 
 It follows the topic as a tail. In one transaction it applies an event and stores the event's cursor. A kill at any moment
 loses both or neither, and the next start continues after the stored cursor. Needs Python 3.9 and nothing else.
@@ -36,7 +36,7 @@ def apply(database, event):
     )
 
 
-def consume(database, topic, cursor, event):
+def process(database, topic, cursor, event):
     """Applies an event and stores its cursor: both, or neither."""
     with database:
         apply(database, event)
@@ -72,7 +72,7 @@ def main():
         row = database.execute("SELECT cursor FROM progress WHERE topic = ?", (topic,)).fetchone()
         try:
             for cursor, event in tail(topic, row and row[0]):
-                consume(database, topic, cursor, event)
+                process(database, topic, cursor, event)
         except urllib.error.HTTPError as refusal:
             # 410: the store was restored from an older copy, and a person has to decide where to begin.
             if refusal.code not in (408, 429, 500, 502, 503, 504):
