@@ -72,7 +72,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=LEASE_SECONDS_MAX))]
     lease: u64,
-    /// End after so many events
+    /// End after this number of events
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
 }
@@ -225,7 +225,7 @@ impl Worker<'_> {
         Ok(if status.success() { Ok(()) } else { Err(format!("the command failed ({status})")) })
     }
 
-    /// Has the lease begin anew, as every request of its holder does; whether it is still there.
+    /// Starts the time of the lease again, as every request of its holder does; whether it is still there.
     fn renew(&mut self, remote: &mut Remote) -> bool {
         let path = self.path(1, 0, self.arguments.lease);
         match self.ask(remote, &path) {

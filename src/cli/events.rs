@@ -46,10 +46,10 @@ pub(super) struct Arguments {
     /// Only events that arrived before this time, or so long ago
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
-    /// By arrival: oldest or newest first
+    /// Oldest first or newest first, by time of arrival
     #[arg(long, value_name = "ORDER", default_value = "asc", value_parser = ["asc", "desc"], conflicts_with = "follow")]
     order: String,
-    /// At most so many events
+    /// Return at most this number of events
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
     /// Go on as events arrive

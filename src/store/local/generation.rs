@@ -41,7 +41,7 @@ pub(crate) struct Generation {
     pub(crate) first_frame: u64,
     pub(crate) first_event: u64,
     pub(crate) dir: PathBuf,
-    /// Those in its journal.
+    /// The parts of its journal that a repair has given up.
     pub(crate) holes: Arc<[Hole]>,
     figures: Figures,
     state: RwLock<State>,
@@ -297,8 +297,8 @@ impl Generation {
         self.is_doubtful.store(false, Ordering::Release);
     }
 
-    /// A block could not be found that must be there: if the index that left it out was not made
-    /// anew yet, it is now.
+    /// A block could not be found that must be there: if the index that left it out was not
+    /// rebuilt yet, it is now.
     pub(crate) fn doubt_block(&self) -> Option<Error> {
         if self.is_sealed() || self.was_renewed.load(Ordering::Acquire) {
             return None;
@@ -332,17 +332,17 @@ impl Generation {
         // journal knows.
         let known = self.claim_in_journal(&key)?;
         if known.is_some() {
-            tracing::warn!(generation = self.id, "the index has lost a claim; it is being made anew");
+            tracing::warn!(generation = self.id, "the index has lost a claim; it is being rebuilt");
             self.is_doubtful.store(true, Ordering::Release);
         }
         Ok(known)
     }
 
-    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and made
-    /// anew.
+    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and is
+    /// rebuilt.
     fn trusted<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         ask().map_err(|e| {
-            tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is made anew from the journal");
+            tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is rebuilt from the journal");
             self.is_doubtful.store(true, Ordering::Release);
             rebuilding()
         })

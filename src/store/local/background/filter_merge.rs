@@ -48,8 +48,8 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Reads the widest filter that ends with a generation. One of it alone that is damaged is made
-/// anew by the checkpoint, with its maps.
+/// Reads the widest filter that ends with a generation. The checkpoint rebuilds a damaged
+/// one of that generation alone, with its maps.
 fn read(shared: &Shared, id: u64) {
     let Some(generation) = shared.generation(id) else { return };
     let entry = generation.entry();
@@ -68,7 +68,7 @@ fn read(shared: &Shared, id: u64) {
     match files.filter() {
         Ok(filter) => shared.filters.add(filter),
         Err(e) => {
-            tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
+            tracing::warn!(generation = id, error = %e, "a sealed index is rebuilt from its journal");
             generation.begin_rebuild();
         }
     }
@@ -138,7 +138,7 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// Has the checkpoint make the maps of a generation anew if they can't be read.
+/// Has the checkpoint rebuild the maps of a generation if they can't be read.
 fn doubt_if_damaged(generation: &Generation) {
     if generation.maps().is_some_and(|maps| maps.verify(&|_| {}).is_err()) {
         generation.begin_rebuild();

@@ -1,5 +1,5 @@
 //! Work on a store that no process serves: proving that journal, indexes, filters and counters
-//! agree, and making the indexes anew.
+//! agree, and rebuilding the indexes.
 //!
 //! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the
 //! truth: everything else is compared with it.

@@ -162,13 +162,13 @@ impl Recovery<'_> {
         let maps = match files.open() {
             Ok(maps) => {
                 if self.has_older_filters {
-                    tracing::info!(generation = entry.id, "a filter of an older version is made anew");
+                    tracing::info!(generation = entry.id, "a filter of an older version is rebuilt");
                     files.renew_filter(&maps)?;
                 }
                 maps
             }
             Err(e) => {
-                tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
+                tracing::warn!(generation = entry.id, error = %e, "a sealed index is rebuilt from its journal");
                 files.build(&|_| {})?.0
             }
         };

@@ -209,7 +209,7 @@ fn open_trusted_index(
 /// The index can't be trusted although its claims have not been read into RAM: it is rebuilt from
 /// the journal, and until then what needs it is answered "rebuilding".
 fn doubt(live: &Generation, why: &str) -> Option<LiveIndex> {
-    tracing::warn!(generation = live.id, why, "the index is made anew from the journal");
+    tracing::warn!(generation = live.id, why, "the index is rebuilt from the journal");
     live.begin_rebuild();
     None
 }

@@ -79,7 +79,7 @@ impl SealedFiles<'_> {
     }
 
     /// Whether the filter is of a format before this one: a start that was killed has written
-    /// MANIFEST anew, and not all filters. The next one rebuilds it.
+    /// MANIFEST again, and not all filters. The next one rebuilds it.
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
@@ -102,7 +102,7 @@ impl SealedFiles<'_> {
         Filter::decode(&path, &bytes, self.store_id, self.entry.nonce)
     }
 
-    /// Makes the filter anew from the claims, which are sound.
+    /// Rebuilds the filter from the claims, which are sound.
     ///
     /// # Errors
     /// `Corrupt` if they are not; `NoSpace`, `Io`.
