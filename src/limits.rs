@@ -238,13 +238,13 @@ pub const STALL_SECONDS: u64 = 30;
 pub const GRACE_SECONDS: u64 = 2;
 /// When all slots are taken and busy, a peer with more than one in this many of them gives one up to
 /// another peer.
-pub const SLOTS_PEER_SHARE: usize = 2;
+pub const CONNECTIONS_PEER_SHARE: usize = 2;
 /// Connections served at once by the listener for operators, which has slots of its own.
 pub const OPS_CONNECTIONS_MAX: usize = 64;
 /// Most slots beyond those of `connections_max`, where only the state of the service is told.
-pub const SLOTS_RESERVED_MAX: usize = 32;
+pub const CONNECTIONS_RESERVED_MAX: usize = 32;
 /// There is one such slot for this many others, and at least one.
-pub const SLOTS_RESERVED_SHARE: usize = 8;
+pub const CONNECTIONS_RESERVED_SHARE: usize = 8;
 /// Seconds that a reserved slot is kept without a request.
 pub const RESERVED_SECONDS: u64 = 2;
 /// A tail holds its slot for as long as its reader likes, so at most one slot in this many is for
@@ -291,7 +291,8 @@ const _: () = assert!(HEAD_SECONDS < STALL_SECONDS && STALL_SECONDS < KEEP_ALIVE
 const _: () = assert!(GRACE_SECONDS < HEAD_SECONDS && RESERVED_SECONDS < HEAD_SECONDS);
 const _: () = assert!(GRACE_SECONDS >= LINGER_SECONDS && GRACE_SECONDS < DRAIN_SECONDS);
 const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
-const _: () = assert!(SLOTS_RESERVED_MAX < CONNECTIONS_MAX && SLOTS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
+const _: () =
+    assert!(CONNECTIONS_RESERVED_MAX < CONNECTIONS_MAX && CONNECTIONS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);
 const _: () = assert!(STREAMS_SHARE * CONNECTIONS_MAX * HEAD_BYTES_MAX <= INFLIGHT_BYTES_MAX);
@@ -383,7 +384,7 @@ pub const CONSUMER_BODY_BYTES_MAX: usize = 64 << 10;
 pub const CONSUMER_LOOK_TOPICS: usize = 2_000;
 /// The last blocks of events of which it is known which topics they are of; a consumer that asks
 /// after more looks at its topics.
-pub const NEWS_KEPT: usize = 1 << 16;
+pub const TOPIC_NOTES_KEPT: usize = 1 << 16;
 /// Topics in which a consumer lags up to which the lag is told exactly, whenever somebody reads.
 pub const LAG_TOPICS_COUNTED: usize = 1_000;
 /// Topics in which a consumer lags of which one look finds out how old the oldest event is; the next

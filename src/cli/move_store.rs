@@ -12,7 +12,7 @@ use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::postgres::Postgres;
-use sekali::store::postgres::filling::Filling;
+use sekali::store::postgres::offline::filling::Filling;
 use sekali::store::target::Target;
 use sekali::store::transfer::{Directory, Moved, Progress, transfer};
 use serde_json::json;

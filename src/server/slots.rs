@@ -20,8 +20,8 @@ use tokio::task::Id;
 use super::activity::{Activity, Command, Phase, Ticks};
 use crate::http::Limits;
 use crate::limits::{
-    CANDIDATES_MAX, GRACE_SECONDS, RESERVED_SECONDS, SLOTS_PEER_SHARE, SLOTS_RESERVED_MAX,
-    SLOTS_RESERVED_SHARE,
+    CANDIDATES_MAX, CONNECTIONS_PEER_SHARE, CONNECTIONS_RESERVED_MAX, CONNECTIONS_RESERVED_SHARE,
+    GRACE_SECONDS, RESERVED_SECONDS,
 };
 use crate::peer::Peer;
 
@@ -30,7 +30,7 @@ const CHANCE_TICKS: u32 = 2;
 
 /// How many reserved slots there are beside `connections_max` others.
 pub fn reserved(connections_max: usize) -> usize {
-    (connections_max / SLOTS_RESERVED_SHARE).clamp(1, SLOTS_RESERVED_MAX)
+    (connections_max / CONNECTIONS_RESERVED_SHARE).clamp(1, CONNECTIONS_RESERVED_MAX)
 }
 
 /// All slots.
@@ -191,7 +191,7 @@ impl Slots {
     /// Ends a connection with a request under way, for one from `peer`: that of a peer which has
     /// more than its share of all slots.
     fn displace(&mut self, peer: Peer) -> bool {
-        let share = self.limits.connections_max / SLOTS_PEER_SHARE;
+        let share = self.limits.connections_max / CONNECTIONS_PEER_SHARE;
         let over = self.peers.iter().filter(|(other, count)| **count > share && **other != peer.network());
         let Some((&greedy, _)) = over.max_by_key(|(_, count)| **count) else { return false };
         let now = self.ticks.now();

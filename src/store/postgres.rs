@@ -5,11 +5,11 @@
 //! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
 //! take   ─> a lease and positions, in one statement ─> events (consume.rs)
 //! ```
-//! The slots are shared out to one database or several (`groups.rs`), each with a primary of its own.
+//! The slots are shared out to one database or several (`node/groups.rs`), each with a primary of its own.
 //!
 //! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
 //! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
-//! and what a statement does. Read `slot.rs` first: it decides what a lost answer means.
+//! and what a statement does. Read `write/slot.rs` first: it decides what a lost answer means.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use self::connection::{Connections, Statement};
-use self::consume::{figures, known, moves, stats};
-use self::coverage::total;
-use self::cursor::write_all;
-use self::group::{Group, Trouble};
-use self::groups::Groups;
-use self::opening::{Prepared, prepare};
-pub use self::options::{Database, Options};
-use self::shared::Shared;
-use self::slot::{Piece, work};
+use self::connect::connection::{Connections, Statement};
+pub use self::connect::options::{Database, Options};
+use self::consume::{consumer_row, figures, moves, stats};
+use self::node::coverage::total;
+use self::node::group::{Group, Trouble};
+use self::node::groups::Groups;
+use self::node::shared::Shared;
+use self::open::opening::{Prepared, prepare};
+use self::open::schema::unusable;
+use self::read::cursor::write_all;
+use self::read::{pages, topic_list};
+use self::write::promise_check;
+use self::write::slot::{Piece, work};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
@@ -46,29 +49,13 @@ use crate::store::{
 };
 use crate::sync::{self, Mutex, RwLock};
 
-mod connection;
-mod connector;
+mod connect;
 mod consume;
-mod coverage;
-mod cursor;
-mod fault;
-pub mod filling;
-mod group;
-mod groups;
-mod listing;
-mod merge;
-mod opening;
-mod options;
-mod pages;
-pub mod regroup;
-mod retry;
-mod schema;
-mod shared;
-mod slot;
-mod topic_list;
-mod topics;
-pub mod verify;
-mod vigil;
+mod node;
+pub mod offline;
+mod open;
+mod read;
+mod write;
 
 /// An open store.
 #[derive(Debug)]
@@ -99,7 +86,7 @@ impl Postgres {
     pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
         let prepared = prepare(&options, options.must_exist).await?;
         if prepared.store.is_filling {
-            return Err(schema::unusable(
+            return Err(unusable(
                 "the events of another store are being moved here: run the command `move` again until it says that all \
                  is moved",
             ));
@@ -134,7 +121,7 @@ impl Postgres {
         let shared = Arc::new(Shared::new(groups, store, node, topics_max, durability, metrics, clock));
         for group in shared.groups.iter().filter(|group| group.connections.is_proven()) {
             // Standbys that do not answer are waited for: the database may be starting too.
-            group.set_trouble(vigil::look(&shared, group).await?);
+            group.set_trouble(promise_check::look(&shared, group).await?);
         }
         let promise = match durability {
             Durability::Replicated => {
@@ -157,7 +144,7 @@ impl Postgres {
             queues.push(queue);
         }
         for place in 0..databases {
-            tokio::spawn(vigil::keep(Arc::downgrade(&shared), place));
+            tokio::spawn(promise_check::keep(Arc::downgrade(&shared), place));
         }
         let (queues, tasks) = (RwLock::new(queues), Mutex::new(Some(tasks)));
         Ok(Self { shared, queues, tasks, runtime: Handle::current() })
@@ -361,7 +348,7 @@ impl EventStore for Postgres {
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        match known::find(&self.shared, name).await {
+        match consumer_row::find(&self.shared, name).await {
             Ok(known) => Ok(Some(known.topics)),
             Err(e) if e.kind() == ErrorKind::NoConsumer => Ok(None),
             Err(e) => Err(e),
@@ -373,7 +360,7 @@ impl EventStore for Postgres {
     }
 
     async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
-        known::list(&self.shared, after, limit).await
+        consumer_row::list(&self.shared, after, limit).await
     }
 
     async fn take<T: Send + 'static>(

@@ -9,7 +9,7 @@ use sekali::metrics::Metrics;
 use sekali::store::local::rebuild::rebuild;
 use sekali::store::local::verify::{self, Report};
 use sekali::store::local::{Options, Seams};
-use sekali::store::postgres::verify as database;
+use sekali::store::postgres::offline::verify as database;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 

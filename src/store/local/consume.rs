@@ -71,7 +71,7 @@ impl Local {
                 Ok(lease) => lease,
                 Err(held) => return Ok(Taken::Held(held)),
             };
-            let is_known = consumer.look(&mut desk.backlog, &self.core.topics, &self.core.news);
+            let is_known = consumer.look(&mut desk.backlog, &self.core.topics, &self.core.topic_notes);
             let (plan, lag) = plan(&self.core, &consumer, &mut desk, take);
             (lease, plan, lag, !is_known)
         };

@@ -77,7 +77,7 @@ impl Count {
     /// Finds out more of which topics may have something new; how many topics that took.
     fn look(&mut self, core: &Shared) -> usize {
         let is_long = self.consumer.desk.lock().backlog.looks_after().is_some();
-        if self.consumer.look_beside(&core.topics, &core.news) {
+        if self.consumer.look_beside(&core.topics, &core.topic_notes) {
             self.stage = Stage::Topics(0);
         }
         if is_long { CONSUMER_LOOK_TOPICS } else { 0 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use self::desk::Desk;
 use super::topic::{Topic, Topics};
 use crate::consumer::ConsumerKey;
-use crate::consumer::backlog::{Backlog, News};
+use crate::consumer::backlog::{Backlog, TopicNotes};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::CONSUMER_LOOK_TOPICS;
 use crate::store::local::format::entries::{ConsumerEntry, PositionEntry};
@@ -96,8 +96,8 @@ impl Consumer {
 
     /// Takes in what is new, and one step of going through all topics, if that is under way; whether
     /// all that is new is known.
-    pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, news: &News) -> bool {
-        self.take_in(backlog, topics, news);
+    pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, notes: &TopicNotes) -> bool {
+        self.take_in(backlog, topics, notes);
         let Some(after) = backlog.looks_after() else { return true };
         let (ready, last) = self.ready_after(topics, after);
         backlog.looked(ready.into_iter(), last);
@@ -106,24 +106,24 @@ impl Consumer {
 
     /// The same for somebody who only looks: whoever reads for the consumer does not wait for the lock
     /// while topics are gone through.
-    pub(crate) fn look_beside(&self, topics: &Topics, news: &News) -> bool {
+    pub(crate) fn look_beside(&self, topics: &Topics, notes: &TopicNotes) -> bool {
         let after = {
             let mut desk = self.desk.lock();
-            self.take_in(&mut desk.backlog, topics, news);
+            self.take_in(&mut desk.backlog, topics, notes);
             desk.backlog.looks_after().map(str::to_owned)
         };
         let Some(after) = after else { return true };
         let (ready, last) = self.ready_after(topics, &after);
         let backlog = &mut self.desk.lock().backlog;
-        // What came meanwhile is among the news; who was faster has found the same.
+        // What came meanwhile is among the notes; who was faster has found the same.
         if backlog.looks_after() == Some(&*after) {
             backlog.looked(ready.into_iter(), last);
         }
         backlog.looks_after().is_none()
     }
 
-    fn take_in(&self, backlog: &mut Backlog, topics: &Topics, news: &News) {
-        backlog.read(news, |number| {
+    fn take_in(&self, backlog: &mut Backlog, topics: &Topics, notes: &TopicNotes) {
+        backlog.read(notes, |number| {
             topics.numbered(number).is_some_and(|topic| self.topics.matches(topic.name.as_bytes()))
         });
     }

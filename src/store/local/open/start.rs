@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::data_dir;
 use super::recovery::{Recovered, recover};
-use crate::consumer::backlog::News;
+use crate::consumer::backlog::TopicNotes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::preallocation::Preallocation;
 use crate::store::local::admission::queue::{Pace, Queue};
@@ -115,7 +115,7 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
         manifest: ManifestFile::new(hold, manifest),
         topics,
         consumers,
-        news: News::default(),
+        topic_notes: TopicNotes::default(),
         measured: Mutex::default(),
         filters,
         preallocation,

@@ -2,18 +2,18 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::known::{Known, find, find_meant, none};
-use super::news::topics_after;
+use super::consumer_row::{ConsumerRow, find, find_meant, none};
+use super::topic_notes::topics_after;
 use super::{no_room, random};
 use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX, POSITIONS_MAX};
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::cursor::{ahead, read_all, read_topic, topic_hash};
-use crate::store::postgres::listing::seqs_since;
-use crate::store::postgres::retry::change;
-use crate::store::postgres::shared::Shared;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::read::cursor::{ahead, read_all, read_topic, topic_hash};
+use crate::store::postgres::read::listing::seqs_since;
+use crate::store::postgres::write::retry::change;
 
 const BEGIN: Statement = ("consumer", "SELECT sekali_begin_consumer($1, $2, $3, $4, $5, $6, $7, $8, $9)");
 
@@ -64,7 +64,7 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
     let ConsumerKey { name, topics } = key;
     let begun = match find(shared, name).await {
         // A start is not looked at for one that is there.
-        Ok(known) => Some(if known.topics == *topics { 1 } else { 2 }),
+        Ok(row) => Some(if row.topics == *topics { 1 } else { 2 }),
         Err(e) if e.kind() == ErrorKind::NoConsumer => {
             let place = place(shared, topics, start).await?;
             begin(shared, name, None, topics, place).await?
@@ -96,7 +96,7 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
 /// `NoConsumer`, and those of [`put`].
 pub(crate) async fn seek(shared: &Shared, key: &ConsumerKey, to: &Start) -> Result<()> {
     let name = &key.name;
-    let Known { number, topics, .. } = find_meant(shared, key).await?;
+    let ConsumerRow { number, topics, .. } = find_meant(shared, key).await?;
     let place = place(shared, &topics, to).await?;
     match begin(shared, name, Some(number), &topics, place).await? {
         Some(0) => Ok(()),

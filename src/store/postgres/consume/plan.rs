@@ -8,10 +8,10 @@ use crate::consumer::backlog::Backlog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LAG_TOPICS_COUNTED;
 use crate::store::StoredEvent;
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::pages::{EVENT_SURROUND_BYTES, event};
-use crate::store::postgres::shared::Shared;
-use crate::store::postgres::topics::TopicId;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::postgres::read::pages::{EVENT_SURROUND_BYTES, event};
 
 /// The events of ranges of offsets, range by range, until they have so many bytes.
 const EVENTS: Statement = (

@@ -2,14 +2,14 @@
 
 use futures_util::future::try_join_all;
 
-use super::connection::{Reader, Statement};
-use super::coverage::read_rows;
 use super::cursor::{Positions, read_all, read_topic, write_all, write_topic};
-use super::groups::Readers;
-use super::merge::Source;
-use super::shared::Shared;
-use super::topics::TopicId;
+use super::merge::SlotReader;
 use crate::error::Result;
+use crate::store::postgres::connect::connection::{Reader, Statement};
+use crate::store::postgres::node::coverage::read_rows;
+use crate::store::postgres::node::groups::Readers;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
 
 const TOPIC_END: Statement =
     ("topics", "SELECT next_offset FROM sekali_topic_counts WHERE slot = $1 AND topic_id = $2");
@@ -102,14 +102,14 @@ impl Listing {
         }
     }
 
-    pub(super) fn sources(&self, lows: &[i64], highs: &[i64]) -> Vec<Source> {
+    pub(super) fn sources(&self, lows: &[i64], highs: &[i64]) -> Vec<SlotReader> {
         match self {
             Self::All => {
                 let ranges = (0..).zip(lows.iter().zip(highs));
-                ranges.map(|(slot, (low, high))| Source::new(slot, None, *low, *high)).collect()
+                ranges.map(|(slot, (low, high))| SlotReader::new(slot, None, *low, *high)).collect()
             }
             Self::Topic { id: Some((slot, topic)), .. } => {
-                vec![Source::new(*slot, Some(*topic), lows[0], highs[0])]
+                vec![SlotReader::new(*slot, Some(*topic), lows[0], highs[0])]
             }
             Self::Topic { id: None, .. } => Vec::new(),
         }

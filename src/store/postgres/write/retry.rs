@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::connection::{Lease, Statement};
-use super::fault::Fate;
-use super::group::Group;
-use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_REQUEST_SECONDS;
+use crate::store::postgres::connect::connection::{Lease, Statement};
+use crate::store::postgres::connect::fault::Fate;
+use crate::store::postgres::node::group::Group;
+use crate::store::postgres::node::shared::Shared;
 use crate::sync;
 
 /// Why a statement has no answer.

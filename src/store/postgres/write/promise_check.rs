@@ -4,13 +4,13 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use super::connection::Statement;
-use super::coverage::{behind, read_rows};
-use super::group::{Group, Trouble};
-use super::opening::prove;
-use super::schema::{self, fault_of_settings};
-use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::coverage::{behind, read_rows};
+use crate::store::postgres::node::group::{Group, Trouble};
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::open::opening::prove;
+use crate::store::postgres::open::schema::{self, fault_of_settings};
 
 /// What the server is set to.
 const SETTINGS: Statement = ("settings", schema::SETTINGS);

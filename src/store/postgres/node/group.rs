@@ -4,13 +4,13 @@
 use tokio_postgres::types::ToSql;
 use tracing::{info, warn};
 
-use super::connection::{Connections, Reader, Statement};
 use super::coverage::{Coverage, SlotRow, total};
-use super::options::Database;
-use super::topics::TopicId;
+use super::topic_names::TopicId;
 use crate::config::Slots;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Totals;
+use crate::store::postgres::connect::connection::{Connections, Reader, Statement};
+use crate::store::postgres::connect::options::Database;
 use crate::sync::Mutex;
 
 /// Where topics end, and what their slots had then, all as of one moment.

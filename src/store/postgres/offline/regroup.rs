@@ -16,15 +16,16 @@ use std::sync::Arc;
 use futures_util::{SinkExt, TryStreamExt};
 use tokio_postgres::Row;
 
-use super::connection::{Connections, Lease, Statement};
-use super::fault::{Fate, sentence};
-use super::group::Group;
-use super::opening::{Site, check_owners, lasting, one_store, owner};
-use super::options::Options;
-use super::schema::{State, Store, Uuid, unusable};
 use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
+use crate::store::postgres::connect::connection::{Connections, Lease, Statement};
+use crate::store::postgres::connect::fault::{Fate, sentence};
+use crate::store::postgres::connect::options::Options;
+use crate::store::postgres::node::group::Group;
+use crate::store::postgres::open::owners::{check_owners, one_store, owner};
+use crate::store::postgres::open::schema::{State, Store, Uuid, unusable};
+use crate::store::postgres::open::site::{Site, lasting};
 use crate::sync;
 
 const GIVE_UP: Statement = (

@@ -3,13 +3,13 @@
 use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::connection::Statement;
 use super::cursor::{read_name, write_name};
-use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::DATABASE_TOPICS_READ;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
 use crate::store::{TopicPage, TopicStats};
 
 const PAGE: Statement = (

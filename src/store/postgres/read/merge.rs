@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::groups::{Groups, Readers};
-use super::topics::TopicId;
 use crate::error::Result;
 use crate::limits::{DATABASE_KEYS_FIRST, DATABASE_LOOKED_MAX, DATABASE_SCANNED_MAX};
 use crate::store::Order;
+use crate::store::postgres::node::groups::{Groups, Readers};
+use crate::store::postgres::node::topic_names::TopicId;
 
 /// The keys of events in an order: `$place` numbers them, and `$topic` narrows a slot down.
 macro_rules! keys {
@@ -57,7 +57,7 @@ pub(crate) struct Key {
 
 /// A slot, or a topic of one, and the part of it that is not read yet.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct SlotReader {
     pub(crate) slot: i16,
     /// The topic, if it is not the whole slot.
     pub(crate) topic: Option<i32>,
@@ -66,7 +66,7 @@ pub(crate) struct Source {
     keys: VecDeque<Key>,
 }
 
-impl Source {
+impl SlotReader {
     pub(crate) fn new(slot: i16, topic: Option<i32>, low: i64, high: i64) -> Self {
         Self { slot, topic, low, high, keys: VecDeque::new() }
     }
@@ -81,7 +81,7 @@ impl Source {
 pub(crate) struct Merge<'q> {
     order: Order,
     event_source: Option<&'q str>,
-    sources: Vec<Source>,
+    sources: Vec<SlotReader>,
     /// Keys that are read of a source at once.
     chunk: i64,
     /// Keys that were read, and most of them.
@@ -96,7 +96,7 @@ impl<'q> Merge<'q> {
     pub(crate) fn new(
         order: Order,
         event_source: Option<&'q str>,
-        sources: Vec<Source>,
+        sources: Vec<SlotReader>,
         limit: usize,
         is_scan: bool,
     ) -> Self {
@@ -169,7 +169,7 @@ impl<'q> Merge<'q> {
     /// Rows of at most `chunk` keys of each of these sources, which one database has.
     async fn read(&self, readers: &Readers, place: usize, dry: &[usize], chunk: i64) -> Result<Vec<Row>> {
         let texts = if self.sources[dry[0]].topic.is_some() { OF_TOPIC } else { OF_SLOTS };
-        let column = |value: fn(&Source) -> i64| -> Vec<i64> {
+        let column = |value: fn(&SlotReader) -> i64| -> Vec<i64> {
             dry.iter().map(|at| value(&self.sources[*at])).collect()
         };
         let slots: Vec<i16> = dry.iter().map(|at| self.sources[*at].slot).collect();

@@ -14,16 +14,16 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tracing::warn;
 
-use super::connection::{Lease, Statement};
-use super::coverage::SlotRow;
-use super::fault::Fate;
 use super::retry::{Failure, connect, until_answered};
-use super::schema::Uuid;
-use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS};
+use crate::store::postgres::connect::connection::{Lease, Statement};
+use crate::store::postgres::connect::fault::Fate;
+use crate::store::postgres::node::coverage::SlotRow;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::open::schema::Uuid;
 use crate::store::{Outcome, Status};
 
 const APPEND: Statement =

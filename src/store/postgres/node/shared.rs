@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::consume::desk::Consuming;
+use super::consumer_cache::ConsumerCaches;
 use super::coverage::SlotRow;
 use super::groups::{Groups, Readers};
-use super::schema::Store;
-use super::topics::{TopicId, Topics};
+use super::topic_names::{TopicId, TopicNames};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_PAUSE_MILLIS_MAX, DATABASE_PAUSE_MILLIS_MIN, DATABASE_READ_SECONDS};
 use crate::metrics::Metrics;
+use crate::store::postgres::open::schema::Store;
 use crate::store::{Health, Outcome, Status};
 use crate::sync;
 use crate::turnstile::Turnstile;
@@ -28,8 +28,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     /// The number of this process among all that use the store.
     pub(crate) node: i64,
-    pub(crate) topics: Topics,
-    pub(crate) consuming: Consuming,
+    pub(crate) topics: TopicNames,
+    pub(crate) consumers: ConsumerCaches,
     pub(crate) topics_max: usize,
     pub(crate) durability: Durability,
     pub(crate) metrics: Metrics,
@@ -54,8 +54,8 @@ impl Shared {
             groups,
             store,
             node,
-            topics: Topics::default(),
-            consuming: Consuming::default(),
+            topics: TopicNames::default(),
+            consumers: ConsumerCaches::default(),
             topics_max,
             durability,
             metrics,

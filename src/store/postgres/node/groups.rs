@@ -3,11 +3,11 @@
 
 use futures_util::future::try_join_all;
 
-use super::connection::Reader;
 use super::coverage::SlotRow;
 use super::group::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{DATABASE_CONNECTIONS, DATABASE_PROMISE, DATABASE_STANDBYS, DATABASE_WAITING, Metrics};
+use crate::store::postgres::connect::connection::Reader;
 use crate::store::{Health, Totals};
 
 /// All databases of a store.

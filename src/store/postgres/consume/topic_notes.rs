@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::desk::{Desk, Reading};
 use crate::consumer::backlog::Backlog;
 use crate::error::Result;
-use crate::limits::{CONSUMER_LOOK_TOPICS, NEWS_KEPT};
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::shared::Shared;
-use crate::store::postgres::topic_list::by_name;
-use crate::store::postgres::topics::TopicId;
+use crate::limits::{CONSUMER_LOOK_TOPICS, TOPIC_NOTES_KEPT};
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::consumer_cache::{ConsumerCache, NotesProgress};
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::postgres::read::topic_list::by_name;
 
 /// The topics of the events of some slots with numbers in a range.
 const NEW: Statement = (
@@ -63,7 +63,7 @@ const POSITIONS: Statement = (
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
 pub(super) async fn refresh(shared: &Shared) -> Result<()> {
-    let Reading { news, read, begun, done, is_partial } = &shared.consuming.news;
+    let NotesProgress { topics: notes, read, begun, done, is_partial } = &shared.consumers.notes;
     let begun_before = begun.load(Ordering::SeqCst);
     let mut read = read.lock().await;
     if done.load(Ordering::SeqCst) > begun_before {
@@ -78,14 +78,14 @@ pub(super) async fn refresh(shared: &Shared) -> Result<()> {
     ends.resize(shared.store.slots, 0);
     rows.iter().for_each(|row| ends[row.slot] = row.next_seq);
     if is_whole && is_partial.swap(false, Ordering::SeqCst) {
-        news.lose();
+        notes.lose();
     }
     let new: i64 = ends.iter().zip(&*read).map(|(end, read)| end - read).sum();
-    if usize::try_from(new).is_ok_and(|new| new > NEWS_KEPT) {
-        news.lose();
+    if usize::try_from(new).is_ok_and(|new| new > TOPIC_NOTES_KEPT) {
+        notes.lose();
     } else if new > 0 {
         let topics = topics_of(shared, &read, &ends).await?;
-        news.note(topics.into_iter().map(|id| shared.topic_number(id)));
+        notes.note(topics.into_iter().map(|id| shared.topic_number(id)));
     }
     *read = ends;
     done.store(number, Ordering::SeqCst);
@@ -110,15 +110,15 @@ async fn topics_of(shared: &Shared, lows: &[i64], highs: &[i64]) -> Result<Vec<T
 }
 
 /// Takes in what is new to a consumer by now, and one step of going through all topics of its filter,
-/// if that is under way; whether all that is new is known.
+/// if that is under way; whether all that is new is row.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
-pub(super) async fn look(shared: &Shared, desk: &Desk, backlog: &mut Backlog) -> Result<bool> {
+pub(super) async fn look(shared: &Shared, cache: &ConsumerCache, backlog: &mut Backlog) -> Result<bool> {
     shared.patiently(|| refresh(shared)).await?;
-    take_in(shared, desk, backlog);
+    take_in(shared, cache, backlog);
     let Some(after) = backlog.looks_after() else { return Ok(true) };
-    let rows = shared.patiently(|| filtered_after(shared, desk, after)).await?;
+    let rows = shared.patiently(|| filtered_after(shared, cache, after)).await?;
     let (rows, positions) = rows;
     let ready = rows.iter().zip(positions).filter(|(row, position)| row.get::<_, i64>(3) > *position);
     let ready = ready.map(|(row, _)| shared.topic_number((row.get(0), row.get(1))));
@@ -128,20 +128,20 @@ pub(super) async fn look(shared: &Shared, desk: &Desk, backlog: &mut Backlog) ->
 }
 
 /// Takes in what was noted as new.
-pub(super) fn take_in(shared: &Shared, desk: &Desk, backlog: &mut Backlog) {
-    let is_meant = |number| desk.topics.matches(shared.topic_name(number).as_bytes());
-    backlog.read(&shared.consuming.news.news, is_meant);
+pub(super) fn take_in(shared: &Shared, cache: &ConsumerCache, backlog: &mut Backlog) {
+    let is_meant = |number| cache.topics.matches(shared.topic_name(number).as_bytes());
+    backlog.read(&shared.consumers.notes.topics, is_meant);
 }
 
 /// Topics of a consumer's filter after a name, with the consumer's positions in them, once what is
 /// read of them is covered: a position that is lost with a primary must not hide events.
-async fn filtered_after(shared: &Shared, desk: &Desk, after: &str) -> Result<(Vec<Row>, Vec<i64>)> {
-    let (firsts, lasts) = desk.topics.ranges();
+async fn filtered_after(shared: &Shared, cache: &ConsumerCache, after: &str) -> Result<(Vec<Row>, Vec<i64>)> {
+    let (firsts, lasts) = cache.topics.ranges();
     let limit = CONSUMER_LOOK_TOPICS as i64;
     let well = shared.groups.well();
     if well.len() < shared.groups.iter().count() {
         // Before the others are read: whoever finds that all answer has this gone through again.
-        shared.consuming.news.is_partial.store(true, Ordering::SeqCst);
+        shared.consumers.notes.is_partial.store(true, Ordering::SeqCst);
     }
     let read =
         async |place: &usize| shared.groups.get(*place).read(LOOK, &[&firsts, &lasts, &after, &limit]).await;
@@ -149,7 +149,7 @@ async fn filtered_after(shared: &Shared, desk: &Desk, after: &str) -> Result<(Ve
     rows.truncate(CONSUMER_LOOK_TOPICS);
     shared.topics.learn(&rows);
     let names: Vec<&str> = rows.iter().map(|row| row.get(2)).collect();
-    let positions = positions(shared, desk.number, &names).await?;
+    let positions = positions(shared, cache.number, &names).await?;
     shared.groups.commit(&well).await?;
     Ok((rows, positions))
 }

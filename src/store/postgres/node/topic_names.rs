@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use super::connection::{Reader, Statement};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::postgres::connect::connection::{Reader, Statement};
 use crate::sync::RwLock;
 
 const BY_NAME: Statement = (
@@ -28,22 +28,22 @@ pub(crate) type TopicId = (i16, i32);
 
 /// What this node knows of topics. They are never removed or renamed.
 #[derive(Debug, Default)]
-pub(crate) struct Topics(RwLock<Known>);
+pub(crate) struct TopicNames(RwLock<Maps>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct Maps {
     ids: HashMap<Arc<str>, TopicId>,
     names: HashMap<TopicId, Arc<str>>,
 }
 
-impl Topics {
+impl TopicNames {
     /// Takes in topics: rows that begin with a slot, a number and a name.
     pub(crate) fn learn(&self, rows: &[Row]) {
-        let mut known = self.0.write();
+        let mut maps = self.0.write();
         for row in rows {
             let (id, name): (TopicId, Arc<str>) = ((row.get(0), row.get(1)), row.get::<_, &str>(2).into());
-            known.ids.insert(Arc::clone(&name), id);
-            known.names.insert(id, name);
+            maps.ids.insert(Arc::clone(&name), id);
+            maps.names.insert(id, name);
         }
     }
 
@@ -74,14 +74,14 @@ impl Topics {
 
     /// Those of these topics that this node has not met yet.
     pub(crate) fn unknown<'n>(&self, names: &[&'n str]) -> Vec<&'n str> {
-        let known = self.0.read();
-        names.iter().copied().filter(|name| !known.ids.contains_key(*name)).collect()
+        let maps = self.0.read();
+        names.iter().copied().filter(|name| !maps.ids.contains_key(*name)).collect()
     }
 
     /// Those of these topics whose names this node does not know, each once.
     pub(crate) fn unnamed(&self, topics: impl IntoIterator<Item = TopicId>) -> BTreeSet<TopicId> {
-        let known = self.0.read();
-        topics.into_iter().filter(|id| !known.names.contains_key(id)).collect()
+        let maps = self.0.read();
+        topics.into_iter().filter(|id| !maps.names.contains_key(id)).collect()
     }
 
     /// Makes sure that the names of these topics are known.

@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 use crate::consumer::{ConsumerKey, ConsumerName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::shared::Shared;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
 
 const FIND: Statement = (
     "consumers",
@@ -19,7 +19,7 @@ const LIST: Statement =
 
 /// A consumer as the database has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct ConsumerRow {
     /// Random, of this life of its name.
     pub(crate) number: i64,
     pub(crate) topics: Arc<TopicPatterns>,
@@ -34,14 +34,14 @@ pub(crate) struct Known {
 ///
 /// # Errors
 /// `NoConsumer`, `Overloaded`.
-pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<Known> {
+pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<ConsumerRow> {
     let (home, name_text) = (shared.groups.home(), name.as_str());
     let find = || async { home.read(FIND, &[&name_text]).await };
     let Some(row) = shared.patiently(find).await?.into_iter().next() else {
-        shared.consuming.forget(name);
+        shared.consumers.forget(name);
         return Err(none(name));
     };
-    Ok(Known {
+    Ok(ConsumerRow {
         number: row.get(2),
         topics: filter(&row)?,
         created_at: row.get(3),
@@ -54,9 +54,9 @@ pub(crate) async fn find(shared: &Shared, name: &ConsumerName) -> Result<Known> 
 ///
 /// # Errors
 /// As for [`find`]: `NoConsumer` also where the name has another consumer now.
-pub(crate) async fn find_meant(shared: &Shared, key: &ConsumerKey) -> Result<Known> {
-    let known = find(shared, &key.name).await?;
-    if known.topics == key.topics { Ok(known) } else { Err(none(&key.name)) }
+pub(crate) async fn find_meant(shared: &Shared, key: &ConsumerKey) -> Result<ConsumerRow> {
+    let row = find(shared, &key.name).await?;
+    if row.topics == key.topics { Ok(row) } else { Err(none(&key.name)) }
 }
 
 /// At most `limit` consumers, in order of their names, after `after`.

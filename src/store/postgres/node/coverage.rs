@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::connection::{Connections, Lease, Reader, Statement};
-use super::fault::Fate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DATABASE_COVER_SECONDS;
 use crate::store::Totals;
+use crate::store::postgres::connect::connection::{Connections, Lease, Reader, Statement};
+use crate::store::postgres::connect::fault::Fate;
 use crate::sync;
 
 /// Changes the row of a node, which is made with the first change.

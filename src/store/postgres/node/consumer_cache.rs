@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use crate::consumer::ConsumerName;
-use crate::consumer::backlog::{Backlog, News};
+use crate::consumer::backlog::{Backlog, TopicNotes};
 use crate::consumer::oldest::Oldest;
 use crate::event::pattern::TopicPatterns;
 use crate::store::Given;
@@ -14,14 +14,14 @@ use crate::sync::Mutex;
 
 /// What this node knows of a consumer, in one life of its name.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct ConsumerCache {
     pub(crate) number: i64,
     pub(crate) topics: Arc<TopicPatterns>,
     /// Locked while the database is asked: what is known to be acknowledged must not hide what
     /// becomes known as new meanwhile.
     pub(crate) backlog: tokio::sync::Mutex<Backlog>,
     idle: Mutex<HashMap<u64, Idle>>,
-    pub(super) oldest: Mutex<Oldest>,
+    pub(crate) oldest: Mutex<Oldest>,
 }
 
 /// The answer to a reader that was given nothing, and waits.
@@ -32,7 +32,7 @@ struct Idle {
     ends: Instant,
 }
 
-impl Desk {
+impl ConsumerCache {
     /// The answer that this lease had last, if nobody need ask the database yet whether it stands.
     pub(crate) fn idle(&self, lease: u64, now: Instant) -> Option<Given<()>> {
         self.idle.lock().get(&lease).filter(|idle| now < idle.ends).map(|idle| idle.given.clone())
@@ -51,53 +51,58 @@ impl Desk {
     }
 }
 
-/// How far the slots were read for news.
+/// How far the slots were read for topics with new events.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
-    pub(super) news: News,
+pub(crate) struct NotesProgress {
+    pub(crate) topics: TopicNotes,
     /// By slot, the number up to which it was read; empty before the first time. Held by whoever
     /// reads; those who wait take part in what begins after they came.
-    pub(super) read: tokio::sync::Mutex<Vec<i64>>,
-    pub(super) begun: AtomicU64,
-    pub(super) done: AtomicU64,
+    pub(crate) read: tokio::sync::Mutex<Vec<i64>>,
+    pub(crate) begun: AtomicU64,
+    pub(crate) done: AtomicU64,
     /// A database was left out where topics of filters were gone through, as it did not answer.
-    pub(super) is_partial: AtomicBool,
+    pub(crate) is_partial: AtomicBool,
 }
 
 /// What this node knows of all consumers.
 #[derive(Debug, Default)]
-pub(crate) struct Consuming {
-    desks: Mutex<HashMap<ConsumerName, Arc<Desk>>>,
-    pub(super) news: Reading,
+pub(crate) struct ConsumerCaches {
+    caches: Mutex<HashMap<ConsumerName, Arc<ConsumerCache>>>,
+    pub(crate) notes: NotesProgress,
     /// Names of those that have figures of their own, in the order of their turns.
-    pub(super) measured: Mutex<VecDeque<ConsumerName>>,
+    pub(crate) measured: Mutex<VecDeque<ConsumerName>>,
 }
 
-impl Consuming {
+impl ConsumerCaches {
     /// What this node knows of the consumer that has this number now.
-    pub(super) fn desk(&self, name: &ConsumerName, number: i64, topics: &Arc<TopicPatterns>) -> Arc<Desk> {
-        let mut desks = self.desks.lock();
-        if let Some(desk) = desks.get(name).filter(|desk| desk.number == number) {
-            return Arc::clone(desk);
+    pub(crate) fn of(
+        &self,
+        name: &ConsumerName,
+        number: i64,
+        topics: &Arc<TopicPatterns>,
+    ) -> Arc<ConsumerCache> {
+        let mut caches = self.caches.lock();
+        if let Some(cache) = caches.get(name).filter(|cache| cache.number == number) {
+            return Arc::clone(cache);
         }
-        let desk = Arc::new(Desk {
+        let cache = Arc::new(ConsumerCache {
             number,
             topics: Arc::clone(topics),
             backlog: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
             oldest: Mutex::default(),
         });
-        desks.insert(name.clone(), Arc::clone(&desk));
-        desk
+        caches.insert(name.clone(), Arc::clone(&cache));
+        cache
     }
 
     /// What this node knew of a consumer when it was asked for last.
-    pub(super) fn last(&self, name: &ConsumerName) -> Option<Arc<Desk>> {
-        self.desks.lock().get(name).cloned()
+    pub(crate) fn last(&self, name: &ConsumerName) -> Option<Arc<ConsumerCache>> {
+        self.caches.lock().get(name).cloned()
     }
 
     /// There is no such consumer.
-    pub(super) fn forget(&self, name: &ConsumerName) {
-        self.desks.lock().remove(name);
+    pub(crate) fn forget(&self, name: &ConsumerName) {
+        self.caches.lock().remove(name);
     }
 }

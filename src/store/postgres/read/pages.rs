@@ -3,15 +3,15 @@
 use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::connection::Statement;
 use super::cursor::{Positions, ahead, write_all};
-use super::groups::Readers;
 use super::listing::Listing;
 use super::merge::{Key, Merge};
-use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::PAGE_BYTES_MAX;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::groups::Readers;
+use crate::store::postgres::node::shared::Shared;
 use crate::store::{Order, Page, Query, StoredEvent};
 
 /// What an event takes in an answer beside its fields.

@@ -7,14 +7,14 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row};
 use tracing::info;
 
-use super::fault::sentence;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_MIGRATION_TRIES_MAX, DATABASE_SLOTS};
+use crate::store::postgres::connect::fault::sentence;
 
 /// The migrations, in order. What was released is never changed; a new version is one more.
 const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001-events.sql"), include_str!("migrations/0002-consumers.sql")];
+    [include_str!("../migrations/0001-events.sql"), include_str!("../migrations/0002-consumers.sql")];
 /// The table of those that were carried out.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS sekali_schema (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";

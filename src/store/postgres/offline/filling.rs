@@ -10,15 +10,17 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Transaction};
 
-use super::connector::connect;
-use super::fault::sentence;
-use super::opening::{Prepared, lasting, prepare};
-use super::schema::{Store, Uuid, unusable};
-use super::{Options, Postgres};
 use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, BatchBuilder};
 use crate::metrics::Metrics;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::connect::connector::connect;
+use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::options::Options;
+use crate::store::postgres::open::opening::{Prepared, prepare};
+use crate::store::postgres::open::schema::{Store, Uuid, unusable};
+use crate::store::postgres::open::site::lasting;
 use crate::store::target::{Target, is_new, push};
 use crate::store::{StoredEvent, TopicStats};
 

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 
-use super::Options;
-use super::fault::sentence;
-use super::opening::{Site, check_owners, of, one_store};
-use super::schema::{Store, Uuid, unusable};
 use crate::error::Result;
 use crate::event::BatchBuilder;
 use crate::limits::STATEMENT_EVENTS;
+use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::options::Options;
+use crate::store::postgres::open::owners::{check_owners, one_store};
+use crate::store::postgres::open::schema::{Store, Uuid, unusable};
+use crate::store::postgres::open::site::{Site, of};
 
 /// Faults that are told one by one; more are only counted.
 const TOLD_MAX: usize = 100;
