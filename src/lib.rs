@@ -6,10 +6,10 @@
 //!                             └→ postgres: groups → slot → one statement
 //! ```
 //!
-//! Read `store/local/write/worker.rs` first: it decides what becomes of an event in a directory.
-//! In a database `store/postgres/write/slot.rs` does. `store/local/format/codec.rs` lists every persisted
-//! byte of a directory, and `store/postgres/migrations` has the tables of a database. Deliberately absent: nothing under
-//! `store` knows HTTP; nothing above it knows sled, and only
+//! Read `store/local/write/worker.rs` first: it decides what becomes of an event in a directory. In
+//! a database `store/postgres/write/slot.rs` does. `store/local/format/codec.rs` lists every
+//! persisted byte of a directory, and `store/postgres/migrations` has the tables of a database.
+//! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
 //! `store/local/generation/index/sled_index.rs` names it. ARCHITECTURE.md has the table of rooms,
 //! and says which may import from which.
 

@@ -353,14 +353,14 @@ impl Metrics {
         self.0.deliveries.unknown()
     }
 
-    /// Deliveries that were refused, by reason, of all sources; a request for a source that there is
-    /// not is one too.
+    /// Deliveries that were refused, by reason, of all sources; a request for a source that there
+    /// is not is one too.
     pub fn all_refused(&self) -> BTreeMap<&'static str, u64> {
         self.0.deliveries.refused()
     }
 
-    /// How far a consumer lags was measured: events that it has not acknowledged, and the age of the
-    /// oldest of them in seconds.
+    /// How far a consumer lags was measured: events that it has not acknowledged, and the age of
+    /// the oldest of them in seconds.
     pub fn consumer_lags(&self, name: &str, events: u64, seconds: f64) {
         self.set(CONSUMER_LAG, &[("consumer", name)], events as f64);
         self.set(CONSUMER_LAG_TIME, &[("consumer", name)], seconds);

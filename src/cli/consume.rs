@@ -67,8 +67,8 @@ pub(super) struct Arguments {
     /// Only the topics of this part, such as 1/4
     #[arg(long, value_name = "PART", default_value_t = Partition::ALL)]
     partition: Partition,
-    /// Seconds after which others may have a batch's events, once this worker is gone or, with --ndjson,
-    /// if what it prints is not taken
+    /// Seconds after which others may have a batch's events, once this worker is gone or, with
+    /// --ndjson, if what it prints is not taken
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=LEASE_SECONDS_MAX))]
     lease: u64,
@@ -225,7 +225,8 @@ impl Worker<'_> {
         Ok(if status.success() { Ok(()) } else { Err(format!("the command failed ({status})")) })
     }
 
-    /// Starts the time of the lease again, as every request of its holder does; whether it is still there.
+    /// Starts the time of the lease again, as every request of its holder does; whether it is still
+    /// there.
     fn renew(&mut self, remote: &mut Remote) -> bool {
         let path = self.path(1, 0, self.arguments.lease);
         match self.ask(remote, &path) {
@@ -233,7 +234,8 @@ impl Worker<'_> {
                 say(format_args!("{}; the command goes on", remote.refused(&path, &answer)));
                 false
             }
-            // If this failed, another try is before the lease ends, or the acknowledgement is refused.
+            // If this failed, another try is before the lease ends, or the acknowledgement is
+            // refused.
             Ok(_) | Err(_) => true,
         }
     }
@@ -259,8 +261,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about to
-    /// end, would be given another one by that, with events that nobody works on.
+    /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about
+    /// to end, would be given another one by that, with events that nobody works on.
     fn give_back(&self, remote: &mut Remote) {
         let left = self.lease_ends.map(|ends| ends.saturating_duration_since(SystemClock.monotonic()));
         if left.is_some_and(|left| left > GIVEN_BACK_LEAST) {
@@ -297,8 +299,8 @@ fn lines(events: &[&RawValue]) -> serde_json::Result<String> {
     let mut lines = String::new();
     for event in events {
         serde_json::from_str::<Event<'_>>(event.get())?;
-        // A payload is kept as it came. Ends of lines stand between its tokens only, where any space
-        // does.
+        // A payload is kept as it came. Ends of lines stand between its tokens only, where any
+        // space does.
         lines.push_str(&event.get().replace(['\n', '\r'], " "));
         lines.push('\n');
     }

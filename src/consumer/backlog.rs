@@ -1,8 +1,8 @@
 //! Which topics have something new for a consumer.
 //!
 //! Nobody looks at all topics when a consumer asks. Topics whose events readers can see since now
-//! are noted once for all consumers ([`TopicNotes`]), and each consumer reads what was noted since it
-//! looked last. Only a consumer that is new to this process, or that did not look for long, goes
+//! are noted once for all consumers ([`TopicNotes`]), and each consumer reads what was noted since
+//! it looked last. Only a consumer that is new to this process, or that did not look for long, goes
 //! through the topics of its filter once, some at a time. Topics go by their numbers, which are the
 //! backend's own.
 
@@ -41,7 +41,8 @@ impl TopicNotes {
         notes.topics.drain(..surplus);
     }
 
-    /// Says that topics can't be noted one by one: each consumer must go through those of its filter.
+    /// Says that topics can't be noted one by one: each consumer must go through those of its
+    /// filter.
     pub(crate) fn lose(&self) {
         let mut notes = self.0.lock();
         notes.count += 1;
@@ -157,8 +158,8 @@ impl Backlog {
         }
     }
 
-    /// Topics were gone through: those of them with something new, and the last one, if there may be
-    /// more after it.
+    /// Topics were gone through: those of them with something new, and the last one, if there may
+    /// be more after it.
     pub(crate) fn looked(&mut self, ready: impl Iterator<Item = u32>, last: Option<Box<str>>) {
         ready.for_each(|topic| self.ready.insert(topic));
         self.look = last.map_or(Look::Done, Look::After);

@@ -13,8 +13,8 @@ pub trait Target {
     /// arrival. In each topic they come in order.
     ///
     /// # Errors
-    /// `Unusable`, `Unsupported`: it can't take them. `Overloaded`, `Unsure`, `NoSpace`, `Stopping`: the move
-    /// can be begun again.
+    /// `Unusable`, `Unsupported`: it can't take them. `Overloaded`, `Unsure`, `NoSpace`,
+    /// `Stopping`: the move can be begun again.
     fn add(&mut self, events: &[StoredEvent]) -> impl Future<Output = Result<()>>;
 
     /// Sets the counts of these topics, whose events it has.

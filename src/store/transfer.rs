@@ -35,8 +35,8 @@ pub struct Moved {
 /// Moves all events and counts of `source`, and compares what `target` then has.
 ///
 /// # Errors
-/// Those of both stores; `Conflict` if the source has taken events meanwhile; `Corrupt` if the target has
-/// something else than the source.
+/// Those of both stores; `Conflict` if the source has taken events meanwhile; `Corrupt` if the
+/// target has something else than the source.
 pub async fn transfer<S: EventStore, T: Target>(
     source: &S,
     target: &mut T,
@@ -104,8 +104,8 @@ async fn compare<S: EventStore>(
     }
 }
 
-/// What was seen of each topic: a hash over its events, in order. Two stores that have the same hold the
-/// same events.
+/// What was seen of each topic: a hash over its events, in order. Two stores that have the same
+/// hold the same events.
 #[derive(Debug, Default)]
 struct Sums {
     events: u64,

@@ -31,8 +31,8 @@ const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names')";
 pub(crate) struct Connections {
     writes: Pool,
     reads: Pool,
-    /// Warnings that the server has sent. A commit whose wait for standbys is cancelled succeeds with
-    /// one, so a commit during which this number grows may be on the primary alone.
+    /// Warnings that the server has sent. A commit whose wait for standbys is cancelled succeeds
+    /// with one, so a commit during which this number grows may be on the primary alone.
     warnings: Arc<AtomicU64>,
     /// Whether the database was seen to be the one that is meant. Before, no connection is given.
     is_proven: Arc<AtomicBool>,
@@ -141,8 +141,8 @@ impl Connections {
         self.take(&self.reads).await
     }
 
-    /// Carries out a statement that commits, and returns its rows once the commit has what the store
-    /// promises. The connection is left to others then, and ends otherwise.
+    /// Carries out a statement that commits, and returns its rows once the commit has what the
+    /// store promises. The connection is left to others then, and ends otherwise.
     ///
     /// # Errors
     /// What the statement has done.
@@ -176,7 +176,8 @@ impl Connections {
         Ok(rows)
     }
 
-    /// How many connections each pool has, how many of them are in use, and how many statements wait for one.
+    /// How many connections each pool has, how many of them are in use, and how many statements
+    /// wait for one.
     pub(crate) fn figures(&self) -> [(&'static str, [usize; 3]); 2] {
         [("writes", &self.writes), ("reads", &self.reads)].map(|(name, pool)| {
             let status = pool.status();
@@ -184,7 +185,8 @@ impl Connections {
         })
     }
 
-    /// Ends all that are not in use: the server says nothing, and another one may have taken its place.
+    /// Ends all that are not in use: the server says nothing, and another one may have taken its
+    /// place.
     pub(crate) fn forget(&self) {
         for pool in [&self.writes, &self.reads] {
             pool.retain(|_, _| false);
@@ -210,8 +212,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The rows of a statement. Each looks at a bounded part of a table, so that a server which says
-    /// nothing for long stands still.
+    /// The rows of a statement. Each looks at a bounded part of a table, so that a server which
+    /// says nothing for long stands still.
     ///
     /// # Errors
     /// `Overloaded`, or what the server has against it.

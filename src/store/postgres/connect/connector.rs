@@ -1,5 +1,5 @@
-//! How a connection to the database is made: to the primary of the servers that a URL names, and how
-//! its session is set.
+//! How a connection to the database is made: to the primary of the servers that a URL names, and
+//! how its session is set.
 
 use std::pin::Pin;
 use std::sync::Arc;

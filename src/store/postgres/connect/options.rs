@@ -32,8 +32,8 @@ pub struct Database {
 }
 
 impl Options {
-    /// The databases with all that a connection needs, in the order of their first slots; those without any
-    /// come last.
+    /// The databases with all that a connection needs, in the order of their first slots; those
+    /// without any come last.
     pub(crate) fn ordered(&self) -> Vec<Database> {
         let complete = |database: &Database| {
             let connections = complete(database.connections.clone(), self.password.as_deref());

@@ -72,8 +72,8 @@ impl Plan {
         plan
     }
 
-    /// What there is to give of the topics of a consumer that is at these positions of them, and how
-    /// many events wait in all of them. Topics without any leave the backlog.
+    /// What there is to give of the topics of a consumer that is at these positions of them, and
+    /// how many events wait in all of them. Topics without any leave the backlog.
     pub(super) fn settle(
         &self,
         backlog: &mut Backlog,
@@ -125,8 +125,8 @@ pub(super) fn share_out(ranges: &mut Vec<Range>, limit: usize) {
     ranges.retain(|range| range.low < range.high);
 }
 
-/// The events of these ranges, until they have `bytes_max`; and the topics that they are of, each with
-/// the offset after its last event.
+/// The events of these ranges, until they have `bytes_max`; and the topics that they are of, each
+/// with the offset after its last event.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`; `Corrupt` if an event is missing.

@@ -114,8 +114,8 @@ fn fault(row: &Row) -> DeliveryFault {
     DeliveryFault { at: Timestamp(row.get(0)), kind, holder: row.get::<_, Option<&str>>(2).map(Into::into) }
 }
 
-/// How many events a consumer has not acknowledged, and when the oldest of them arrived, as far as it was
-/// looked for, of those in the databases at these places. It may not be covered.
+/// How many events a consumer has not acknowledged, and when the oldest of them arrived, as far as
+/// it was looked for, of those in the databases at these places. It may not be covered.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.

@@ -24,8 +24,8 @@ const NEW: Statement = (
                         WHERE i.slot = r.slot AND i.seq >= r.low AND i.seq < r.high) e",
 );
 
-/// The first topics after a name, at most `$4`, of those in ranges of names, with what `$what` says of
-/// each; `$from` is joined to them.
+/// The first topics after a name, at most `$4`, of those in ranges of names, with what `$what` says
+/// of each; `$from` is joined to them.
 macro_rules! topics_after {
     ($what:literal, $from:literal) => {
         concat!(
@@ -109,8 +109,8 @@ async fn topics_of(shared: &Shared, lows: &[i64], highs: &[i64]) -> Result<Vec<T
     Ok(topics)
 }
 
-/// Takes in what is new to a consumer by now, and one step of going through all topics of its filter,
-/// if that is under way; whether all that is new is row.
+/// Takes in what is new to a consumer by now, and one step of going through all topics of its
+/// filter, if that is under way; whether all that is new is row.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.

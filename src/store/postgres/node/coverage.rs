@@ -226,7 +226,8 @@ pub(crate) fn total(rows: &[SlotRow]) -> Totals {
     rows.iter().fold(Totals::default(), |sum, row| sum.plus(row.totals))
 }
 
-/// The rows of these slots, which must be all of the database; their newest part may not be covered.
+/// The rows of these slots, which must be all of the database; their newest part may not be
+/// covered.
 ///
 /// # Errors
 /// `Overloaded`; `Corrupt`: the database has other slots.
@@ -254,7 +255,8 @@ fn slot_row(row: &tokio_postgres::Row) -> SlotRow {
     SlotRow { slot, next_seq: row.get(1), commits: row.get(2), next_topic: row.get(3), totals }
 }
 
-/// A slot whose row has less than what was covered before it was read, as numbers of statements and events.
+/// A slot whose row has less than what was covered before it was read, as numbers of statements and
+/// events.
 pub(crate) fn behind(covered: &[(i64, i64)], rows: &[SlotRow]) -> Option<usize> {
     let is_behind = |row: &&SlotRow| {
         covered.get(row.slot).is_some_and(|covered| row.commits < covered.0 || row.next_seq < covered.1)

@@ -109,8 +109,8 @@ impl Group {
         client.rows(statement, parameters).await
     }
 
-    /// The offsets after the last events of these topics of its slots, once they are covered. If one
-    /// is below what is `expected`, the server has proven that it is the primary.
+    /// The offsets after the last events of these topics of its slots, once they are covered. If
+    /// one is below what is `expected`, the server has proven that it is the primary.
     ///
     /// # Errors
     /// `Overloaded`, `Unsure`; `Corrupt`: it has no such topic.

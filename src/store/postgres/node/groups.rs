@@ -121,8 +121,8 @@ impl Groups {
         try_join_all(self.iter().zip(sorted).map(|(group, events)| group.cover(events))).await.map(drop)
     }
 
-    /// Commits something in the home and in those at these places, which covers all that they showed
-    /// when this was called.
+    /// Commits something in the home and in those at these places, which covers all that they
+    /// showed when this was called.
     ///
     /// # Errors
     /// `Overloaded`, `Unsure`.

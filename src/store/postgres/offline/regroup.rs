@@ -46,7 +46,8 @@ const SLACK: &str = "UPDATE sekali_store SET arrival_slack = greatest(arrival_sl
 
 const COMMIT: Statement = ("regroup", "COMMIT");
 
-/// Tables with rows of slots, and their columns; the last row to come makes the new database the owner.
+/// Tables with rows of slots, and their columns; the last row to come makes the new database the
+/// owner.
 const TABLES: [(&str, &str); 4] = [
     ("sekali_topics", "topic_id, slot, name"),
     (
@@ -72,8 +73,8 @@ pub struct Moved {
     pub to: String,
 }
 
-/// Moves each slot into the database that `options` name for it; `told` hears of each. It can be begun
-/// again after it was interrupted at any place.
+/// Moves each slot into the database that `options` name for it; `told` hears of each. It can be
+/// begun again after it was interrupted at any place.
 ///
 /// # Errors
 /// `Unusable`: the databases are not all of one store. `Io`, `Unsure`, `Overloaded`: run it again.
@@ -166,8 +167,8 @@ impl End {
     }
 }
 
-/// Checks each slot before anything is changed: it is in one of the databases, or on its way to the one
-/// that is meant.
+/// Checks each slot before anything is changed: it is in one of the databases, or on its way to the
+/// one that is meant.
 fn check_ways(sites: &[Site], store: &Store) -> Result<()> {
     for slot in 0..store.slots {
         let meant = sites.iter().find(|site| site.database.slots.contains(&slot));
@@ -204,8 +205,8 @@ fn left_over(sites: &[Site]) -> Vec<(usize, usize, usize)> {
     found
 }
 
-/// Slots that are not where they are meant to be, each with the place that it is in, or leaves, and the
-/// place that is meant.
+/// Slots that are not where they are meant to be, each with the place that it is in, or leaves, and
+/// the place that is meant.
 fn ways(sites: &[Site]) -> Vec<(usize, usize, usize)> {
     let mut ways = Vec::new();
     for (to, site) in sites.iter().enumerate() {
@@ -226,8 +227,8 @@ async fn give_up(from: &End, to: &End, slot: usize) -> Result<()> {
     from.commit(lease, GIVE_UP, slot as i16, Some(Uuid(to.state.database))).await
 }
 
-/// Copies all rows of a slot in one transaction, at whose end the new database owns it; how many events
-/// it has.
+/// Copies all rows of a slot in one transaction, at whose end the new database owns it; how many
+/// events it has.
 async fn copy(from: &End, to: &End, slot: usize, store: &Store) -> Result<u64> {
     let (number, source) = (slot as i16, from.group.connections.cover().await?);
     let target = to.group.connections.write().await?;
@@ -237,7 +238,8 @@ async fn copy(from: &End, to: &End, slot: usize, store: &Store) -> Result<u64> {
     let row = row.ok_or_else(gone)?;
     let (next_seq, next_topic): (i64, i64) = (row.get(0), row.get::<_, i32>(1).into());
     new.batch_execute("BEGIN").await.map_err(|e| to.refused(&e))?;
-    // It waits for what an earlier run that was killed has left under way, which may have done it all.
+    // It waits for what an earlier run that was killed has left under way, which may have done it
+    // all.
     new.execute(SLACK, &[&store.arrival_slack]).await.map_err(|e| to.refused(&e))?;
     if new.query_opt(OWNED, &[&number]).await.map_err(|e| to.refused(&e))?.is_some() {
         return Ok(next_seq.unsigned_abs());

@@ -1,11 +1,11 @@
 //! Opening the databases of a store together: they must be those of one store, and own its slots as
 //! the configuration says. Where all are empty, a store is made.
 //!
-//! The first database decides what the store is, and the others are made from it. Each is made in one
-//! transaction that locks, so nodes that start at the same time make one store. The first one notes
-//! when all are made: from then on an empty database is a mistake, and one that does not answer keeps
-//! no node from starting. What is its own is taken from the configuration, and seen to be so before
-//! anything is sent to it ([`prove`]).
+//! The first database decides what the store is, and the others are made from it. Each is made in
+//! one transaction that locks, so nodes that start at the same time make one store. The first one
+//! notes when all are made: from then on an empty database is a mistake, and one that does not
+//! answer keeps no node from starting. What is its own is taken from the configuration, and seen to
+//! be so before anything is sent to it ([`prove`]).
 
 use tracing::warn;
 
@@ -57,8 +57,8 @@ pub(crate) async fn prepare(options: &Options, must_exist: bool) -> Result<Prepa
     Ok(Prepared { store, databases: databases.chain(away).collect(), home })
 }
 
-/// Looks at a database that did not answer when the store was opened: it must be the part of it that
-/// it was taken for.
+/// Looks at a database that did not answer when the store was opened: it must be the part of it
+/// that it was taken for.
 ///
 /// # Errors
 /// `Overloaded`: it does not answer. `Unusable`.
@@ -96,7 +96,8 @@ async fn make(sites: &mut [Site]) -> Result<()> {
             site.make(Some(&home.store), &owned).await?;
             continue;
         }
-        // Another node may have made it since it was looked at, and then noted that the store is whole.
+        // Another node may have made it since it was looked at, and then noted that the store is
+        // whole.
         site.state = existing(&site.client).await.map_err(|e| of(&site.database, &e))?;
         if site.state.is_none() {
             let why = "it holds no store, and the others are those of a store that was made whole: is it the right one? \

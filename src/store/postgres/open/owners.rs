@@ -42,8 +42,8 @@ pub(crate) fn one_store(sites: &[Site]) -> Result<(Store, usize)> {
     Ok((store, home))
 }
 
-/// Checks that each slot is where the configuration says, and nowhere else. What is said of databases
-/// that are away is believed, unless another one has it.
+/// Checks that each slot is where the configuration says, and nowhere else. What is said of
+/// databases that are away is believed, unless another one has it.
 ///
 /// # Errors
 /// `Unusable`.

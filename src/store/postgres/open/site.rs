@@ -39,8 +39,9 @@ impl Site {
         Ok(Self { database, client, connection, state: None })
     }
 
-    /// Looks at the databases, and brings their schemas up to date. The first is looked at last: what
-    /// another node makes meanwhile, it makes from that one. Those that do not answer are apart.
+    /// Looks at the databases, and brings their schemas up to date. The first is looked at last:
+    /// what another node makes meanwhile, it makes from that one. Those that do not answer are
+    /// apart.
     ///
     /// # Errors
     /// `Unusable`.

@@ -5,8 +5,9 @@
 //! | a topic | `t`, half of the store's id, an offset, half of the topic's hash, in hexadecimal |
 //! | all topics | `s`, half of the store's id in hexadecimal, then a number for each slot in base64 |
 //!
-//! A number is that of the first event not yet given. The numbers of all slots are a bitmap of those
-//! above 0, then these, each in groups of seven bits, so a cursor has about three bytes a slot.
+//! A number is that of the first event not yet given. The numbers of all slots are a bitmap of
+//! those above 0, then these, each in groups of seven bits, so a cursor has about three bytes a
+//! slot.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

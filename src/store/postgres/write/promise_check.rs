@@ -75,8 +75,9 @@ async fn try_out(shared: &Shared, group: &Group) -> Result<Option<String>> {
     let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));
     group.set_standbys(row.map(|row| row.get(0)));
     let rows = read_rows(&client, &group.slots).await?;
-    // Also while nothing is stored: this is how the loss of the standbys is noticed. It is the server
-    // whose rows were read, so they are not those of a former primary: that has no standbys any more.
+    // Also while nothing is stored: this is how the loss of the standbys is noticed. It is the
+    // server whose rows were read, so they are not those of a former primary: that has no standbys
+    // any more.
     group.coverage.commit_by(&group.connections, client.into_lease()).await?;
     if let Some(slot) = behind(&covered, &rows) {
         let message = format!(

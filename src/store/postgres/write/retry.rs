@@ -30,7 +30,8 @@ pub(crate) enum Failure {
     Unknown(String),
 }
 
-/// A connection to a database for a statement that commits; nothing was sent if there is none in time.
+/// A connection to a database for a statement that commits; nothing was sent if there is none in
+/// time.
 ///
 /// # Errors
 /// `Overloaded`, `Stopping`.

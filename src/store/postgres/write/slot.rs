@@ -1,9 +1,9 @@
 //! One slot's requests: they wait in a queue, and go to the database together, one statement at a
 //! time.
 //!
-//! A statement whose answer is lost is sent again under the same number, by which the database knows
-//! it (`retry.rs`). When time is over, its requests are answered "unknown, safe to retry", and its
-//! number is not used again.
+//! A statement whose answer is lost is sent again under the same number, by which the database
+//! knows it (`retry.rs`). When time is over, its requests are answered "unknown, safe to retry",
+//! and its number is not used again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -204,7 +204,8 @@ struct Columns<'a> {
     sizes: Vec<i64>,
     /// The place of each event's topic in `topics`, from 1.
     numbers: Vec<i32>,
-    /// The place, from 1, of the first event with the same topic and id: its own, if none is before it.
+    /// The place, from 1, of the first event with the same topic and id: its own, if none is before
+    /// it.
     firsts: Vec<i32>,
     ids: Vec<&'a str>,
     digests: Vec<Uuid>,
