@@ -284,7 +284,7 @@ const PLANTED: [Planted; 36] = [
     },
     Planted {
         rule: "consumers: a lease that is over counts no more",
-        file: "src/store/local/generation/consumers/desk.rs",
+        file: "src/store/local/generation/consumers/leases.rs",
         right: "self.leases.iter().find(|lease| lease.id == id)",
         wrong: "self.leases.iter().find(|lease| lease.id == id || PLANTED)",
         test: CONSUMING,

@@ -5,11 +5,13 @@
 //! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
 //! take   ─> a lease and positions, in one statement ─> events (consume.rs)
 //! ```
-//! The slots are shared out to one database or several (`node/groups.rs`), each with a primary of its own.
+//! The slots are shared out to one database or several (`node/groups.rs`), each with a primary of
+//! its own.
 //!
 //! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
-//! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
-//! and what a statement does. Read `write/slot.rs` first: it decides what a lost answer means.
+//! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all
+//! tables and what a statement does. Read `write/slot.rs` first: it decides what a lost answer
+//! means.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use tracing::{debug, info};
 
 use self::connect::connection::{Connections, Statement};
 pub use self::connect::options::{Database, Options};
-use self::consume::{consumer_row, figures, moves, stats};
+use self::consume::{consumer_row, lag_metrics, moves, stats};
 use self::node::coverage::total;
 use self::node::group::{Group, Trouble};
 use self::node::groups::Groups;
@@ -67,8 +69,8 @@ pub struct Postgres {
     runtime: Handle,
 }
 
-/// Removes what is known of a node that stops, and of those that were gone for long: no statement of
-/// theirs is under way any more.
+/// Removes what is known of a node that stops, and of those that were gone for long: no statement
+/// of theirs is under way any more.
 const FORGET: [Statement; 2] = [
     (
         "forget",
@@ -79,7 +81,8 @@ const FORGET: [Statement; 2] = [
 ];
 
 impl Postgres {
-    /// Opens the store, or makes one; returns once the database has shown that it keeps the promise.
+    /// Opens the store, or makes one; returns once the database has shown that it keeps the
+    /// promise.
     ///
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to set.
@@ -392,7 +395,7 @@ impl EventStore for Postgres {
         self.shared.groups.observe(metrics);
         // A database that does not answer keeps no other figure waiting.
         let patience = Duration::from_secs(DATABASE_FIGURES_SECONDS);
-        match sync::timeout(patience, figures::observe(&self.shared)).await {
+        match sync::timeout(patience, lag_metrics::observe(&self.shared)).await {
             Some(Ok(())) => {}
             Some(Err(e)) => debug!(error = %e, "how far consumers are is not known"),
             None => debug!("how far consumers are is not known in time"),

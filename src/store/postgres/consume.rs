@@ -4,9 +4,9 @@
 //! take        ─> topics with something new (topic_notes) ─> a lease, and where the consumer is: one statement ─> events ─> receipt
 //! acknowledge ─> is the lease still held? positions that are further: one statement ─> answer
 //! ```
-//! Statements that change something are functions of `migrations/0002-consumers.sql`. Each locks the
-//! consumer's row first, and is answered once its commit is where a commit must be. So what it has
-//! read is covered, too.
+//! Statements that change something are functions of `migrations/0002-consumers.sql`. Each locks
+//! the consumer's row first, and is answered once its commit is where a commit must be. So what it
+//! has read is covered, too.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ use crate::store::{Given, StoredEvent, Taken};
 use crate::sync;
 
 pub(crate) mod consumer_row;
-pub(crate) mod figures;
+pub(crate) mod lag_metrics;
 pub(crate) mod moves;
 mod plan;
 pub(crate) mod stats;
@@ -98,8 +98,8 @@ pub(crate) async fn take<T>(
     }
 }
 
-/// The lease that whoever asks has now, or another's that stands against it, with where the consumer
-/// is in the topics of a plan; `None` if there is no consumer with this number.
+/// The lease that whoever asks has now, or another's that stands against it, with where the
+/// consumer is in the topics of a plan; `None` if there is no consumer with this number.
 async fn lease(
     shared: &Shared,
     take: &Take,

@@ -165,7 +165,7 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
         filters: spawn(&shared, "filters", move || filter_merge::run(&reading))?,
         journal: spawn(&shared, "journal", committing)?,
         checkpoint: spawn(&shared, "checkpoint", move || checkpoint.run())?,
-        preallocation: spawn(&shared, "space", prepare)?,
+        preallocation: spawn(&shared, "preallocation", prepare)?,
         hold: spawn(&shared, "hold", move || hold_check::run(&holding))?,
     };
     Ok((shared, commits, threads))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::filter::{Filter, Lane};
+use super::filter::{Filter, GenerationKey};
 use super::maps::{BLOCK_KEY_BYTES, CLAIM_KEY_BYTES, FRAME_KEY_BYTES, SealedMaps};
 use super::open_files::FileCache;
 use super::sorted_file::writer::write;
@@ -164,7 +164,7 @@ impl SealedFiles<'_> {
     }
 
     /// What filters call this generation.
-    pub(crate) fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> GenerationKey {
         (self.entry.id, self.entry.nonce)
     }
 

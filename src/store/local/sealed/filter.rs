@@ -49,7 +49,7 @@ const SEGMENT_BITS_MAX: u32 = 18;
 const READ_AHEAD: usize = 32;
 
 /// A generation that a filter is of: its id and its nonce.
-pub type Lane = (u64, u64);
+pub type GenerationKey = (u64, u64);
 
 /// Where a shard's cells lie, and how its positions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl Peeling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// By lane, oldest first.
-    lanes: Vec<Lane>,
+    lanes: Vec<GenerationKey>,
     claims: u64,
     shards: Vec<Shard>,
     cells: Vec<u16>,
@@ -187,7 +187,7 @@ impl Filter {
     /// # Errors
     /// What reading a claim gave; `Corrupt` if there are more generations than a filter can be of,
     /// or one event is there twice.
-    pub fn build<I>(lanes: Vec<Lane>, claims: u64, events: Vec<I>) -> Result<Self>
+    pub fn build<I>(lanes: Vec<GenerationKey>, claims: u64, events: Vec<I>) -> Result<Self>
     where
         I: Iterator<Item = Result<u128>>,
     {
@@ -286,7 +286,7 @@ impl Filter {
     }
 
     /// The generations it is of, oldest first.
-    pub fn lanes(&self) -> &[Lane] {
+    pub fn lanes(&self) -> &[GenerationKey] {
         &self.lanes
     }
 
@@ -347,7 +347,7 @@ impl Filter {
         let tables = count.checked_add(shards).and_then(|entries| entries.checked_mul(16));
         let (tables, cells) = tables.and_then(|bytes| rest.split_at_checked(bytes)).ok_or_else(short)?;
         let (lanes, shards) = tables.split_at_checked(16 * count).ok_or_else(short)?;
-        let lanes: Vec<Lane> =
+        let lanes: Vec<GenerationKey> =
             lanes.chunks_exact(16).filter_map(|lane| Some((u64_at(lane, 0)?, u64_at(lane, 8)?))).collect();
         let (cells, odd) = cells.as_chunks::<2>();
         let cells: Vec<u16> = cells.iter().map(|cell| u16::from_le_bytes(*cell)).collect();

@@ -1,7 +1,7 @@
 //! Filling an empty database with what another store has.
 //!
-//! Each part is a transaction of its own, and what a topic's row says shows how far it is. Until the end no
-//! node opens the database.
+//! Each part is a transaction of its own, and what a topic's row says shows how far it is. Until
+//! the end no node opens the database.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ const TOPIC_COUNTS: &str = "
     ON CONFLICT (slot, topic_id) DO UPDATE
     SET next_offset = excluded.next_offset, last_received_at = excluded.last_received_at";
 
-/// Rows of slots that are still as this program left them are moved on. Fewer rows than slots: they are not.
+/// Rows of slots that are still as this program left them are moved on. Fewer rows than slots: they
+/// are not.
 const SLOTS: &str = "
     UPDATE sekali_slots s
     SET next_seq = u.next_seq, next_topic = u.next_topic, commits = s.commits + 1, last_received_at = u.last
@@ -152,7 +153,8 @@ impl Filling {
         self.client.execute(statement, &[]).await.map(drop).map_err(|e| failed(&e))
     }
 
-    /// Learns how far everything is. It waits for what an earlier run that was killed has left under way.
+    /// Learns how far everything is. It waits for what an earlier run that was killed has left
+    /// under way.
     async fn look(&mut self) -> Result<(), tokio_postgres::Error> {
         let query =
             "SELECT next_seq, next_topic, last_received_at FROM sekali_slots ORDER BY slot FOR UPDATE";
@@ -178,8 +180,8 @@ impl Filling {
         Ok(())
     }
 
-    /// The place of an event, of which the topic and the slot move on; `None` if it is there already.
-    fn place(&mut self, event: &StoredEvent, part: &mut Part) -> Result<Option<Place>> {
+    /// The row of an event, of which the topic and the slot move on; `None` if it is there already.
+    fn row_of(&mut self, event: &StoredEvent, part: &mut Part) -> Result<Option<EventRow>> {
         let received_at = event.received_at.0;
         let (topic, slots) = (self.topics.get(&event.topic), &mut self.slots);
         if !is_new(event, topic.map_or(0, |topic| topic.next_offset.unsigned_abs()))? {
@@ -208,14 +210,14 @@ impl Filling {
         self.slack = self.slack.max(slot.last_received_at.saturating_sub(received_at));
         slot.last_received_at = slot.last_received_at.max(received_at);
         let Some(topic) = self.topics.get_mut(&event.topic) else { return Ok(None) };
-        let place = Place { slot: topic.slot, topic: topic.id, seq, offset: topic.next_offset, received_at };
+        let row = EventRow { slot: topic.slot, topic: topic.id, seq, offset: topic.next_offset, received_at };
         topic.next_offset += 1;
         topic.last_received_at = received_at;
         part.topics.insert(event.topic.clone(), *topic);
-        Ok(Some(place))
+        Ok(Some(row))
     }
 
-    /// Adds what was placed, all of it or nothing.
+    /// Adds the rows of a part, all of it or nothing.
     async fn insert(&mut self, part: &Part, batch: &Batch) -> Result<()> {
         let (slots, slack) = (&self.slots, self.slack);
         let transaction = self.client.transaction().await.map_err(|e| failed(&e))?;
@@ -234,7 +236,7 @@ impl Filling {
 
 /// Where an event goes.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct EventRow {
     slot: i16,
     topic: i32,
     seq: i64,
@@ -246,7 +248,7 @@ struct Place {
 #[derive(Debug, Default)]
 struct Part {
     /// Of each event of the batch.
-    places: Vec<Place>,
+    rows: Vec<EventRow>,
     new_topics: Vec<(Box<str>, Topic)>,
     /// Topics as they then are.
     topics: HashMap<Box<str>, Topic>,
@@ -255,8 +257,8 @@ struct Part {
 }
 
 impl Part {
-    fn column<T>(&self, value: fn(&Place) -> T) -> Vec<T> {
-        self.places.iter().map(value).collect()
+    fn column<T>(&self, value: fn(&EventRow) -> T) -> Vec<T> {
+        self.rows.iter().map(value).collect()
     }
 
     /// Moves the rows of its slots on; whether they were as they were left.
@@ -287,9 +289,9 @@ impl Part {
             self.new_topics.iter().map(|(_, topic)| (topic.slot, topic.id)).unzip();
         let names: Vec<&str> = self.new_topics.iter().map(|(name, _)| &**name).collect();
         transaction.execute(TOPICS, &[&slots, &ids, &names]).await?;
-        let (topics, slots) = (self.column(|place| place.topic), self.column(|place| place.slot));
-        let (seqs, offsets) = (self.column(|place| place.seq), self.column(|place| place.offset));
-        let received = self.column(|place| place.received_at);
+        let (topics, slots) = (self.column(|row| row.topic), self.column(|row| row.slot));
+        let (seqs, offsets) = (self.column(|row| row.seq), self.column(|row| row.offset));
+        let received = self.column(|row| row.received_at);
         // All of it was checked to be UTF-8.
         let text = |bytes: &'_ [u8]| std::str::from_utf8(bytes).unwrap_or_default().to_owned();
         let digest = |event: crate::event::EventRef<'_>| Uuid(u128::from_be_bytes(event.digest));
@@ -323,11 +325,11 @@ impl Target for Filling {
     async fn add(&mut self, events: &[StoredEvent]) -> Result<()> {
         let (mut part, mut batch) = (Part::default(), BatchBuilder::new(Bytes::new()));
         for event in events {
-            let Some(place) = self.place(event, &mut part)? else { continue };
+            let Some(row) = self.row_of(event, &mut part)? else { continue };
             push(&mut batch, event)?;
-            part.places.push(place);
+            part.rows.push(row);
         }
-        match part.places.is_empty() {
+        match part.rows.is_empty() {
             true => Ok(()),
             false => self.insert(&part, &batch.finish()).await,
         }
@@ -362,7 +364,8 @@ impl Target for Filling {
     }
 }
 
-/// A statement that failed: what it would have added is not there, or is found when the move is begun again.
+/// A statement that failed: what it would have added is not there, or is found when the move is
+/// begun again.
 fn failed(e: &tokio_postgres::Error) -> Error {
     let message = format!("the database does not take it: {}; run this again to go on", sentence(e));
     Error::new(ErrorKind::Io, message)

@@ -102,7 +102,7 @@ impl Listing {
         }
     }
 
-    pub(super) fn sources(&self, lows: &[i64], highs: &[i64]) -> Vec<SlotReader> {
+    pub(super) fn slot_readers(&self, lows: &[i64], highs: &[i64]) -> Vec<SlotReader> {
         match self {
             Self::All => {
                 let ranges = (0..).zip(lows.iter().zip(highs));

@@ -42,8 +42,8 @@ const OF_TOPIC: [&str; 2] = [
 /// What a page must know of an event to take it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
-    /// Which of the sources it comes from.
-    pub(crate) source: usize,
+    /// Which of the slot_readers it comes from.
+    pub(crate) reader: usize,
     /// Its number there.
     pub(crate) place: i64,
     pub(crate) seq: i64,
@@ -81,8 +81,8 @@ impl SlotReader {
 pub(crate) struct Merge<'q> {
     order: Order,
     event_source: Option<&'q str>,
-    sources: Vec<SlotReader>,
-    /// Keys that are read of a source at once.
+    slot_readers: Vec<SlotReader>,
+    /// Keys that are read of a reader at once.
     chunk: i64,
     /// Keys that were read, and most of them.
     looked: usize,
@@ -92,15 +92,15 @@ pub(crate) struct Merge<'q> {
 }
 
 impl<'q> Merge<'q> {
-    /// Of `sources`, for a page of about `limit` events.
+    /// Of `slot_readers`, for a page of about `limit` events.
     pub(crate) fn new(
         order: Order,
         event_source: Option<&'q str>,
-        sources: Vec<SlotReader>,
+        slot_readers: Vec<SlotReader>,
         limit: usize,
         is_scan: bool,
     ) -> Self {
-        let busy = sources.iter().filter(|source| source.has_unread()).count().max(1);
+        let busy = slot_readers.iter().filter(|reader| reader.has_unread()).count().max(1);
         let looked_max = if is_scan { DATABASE_SCANNED_MAX } else { DATABASE_LOOKED_MAX };
         let chunk = match busy {
             1 => limit,
@@ -109,7 +109,7 @@ impl<'q> Merge<'q> {
         Self {
             order,
             event_source,
-            sources,
+            slot_readers,
             chunk: chunk.clamp(1, DATABASE_KEYS_FIRST) as i64,
             looked: 0,
             looked_max,
@@ -119,17 +119,17 @@ impl<'q> Merge<'q> {
 
     /// Whether there is an event that was not given yet.
     pub(crate) fn is_left(&self) -> bool {
-        self.sources.iter().any(|source| source.has_unread() || !source.keys.is_empty())
+        self.slot_readers.iter().any(|reader| reader.has_unread() || !reader.keys.is_empty())
     }
 
-    /// Reads keys until each source has one or is over. Returns the keys that are new; `None` if
+    /// Reads keys until each reader has one or is over. Returns the keys that are new; `None` if
     /// enough was looked at.
     ///
     /// # Errors
     /// `Overloaded`.
     pub(crate) async fn fill(&mut self, groups: &Groups, readers: &Readers) -> Result<Option<Vec<Key>>> {
-        let dry: Vec<usize> = (0..self.sources.len())
-            .filter(|at| self.sources[*at].keys.is_empty() && self.sources[*at].has_unread())
+        let dry: Vec<usize> = (0..self.slot_readers.len())
+            .filter(|at| self.slot_readers[*at].keys.is_empty() && self.slot_readers[*at].has_unread())
             .collect();
         if dry.is_empty() {
             return Ok(Some(Vec::new()));
@@ -138,69 +138,70 @@ impl<'q> Merge<'q> {
             return Ok(None);
         }
         let chunk = self.chunk.min((self.looked_max - self.looked).div_ceil(dry.len()) as i64);
-        let sorted = groups.sort(dry.iter().copied(), |at| self.sources[*at].slot);
+        let sorted = groups.sort(dry.iter().copied(), |at| self.slot_readers[*at].slot);
         let reads = sorted.iter().enumerate().filter(|(_, dry)| !dry.is_empty());
         let reads = reads.map(|(place, dry)| self.read(readers, place, dry, chunk));
         let rows = try_join_all(reads).await?.concat();
         self.looked += rows.len();
         self.chunk *= 2;
-        let by_slot = |slot: i16| dry.iter().copied().find(|at| self.sources[*at].slot == slot);
+        let by_slot = |slot: i16| dry.iter().copied().find(|at| self.slot_readers[*at].slot == slot);
         let keys: Vec<Key> =
             rows.iter().filter_map(|row| by_slot(row.get(0)).map(|at| key(at, row))).collect();
         self.bytes += keys.iter().map(|key| key.bytes).sum::<usize>();
         for key in &keys {
-            self.sources[key.source].keys.push_back(*key);
+            self.slot_readers[key.reader].keys.push_back(*key);
         }
         for at in dry {
-            let source = &mut self.sources[at];
-            match (source.keys.back(), self.order) {
-                (Some(last), Order::Ascending) if source.keys.len() as i64 == chunk => {
-                    source.low = last.place + 1;
+            let reader = &mut self.slot_readers[at];
+            match (reader.keys.back(), self.order) {
+                (Some(last), Order::Ascending) if reader.keys.len() as i64 == chunk => {
+                    reader.low = last.place + 1;
                 }
-                (Some(last), Order::Descending) if source.keys.len() as i64 == chunk => {
-                    source.high = last.place;
+                (Some(last), Order::Descending) if reader.keys.len() as i64 == chunk => {
+                    reader.high = last.place;
                 }
-                _ => source.low = source.high,
+                _ => reader.low = reader.high,
             }
         }
         Ok(Some(keys))
     }
 
-    /// Rows of at most `chunk` keys of each of these sources, which one database has.
+    /// Rows of at most `chunk` keys of each of these slot_readers, which one database has.
     async fn read(&self, readers: &Readers, place: usize, dry: &[usize], chunk: i64) -> Result<Vec<Row>> {
-        let texts = if self.sources[dry[0]].topic.is_some() { OF_TOPIC } else { OF_SLOTS };
+        let texts = if self.slot_readers[dry[0]].topic.is_some() { OF_TOPIC } else { OF_SLOTS };
         let column = |value: fn(&SlotReader) -> i64| -> Vec<i64> {
-            dry.iter().map(|at| value(&self.sources[*at])).collect()
+            dry.iter().map(|at| value(&self.slot_readers[*at])).collect()
         };
-        let slots: Vec<i16> = dry.iter().map(|at| self.sources[*at].slot).collect();
-        let topics: Vec<i32> = dry.iter().map(|at| self.sources[*at].topic.unwrap_or_default()).collect();
-        let (lows, highs) = (column(|source| source.low), column(|source| source.high));
+        let slots: Vec<i16> = dry.iter().map(|at| self.slot_readers[*at].slot).collect();
+        let topics: Vec<i32> =
+            dry.iter().map(|at| self.slot_readers[*at].topic.unwrap_or_default()).collect();
+        let (lows, highs) = (column(|reader| reader.low), column(|reader| reader.high));
         let statement = ("events", texts[self.order as usize]);
         let client = readers.of(place)?;
         client.rows(statement, &[&slots, &topics, &lows, &highs, &chunk, &self.event_source]).await
     }
 
-    /// The next key, once [`Merge::fill`] has filled all sources.
+    /// The next key, once [`Merge::fill`] has filled all slot_readers.
     pub(crate) fn next(&mut self) -> Option<Key> {
         let rank = |key: &Key| (key.received_at, key.topic.0, key.place);
-        let fronts = self.sources.iter().filter_map(|source| source.keys.front());
+        let fronts = self.slot_readers.iter().filter_map(|reader| reader.keys.front());
         let next = match self.order {
             Order::Ascending => fronts.min_by_key(|key| rank(key)),
             Order::Descending => fronts.max_by_key(|key| rank(key)),
         };
-        let source = next?.source;
-        self.sources[source].keys.pop_front()
+        let reader = next?.reader;
+        self.slot_readers[reader].keys.pop_front()
     }
 
-    /// Whether a source must be filled before the next key is known.
+    /// Whether a reader must be filled before the next key is known.
     pub(crate) fn is_dry(&self) -> bool {
-        self.sources.iter().any(|source| source.keys.is_empty() && source.has_unread())
+        self.slot_readers.iter().any(|reader| reader.keys.is_empty() && reader.has_unread())
     }
 }
 
-fn key(source: usize, row: &Row) -> Key {
+fn key(reader: usize, row: &Row) -> Key {
     Key {
-        source,
+        reader,
         place: row.get(1),
         seq: row.get(2),
         topic: (row.get(0), row.get(3)),

@@ -56,7 +56,7 @@ async fn read(shared: &Shared, query: &Query) -> Result<(Page, Vec<Key>)> {
             shared.name_all(&readers, keys.iter().map(|key| key.topic)).await?;
         }
         let Some(key) = merge.next() else { break };
-        positions[key.source] = if query.order == Order::Ascending { key.place + 1 } else { key.place };
+        positions[key.reader] = if query.order == Order::Ascending { key.place + 1 } else { key.place };
         let is_meant = |only: &crate::event::pattern::TopicPatterns| {
             only.matches(shared.topics.name(key.topic).as_bytes())
         };
@@ -127,8 +127,8 @@ async fn begin<'q>(
             highs.clone_from(&positions);
         }
     }
-    let sources = listing.sources(&lows, &highs);
-    let merge = Merge::new(query.order, query.source.as_deref(), sources, query.limit, query.is_scan);
+    let slot_readers = listing.slot_readers(&lows, &highs);
+    let merge = Merge::new(query.order, query.source.as_deref(), slot_readers, query.limit, query.is_scan);
     Ok((positions, merge))
 }
 

@@ -25,7 +25,7 @@ fn encoded(filter: &Filter) -> Vec<u8> {
 }
 
 /// The nonce of generation `id`.
-fn lane(id: u64) -> Lane {
+fn lane(id: u64) -> GenerationKey {
     (id, id * 2)
 }
 

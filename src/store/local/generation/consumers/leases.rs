@@ -45,14 +45,14 @@ pub(crate) struct Now {
 
 /// What a consumer's readers share.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct Leases {
     leases: Vec<Lease>,
     last_fault: Option<DeliveryFault>,
     pub(crate) backlog: Backlog,
     pub(crate) oldest: Oldest,
 }
 
-impl Desk {
+impl Leases {
     /// Gives a lease to whoever asks, or has theirs last longer; `id` is for a new one.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Desk {
     }
 
     /// The leases that are not over.
-    pub(crate) fn leases(&mut self, now: Now) -> &[Lease] {
+    pub(crate) fn current(&mut self, now: Now) -> &[Lease] {
         self.end_late(now);
         &self.leases
     }

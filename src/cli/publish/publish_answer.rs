@@ -9,7 +9,7 @@ use crate::cli::client::exchange::Answer;
 
 /// What became of the lines of a chunk.
 #[derive(Debug)]
-pub(super) struct Receipt {
+pub(super) struct PublishAnswer {
     pub(super) counts: Counts,
     /// Lines that were refused, of those that are settled; without the one that ended the chunk
     /// early.
@@ -54,7 +54,7 @@ struct Progress {
     rejected: u64,
 }
 
-impl Receipt {
+impl PublishAnswer {
     /// The receipt for `sent` lines.
     pub(super) fn read(answer: &Answer, sent: usize) -> Result<Self, Unread> {
         let strange = |e: serde_json::Error| Unread::Strange(e.to_string());
@@ -114,7 +114,7 @@ mod tests {
 
     fn read(status: u16, body: &str, sent: usize) -> Result<(u64, u64, usize), Unread> {
         let answer = Answer { status, body: body.as_bytes().to_vec() };
-        Receipt::read(&answer, sent)
+        PublishAnswer::read(&answer, sent)
             .map(|receipt| (receipt.counts.received, receipt.rejected, receipt.settled))
     }
 

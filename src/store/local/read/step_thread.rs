@@ -1,5 +1,5 @@
-//! A thread of the lowest niceness for reads that let publishers go first. It does one short step of
-//! one of them at a time.
+//! A thread of the lowest niceness for reads that let publishers go first. It does one short step
+//! of one of them at a time.
 //!
 //! * Scans look at much and give little. Anybody can ask for them in a few bytes, and each can have
 //!   a processor for as long as it takes to read the store.
@@ -17,18 +17,18 @@ use crate::sync::{self, Builder, JoinHandle, Mutex};
 type Step = Box<dyn FnOnce(&Shared) + Send>;
 
 /// The thread, from its first step on.
-pub(crate) struct Lane {
+pub(crate) struct StepThread {
     name: &'static str,
     thread: Mutex<Option<(Sender<Step>, JoinHandle<()>)>>,
 }
 
-impl std::fmt::Debug for Lane {
+impl std::fmt::Debug for StepThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("StepThread").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Lane {
+impl StepThread {
     pub(crate) fn new(name: &'static str) -> Self {
         Self { name, thread: Mutex::new(None) }
     }

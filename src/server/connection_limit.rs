@@ -1,16 +1,16 @@
-//! The slots of connections: which connection gets one, which loses it, and the timeouts that end a
-//! connection.
+//! The limit of connections: which connection gets a permit, which loses it, and the timeouts that
+//! end a connection.
 //!
-//! | all slots are taken, and | a new connection gets |
+//! | all permits are taken, and | a new connection gets |
 //! |---|---|
-//! | a connection has no request under way | its slot: that of the peer with the most connections, the longest idle first |
-//! | all are busy, and another peer has more than half of them | the slot of that peer that has been busy longest |
-//! | all are busy | a reserved slot, where only the state of the service is told |
-//! | those are taken too | the reserved slot that has been idle longest |
+//! | a connection has no request under way | its permit: that of the peer with the most connections, the longest idle first |
+//! | all are busy, and another peer has more than half of them | the permit of that peer that has been busy longest |
+//! | all are busy | a reserved permit, where only the state of the service is told |
+//! | those are taken too | the reserved permit that has been idle longest |
 //! | those are all busy | nothing: it waits in the kernel's queue |
 //!
-//! A peer loses nothing while slots are free, and a trusted proxy, which asks for many clients, loses
-//! no request at all.
+//! A peer loses nothing while permits are free, and a trusted proxy, which asks for many clients,
+//! loses no request at all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::limits::{
 };
 use crate::peer::Peer;
 
-/// Ticks that a connection gets to send something before its slot may be given to another.
+/// Ticks that a connection gets to send something before its permit may be given to another.
 const CHANCE_TICKS: u32 = 2;
 
-/// How many reserved slots there are beside `connections_max` others.
+/// How many reserved permits there are beside `connections_max` others.
 pub fn reserved(connections_max: usize) -> usize {
     (connections_max / CONNECTIONS_RESERVED_SHARE).clamp(1, CONNECTIONS_RESERVED_MAX)
 }
 
-/// All slots.
+/// The permits of a listener's connections.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct ConnectionLimit {
     limits: Limits,
     ticks: Ticks,
     /// The connections that are open, by their tasks.
-    slots: HashMap<Id, Slot>,
+    permits: HashMap<Id, ConnectionPermit>,
     /// Connections of each peer, as [`Peer::network`] counts it, that were not told to end.
     peers: HashMap<Peer, usize>,
     open: Kind,
@@ -47,7 +47,7 @@ pub(super) struct Slots {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct ConnectionPermit {
     activity: Arc<Activity>,
     /// The peer that it is counted for.
     peer: Peer,
@@ -55,7 +55,7 @@ struct Slot {
     counts: bool,
 }
 
-/// The slots that are for all, or the reserved ones.
+/// The permits that are for all, or the reserved ones.
 #[derive(Debug, Default)]
 struct Kind {
     /// Those taken.
@@ -66,14 +66,14 @@ struct Kind {
     is_searched: bool,
 }
 
-impl Slots {
+impl ConnectionLimit {
     pub(super) fn new(limits: Limits) -> Self {
-        let (ticks, slots, peers) = Default::default();
-        Self { limits, ticks, slots, peers, open: Kind::default(), reserved: Kind::default() }
+        let (ticks, permits, peers) = Default::default();
+        Self { limits, ticks, permits, peers, open: Kind::default(), reserved: Kind::default() }
     }
 
-    /// A slot for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if none
-    /// is free for now.
+    /// A permit for a connection from `peer`, which [`Self::occupy`] is then told of; `None` if
+    /// none is free for now.
     pub(super) fn assign(&mut self, peer: Peer) -> Option<Arc<Activity>> {
         let is_free = self.open.taken < self.limits.connections_max;
         let is_reserved = if is_free || self.make_room(false) || self.displace(peer) {
@@ -86,27 +86,27 @@ impl Slots {
         Some(Arc::new(Activity::new(self.ticks.clone(), peer, is_reserved)))
     }
 
-    /// Notes the task of a connection that was assigned a slot.
+    /// Notes the task of a connection that was assigned a permit.
     pub(super) fn occupy(&mut self, task: Id, activity: Arc<Activity>) {
         let peer = activity.peer().network();
         *self.peers.entry(peer).or_default() += 1;
         self.kind(activity.is_reserved).taken += 1;
-        self.slots.insert(task, Slot { activity, peer, counts: true });
+        self.permits.insert(task, ConnectionPermit { activity, peer, counts: true });
     }
 
     /// A connection has ended.
     pub(super) fn release(&mut self, task: Id) {
-        if let Some(slot) = self.slots.remove(&task)
-            && slot.counts
+        if let Some(permit) = self.permits.remove(&task)
+            && permit.counts
         {
-            self.uncount(slot.activity.is_reserved, slot.peer);
+            self.uncount(permit.activity.is_reserved, permit.peer);
         }
     }
 
     /// Tells all connections to end when no request is under way.
     pub(super) fn drain(&self) {
-        for slot in self.slots.values() {
-            slot.activity.tell(Command::Drain);
+        for permit in self.permits.values() {
+            permit.activity.tell(Command::Drain);
         }
     }
 
@@ -115,10 +115,10 @@ impl Slots {
         self.ticks.advance();
         (self.open.is_searched, self.reserved.is_searched) = (false, false);
         self.count_clients();
-        for slot in self.slots.values() {
-            let command = self.due(&slot.activity);
-            if command > slot.activity.command() {
-                slot.activity.tell(command);
+        for permit in self.permits.values() {
+            let command = self.due(&permit.activity);
+            if command > permit.activity.command() {
+                permit.activity.tell(command);
             }
         }
     }
@@ -157,12 +157,12 @@ impl Slots {
 
     /// Counts connections of a proxy for the clients that PROXY heads have named meanwhile.
     fn count_clients(&mut self) {
-        for slot in self.slots.values_mut().filter(|slot| slot.counts) {
-            let peer = slot.activity.peer().network();
-            if peer != slot.peer {
-                leave(&mut self.peers, slot.peer);
+        for permit in self.permits.values_mut().filter(|permit| permit.counts) {
+            let peer = permit.activity.peer().network();
+            if peer != permit.peer {
+                leave(&mut self.peers, permit.peer);
                 *self.peers.entry(peer).or_default() += 1;
-                slot.peer = peer;
+                permit.peer = peer;
             }
         }
     }
@@ -171,13 +171,13 @@ impl Slots {
     fn make_room(&mut self, is_reserved: bool) -> bool {
         loop {
             while let Some((task, mark)) = self.kind(is_reserved).candidates.pop() {
-                let Some(slot) = self.slots.get_mut(&task) else { continue };
-                if !slot.counts || slot.activity.is_busy() || slot.activity.mark() != mark {
+                let Some(permit) = self.permits.get_mut(&task) else { continue };
+                if !permit.counts || permit.activity.is_busy() || permit.activity.mark() != mark {
                     continue;
                 }
-                slot.counts = false;
-                slot.activity.tell(Command::End);
-                let peer = slot.peer;
+                permit.counts = false;
+                permit.activity.tell(Command::End);
+                let peer = permit.peer;
                 self.uncount(is_reserved, peer);
                 return true;
             }
@@ -189,21 +189,21 @@ impl Slots {
     }
 
     /// Ends a connection with a request under way, for one from `peer`: that of a peer which has
-    /// more than its share of all slots.
+    /// more than its share of all permits.
     fn displace(&mut self, peer: Peer) -> bool {
         let share = self.limits.connections_max / CONNECTIONS_PEER_SHARE;
         let over = self.peers.iter().filter(|(other, count)| **count > share && **other != peer.network());
         let Some((&greedy, _)) = over.max_by_key(|(_, count)| **count) else { return false };
         let now = self.ticks.now();
-        let own = self.slots.values_mut().filter(|Slot { activity, peer, counts }| {
+        let own = self.permits.values_mut().filter(|ConnectionPermit { activity, peer, counts }| {
             let is_open = *counts && !activity.is_reserved;
             is_open && *peer == greedy && !self.limits.trusts(activity.peer())
         });
-        let oldest = own.max_by_key(|slot| now.wrapping_sub(slot.activity.since()));
-        let Some(slot) = oldest else { return false };
-        slot.counts = false;
-        slot.activity.tell(Command::End);
-        let peer = slot.peer;
+        let oldest = own.max_by_key(|permit| now.wrapping_sub(permit.activity.since()));
+        let Some(permit) = oldest else { return false };
+        permit.counts = false;
+        permit.activity.tell(Command::End);
+        let peer = permit.peer;
         self.uncount(false, peer);
         true
     }
@@ -213,10 +213,10 @@ impl Slots {
     fn search(&mut self, is_reserved: bool) {
         let now = self.ticks.now();
         let mut found: Vec<_> = self
-            .slots
+            .permits
             .iter()
-            .filter(|(_, slot)| slot.counts && slot.activity.is_reserved == is_reserved)
-            .filter_map(|(task, Slot { activity, peer, .. })| {
+            .filter(|(_, permit)| permit.counts && permit.activity.is_reserved == is_reserved)
+            .filter_map(|(task, ConnectionPermit { activity, peer, .. })| {
                 let (mark, age) = (activity.mark(), now.wrapping_sub(activity.since()));
                 let is_idle = match activity.phase() {
                     Phase::Busy => false,
