@@ -238,7 +238,7 @@ impl Local {
     /// back.
     async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        let commits = self.commits.lock().clone().ok_or_else(stopping)?;
+        let commits = self.commits.lock().clone().ok_or_else(Error::stopping)?;
         match sync::blocking(move || commits.flush(done)).await {
             Some(true) => self.answer(answer).await,
             _ => Err(self.shared.failure.unsure()),
@@ -251,7 +251,7 @@ impl Local {
         read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        sync::blocking(move || read(&shared)).await.unwrap_or_else(|| Err(stopping()))
+        sync::blocking(move || read(&shared)).await.unwrap_or_else(|| Err(Error::stopping()))
     }
 }
 
@@ -282,7 +282,8 @@ impl EventStore for Local {
             let job = Job::Append { place, batch: Arc::clone(&batch), items, bytes, reply };
             match self.shared.queues[worker].push(job, bytes, &self.shared.pace) {
                 Ok(wake) => wakes.extend(wake),
-                Err(Closed) => return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() }),
+                Err(Closed) if replies.len() > 1 => return Err(Error::stopping().in_part()),
+                Err(Closed) => return Err(Error::stopping()),
             }
         }
         if !wakes.is_empty() {
@@ -308,7 +309,7 @@ impl EventStore for Local {
         }
         match (failed, outcomes.into_iter().collect()) {
             (None, Some(outcomes)) => Ok(outcomes),
-            (Some(e), _) => Err(in_part(e)),
+            (Some(e), _) => Err(e.in_part()),
             (None, None) => Err(self.shared.failure.unsure()),
         }
     }
@@ -324,7 +325,7 @@ impl EventStore for Local {
         let (reply, answer) = oneshot::channel();
         let queue = &self.shared.queues[route(known.hash, self.shared.queues.len())];
         if !queue.push_urgent(Job::Find { key, hash, reply }, &self.shared.pace) {
-            return Err(stopping());
+            return Err(Error::stopping());
         }
         match self.answer(answer).await? {
             Some(offset) => self.blocking(move |shared| read::event(shared, &known, offset)).await.map(Some),
@@ -348,7 +349,7 @@ impl EventStore for Local {
             page
         };
         if is_scan {
-            return self.scans.run(&self.shared, read).await?.unwrap_or_else(|| Err(stopping()));
+            return self.scans.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()));
         }
         self.blocking(read).await
     }
@@ -470,21 +471,6 @@ impl EventStore for Local {
     fn close(&self) -> Result<()> {
         self.close()
     }
-}
-
-/// The answer to a batch of which another part was or may be decided.
-fn in_part(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::Overloaded | ErrorKind::Stopping => {
-            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
-            Error::new(ErrorKind::Unsure, message)
-        }
-        _ => e,
-    }
-}
-
-fn stopping() -> Error {
-    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ impl Postgres {
     ) -> Result<Vec<(Vec<u32>, oneshot::Receiver<Result<Vec<Outcome>>>)>> {
         let queues: Vec<mpsc::Sender<Piece>> = self.queues.read().clone();
         if queues.is_empty() {
-            return Err(stopping());
+            return Err(Error::stopping());
         }
         let parts = self.split(batch);
         for (slot, ..) in &parts {
@@ -214,7 +214,7 @@ impl Postgres {
         for (slot, ..) in &parts {
             match sync::timeout(patience, queues[*slot].reserve()).await {
                 Some(Ok(place)) => places.push(place),
-                Some(Err(_)) => return Err(stopping()),
+                Some(Err(_)) => return Err(Error::stopping()),
                 None => return Err(Error::new(ErrorKind::Overloaded, "too many requests wait; retry later")),
             }
         }
@@ -233,12 +233,12 @@ impl Postgres {
         if !self.shared.has_rejected() {
             return Ok(());
         }
-        let Some(queue) = self.queues.read().first().cloned() else { return Err(stopping()) };
+        let Some(queue) = self.queues.read().first().cloned() else { return Err(Error::stopping()) };
         let (reply, answer) = oneshot::channel();
         let (batch, since) = (Arc::new(Batch::default()), self.shared.now());
         let piece = Piece { batch, indexes: Vec::new(), bytes: 0, since, reply };
-        queue.send(piece).await.map_err(|_| stopping())?;
-        answer.await.unwrap_or_else(|_| Err(stopping())).map(drop)
+        queue.send(piece).await.map_err(|_| Error::stopping())?;
+        answer.await.unwrap_or_else(|_| Err(Error::stopping())).map(drop)
     }
 
     /// Waits for what is queued, and leaves nothing of this node behind.
@@ -289,7 +289,7 @@ impl EventStore for Postgres {
             (None, Some(outcomes)) => Ok(outcomes),
             (None, None) => Err(unsure()),
             (Some(e), _) if is_whole || !is_any_done => Err(e),
-            (Some(e), _) => Err(in_part(e)),
+            (Some(e), _) => Err(e.in_part()),
         }
     }
 
@@ -421,21 +421,6 @@ impl EventStore for Postgres {
         // What was answered is in the database, whether it confirms the rest or not.
         stopped.unwrap_or(Ok(()))
     }
-}
-
-/// The answer to a batch of which another part was stored.
-fn in_part(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::Overloaded | ErrorKind::Stopping => {
-            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
-            Error::new(ErrorKind::Unsure, message)
-        }
-        _ => e,
-    }
-}
-
-fn stopping() -> Error {
-    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
 fn unsure() -> Error {

@@ -1,5 +1,5 @@
 //! The answer to a chunk of lines, held against what was sent: anything can answer 200, and only a
-//! receipt that adds up says that events are stored.
+//! answer that adds up says that events are stored.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(super) struct PublishAnswer {
     pub(super) refused: Option<usize>,
 }
 
-/// Why an answer is no receipt.
+/// Why an answer does not say what became of the lines.
 #[derive(Debug)]
 pub(super) enum Unread {
     /// It is a refusal of everything.
@@ -55,7 +55,7 @@ struct Progress {
 }
 
 impl PublishAnswer {
-    /// The receipt for `sent` lines.
+    /// The answer to `sent` lines.
     pub(super) fn read(answer: &Answer, sent: usize) -> Result<Self, Unread> {
         let strange = |e: serde_json::Error| Unread::Strange(e.to_string());
         let whole = |rejected, errors| {
@@ -114,8 +114,7 @@ mod tests {
 
     fn read(status: u16, body: &str, sent: usize) -> Result<(u64, u64, usize), Unread> {
         let answer = Answer { status, body: body.as_bytes().to_vec() };
-        PublishAnswer::read(&answer, sent)
-            .map(|receipt| (receipt.counts.received, receipt.rejected, receipt.settled))
+        PublishAnswer::read(&answer, sent).map(|read| (read.counts.received, read.rejected, read.settled))
     }
 
     fn counts(received: u64, stored: u64, dropped: u64, more: &str) -> String {
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_accounts_for_every_line() {
+    fn an_answer_accounts_for_every_line() {
         assert_eq!(read(200, &counts(5, 3, 2, ""), 5).unwrap(), (5, 0, 5));
         let faults = r#","rejected":2,"errors":[{"line":2},{"line":5},{"line":5}]"#;
         assert_eq!(read(207, &counts(3, 3, 0, faults), 5).unwrap(), (3, 2, 5));

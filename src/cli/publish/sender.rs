@@ -137,7 +137,7 @@ impl Sender {
             let sent = self.positions.len();
             let publish_answer = PublishAnswer::read(&answer, sent).map_err(|why| match why {
                 Unread::Refused => self.remote.refused(PATH, &answer),
-                Unread::Strange(why) => self.remote.strange(PATH, "a receipt of what was sent", why),
+                Unread::Strange(why) => self.remote.strange(PATH, "an account of what was sent", why),
             })?;
             self.add(&publish_answer);
             if let Some(line) = publish_answer.refused {

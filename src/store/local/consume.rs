@@ -10,13 +10,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use self::lag::Lag;
+use super::Local;
 use super::generation::consumers::Consumer;
 use super::generation::consumers::leases::{Lease, Leases, Now};
 use super::generation::head::EntryBlocks;
 use super::read::batch::{BatchQuery, EventBatch, batch};
 use super::shared::Shared;
 use super::write::group::{Change, Step};
-use super::{Local, stopping};
 use crate::clock::Timestamp;
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Position, Take};
@@ -95,7 +95,7 @@ impl Local {
             drop(turn);
             done
         };
-        let read = self.takes.run(&self.shared, read).await?.unwrap_or_else(|| Err(stopping()));
+        let read = self.takes.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()));
         let (events, positions) = read?;
         if !positions.is_empty() {
             let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions };
@@ -198,7 +198,7 @@ impl Local {
         let reserved = (bytes + FrameHeader::BYTES + BlockHeader::BYTES) as u64;
         let (reply, answer) = oneshot::channel();
         let change = Change { name: name.as_str().into(), step, blocks, reserved, reply };
-        let commits = self.commits.lock().clone().ok_or_else(stopping)?;
+        let commits = self.commits.lock().clone().ok_or_else(Error::stopping)?;
         let shared = Arc::clone(&self.shared);
         let sent = sync::blocking(move || {
             shared.preallocation.reserve(reserved)?;

@@ -8,6 +8,7 @@ use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX};
+use crate::store::local::Local;
 use crate::store::local::format::codec::BlockKind;
 use crate::store::local::format::entries::ConsumerEntry;
 use crate::store::local::format::manifest::random_u64;
@@ -18,7 +19,6 @@ use crate::store::local::read::offsets::OffsetsBefore;
 use crate::store::local::read::{Listing, read_cursor};
 use crate::store::local::shared::Shared;
 use crate::store::local::write::group::Step;
-use crate::store::local::{Local, stopping};
 use crate::store::{EventStore, Query};
 use crate::sync::atomic::Ordering;
 
@@ -123,7 +123,7 @@ impl Local {
                 let done = reading.step(shared);
                 (reading, done)
             };
-            let (goes_on, done) = self.scans.run(&self.shared, step).await?.ok_or_else(stopping)?;
+            let (goes_on, done) = self.scans.run(&self.shared, step).await?.ok_or_else(Error::stopping)?;
             reading = goes_on;
             if let Some(offsets) = done? {
                 return Ok(offsets);
