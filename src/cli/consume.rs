@@ -45,13 +45,13 @@ Exit codes: 0 done, 1 refused or the output can't be written, 9 the service coul
 pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
-    /// The consumer
+    /// The name of the consumer
     name: ConsumerName,
-    /// Make the consumer, if it is not there yet, for this topic or all that begin alike: orders,
-    /// orders.*, *; may be given several times
+    /// Make the consumer, if it is not there yet, for a topic or for those whose names begin so:
+    /// orders, orders.*, *; may be given several times
     #[arg(long = "topic", value_name = "TOPICS")]
     topics: Vec<String>,
-    /// Where a consumer begins that is made: start, end, a time or a cursor
+    /// Where a new consumer begins: start, end, a time or a cursor
     #[arg(long, value_name = "PLACE", default_value = "start", requires = "topics")]
     from: String,
     /// Run this by a shell for each batch of events
@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     /// Print events instead, one a line; what is printed is acknowledged
     #[arg(long)]
     ndjson: bool,
-    /// Events of a batch, at most
+    /// Most events in a batch
     #[arg(long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=CONSUMER_EVENTS_MAX as u64))]
     batch: u64,

@@ -39,11 +39,11 @@ pub(super) struct Arguments {
     /// Only events from this source
     #[arg(long)]
     source: Option<String>,
-    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or so long
-    /// ago: 10m, 2h, 3d
+    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or
+    /// within a span up to now: 10m, 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
-    /// Only events that arrived before this time, or so long ago
+    /// Only events that arrived before this time, or before such a span
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
     /// Oldest first or newest first, by time of arrival
