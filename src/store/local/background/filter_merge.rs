@@ -80,7 +80,7 @@ fn merged(shared: &Shared, files: &SealedFiles<'_>, name: &str) -> Result<Filter
     let is_one = |(id, nonce): &(u64, u64)| {
         shared.generation(*id).is_some_and(|generation| generation.is_sealed() && generation.nonce == *nonce)
     };
-    match filter.lanes().iter().all(is_one) {
+    match filter.generations().iter().all(is_one) {
         true => Ok(filter),
         false => Err(Error::new(ErrorKind::Corrupt, format!("{name} is of other generations"))),
     }
@@ -110,8 +110,8 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
             false => hash,
         })
     });
-    let lanes = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
-    let filter = Filter::build(lanes, claims, hashes.collect()).inspect_err(|e| {
+    let keys = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
+    let filter = Filter::build(keys, claims, hashes.collect()).inspect_err(|e| {
         if e.kind() == ErrorKind::Corrupt {
             // Which one is damaged is seen when each is looked at.
             generations.iter().for_each(|generation| doubt_if_damaged(generation));

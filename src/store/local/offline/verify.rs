@@ -142,7 +142,7 @@ impl Check<'_> {
             let dir = folder(&self.options.data_dir, newest.entry.id);
             let bad = |what| Err(Error::corrupt(&dir.join(name), 0, what));
             let filter = newest.read_filter(name)?;
-            for (id, nonce) in filter.lanes() {
+            for (id, nonce) in filter.generations() {
                 let is_it = |entry: &&Entry| (entry.id, entry.nonce, entry.sealed) == (*id, *nonce, true);
                 let entry = manifest.generations.iter().find(is_it);
                 let Some((entry, closed)) = entry.and_then(|entry| Some((entry, entry.closed?))) else {

@@ -72,7 +72,7 @@ impl SealedFiles<'_> {
     /// As [`SealedFiles::open`].
     pub(crate) fn filter(&self) -> Result<Filter> {
         let filter = self.read_filter(FILTER)?;
-        match (filter.claims(), filter.lanes()) == (self.claims(), &[self.lane()]) {
+        match (filter.claims(), filter.generations()) == (self.claims(), &[self.key()]) {
             true => Ok(filter),
             false => Err(Error::corrupt(&self.path(FILTER), 0, "not of as many claims as MANIFEST says")),
         }
@@ -107,7 +107,7 @@ impl SealedFiles<'_> {
     /// # Errors
     /// `Corrupt` if they are not; `NoSpace`, `Io`.
     pub(crate) fn renew_filter(&self, maps: &SealedMaps) -> Result<()> {
-        let filter = Filter::build(vec![self.lane()], self.claims(), vec![maps.hashes()])?;
+        let filter = Filter::build(vec![self.key()], self.claims(), vec![maps.hashes()])?;
         self.write_filter(FILTER, &filter)
     }
 
@@ -164,7 +164,7 @@ impl SealedFiles<'_> {
     }
 
     /// What filters call this generation.
-    pub(crate) fn lane(&self) -> GenerationKey {
+    pub(crate) fn key(&self) -> GenerationKey {
         (self.entry.id, self.entry.nonce)
     }
 
