@@ -23,7 +23,7 @@ import uuid
 import tables
 from group import Group, programs
 
-CONNECTOR = "src/store/postgres/connector.rs"
+CONNECTOR = "src/store/postgres/connect/connector.rs"
 MIGRATION = "src/store/postgres/migrations/0001-events.sql"
 PAYLOAD = b'{"order":"0000000000000000","amount":100000,"currency":"IDR","customer":"0000000000000000","items":[{"sku":"00000000","qty":1}]}'
 # What the protocol calls the types of elements.

@@ -1,6 +1,6 @@
 // The frame of the page: which view the address names, the title, the theme, the token.
 //
-// A view is a module that exports a `View`, and a row in VIEWS. It is opened anew for each address.
+// A view is a module that exports a `View`, and a row in VIEWS. It is opened again for each address.
 // Its signal ends whatever it has under way when it is left.
 
 import { setToken, token, tokens } from "./api.js";

@@ -37,6 +37,20 @@ class Reader {
     return true;
   }
 
+  /** The names of the members of the object that begins here; whoever asks takes each value. */
+  *names() {
+    let isFirst = true;
+    this.take("{");
+    while (this.more("}", isFirst)) {
+      isFirst = false;
+      this.space();
+      const name = this.string();
+      this.take(":");
+      this.space();
+      yield name;
+    }
+  }
+
   string() {
     const start = this.at;
     this.take('"');
@@ -139,14 +153,7 @@ export function parse(text) {
  * @param {Reader} reader @returns {Shown} */
 function readEvent(reader) {
   const event = {};
-  let isFirst = true;
-  reader.take("{");
-  while (reader.more("}", isFirst)) {
-    isFirst = false;
-    reader.space();
-    const name = reader.string();
-    reader.take(":");
-    reader.space();
+  for (const name of reader.names()) {
     const start = reader.at;
     reader.skip();
     const text = reader.text.slice(start, reader.at);
@@ -167,14 +174,7 @@ export function page(text) {
   const reader = new Reader(text, 0);
   const events = [];
   let cursor = null;
-  let isFirst = true;
-  reader.take("{");
-  while (reader.more("}", isFirst)) {
-    isFirst = false;
-    reader.space();
-    const name = reader.string();
-    reader.take(":");
-    reader.space();
+  for (const name of reader.names()) {
     if (name === "events") {
       reader.take("[");
       while (reader.more("]", events.length === 0)) events.push(readEvent(reader));

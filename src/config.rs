@@ -150,7 +150,8 @@ macro_rules! settings {
                 Self { $( $key, )+ sources: file.sources, group: file.group, origins }
             }
 
-            /// Every setting, with its value and where that came from, and the groups, if there are any.
+            /// Every setting, with its value and where that came from, and the groups, if there are
+            /// any.
             pub fn entries(&self) -> Vec<Entry> {
                 let groups = self.group.iter().map(|group| format!("{} {}", group.slots, group.store));
                 let groups = Some(groups.collect::<Vec<_>>()).filter(|groups| !groups.is_empty());
@@ -183,8 +184,8 @@ settings! {
     #[arg(value_name = "HOST")]
     allowed_host: Vec<AllowedHost> as Vec<AllowedHost> = Vec::new();
 
-    /// Proxy that is believed when it names the client of a request in Forwarded or X-Forwarded-For:
-    /// an address, a network such as 10.0.0.0/8, or unix; may be repeated
+    /// Proxy that is believed when it names the client of a request in Forwarded or
+    /// X-Forwarded-For: an address, a network such as 10.0.0.0/8, or unix; may be repeated
     #[arg(value_name = "CIDR")]
     trusted_proxy: Vec<TrustedProxy> as Vec<TrustedProxy> = Vec::new();
 
@@ -216,8 +217,8 @@ settings! {
     #[arg(value_name = "FILE")]
     tls_client_crl: PathBuf as PathBuf = PathBuf::new();
 
-    /// URL of the PostgreSQL database that holds the store, such as postgres://user@host1,host2/events;
-    /// without it the data directory does
+    /// URL of the PostgreSQL database that holds the store, such as
+    /// postgres://user@host1,host2/events; without it the data directory does
     #[arg(value_name = "URL")]
     store: StoreUrl as StoreUrl = StoreUrl::default();
 

@@ -54,8 +54,8 @@ impl Display for ConsumerName {
     }
 }
 
-/// A consumer as it was when somebody was let at it: by its name, with the topics that they may consume.
-/// One that got the name since, with other topics, is not meant.
+/// A consumer as it was when somebody was let at it: by its name, with the topics that they may
+/// consume. One that got the name since, with other topics, is not meant.
 #[derive(Clone, Debug)]
 pub struct ConsumerKey {
     /// Its name.
@@ -193,8 +193,8 @@ pub struct ConsumerStats {
     pub created_at: Timestamp,
     /// Events that it has not acknowledged.
     pub lag_events: u64,
-    /// When the oldest of them arrived, as far as it was looked for: each look goes on where the one
-    /// before has ended.
+    /// When the oldest of them arrived, as far as it was looked for: each look goes on where the
+    /// one before has ended.
     pub lags_since: Option<Timestamp>,
     /// The leases on its topics.
     pub leases: Vec<LeaseStats>,

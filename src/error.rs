@@ -82,6 +82,23 @@ impl Error {
         }
     }
 
+    /// What a call is answered while the store stops.
+    pub(crate) fn stopping() -> Self {
+        Self::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
+    }
+
+    /// The same error for a batch of which another part was or may be decided.
+    pub(crate) fn in_part(self) -> Self {
+        match self.kind {
+            ErrorKind::Overloaded | ErrorKind::Stopping => {
+                let message =
+                    format!("part of the batch may be stored, sending all of it again is safe: {self}");
+                Self::new(ErrorKind::Unsure, message)
+            }
+            _ => self,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

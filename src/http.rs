@@ -1,14 +1,14 @@
 //! HTTP: routes, bodies, answers. Knows no storage, only [`EventStore`](crate::store::EventStore).
 //!
 //! ```text
-//! request → guard → route → admission → body (limits) → decode → store → answer
+//! request → guard → route → authorization → body (limits) → decode → store → answer
 //! ```
 //! | file or room | what |
 //! |---|---|
 //! | `exchange.rs` | the way of a request, as drawn above |
 //! | `routes.rs`, `openapi.rs` | what is where: the table, and its description for programs |
 //! | `guard.rs` | which hosts and which pages of browsers may ask |
-//! | `admission.rs` | who asks, and whether they may |
+//! | `authorization.rs` | who asks, and whether they may |
 //! | `service.rs`, `state.rs` | what all requests share, and how that is told |
 //! | `wire/` | heads of requests, answers, and the budget of answers |
 //! | `body/` | bodies of requests, and their budget |
@@ -18,7 +18,7 @@
 //! | `consume.rs` | consumers: their events, and what is kept of them |
 //! | `sources/` | `/in/{source}`: webhooks of other services |
 
-mod admission;
+mod authorization;
 mod body;
 mod consume;
 mod exchange;

@@ -2,12 +2,14 @@
 //! by `(topic, event_id)`, is stored exactly once, for ever.
 //!
 //! ```text
-//! cli → server → http → store → local: router → worker → journal ⇢ checkpoint → index, seal
+//! cli → server → http → store ┬→ local: route → worker → journal ⇢ checkpoint → index, seal
+//!                             └→ postgres: groups → slot → one statement
 //! ```
 //!
-//! Read `store/local/write/worker.rs` first: it decides what becomes of an event.
-//! `store/local/format/codec.rs` has every persisted byte. Deliberately absent: nothing under
-//! `store` knows HTTP; nothing above it knows sled, and only
+//! Read `store/local/write/worker.rs` first: it decides what becomes of an event in a directory. In
+//! a database `store/postgres/write/slot.rs` does. `store/local/format/codec.rs` lists every
+//! persisted byte of a directory, and `store/postgres/migrations` has the tables of a database.
+//! Deliberately absent: nothing under `store` knows HTTP; nothing above it knows sled, and only
 //! `store/local/generation/index/sled_index.rs` names it. ARCHITECTURE.md has the table of rooms,
 //! and says which may import from which.
 

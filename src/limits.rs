@@ -165,9 +165,9 @@ pub const BODY_RATE_MIN: u64 = 1 << 10;
 /// Bytes of each body that have a part of the budget of their own, so that small bodies wait for no
 /// large ones.
 pub const BODY_FIRST_BYTES: usize = 64 << 10;
-/// A body with more bytes takes a ticket: a permit for the largest that it can become.
+/// A body with more bytes takes a *large permit*: one for the largest that it can become.
 pub const LARGE_BYTES_MIN: usize = 4 << 20;
-/// Seconds that a body waits for a ticket before it is refused with 503.
+/// Seconds that a body waits for a large permit before it is refused with 503.
 pub const TICKET_SECONDS: u64 = 10;
 /// Bytes a second below which a body may be ended when others lack the bytes that it holds.
 pub const PRESSED_RATE_MIN: u64 = 64 << 10;
@@ -186,7 +186,7 @@ const _: () = assert!(BODY_SECONDS.is_multiple_of(BODY_WINDOW_SECONDS));
 const _: () = assert!(PRESSED_RATE_MIN > BODY_RATE_MIN);
 // The largest body, at a steady pace that has it whole in time, is never found to be slow.
 const _: () = assert!(PRESSED_RATE_MIN < BODY_BYTES_MAX as u64 / BODY_SECONDS);
-// The largest part of the budget has a ticket for the largest body, and for two that are not
+// The largest part of the budget has a large permit for the largest body, and for two that are not
 // compressed.
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= DECODED_BYTES_MAX);
 const _: () = assert!(INFLIGHT_BYTES_MAX / 16 * 9 >= 2 * BODY_BYTES_MAX);
@@ -238,21 +238,21 @@ pub const KEEP_ALIVE_SECONDS_MAX: u64 = 86_400;
 pub const STALL_SECONDS: u64 = 30;
 /// Seconds that a connection which is told to end, and has no request under way, gets to do so.
 pub const GRACE_SECONDS: u64 = 2;
-/// When all slots are taken and busy, a peer with more than one in this many of them gives one up to
-/// another peer.
-pub const SLOTS_PEER_SHARE: usize = 2;
-/// Connections served at once by the listener for operators, which has slots of its own.
+/// When all permits are taken and busy, a peer with more than one in this many of them gives one up
+/// to another peer.
+pub const CONNECTIONS_PEER_SHARE: usize = 2;
+/// Connections served at once by the listener for operators, which has permits of its own.
 pub const OPS_CONNECTIONS_MAX: usize = 64;
-/// Most slots beyond those of `connections_max`, where only the state of the service is told.
-pub const SLOTS_RESERVED_MAX: usize = 32;
-/// There is one such slot for this many others, and at least one.
-pub const SLOTS_RESERVED_SHARE: usize = 8;
-/// Seconds that a reserved slot is kept without a request.
+/// Most permits beyond those of `connections_max`, where only the state of the service is told.
+pub const CONNECTIONS_RESERVED_MAX: usize = 32;
+/// There is one such permit for this many others, and at least one.
+pub const CONNECTIONS_RESERVED_SHARE: usize = 8;
+/// Seconds that a reserved permit is kept without a request.
 pub const RESERVED_SECONDS: u64 = 2;
-/// A tail holds its slot for as long as its reader likes, so at most one slot in this many is for
-/// tails.
+/// A tail holds its permit for as long as its reader likes, so at most one permit in this many is
+/// for tails.
 pub const TAILS_SHARE: usize = 2;
-/// Connections without a request that are looked for at once when slots are short.
+/// Connections without a request that are looked for at once when permits are short.
 pub const CANDIDATES_MAX: usize = 64;
 /// Empty lines that may stand before a request, as some clients send one after a body.
 pub const BLANK_LINES_MAX: usize = 4;
@@ -293,7 +293,8 @@ const _: () = assert!(HEAD_SECONDS < STALL_SECONDS && STALL_SECONDS < KEEP_ALIVE
 const _: () = assert!(GRACE_SECONDS < HEAD_SECONDS && RESERVED_SECONDS < HEAD_SECONDS);
 const _: () = assert!(GRACE_SECONDS >= LINGER_SECONDS && GRACE_SECONDS < DRAIN_SECONDS);
 const _: () = assert!(KEEP_ALIVE_SECONDS <= KEEP_ALIVE_SECONDS_MAX);
-const _: () = assert!(SLOTS_RESERVED_MAX < CONNECTIONS_MAX && SLOTS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
+const _: () =
+    assert!(CONNECTIONS_RESERVED_MAX < CONNECTIONS_MAX && CONNECTIONS_RESERVED_SHARE > 1 && TAILS_SHARE >= 2);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_LAST_BYTES_MIN < STREAM_PIECE_BYTES);
 const _: () = assert!(STREAMS_SHARE * CONNECTIONS_MAX * HEAD_BYTES_MAX <= INFLIGHT_BYTES_MAX);
@@ -329,8 +330,8 @@ pub const AUTH_TICKETS_CLIENT_MAX: usize = 1_000;
 pub const FAILURES_FREE: u32 = 20;
 /// Seconds that the answers to further ones wait.
 pub const FAILURE_PAUSE_SECONDS: u64 = 1;
-/// Most failures whose answers wait at once. Further ones are answered without a pause, so that what
-/// they hold meanwhile is bounded.
+/// Most failures whose answers wait at once. Further ones are answered without a pause, so that
+/// what they hold meanwhile is bounded.
 pub const FAILURES_WAITING_MAX: usize = 1_000;
 /// Most clients whose failures are counted apart.
 pub const FAILURES_PEERS_MAX: usize = 10_000;
@@ -385,18 +386,18 @@ pub const CONSUMER_BODY_BYTES_MAX: usize = 64 << 10;
 pub const CONSUMER_LOOK_TOPICS: usize = 2_000;
 /// The last blocks of events of which it is known which topics they are of; a consumer that asks
 /// after more looks at its topics.
-pub const NEWS_KEPT: usize = 1 << 16;
+pub const TOPIC_NOTES_KEPT: usize = 1 << 16;
 /// Topics in which a consumer lags up to which the lag is told exactly, whenever somebody reads.
 pub const LAG_TOPICS_COUNTED: usize = 1_000;
-/// Topics in which a consumer lags of which one look finds out how old the oldest event is; the next
-/// look goes on with others.
+/// Topics in which a consumer lags of which one look finds out how old the oldest event is; the
+/// next look goes on with others.
 pub const LAG_TOPICS_READ_MAX: usize = 16;
 /// Topics with the oldest events that are remembered, so that they are found without a read.
 pub const LAG_TOPICS_KEPT: usize = 16;
 /// Topics that take as long to look at as one event takes to read.
 pub const LAG_READ_TOPICS: usize = CONSUMER_LOOK_TOPICS / 4;
-/// Seconds in which the lags of consumers are found out for `/metrics`; what is not known then is shown
-/// as it was, and the next time begins with it.
+/// Seconds in which the lags of consumers are found out for `/metrics`; what is not known then is
+/// shown as it was, and the next time begins with it.
 pub const LAG_FIGURES_SECONDS: u64 = 2;
 /// Consumers that one piece of a list of them has.
 pub const CONSUMERS_PIECE: usize = 16;

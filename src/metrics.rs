@@ -144,8 +144,8 @@ pub const FIGURES: [Figure; 34] = [
     (QUEUE, Kind::Gauge, "Requests that wait for a worker."),
     (LAG, Kind::Gauge, "Stored events that the index does not have yet."),
     (GENERATIONS, Kind::Gauge, "Generations, by state."),
-    (REBUILDS, Kind::Counter, "Indexes made anew from a journal."),
-    (REBUILDING, Kind::Gauge, "Indexes that are being made anew, or wait for it."),
+    (REBUILDS, Kind::Counter, "Indexes rebuilt from a journal."),
+    (REBUILDING, Kind::Gauge, "Indexes that are being rebuilt, or wait for it."),
     (JOURNAL_BYTES, Kind::Gauge, "Bytes of events in all journals."),
     (DISK_FREE, Kind::Gauge, "Bytes that are free on the disk of the store."),
     (DISK_RESERVE, Kind::Gauge, "Free bytes below which no events are taken."),
@@ -161,7 +161,7 @@ pub const FIGURES: [Figure; 34] = [
         Kind::Gauge,
         "1 if the sources and their secrets are in use as they are now, 0 if something is wrong and earlier ones are.",
     ),
-    (READY, Kind::Gauge, "1 if the store takes events, 0 if not."),
+    (READY, Kind::Gauge, "1 if the store takes events of all topics, else 0."),
     (BUILD, Kind::Gauge, "1, with the version of the program."),
     (UPTIME, Kind::Gauge, "Seconds since the service began."),
     (CERTIFICATE_EXPIRY, Kind::Gauge, "When the certificate expires, in seconds since 1970; only with TLS."),
@@ -353,14 +353,14 @@ impl Metrics {
         self.0.deliveries.unknown()
     }
 
-    /// Deliveries that were refused, by reason, of all sources; a request for a source that there is
-    /// not is one too.
+    /// Deliveries that were refused, by reason, of all sources; a request for a source that there
+    /// is not is one too.
     pub fn all_refused(&self) -> BTreeMap<&'static str, u64> {
         self.0.deliveries.refused()
     }
 
-    /// How far a consumer lags was measured: events that it has not acknowledged, and the age of the
-    /// oldest of them in seconds.
+    /// How far a consumer lags was measured: events that it has not acknowledged, and the age of
+    /// the oldest of them in seconds.
     pub fn consumer_lags(&self, name: &str, events: u64, seconds: f64) {
         self.set(CONSUMER_LAG, &[("consumer", name)], events as f64);
         self.set(CONSUMER_LAG_TIME, &[("consumer", name)], seconds);

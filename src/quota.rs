@@ -1,7 +1,7 @@
 //! Quotas: what each client may take, so that the others have theirs. Knows no HTTP.
 //!
 //! Every table here is bounded, however many clients there are: that of rates forgets clients that
-//! were not seen for the longest time, and that of places has those alone who hold one.
+//! were not seen for the longest time, and that of permits has those alone who hold one.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -92,15 +92,15 @@ impl Rates {
     }
 }
 
-/// Places of which a client may hold as many as it leaves free, so that there are some for others.
+/// Permits of which a client may hold as many as it leaves free, so that there are some for others.
 /// The last one is for a client that holds none.
 #[derive(Debug)]
-pub struct Places {
+pub struct FairPermits {
     max: usize,
     held: Mutex<Held>,
 }
 
-/// Places that are taken.
+/// Permits that are taken.
 #[derive(Debug, Default)]
 struct Held {
     all: usize,
@@ -108,51 +108,51 @@ struct Held {
     clients: HashMap<QuotaKey, usize>,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPlace {
+pub enum NoPermit {
     /// All are taken.
     Full,
     /// What is free is for clients that hold fewer.
     Share,
 }
 
-impl Places {
+impl FairPermits {
     /// As many as `max`.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, held: Mutex::default() })
     }
 
-    /// Takes a place for a client.
+    /// Takes a permit for a client.
     ///
     /// # Errors
     /// There is none for it.
-    pub fn take(self: &Arc<Self>, key: QuotaKey) -> Result<Place, NoPlace> {
+    pub fn take(self: &Arc<Self>, key: QuotaKey) -> Result<FairPermit, NoPermit> {
         let mut held = self.held.lock();
         let free = self.max.saturating_sub(held.all);
         let own = held.clients.get(&key).copied().unwrap_or_default();
         match free {
-            0 => Err(NoPlace::Full),
-            free if own >= free => Err(NoPlace::Share),
+            0 => Err(NoPermit::Full),
+            free if own >= free => Err(NoPermit::Share),
             _ => {
                 held.all += 1;
                 held.clients.insert(key, own + 1);
-                Ok(Place { places: Arc::clone(self), key })
+                Ok(FairPermit { permits: Arc::clone(self), key })
             }
         }
     }
 }
 
-/// A place, given back when it is dropped.
+/// A permit, given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct FairPermit {
+    permits: Arc<FairPermits>,
     key: QuotaKey,
 }
 
-impl Drop for Place {
+impl Drop for FairPermit {
     fn drop(&mut self) {
-        let mut held = self.places.held.lock();
+        let mut held = self.permits.held.lock();
         held.all -= 1;
         if let Some(own) = held.clients.get_mut(&self.key) {
             *own -= 1;
@@ -200,28 +200,28 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_all_it_may_leaves_places_for_many_others() {
-        let places = Places::new(1_000);
+        let permits = FairPermits::new(1_000);
         let mut held = Vec::new();
         for hog in 0..8 {
             let before = held.len();
-            held.extend(std::iter::from_fn(|| places.take(key(hog)).ok()));
+            held.extend(std::iter::from_fn(|| permits.take(key(hog)).ok()));
             assert!(held.len() > before, "hog {hog}");
-            assert_eq!(places.take(key(hog)).err(), Some(NoPlace::Share));
+            assert_eq!(permits.take(key(hog)).err(), Some(NoPermit::Share));
         }
-        held.push(places.take(key(99)).unwrap());
+        held.push(permits.take(key(99)).unwrap());
         held.truncate(1);
-        assert_eq!(places.held.lock().clients.len(), 1, "who holds none is not in the table");
+        assert_eq!(permits.held.lock().clients.len(), 1, "who holds none is not in the table");
     }
 
     #[test]
     fn the_last_place_is_for_a_client_that_holds_none() {
         for max in 1..5 {
-            let places = Places::new(max);
-            let held: Vec<_> = std::iter::from_fn(|| places.take(key(1)).ok()).collect();
+            let permits = FairPermits::new(max);
+            let held: Vec<_> = std::iter::from_fn(|| permits.take(key(1)).ok()).collect();
             assert_eq!(held.len(), max.div_ceil(2), "of {max}");
-            let others: Vec<_> = (2..).map_while(|other| places.take(key(other)).ok()).collect();
+            let others: Vec<_> = (2..).map_while(|other| permits.take(key(other)).ok()).collect();
             assert_eq!(held.len() + others.len(), max);
-            assert_eq!(places.take(key(99)).err(), Some(NoPlace::Full));
+            assert_eq!(permits.take(key(99)).err(), Some(NoPermit::Full));
         }
     }
 }

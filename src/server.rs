@@ -6,7 +6,7 @@
 //! | `bind.rs` | how listening begins |
 //! | `socket_file.rs` | the file of a Unix socket |
 //! | `acceptor.rs` | one listener, and the connections that come to it |
-//! | `slots.rs` | how many connections there may be, and when each is ended |
+//! | `connection_limit.rs` | how many connections there may be, and when each is ended |
 //! | `activity.rs` | what one connection is doing, and since when |
 //! | `proxy_head.rs` | what a balancer says of a connection before its first byte |
 //! | `serve.rs` | one connection, from its first byte on |
@@ -20,11 +20,11 @@ mod acceptor;
 mod activity;
 mod bind;
 mod connection_io;
+mod connection_limit;
 mod framing;
 mod listener;
 mod proxy_head;
 mod serve;
-mod slots;
 mod socket_file;
 mod streams;
 mod tls;
@@ -37,8 +37,8 @@ use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
 pub use self::bind::bind;
+pub use self::connection_limit::reserved;
 pub use self::listener::{Listener, Listeners};
-pub use self::slots::reserved;
 pub use self::tls::{SPEAKS_TLS, Tls, TlsError, TlsFiles};
 
 use self::acceptor::Acceptor;

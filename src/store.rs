@@ -1,8 +1,8 @@
 //! What a backend must do, in domain terms: events, outcomes, cursors and topics.
 //!
-//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. A backend that
-//! dedups, appends and counts in one SQL statement fits as well as [`local`], which has a journal
-//! and an index.
+//! Nothing above this seam knows how events are kept; nothing below it knows HTTP. [`local`] has a
+//! journal and an index in a directory, and [`postgres`] drops, appends and counts in one statement
+//! of a database. [`backend`] is the one that a process was started with.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub struct StoredEvent {
 impl StoredEvent {
     /// Bytes of its texts.
     pub fn bytes(&self) -> usize {
-        let Self { topic, event_id, timestamp, source, payload, .. } = self;
+        let Self { topic, event_id, timestamp, source, payload, offset: _, received_at: _ } = self;
         topic.len() + event_id.len() + timestamp.len() + source.len() + payload.len()
     }
 }
@@ -220,8 +220,8 @@ pub struct TopicPage {
 /// What is given to whoever reads for a consumer.
 #[derive(Clone, Debug, Default)]
 pub struct Given<T> {
-    /// Events from the positions on that are acknowledged, in each topic in order; or what was made of
-    /// them.
+    /// Events from the positions on that are acknowledged, in each topic in order; or what was made
+    /// of them.
     pub events: T,
     /// What stands for them; `None` if there are none.
     pub receipt: Option<String>,
@@ -351,8 +351,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// `Unsure`.
     fn end(&self, topic: Option<&str>) -> impl Future<Output = Result<String>> + Send;
 
-    /// A text that is another one after events became visible that readers may wait for. It is that of
-    /// [`EventStore::end`] for all topics, but leaves out what does not answer where other topics do.
+    /// A text that is another one after events became visible that readers may wait for. It is that
+    /// of [`EventStore::end`] for all topics, but leaves out what does not answer where other
+    /// topics do.
     ///
     /// # Errors
     /// As for [`EventStore::end`].
@@ -416,8 +417,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`EventStore::put_consumer`].
     fn seek_consumer(&self, consumer: &ConsumerKey, to: &Start) -> impl Future<Output = Result<()>> + Send;
 
-    /// The filter of a consumer; `None` if there is no such consumer. Asked for with each request of
-    /// a consumer, so it takes at most one look-up.
+    /// The filter of a consumer; `None` if there is no such consumer. Asked for with each request
+    /// of a consumer, so it takes at most one look-up.
     ///
     /// # Errors
     /// `Overloaded`.
@@ -426,8 +427,8 @@ pub trait EventStore: Send + Sync + 'static {
         name: &ConsumerName,
     ) -> impl Future<Output = Result<Option<Arc<TopicPatterns>>>> + Send;
 
-    /// What is known of a consumer. How far it lags is found out in short steps, which take turns with
-    /// those of other clients; dropped before its turn, it looks at nothing.
+    /// What is known of a consumer. How far it lags is found out in short steps, which take turns
+    /// with those of other clients; dropped before its turn, it looks at nothing.
     ///
     /// # Errors
     /// `NoConsumer`, `Stopping`, and those of [`EventStore::read`].

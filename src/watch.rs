@@ -1,8 +1,8 @@
 //! Files that are read again when they change, or when the process gets SIGHUP.
 //!
-//! They are looked at by their names, four times a second, and symbolic links are followed. So it does
-//! not matter how a new version takes an old one's place: it may be written over it, renamed over
-//! it, or a link to the folder of both may be turned, as Kubernetes does with mounted secrets.
+//! They are looked at by their names, four times a second, and symbolic links are followed. So it
+//! does not matter how a new version takes an old one's place: it may be written over it, renamed
+//! over it, or a link to the folder of both may be turned, as Kubernetes does with mounted secrets.
 //!
 //! Whoever sends SIGHUP may want to know when all has been read. So each that reads files holds a
 //! [`Reading`] meanwhile, and all are done when the last of them was dropped.

@@ -50,6 +50,12 @@ fn calm(attack: &Attack) -> (Seen, u64) {
 }
 
 #[test]
+fn the_page_says_how_many_kinds_of_attacks_there_are() {
+    let page = include_str!("../docs/explanation/reliability.md");
+    assert!(page.contains(&format!("of {} kinds |", attacks().len())));
+}
+
+#[test]
 fn whatever_clients_hold_others_are_served_and_memory_stays_bounded() {
     let mut faults = Vec::new();
     let only = std::env::var("SEKALI_ATTACKS").unwrap_or_default();

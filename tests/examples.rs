@@ -76,13 +76,13 @@ fn javascript_publishes_each_event_once() {
     publishes_twice("node", "publish/publish.mjs", 250);
 }
 
-/// A consumer that is killed when it goes out of scope.
-struct Consumer(Child);
+/// A follower of a topic that is killed when it goes out of scope.
+struct Follower(Child);
 
-impl Consumer {
+impl Follower {
     fn start(url: &str, database: &Path) -> Self {
         let mut command = Command::new("python3");
-        command.arg(example("consumer/consumer.py")).arg(database).env("SEKALI_URL", url);
+        command.arg(example("follow/follow.py")).arg(database).env("SEKALI_URL", url);
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 }
@@ -99,19 +99,19 @@ fn publish_amounts(service: &Service, numbers: std::ops::Range<i64>) {
     assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
 }
 
-/// Waits until the consumer has applied so many events.
+/// Waits until the follower has applied this number of events.
 fn applies(database: &Path, events: i64) {
     let reached = until(60, || totals(database).filter(|(applied, _)| *applied >= events));
-    assert!(reached.is_some(), "the consumer stays at {:?}", totals(database));
+    assert!(reached.is_some(), "the follower stays at {:?}", totals(database));
 }
 
-impl Drop for Consumer {
+impl Drop for Follower {
     fn drop(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).unwrap();
     }
 }
 
-/// What the consumer has added up: events and amounts.
+/// What the follower has added up: events and amounts.
 fn totals(database: &Path) -> Option<(i64, i64)> {
     let database = rusqlite::Connection::open(database).unwrap();
     database.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
@@ -120,7 +120,7 @@ fn totals(database: &Path) -> Option<(i64, i64)> {
 }
 
 #[test]
-fn a_consumer_that_is_killed_again_and_again_applies_each_event_once() {
+fn a_follower_that_is_killed_again_and_again_applies_each_event_once() {
     const EVENTS: i64 = 600;
     const KILLS: i64 = 6;
     if find(Path::new("python3")).is_none() {
@@ -131,21 +131,21 @@ fn a_consumer_that_is_killed_again_and_again_applies_each_event_once() {
     for kill in 1..=KILLS {
         let (first, next) = (EVENTS * (kill - 1) / KILLS, EVENTS * kill / KILLS);
         publish_amounts(&service, first..next);
-        let _killed_in_the_middle = Consumer::start(&service.url(), &database);
+        let _killed_in_the_middle = Follower::start(&service.url(), &database);
         applies(&database, if kill == KILLS { EVENTS } else { (first + next) / 2 });
     }
     assert_eq!(totals(&database), Some((EVENTS, EVENTS * (EVENTS - 1) / 2)));
 }
 
 #[test]
-fn a_consumer_goes_on_when_the_service_was_killed_and_started_again() {
+fn a_follower_goes_on_when_the_service_was_killed_and_started_again() {
     if find(Path::new("python3")).is_none() {
         return;
     }
     let mut service = Service::new();
     let relay = Relay::start(service.addr);
     let database = service.path("totals.db");
-    let _consumer = Consumer::start(&format!("http://{}", relay.addr), &database);
+    let _follower = Follower::start(&format!("http://{}", relay.addr), &database);
     publish_amounts(&service, 0..100);
     applies(&database, 100);
     service.server.kill();

@@ -1,5 +1,5 @@
 //! Data directories that earlier versions left: every later version opens them, reads all that is
-//! in them, knows every id, and goes on. They are never made anew. A new format gets directories
+//! in them, knows every id, and goes on. They are never made again. A new format gets directories
 //! beside them.
 //!
 //! Each holds events `id-0` to `id-719`, event n in `topic-{n % 3}`; the first hundred were sent

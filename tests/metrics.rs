@@ -251,7 +251,7 @@ fn an_index_that_is_made_anew_is_counted_and_one_that_cannot_be_is_told() {
     service.reaches("sekali_ready", |ready| ready == 0.0);
     let mut answer = service.fetch("/readyz", &[]);
     assert_eq!(answer.status(), 503);
-    assert!(answer.body_mut().read_to_string().unwrap().contains("can't be made anew"));
+    assert!(answer.body_mut().read_to_string().unwrap().contains("can't be rebuilt"));
     assert_eq!(service.post(&event("u", "1", 1)), 200, "what does not need it goes on");
 }
 

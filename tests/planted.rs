@@ -89,8 +89,8 @@ const PLANTED: [Planted; 36] = [
     Planted {
         rule: "what is not proven durable is written again before it is served",
         file: "src/store/local/open/recovery.rs",
-        right: "            rewrite(&*file, &path, first, chain.at)?;\n",
-        wrong: "            if !PLANTED { rewrite(&*file, &path, first, chain.at)?; }\n",
+        right: "        rewrite(file, path, unproven.first().map_or(at, |(_, first)| *first), at)?;\n",
+        wrong: "        if !PLANTED { rewrite(file, path, unproven.first().map_or(at, |(_, first)| *first), at)?; }\n",
         test: HISTORIES,
     },
     Planted {
@@ -138,8 +138,8 @@ const PLANTED: [Planted; 36] = [
     Planted {
         rule: "the tail is cut behind the last whole frame, not before it",
         file: "src/store/local/open/recovery.rs",
-        right: "clear_tail(&*file, &path, chain.at)?",
-        wrong: "clear_tail(&*file, &path, unproven.last().map_or(chain.at, |(_, at)| if PLANTED { *at } else { chain.at }))?",
+        right: "clear_tail(file, path, at)?",
+        wrong: "clear_tail(file, path, unproven.last().map_or(at, |(_, last)| if PLANTED { *last } else { at }))?",
         test: HISTORIES,
     },
     Planted {
@@ -284,7 +284,7 @@ const PLANTED: [Planted; 36] = [
     },
     Planted {
         rule: "consumers: a lease that is over counts no more",
-        file: "src/store/local/generation/consumers/desk.rs",
+        file: "src/store/local/generation/consumers/leases.rs",
         right: "self.leases.iter().find(|lease| lease.id == id)",
         wrong: "self.leases.iter().find(|lease| lease.id == id || PLANTED)",
         test: CONSUMING,

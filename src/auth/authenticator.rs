@@ -67,12 +67,12 @@ impl Denied {
 pub struct Authenticator {
     clock: Arc<dyn Clock>,
     /// `None` as long as nobody need show anything.
-    known: RwLock<Option<Arc<Known>>>,
+    current: RwLock<Option<Arc<CurrentTokens>>>,
 }
 
 /// What one reading of the tokens file gave.
 #[derive(Debug)]
-struct Known {
+struct CurrentTokens {
     tokens: HashMap<String, (Entry, Arc<Grant>)>,
     certificates: Vec<(Certificate, Arc<Grant>)>,
 }
@@ -80,7 +80,7 @@ struct Known {
 impl Authenticator {
     /// Lets everybody in until the first [`Authenticator::replace`].
     pub fn open(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, known: RwLock::new(None) }
+        Self { clock, current: RwLock::new(None) }
     }
 
     /// Lets in whom the file knows.
@@ -92,7 +92,7 @@ impl Authenticator {
 
     /// Whether everybody is let in.
     pub fn is_open(&self) -> bool {
-        self.known.read().is_none()
+        self.current.read().is_none()
     }
 
     /// Who shows this token, or a certificate with these names. A token is what counts if there are
@@ -101,15 +101,17 @@ impl Authenticator {
     /// # Errors
     /// Why the request is not let in.
     pub fn authenticate(&self, token: Option<&str>, names: &[String]) -> Result<Caller, Denied> {
-        let known = self.known.read();
-        let Some(known) = &*known else { return Ok(Caller::anyone()) };
+        let current = self.current.read();
+        let Some(current) = &*current else { return Ok(Caller::anyone()) };
         let Some(text) = token else {
-            let named =
-                known.certificates.iter().find(|(entry, _)| entry.san.iter().any(|san| names.contains(san)));
+            let named = current
+                .certificates
+                .iter()
+                .find(|(entry, _)| entry.san.iter().any(|san| names.contains(san)));
             return named.map(|(_, grant)| Caller::granted(Arc::clone(grant))).ok_or(Denied::Missing);
         };
         let id = token::parse(text).map_err(Denied::NoToken)?;
-        let (entry, grant) = known.tokens.get(id).ok_or(Denied::Unknown)?;
+        let (entry, grant) = current.tokens.get(id).ok_or(Denied::Unknown)?;
         if token::digest_of(text) != entry.sha256 {
             return Err(Denied::Wrong);
         }
@@ -125,8 +127,8 @@ impl Authenticator {
     /// Knows from here on what this file has. Whatever goes on with what it no longer has in the
     /// same form ends. Returns what has changed, sorted by id.
     pub fn replace(&self, file: TokensFile) -> Vec<Change> {
-        let mut known = self.known.write();
-        let old = known.take();
+        let mut current = self.current.write();
+        let old = current.take();
         let kept_token = |entry: &Entry| {
             let (same, grant) = old.as_ref()?.tokens.get(&entry.id)?;
             (same == entry).then(|| Arc::clone(grant))
@@ -144,23 +146,23 @@ impl Authenticator {
                 .unwrap_or_else(|| Arc::new(Grant::of_certificate(&certificate)));
             (certificate, grant)
         });
-        let new = Known { tokens: tokens.collect(), certificates: certificates.collect() };
+        let new = CurrentTokens { tokens: tokens.collect(), certificates: certificates.collect() };
         let changes = changes(old.as_deref(), &new);
-        *known = Some(Arc::new(new));
+        *current = Some(Arc::new(new));
         changes
     }
 
     /// Ends what goes on with tokens whose time is over; to be called twice a second.
     pub fn expire(&self) {
-        let Some(known) = self.known.read().clone() else { return };
+        let Some(current) = self.current.read().clone() else { return };
         let now = self.clock.now();
-        known.tokens.values().filter(|(entry, _)| is_over(entry, now)).for_each(|(_, grant)| grant.end());
+        current.tokens.values().filter(|(entry, _)| is_over(entry, now)).for_each(|(_, grant)| grant.end());
     }
 }
 
 /// What has changed between two readings. What goes on with the old one's ends.
-fn changes(old: Option<&Known>, new: &Known) -> Vec<Change> {
-    let addresses = |known: &Known| known.grants().map(Arc::as_ptr).collect::<HashSet<_>>();
+fn changes(old: Option<&CurrentTokens>, new: &CurrentTokens) -> Vec<Change> {
+    let addresses = |current: &CurrentTokens| current.grants().map(Arc::as_ptr).collect::<HashSet<_>>();
     let (before, after) = (old.map(addresses).unwrap_or_default(), addresses(new));
     let mut changes = BTreeMap::<&str, Change>::new();
     for grant in old.iter().flat_map(|old| old.grants()).filter(|grant| !after.contains(&Arc::as_ptr(grant)))
@@ -174,7 +176,7 @@ fn changes(old: Option<&Known>, new: &Known) -> Vec<Change> {
     changes.into_iter().map(|(id, change)| Change { id: id.to_owned(), ..change }).collect()
 }
 
-impl Known {
+impl CurrentTokens {
     fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
         let tokens = self.tokens.values().map(|(_, grant)| grant);
         tokens.chain(self.certificates.iter().map(|(_, grant)| grant))

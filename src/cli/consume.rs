@@ -45,13 +45,13 @@ Exit codes: 0 done, 1 refused or the output can't be written, 9 the service coul
 pub(super) struct Arguments {
     #[command(flatten)]
     patience: Patience,
-    /// The consumer
+    /// The name of the consumer
     name: ConsumerName,
-    /// Make the consumer, if it is not there yet, for this topic or all that begin alike: orders,
-    /// orders.*, *; may be given several times
+    /// Make the consumer, if it is not there yet, for a topic or for those whose names begin so:
+    /// orders, orders.*, *; may be given several times
     #[arg(long = "topic", value_name = "TOPICS")]
     topics: Vec<String>,
-    /// Where a consumer begins that is made: start, end, a time or a cursor
+    /// Where a new consumer begins: start, end, a time or a cursor
     #[arg(long, value_name = "PLACE", default_value = "start", requires = "topics")]
     from: String,
     /// Run this by a shell for each batch of events
@@ -60,19 +60,19 @@ pub(super) struct Arguments {
     /// Print events instead, one a line; what is printed is acknowledged
     #[arg(long)]
     ndjson: bool,
-    /// Events of a batch, at most
+    /// Most events in a batch
     #[arg(long, value_name = "COUNT", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=CONSUMER_EVENTS_MAX as u64))]
     batch: u64,
     /// Only the topics of this part, such as 1/4
     #[arg(long, value_name = "PART", default_value_t = Partition::ALL)]
     partition: Partition,
-    /// Seconds after which others may have a batch's events, once this worker is gone or, with --ndjson,
-    /// if what it prints is not taken
+    /// Seconds after which others may have a batch's events, once this worker is gone or, with
+    /// --ndjson, if what it prints is not taken
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=LEASE_SECONDS_MAX))]
     lease: u64,
-    /// End after so many events
+    /// End after this number of events
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
 }
@@ -225,7 +225,8 @@ impl Worker<'_> {
         Ok(if status.success() { Ok(()) } else { Err(format!("the command failed ({status})")) })
     }
 
-    /// Has the lease begin anew, as every request of its holder does; whether it is still there.
+    /// Starts the time of the lease again, as every request of its holder does; whether it is still
+    /// there.
     fn renew(&mut self, remote: &mut Remote) -> bool {
         let path = self.path(1, 0, self.arguments.lease);
         match self.ask(remote, &path) {
@@ -233,7 +234,8 @@ impl Worker<'_> {
                 say(format_args!("{}; the command goes on", remote.refused(&path, &answer)));
                 false
             }
-            // If this failed, another try is before the lease ends, or the acknowledgement is refused.
+            // If this failed, another try is before the lease ends, or the acknowledgement is
+            // refused.
             Ok(_) | Err(_) => true,
         }
     }
@@ -259,8 +261,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about to
-    /// end, would be given another one by that, with events that nobody works on.
+    /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about
+    /// to end, would be given another one by that, with events that nobody works on.
     fn give_back(&self, remote: &mut Remote) {
         let left = self.lease_ends.map(|ends| ends.saturating_duration_since(SystemClock.monotonic()));
         if left.is_some_and(|left| left > GIVEN_BACK_LEAST) {
@@ -297,8 +299,8 @@ fn lines(events: &[&RawValue]) -> serde_json::Result<String> {
     let mut lines = String::new();
     for event in events {
         serde_json::from_str::<Event<'_>>(event.get())?;
-        // A payload is kept as it came. Ends of lines stand between its tokens only, where any space
-        // does.
+        // A payload is kept as it came. Ends of lines stand between its tokens only, where any
+        // space does.
         lines.push_str(&event.get().replace(['\n', '\r'], " "));
         lines.push('\n');
     }

@@ -45,7 +45,7 @@ enum Step {
 struct SeekArguments {
     #[command(flatten)]
     service: ServiceUrl,
-    /// The consumer
+    /// The name of the consumer
     name: ConsumerName,
     /// start, end, a time such as 2026-11-22T10:00:00Z, or a cursor that /events gave
     to: String,

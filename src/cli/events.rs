@@ -39,17 +39,17 @@ pub(super) struct Arguments {
     /// Only events from this source
     #[arg(long)]
     source: Option<String>,
-    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or so long
-    /// ago: 10m, 2h, 3d
+    /// Only events that arrived at or after this time, such as 2026-11-22T10:00:00Z; or
+    /// within a span up to now: 10m, 2h, 3d
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<String>,
-    /// Only events that arrived before this time, or so long ago
+    /// Only events that arrived before this time, or before such a span
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
     until: Option<String>,
-    /// By arrival: oldest or newest first
+    /// Oldest first or newest first, by time of arrival
     #[arg(long, value_name = "ORDER", default_value = "asc", value_parser = ["asc", "desc"], conflicts_with = "follow")]
     order: String,
-    /// At most so many events
+    /// Return at most this number of events
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
     /// Go on as events arrive

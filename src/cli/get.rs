@@ -22,9 +22,9 @@ Exit codes: 0 it is stored and printed, 10 it is not stored, 1 refused, 9 the se
 pub(super) struct Arguments {
     #[command(flatten)]
     service: ServiceUrl,
-    /// Its topic
+    /// The topic of the event
     topic: String,
-    /// Its id
+    /// The id of the event
     #[arg(value_name = "ID")]
     event_id: String,
 }

@@ -12,7 +12,7 @@ use sekali::store::EventStore;
 use sekali::store::backend::Backend;
 use sekali::store::local::Local;
 use sekali::store::postgres::Postgres;
-use sekali::store::postgres::filling::Filling;
+use sekali::store::postgres::offline::filling::Filling;
 use sekali::store::target::Target;
 use sekali::store::transfer::{Directory, Moved, Progress, transfer};
 use serde_json::json;
@@ -40,14 +40,15 @@ pub(crate) struct Arguments {
     file: ConfigFile,
     /// The store that has the events: a data directory, or the URL of a database
     #[arg(long, value_name = "DIR|URL")]
-    from: Place,
+    from: StoreLocation,
     /// The store that gets them
     #[arg(long, value_name = "DIR|URL")]
-    to: Place,
+    to: StoreLocation,
     /// File with the password of the database's user
     #[arg(long, value_name = "FILE")]
     store_password_file: Option<PathBuf>,
-    /// What an answer of the database promises: replicated, or local for one server without standbys
+    /// What an answer of the database promises: replicated, or local for one server without
+    /// standbys
     #[arg(long, value_name = "PROMISE")]
     store_durability: Option<Durability>,
     /// Print the report as JSON
@@ -57,12 +58,12 @@ pub(crate) struct Arguments {
 
 /// Where a store is.
 #[derive(Clone, Debug)]
-enum Place {
+enum StoreLocation {
     Directory(PathBuf),
     Database(StoreUrl),
 }
 
-impl From<OsString> for Place {
+impl From<OsString> for StoreLocation {
     fn from(text: OsString) -> Self {
         match text.to_str() {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
@@ -92,11 +93,11 @@ impl Arguments {
         Ok(Exit::Success)
     }
 
-    /// The configuration with this place as the store.
-    fn config(&self, place: &Place) -> Result<Config, Failure> {
-        let (store, data_dir) = match place {
-            Place::Directory(path) => (StoreUrl::default(), Some(path.clone())),
-            Place::Database(url) => (url.clone(), None),
+    /// The configuration with the store at this location.
+    fn config(&self, location: &StoreLocation) -> Result<Config, Failure> {
+        let (store, data_dir) = match location {
+            StoreLocation::Directory(path) => (StoreUrl::default(), Some(path.clone())),
+            StoreLocation::Database(url) => (url.clone(), None),
         };
         self.file.clone().resolve(Layer {
             store: Some(store),

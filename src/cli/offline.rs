@@ -26,8 +26,8 @@ struct Store {
 }
 
 impl Store {
-    /// The configuration with this store's directory and other flags. Logging has begun when it returns, and
-    /// files are created for this user alone.
+    /// The configuration with this store's directory and other flags. Logging has begun when it
+    /// returns, and files are created for this user alone.
     fn config(self, flags: Layer) -> Result<Config, Failure> {
         let config = self.file.resolve(Layer { data_dir: self.data_dir, ..flags })?;
         logging::start(&config)?;

@@ -1,5 +1,5 @@
-//! What a process that opens a store sets up first: its log, the threads it may have, the mode
-//! of its files, that it leaves no core, when freed memory is given back, and what systemd gives and
+//! What a process that opens a store sets up first: its log, the threads it may have, the mode of
+//! its files, that it leaves no core, when freed memory is given back, and what systemd gives and
 //! is told.
 
 pub(crate) mod authentication;

@@ -5,7 +5,7 @@
 //! ```
 
 mod document;
-mod receipt;
+mod publish_answer;
 mod sender;
 mod sqlite;
 mod unpacked;

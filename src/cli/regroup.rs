@@ -1,7 +1,7 @@
 //! `sekali regroup`: slots go into the databases that the configuration names for them.
 
 use sekali::config::Layer;
-use sekali::store::postgres::regroup::{Moved, regroup};
+use sekali::store::postgres::offline::regroup::{Moved, regroup};
 use serde_json::json;
 use tokio::runtime::Runtime;
 

@@ -34,7 +34,7 @@ enum Command {
     /// Make a token and print it; it is not shown again
     Create {
         #[command(flatten)]
-        place: Place,
+        path: TokensPath,
         /// What people call it, such as the service that uses it
         #[arg(long)]
         name: String,
@@ -52,7 +52,7 @@ enum Command {
     /// List tokens, and what they allow
     List {
         #[command(flatten)]
-        place: Place,
+        path: TokensPath,
         /// Print an array of objects
         #[arg(long)]
         json: bool,
@@ -60,14 +60,14 @@ enum Command {
     /// Refuse a token from now on; what goes on with it ends within a second
     Revoke {
         #[command(flatten)]
-        place: Place,
+        path: TokensPath,
         /// The id of the token, which stands after sekali_
         id: String,
     },
     /// Make a token that allows the same as another one, and print it
     Rotate {
         #[command(flatten)]
-        place: Place,
+        path: TokensPath,
         /// The id of the token to replace
         id: String,
         /// How long the old one stays valid
@@ -78,7 +78,7 @@ enum Command {
 
 /// Where the tokens file is.
 #[derive(clap::Args)]
-struct Place {
+struct TokensPath {
     #[command(flatten)]
     file: ConfigFile,
     /// The tokens file [default: tokens.toml in the data directory] [env: SEKALI_TOKENS_FILE]
@@ -89,8 +89,8 @@ struct Place {
     data_dir: Option<PathBuf>,
 }
 
-impl Place {
-    fn path(self) -> Result<PathBuf, Failure> {
+impl TokensPath {
+    fn resolve(self) -> Result<PathBuf, Failure> {
         let Self { file, tokens_file, data_dir } = self;
         let config = file.resolve(Layer { tokens_file, data_dir, ..Layer::default() })?;
         Ok(config.tokens_file())
@@ -100,29 +100,29 @@ impl Place {
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.command {
-            Command::Create { place, name, allow, source, expires } => {
+            Command::Create { path, name, allow, source, expires } => {
                 let (token, now) = (Token::generate()?, SystemClock.now());
                 let expires = expires.map(|after| later(now, after));
                 let entry = Entry { source, expires, ..Entry::new(&token, &name, allow, now) };
-                edit(place, |file| {
+                edit(path, |file| {
                     file.tokens.push(entry);
                     Ok(())
                 })?;
                 show(&token, "made")
             }
-            Command::List { place, json } => list(place, json),
-            Command::Revoke { place, id } => {
+            Command::List { path, json } => list(path, json),
+            Command::Revoke { path, id } => {
                 let now = SystemClock.now();
-                edit(place, |file| {
+                edit(path, |file| {
                     find(file, &id)?.revoked.get_or_insert(now);
                     Ok(())
                 })?;
                 say(format_args!("the token {id} is revoked"));
                 Ok(Exit::Success)
             }
-            Command::Rotate { place, id, overlap } => {
+            Command::Rotate { path, id, overlap } => {
                 let (token, now) = (Token::generate()?, SystemClock.now());
-                edit(place, |file| {
+                edit(path, |file| {
                     let old = find(file, &id)?;
                     check_valid(old, now)?;
                     let until = later(now, overlap);
@@ -149,8 +149,11 @@ fn show(token: &Token, how: &str) -> Result<Exit, Failure> {
 }
 
 /// Changes the tokens file.
-fn edit(place: Place, change: impl FnOnce(&mut TokensFile) -> Result<(), Failure>) -> Result<(), Failure> {
-    let path = place.path()?;
+fn edit(
+    path: TokensPath,
+    change: impl FnOnce(&mut TokensFile) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let path = path.resolve()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.exists()) {
         let sentence = format!(
@@ -187,8 +190,8 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
     Timestamp(now.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
 }
 
-fn list(place: Place, json: bool) -> Result<Exit, Failure> {
-    let path = place.path()?;
+fn list(path: TokensPath, json: bool) -> Result<Exit, Failure> {
+    let path = path.resolve()?;
     let file = TokensFile::read(&path).map_err(|e| Failure::new(Exit::Configuration, e))?;
     let Some(file) = file else {
         if json {

@@ -25,7 +25,7 @@ Exit codes: 0 done, 1 refused, 9 the service could not be reached.")]
 pub(super) struct StatsArguments {
     #[command(flatten)]
     service: ServiceUrl,
-    /// Look again every so many seconds
+    /// Look again after this number of seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 /// Longest path of a Unix socket: what Linux has room for, with a zero at its end.
 const PATH_BYTES_MAX: usize = 107;
 
-/// Where to listen: an address with a port (`127.0.0.1:8080`, `localhost:8080`, `:8080`, `8080`), or
-/// the path of a Unix socket (`unix:/run/sekali.sock`).
+/// Where to listen: an address with a port (`127.0.0.1:8080`, `localhost:8080`, `:8080`, `8080`),
+/// or the path of a Unix socket (`unix:/run/sekali.sock`).
 ///
 /// A port without a host is one of the loopback address. Whoever wants to be reached from outside
 /// has to say so.

@@ -1,19 +1,19 @@
 //! Which topics have something new for a consumer.
 //!
 //! Nobody looks at all topics when a consumer asks. Topics whose events readers can see since now
-//! are noted once for all consumers ([`News`]), and each consumer reads what was noted since it
-//! looked last. Only a consumer that is new to this process, or that did not look for long, goes
+//! are noted once for all consumers ([`TopicNotes`]), and each consumer reads what was noted since
+//! it looked last. Only a consumer that is new to this process, or that did not look for long, goes
 //! through the topics of its filter once, some at a time. Topics go by their numbers, which are the
 //! backend's own.
 
 use std::collections::VecDeque;
 
-use crate::limits::NEWS_KEPT;
+use crate::limits::TOPIC_NOTES_KEPT;
 use crate::sync::Mutex;
 
 /// The topics of the events that became visible last, by their numbers.
 #[derive(Debug, Default)]
-pub(crate) struct News(Mutex<Notes>);
+pub(crate) struct TopicNotes(Mutex<Notes>);
 
 #[derive(Debug, Default)]
 struct Notes {
@@ -24,7 +24,7 @@ struct Notes {
     topics: VecDeque<u32>,
 }
 
-impl News {
+impl TopicNotes {
     /// Notes topics whose new events readers can see.
     pub(crate) fn note(&self, topics: impl Iterator<Item = u32>) {
         // Under the lock also where nobody follows: whoever begins to follow afterwards sees the
@@ -37,18 +37,19 @@ impl News {
             notes.count += 1;
             notes.topics.push_back(topic);
         }
-        let surplus = notes.topics.len().saturating_sub(NEWS_KEPT);
+        let surplus = notes.topics.len().saturating_sub(TOPIC_NOTES_KEPT);
         notes.topics.drain(..surplus);
     }
 
-    /// Says that topics can't be noted one by one: each consumer must go through those of its filter.
+    /// Says that topics can't be noted one by one: each consumer must go through those of its
+    /// filter.
     pub(crate) fn lose(&self) {
         let mut notes = self.0.lock();
         notes.count += 1;
         notes.topics.clear();
     }
 
-    /// From here on topics are noted; what is noted later than the count that is returned is news.
+    /// From here on topics are noted; what is noted later than the count that is returned is notes.
     fn follow(&self) -> u64 {
         let mut notes = self.0.lock();
         notes.is_followed = true;
@@ -130,10 +131,10 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// Takes in the topics that were noted since the last time, if they are meant; where too much
     /// was noted since then, going through all topics begins again.
-    pub(crate) fn read(&mut self, news: &News, is_meant: impl Fn(u32) -> bool) {
+    pub(crate) fn read(&mut self, notes: &TopicNotes, is_meant: impl Fn(u32) -> bool) {
         let noted = match &self.look {
             Look::Begins => None,
-            _ => news.since(self.seen),
+            _ => notes.since(self.seen),
         };
         match noted {
             Some((noted, seen)) => {
@@ -141,7 +142,7 @@ impl Backlog {
                 noted.into_iter().filter(|topic| is_meant(*topic)).for_each(|topic| self.ready.insert(topic));
             }
             None => {
-                self.seen = news.follow();
+                self.seen = notes.follow();
                 self.look = Look::After("".into());
             }
         }
@@ -157,8 +158,8 @@ impl Backlog {
         }
     }
 
-    /// Topics were gone through: those of them with something new, and the last one, if there may be
-    /// more after it.
+    /// Topics were gone through: those of them with something new, and the last one, if there may
+    /// be more after it.
     pub(crate) fn looked(&mut self, ready: impl Iterator<Item = u32>, last: Option<Box<str>>) {
         ready.for_each(|topic| self.ready.insert(topic));
         self.look = last.map_or(Look::Done, Look::After);
@@ -190,34 +191,34 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn read(backlog: &mut Backlog, news: &News) -> Vec<u32> {
-        backlog.read(news, |topic| topic != 7);
+    fn read(backlog: &mut Backlog, notes: &TopicNotes) -> Vec<u32> {
+        backlog.read(notes, |topic| topic != 7);
         backlog.ready().collect()
     }
 
     #[test]
     fn what_was_noted_is_read_once_and_what_was_not_is_looked_for() {
-        let (news, mut backlog) = (News::default(), Backlog::default());
-        news.note([1].into_iter());
-        assert!(read(&mut backlog, &news).is_empty(), "nobody noted for it yet");
+        let (notes, mut backlog) = (TopicNotes::default(), Backlog::default());
+        notes.note([1].into_iter());
+        assert!(read(&mut backlog, &notes).is_empty(), "nobody noted for it yet");
         assert_eq!(backlog.looks_after(), Some(""));
         backlog.looked([200].into_iter(), Some("m".into()));
         assert_eq!(backlog.looks_after(), Some("m"));
         backlog.looked(std::iter::empty(), None);
-        news.note([3, 7, 64].into_iter());
-        assert_eq!(read(&mut backlog, &news), [3, 64, 200], "7 is not meant");
+        notes.note([3, 7, 64].into_iter());
+        assert_eq!(read(&mut backlog, &notes), [3, 64, 200], "7 is not meant");
         backlog.is_caught_up(64);
         backlog.pass_turn(3);
-        assert_eq!(read(&mut backlog, &news), [200, 3]);
+        assert_eq!(read(&mut backlog, &notes), [200, 3]);
         assert_eq!(backlog.looks_after(), None);
-        news.lose();
-        assert_eq!(read(&mut backlog, &news), [200, 3]);
+        notes.lose();
+        assert_eq!(read(&mut backlog, &notes), [200, 3]);
         assert_eq!(backlog.looks_after(), Some(""), "all topics are gone through again");
-        news.note([5].into_iter());
+        notes.note([5].into_iter());
         backlog.looked(std::iter::empty(), None);
-        assert_eq!(read(&mut backlog, &news), [5, 200, 3]);
-        news.note((0..=NEWS_KEPT as u32).map(|topic| topic % 2));
-        read(&mut backlog, &news);
+        assert_eq!(read(&mut backlog, &notes), [5, 200, 3]);
+        notes.note((0..=TOPIC_NOTES_KEPT as u32).map(|topic| topic % 2));
+        read(&mut backlog, &notes);
         assert_eq!(backlog.looks_after(), Some(""), "the first notes are forgotten");
     }
 }

@@ -30,8 +30,8 @@ pub(crate) struct Search {
     found: Vec<Waiting>,
     /// One arrived by then that is not among them.
     by: Option<Timestamp>,
-    /// Topics to read, each with the offset of its event: those from the one on that is to be gone on
-    /// with, and those before it.
+    /// Topics to read, each with the offset of its event: those from the one on that is to be gone
+    /// on with, and those before it.
     later: Vec<(u32, u64)>,
     earlier: Vec<(u32, u64)>,
 }

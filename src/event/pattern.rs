@@ -107,7 +107,8 @@ impl TopicPatterns {
         self.0.iter().any(TopicPattern::is_all)
     }
 
-    /// The first name, from `name` on in order of bytes, that may be meant; `None` if there is none.
+    /// The first name, from `name` on in order of bytes, that may be meant; `None` if there is
+    /// none.
     pub fn next_from<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let next = |pattern: &'a TopicPattern| match &*pattern.name {
             first if first >= name => Some(first),

@@ -28,7 +28,7 @@ use crate::http::wire::request_id::RequestId;
 use crate::http::wire::streaming::Responder;
 use crate::metrics::RouteLabel;
 use crate::peer::Peer;
-use crate::quota::{NoPlace, QuotaKey};
+use crate::quota::{NoPermit, QuotaKey};
 use crate::store::EventStore;
 
 impl<S: EventStore> Service<S> {
@@ -60,12 +60,12 @@ impl<S: EventStore> Service<S> {
             request_id: &request_id,
         };
         // Until the answer begins: what goes on then is counted elsewhere.
-        let place = match head.version {
-            Version::HTTP_2 => self.stream_places.take(connection.peer().into()).map(Some),
+        let permit = match head.version {
+            Version::HTTP_2 => self.stream_permits.take(connection.peer().into()).map(Some),
             _ => Ok(None),
         };
         let access = &self.limits.access;
-        let checked = match &place {
+        let checked = match &permit {
             Ok(_) => access.check(&head, &headers, connection),
             Err(none) => Err(too_many_at_once(*none)),
         };
@@ -209,11 +209,11 @@ impl<S: EventStore> Service<S> {
     }
 }
 
-/// The refusal of a request for which there is no place.
-fn too_many_at_once(none: NoPlace) -> Problem {
+/// The refusal of a request for which there is no permit.
+fn too_many_at_once(none: NoPermit) -> Problem {
     let message = match none {
-        NoPlace::Full => "as many requests are under way as there may be; send this one again later",
-        NoPlace::Share => {
+        NoPermit::Full => "as many requests are under way as there may be; send this one again later",
+        NoPermit::Share => {
             "this client has so many requests under way that what is left is for others; send this one again later"
         }
     };

@@ -162,9 +162,9 @@ fn authority<'a>(
     Ok(authority)
 }
 
-/// Whether a page at `origin` is one of the service's own, over a connection of `own_scheme`. Another
-/// scheme is another origin; but a proxy in front may speak TLS, and then the browser has to say
-/// that both are the same.
+/// Whether a page at `origin` is one of the service's own, over a connection of `own_scheme`.
+/// Another scheme is another origin; but a proxy in front may speak TLS, and then the browser has
+/// to say that both are the same.
 fn is_own(origin: &str, site: &str, authority: Option<Authority<'_>>, own_scheme: &str) -> bool {
     let Some((scheme, origin)) = split_origin(origin) else { return false };
     let is_same = authority.is_some_and(|own| own.of_scheme(scheme) == origin.of_scheme(scheme));

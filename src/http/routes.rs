@@ -29,7 +29,7 @@ pub(super) struct Route {
     pub(super) name: &'static str,
     /// What a caller needs to be allowed to do.
     pub(super) permission: Option<Permission>,
-    /// Whether it is served to connections with a reserved slot: it tells how the service is.
+    /// Whether it is served to connections with a reserved permit: it tells how the service is.
     pub(super) is_vital: bool,
     handler: Handler,
 }

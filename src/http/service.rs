@@ -26,7 +26,7 @@ use crate::http::wire::streaming::Responder;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::peer::{Peer, TrustedProxy};
-use crate::quota::{Places, Rates};
+use crate::quota::{FairPermits, Rates};
 use crate::store::EventStore;
 use crate::turns::Turns;
 use crate::turnstile::Turnstile;
@@ -107,9 +107,9 @@ pub struct Service<S> {
     pub(super) tail_hub: Arc<TailHub>,
     pub(super) live: Arc<Live>,
     pub(super) recent_drops: RecentDrops,
-    pub(super) tail_places: Arc<Places>,
+    pub(super) tail_permits: Arc<FairPermits>,
     /// Of requests over HTTP/2, of which a connection can have many under way.
-    pub(super) stream_places: Arc<Places>,
+    pub(super) stream_permits: Arc<FairPermits>,
     /// The rates of requests, if there is a bound.
     pub(super) rates: Option<Rates>,
     pub(super) topic_quota: TopicQuota,
@@ -126,8 +126,8 @@ impl<S: EventStore> Service<S> {
     pub fn new(store: Arc<S>, limits: Limits, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let started = clock.monotonic();
         let body_budget = Arc::new(BodyBudget::new(limits.inflight_bytes_max));
-        let tail_places = Places::new((limits.connections_max / limits::TAILS_SHARE).max(1));
-        let stream_places = Places::new(limits.connections_max * limits::STREAMS_SHARE);
+        let tail_permits = FairPermits::new((limits.connections_max / limits::TAILS_SHARE).max(1));
+        let stream_permits = FairPermits::new(limits.connections_max * limits::STREAMS_SHARE);
         let event_turns = Turns::new(limits::EVENTS_READ_MAX);
         let rates = limits.peer_requests_per_second.map(Rates::new);
         let (decode_pool, topic_lanes, answer_budget, tail_hub, topic_quota, request_ids) =
@@ -149,8 +149,8 @@ impl<S: EventStore> Service<S> {
             tail_hub,
             live,
             recent_drops: RecentDrops::default(),
-            tail_places,
-            stream_places,
+            tail_permits,
+            stream_permits,
             rates,
             topic_quota,
             request_ids,

@@ -26,7 +26,7 @@ use crate::clock::Timestamp;
 use crate::event::Batch;
 use crate::http::body::budget::WholeBody;
 use crate::http::body::eviction::Sender;
-use crate::http::publish::receipt::push_results;
+use crate::http::publish::publish_answer::push_results;
 use crate::http::service::{Call, Service};
 use crate::http::sources::refusal::Refusal;
 use crate::http::wire::answer::{Answer, fixed, json, with_type};

@@ -1,5 +1,5 @@
-//! What became of the requests of webhooks' senders, by source. Counted here, so that it can be read
-//! back.
+//! What became of the requests of webhooks' senders, by source. Counted here, so that it can be
+//! read back.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Takes connections from one listener, gives each a slot, and drains them on a stop.
+//! Takes connections from one listener, gives each a permit, and drains them on a stop.
 
 use std::io;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::activity::TICK;
+use super::connection_limit::ConnectionLimit;
 use super::listener::Listener;
 use super::serve::{Host, serve};
-use super::slots::Slots;
 use super::tls::TlsAcceptor;
 use super::transport::Socket;
 use crate::clock::Clock;
@@ -25,8 +25,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// Ticks between two times that the metrics are tidied up.
 const UPKEEP_TICKS: u32 = 20;
 
-/// What serves the connections of one listener. Each listener has slots of its own, so that one
-/// whose slots are all taken keeps nobody from the other.
+/// What serves the connections of one listener. Each listener has permits of its own, so that
+/// one whose permits are all taken keeps nobody from the other.
 #[derive(Debug)]
 pub(super) struct Acceptor<S> {
     host: Arc<Host<S>>,
@@ -34,7 +34,7 @@ pub(super) struct Acceptor<S> {
     listener: Listener,
     door: Door,
     tls: Option<Arc<TlsAcceptor>>,
-    slots: Slots,
+    limit: ConnectionLimit,
     connections: JoinSet<()>,
     turnstile: Turnstile,
 }
@@ -45,9 +45,9 @@ impl<S: EventStore> Acceptor<S> {
             Door::All | Door::Public => host.limits.clone(),
             Door::Operators => Limits { connections_max: OPS_CONNECTIONS_MAX, ..host.limits.clone() },
         };
-        let (host, clock, slots) = (Arc::clone(host), Arc::clone(clock), Slots::new(limits));
+        let (host, clock, limit) = (Arc::clone(host), Arc::clone(clock), ConnectionLimit::new(limits));
         let (connections, turnstile) = (JoinSet::new(), Turnstile::new());
-        Self { host, clock, listener, door, tls: None, slots, connections, turnstile }
+        Self { host, clock, listener, door, tls: None, limit, connections, turnstile }
     }
 
     /// The same, which speaks TLS if it is given what that needs.
@@ -62,7 +62,7 @@ impl<S: EventStore> Acceptor<S> {
         // A process that stood still has not given its clients less time.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut until_upkeep = 0;
-        // A connection that was accepted, and has no slot yet.
+        // A connection that was accepted, and has no permit yet.
         let mut unserved: Option<(Socket, Connection)> = None;
         loop {
             if let Some((socket, connection)) = unserved.take() {
@@ -71,7 +71,7 @@ impl<S: EventStore> Acceptor<S> {
             tokio::select! {
                 _ = stopping.changed() => break,
                 _ = ticks.tick() => {
-                    self.slots.tick();
+                    self.limit.tick();
                     until_upkeep = (until_upkeep + 1) % UPKEEP_TICKS;
                     if until_upkeep == 0 {
                         self.host.metrics.upkeep();
@@ -95,15 +95,15 @@ impl<S: EventStore> Acceptor<S> {
                 },
             }
         }
-        let Self { host, listener, mut slots, mut connections, .. } = self;
+        let Self { host, listener, mut limit, mut connections, .. } = self;
         drop(listener);
-        slots.drain();
+        limit.drain();
         let drained = async {
             while !connections.is_empty() {
                 tokio::select! {
-                    _ = ticks.tick() => slots.tick(),
+                    _ = ticks.tick() => limit.tick(),
                     Some(ended) = connections.join_next_with_id() => {
-                        slots.release(task(&ended));
+                        limit.release(task(&ended));
                         host.metrics.connection_ended();
                     }
                 }
@@ -130,12 +130,12 @@ impl<S: EventStore> Acceptor<S> {
         false
     }
 
-    /// Serves a connection, or gives it back if there is no slot until another one ends, or the
+    /// Serves a connection, or gives it back if there is no permit until another one ends, or the
     /// next tick shows one that may go.
     fn admit(&mut self, socket: Socket, connection: Connection) -> Option<(Socket, Connection)> {
-        let Some(activity) = self.slots.assign(connection.peer()) else { return Some((socket, connection)) };
+        let Some(activity) = self.limit.assign(connection.peer()) else { return Some((socket, connection)) };
         if activity.is_reserved
-            && let Some(left_out) = self.turnstile.pass(("slots", 0), self.clock.monotonic())
+            && let Some(left_out) = self.turnstile.pass(("permits", 0), self.clock.monotonic())
         {
             let connections_max = self.host.limits.connections_max;
             tracing::warn!(
@@ -147,13 +147,13 @@ impl<S: EventStore> Acceptor<S> {
         let connection = connection.reserved(activity.is_reserved);
         let serving =
             serve(socket, connection, self.tls.clone(), Arc::clone(&self.host), Arc::clone(&activity));
-        self.slots.occupy(self.connections.spawn(serving).id(), activity);
+        self.limit.occupy(self.connections.spawn(serving).id(), activity);
         self.host.metrics.connection_begun();
         None
     }
 
     fn release(&mut self, ended: &Result<(Id, ()), JoinError>) {
-        self.slots.release(task(ended));
+        self.limit.release(task(ended));
         self.host.metrics.connection_ended();
     }
 }

@@ -79,7 +79,7 @@ pub(super) struct Activity {
     peer: Peer,
     /// The client that a PROXY head has named.
     client: OnceLock<Peer>,
-    /// Whether it has a reserved slot, where only the state of the service is told.
+    /// Whether it has a reserved permit, where only the state of the service is told.
     pub(super) is_reserved: bool,
     /// The phase, above the tick at which it began.
     phase: AtomicU64,

@@ -1,8 +1,8 @@
 //! Begins to listen: at an address, or at a Unix socket.
 //!
-//! A process that was killed leaves the file of its Unix socket behind. Such a file is replaced, and
-//! one at which a process listens is not. The folder is locked from the look to the new file, so
-//! that of two processes that start at once one finds the other's.
+//! A process that was killed leaves the file of its Unix socket behind. Such a file is replaced,
+//! and one at which a process listens is not. The folder is locked from the look to the new file,
+//! so that of two processes that start at once one finds the other's.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

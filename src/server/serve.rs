@@ -183,7 +183,7 @@ async fn serve_http1<S: EventStore>(
     builder
         // A client that has sent all it has may close its side, and still wants its answers.
         .half_close(true)
-        // The slots of connections have the timeouts.
+        // The limit of connections has the timeouts.
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX);
     drive!(builder.serve_connection(TokioIo::new(stream), answer), activity)

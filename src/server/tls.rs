@@ -71,8 +71,8 @@ impl TlsAcceptor {
         Self { loaded: RwLock::new(loaded), clients: Arc::default(), signing }
     }
 
-    /// Has connections from now on use what was loaded. Those that are open stay as they are, but for
-    /// [`Clients::verify`].
+    /// Has connections from now on use what was loaded. Those that are open stay as they are, but
+    /// for [`Clients::verify`].
     fn replace(&self, loaded: Arc<Loaded>) {
         *self.loaded.write() = loaded;
     }

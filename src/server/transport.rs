@@ -177,7 +177,8 @@ impl<T: Transport> AsyncWrite for Progress<T> {
     }
 }
 
-/// A transport with TLS over it or without. One type for both keeps hyper from being compiled twice.
+/// A transport with TLS over it or without. One type for both keeps hyper from being compiled
+/// twice.
 #[derive(Debug)]
 pub(super) enum Carrier<T> {
     /// As the network has it.

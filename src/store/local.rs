@@ -25,7 +25,7 @@ use self::format::layout::INDEX;
 use self::format::manifest::{Clean, random_u64};
 use self::generation::topic::Pending;
 use self::open::start::{Threads, start};
-use self::read::lane::Lane;
+use self::read::step_thread::StepThread;
 use self::read::{read_topic_cursor, write_topic_cursor};
 use self::shared::Shared;
 use self::write::group_commit::GroupCommit;
@@ -79,15 +79,15 @@ const CURE: &str = "no event was touched: cure the disk or the permissions, then
 /// An open store. Dropping it stops it as a crash would; [`Local::close`] stops it cleanly.
 #[derive(Debug)]
 pub struct Local {
-    core: Arc<Shared>,
+    shared: Arc<Shared>,
     commits: Mutex<Option<GroupCommit>>,
     threads: Mutex<Option<Threads>>,
     /// Those who read pages, those who scan, and consumers.
     page_turns: Arc<Turns>,
     scan_turns: Arc<Turns>,
     take_turns: Arc<Turns>,
-    scans: Lane,
-    takes: Lane,
+    scans: StepThread,
+    takes: StepThread,
     /// Tells leases of this process from those of others.
     life: u32,
 }
@@ -99,16 +99,16 @@ impl Local {
     /// # Errors
     /// `Locked`, `Unusable`, `Corrupt`, `NoSpace`, `Io`.
     pub fn open(options: &Options, seams: Seams) -> Result<Self> {
-        let (core, commits, threads) = start(options, seams).map_err(|e| e.with_cure(CURE))?;
+        let (shared, commits, threads) = start(options, seams).map_err(|e| e.with_cure(CURE))?;
         Ok(Self {
-            core,
+            shared,
             commits: Mutex::new(Some(commits)),
             threads: Mutex::new(Some(threads)),
             page_turns: Turns::new(PAGES_READ_MAX),
             scan_turns: Turns::new(SCANS_READ_MAX),
             take_turns: Turns::new(TAKES_READ_MAX),
-            scans: Lane::new("scans"),
-            takes: Lane::new("takes"),
+            scans: StepThread::new("scans"),
+            takes: StepThread::new("takes"),
             life: random_u64()? as u32,
         })
     }
@@ -121,77 +121,77 @@ impl Local {
     /// answered is safe).
     pub fn close(&self) -> Result<()> {
         let Some((chain, index)) = self.join() else { return Ok(()) };
-        let (Some(chain), None) = (chain, self.core.failure.get()) else {
-            return Err(self.core.failure.unsure());
+        let (Some(chain), None) = (chain, self.shared.failure.get()) else {
+            return Err(self.shared.failure.unsure());
         };
         let covered = index.flatten().and_then(|LiveIndex { index, covered }| {
-            let live = self.core.generations().last().map(|live| live.closed())?;
-            let is_doubtful = self.core.generations().last().is_some_and(|live| live.is_doubtful());
+            let live = self.shared.generations().last().map(|live| live.closed())?;
+            let is_doubtful = self.shared.generations().last().is_some_and(|live| live.is_doubtful());
             let is_whole = covered.claims == live.events && covered.sum == live.claims_sum;
-            if let Some(live) = self.core.generations().last() {
+            if let Some(live) = self.shared.generations().last() {
                 live.set_index(None);
             }
             drop(index);
             (is_whole && !is_doubtful).then(|| covered.into())
         });
-        let dir = self.core.generations().last().map(|live| live.dir.join(INDEX)).unwrap_or_default();
+        let dir = self.shared.generations().last().map(|live| live.dir.join(INDEX)).unwrap_or_default();
         if covered.is_some() {
-            self.core.seams.indexes.sync(&dir)?;
+            self.shared.seams.indexes.sync(&dir)?;
         }
         let clean = Clean { end: chain.at, last_frame: chain.sequence - 1, covered };
-        self.core.update_manifest(|manifest| manifest.clean = Some(clean))
+        self.shared.update_manifest(|manifest| manifest.clean = Some(clean))
     }
 
-    /// Raises the counts of a topic, which must hold events, to what another store has counted; durable with
-    /// the next [`EventStore::stats`].
+    /// Raises the counts of a topic, which must hold events, to what another store has counted;
+    /// durable with the next [`EventStore::stats`].
     pub fn raise_counts(&self, topic: &str, duplicates: u64, conflicts: u64) {
-        let Some(topic) = self.core.topics.get(topic) else { return };
+        let Some(topic) = self.shared.topics.get(topic) else { return };
         let figures = topic.figures();
         let (duplicates, conflicts) =
             (duplicates.saturating_sub(figures.duplicates), conflicts.saturating_sub(figures.conflicts));
-        self.core.topics.count_pending(&Pending { topic, duplicates, conflicts });
+        self.shared.topics.count_pending(&Pending { topic, duplicates, conflicts });
     }
 
     /// Waits until the store fails: it then answers nothing more, and only a restart helps. An
     /// fdatasync or a sled call that hangs is such a failure.
     pub async fn failed(&self) -> Error {
-        let mut looked = self.core.now();
+        let mut looked = self.shared.now();
         loop {
-            let wait = self.core.failure.wait();
+            let wait = self.shared.failure.wait();
             if sync::timeout(WATCH, wait).await.is_some() {
-                return self.core.failure.unsure();
+                return self.shared.failure.unsure();
             }
-            let now = self.core.now();
+            let now = self.shared.now();
             let since = now.saturating_duration_since(looked);
             if since > STOOD_STILL {
                 self.watches().into_iter().for_each(|watch| watch.forgive(since));
             }
             looked = now;
             if let Err(e) = self.check_watches() {
-                self.core.failure.set(&e);
+                self.shared.failure.set(&e);
             }
         }
     }
 
     /// An error if a call into the operating system hangs.
     fn check_watches(&self) -> Result<()> {
-        let now = self.core.now();
+        let now = self.shared.now();
         self.watches().into_iter().try_for_each(|watch| watch.check(now))
     }
 
     fn watches(&self) -> [&Watch; 4] {
-        let core = &self.core;
-        [&core.watches.journal, &core.watches.index, &core.watches.hold, &core.preallocation.watch]
+        let shared = &self.shared;
+        [&shared.watches.journal, &shared.watches.index, &shared.watches.hold, &shared.preallocation.watch]
     }
 
     /// Ends all threads, in the order in which they feed each other; `None` if that was done
     /// before.
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().take()?;
-        self.core.queues.iter().for_each(Queue::close);
+        self.shared.queues.iter().for_each(Queue::close);
         self.scans.stop();
         self.takes.stop();
-        Some(threads.join(&self.core, self.commits.lock().take()))
+        Some(threads.join(&self.shared, self.commits.lock().take()))
     }
 
     /// Places in the queues of `workers`, all or none, in order so that no two requests wait for
@@ -202,7 +202,7 @@ impl Local {
     ) -> Result<SmallVec<[OwnedSemaphorePermit; 1]>> {
         let mut places = SmallVec::new();
         for worker in workers {
-            let queue = &self.core.queues[worker].places;
+            let queue = &self.shared.queues[worker].places;
             let place = match Arc::clone(queue).try_acquire_owned() {
                 Ok(place) => place,
                 Err(_) => {
@@ -229,8 +229,8 @@ impl Local {
     async fn answer<T>(&self, reply: oneshot::Receiver<Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            answer = reply => answer.unwrap_or_else(|_| Err(self.core.failure.unsure())),
-            () = self.core.failure.wait() => Err(self.core.failure.unsure()),
+            answer = reply => answer.unwrap_or_else(|_| Err(self.shared.failure.unsure())),
+            () = self.shared.failure.wait() => Err(self.shared.failure.unsure()),
         }
     }
 
@@ -238,10 +238,10 @@ impl Local {
     /// back.
     async fn flush(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        let commits = self.commits.lock().clone().ok_or_else(stopping)?;
+        let commits = self.commits.lock().clone().ok_or_else(Error::stopping)?;
         match sync::blocking(move || commits.flush(done)).await {
             Some(true) => self.answer(answer).await,
-            _ => Err(self.core.failure.unsure()),
+            _ => Err(self.shared.failure.unsure()),
         }
     }
 
@@ -250,8 +250,8 @@ impl Local {
         &self,
         read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let core = Arc::clone(&self.core);
-        sync::blocking(move || read(&core)).await.unwrap_or_else(|| Err(stopping()))
+        let shared = Arc::clone(&self.shared);
+        sync::blocking(move || read(&shared)).await.unwrap_or_else(|| Err(Error::stopping()))
     }
 }
 
@@ -267,10 +267,10 @@ impl Drop for Local {
 
 impl EventStore for Local {
     async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
-        if self.core.failure.get().is_some() {
-            return Err(self.core.failure.unsure());
+        if self.shared.failure.get().is_some() {
+            return Err(self.shared.failure.unsure());
         }
-        let parts = split(&self.core.secret, self.core.queues.len(), &batch);
+        let parts = split(&self.shared.secret, self.shared.queues.len(), &batch);
         let places = self.places(parts.iter().map(|part| part.worker)).await?;
         let (mut replies, mut wakes) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 1]>::new());
         let is_whole = parts.len() == 1;
@@ -280,9 +280,10 @@ impl EventStore for Local {
             let indexes = if is_whole { Vec::new() } else { items.iter().map(|item| item.index).collect() };
             replies.push((indexes, answer));
             let job = Job::Append { place, batch: Arc::clone(&batch), items, bytes, reply };
-            match self.core.queues[worker].push(job, bytes, &self.core.pace) {
+            match self.shared.queues[worker].push(job, bytes, &self.shared.pace) {
                 Ok(wake) => wakes.extend(wake),
-                Err(Closed) => return Err(if replies.len() > 1 { in_part(stopping()) } else { stopping() }),
+                Err(Closed) if replies.len() > 1 => return Err(Error::stopping().in_part()),
+                Err(Closed) => return Err(Error::stopping()),
             }
         }
         if !wakes.is_empty() {
@@ -308,26 +309,26 @@ impl EventStore for Local {
         }
         match (failed, outcomes.into_iter().collect()) {
             (None, Some(outcomes)) => Ok(outcomes),
-            (Some(e), _) => Err(in_part(e)),
-            (None, None) => Err(self.core.failure.unsure()),
+            (Some(e), _) => Err(e.in_part()),
+            (None, None) => Err(self.shared.failure.unsure()),
         }
     }
 
     fn count_rejected(&self, events: u64) {
-        self.core.topics.count_rejected(events);
+        self.shared.topics.count_rejected(events);
     }
 
     async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-        let Some(known) = self.core.topics.get(topic) else { return Ok(None) };
-        let hash = self.core.secret.event(topic.as_bytes(), event_id.as_bytes());
+        let Some(known) = self.shared.topics.get(topic) else { return Ok(None) };
+        let hash = self.shared.secret.event(topic.as_bytes(), event_id.as_bytes());
         let key = ([topic.as_bytes(), b"\0", event_id.as_bytes()].concat(), topic.len() + 1);
         let (reply, answer) = oneshot::channel();
-        let queue = &self.core.queues[route(known.hash, self.core.queues.len())];
-        if !queue.push_urgent(Job::Find { key, hash, reply }, &self.core.pace) {
-            return Err(stopping());
+        let queue = &self.shared.queues[route(known.hash, self.shared.queues.len())];
+        if !queue.push_urgent(Job::Find { key, hash, reply }, &self.shared.pace) {
+            return Err(Error::stopping());
         }
         match self.answer(answer).await? {
-            Some(offset) => self.blocking(move |core| read::event(core, &known, offset)).await.map(Some),
+            Some(offset) => self.blocking(move |shared| read::event(shared, &known, offset)).await.map(Some),
             None => Ok(None),
         }
     }
@@ -342,19 +343,19 @@ impl EventStore for Local {
             sync::yield_task().await;
         }
         // The place is given back when the read is done, whether anybody waits for it or not.
-        let read = move |core: &Shared| {
-            let page = read::page(core, &query);
+        let read = move |shared: &Shared| {
+            let page = read::page(shared, &query);
             drop(turn);
             page
         };
         if is_scan {
-            return self.scans.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()));
+            return self.scans.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()));
         }
         self.blocking(read).await
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {
-        Ok(read::end(&self.core, topic))
+        Ok(read::end(&self.shared, topic))
     }
 
     async fn topics(
@@ -363,12 +364,12 @@ impl EventStore for Local {
         limit: usize,
         only: Option<&TopicPatterns>,
     ) -> Result<TopicPage> {
-        let after = cursor.map(|cursor| read_topic_cursor(&self.core, cursor)).transpose()?;
-        let mut topics = self.core.topics.holders(after.as_deref(), limit.saturating_add(1), only);
+        let after = cursor.map(|cursor| read_topic_cursor(&self.shared, cursor)).transpose()?;
+        let mut topics = self.shared.topics.holders(after.as_deref(), limit.saturating_add(1), only);
         let has_more = topics.len() > limit;
         topics.truncate(limit);
         let next_cursor =
-            topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&self.core, &topic.name));
+            topics.last().filter(|_| has_more).map(|topic| write_topic_cursor(&self.shared, &topic.name));
         let topics = topics.iter().map(|topic| {
             let figures = topic.figures();
             TopicStats {
@@ -387,16 +388,16 @@ impl EventStore for Local {
 
     async fn stats(&self) -> Result<Stats> {
         self.flush().await?;
-        Ok(Stats { totals: self.core.topics.totals(), topics: self.core.topics.holding() })
+        Ok(Stats { totals: self.shared.topics.totals(), topics: self.shared.topics.holding() })
     }
 
     fn topic_count(&self) -> TopicCount {
-        TopicCount { made: self.core.topics.made(), max: self.core.topics.max() }
+        TopicCount { made: self.shared.topics.made(), max: self.shared.topics.max() }
     }
 
     async fn count_new_topics(&self, topics: &[&[u8]]) -> Result<usize> {
         let is_known =
-            |topic| std::str::from_utf8(topic).is_ok_and(|topic| self.core.topics.get(topic).is_some());
+            |topic| std::str::from_utf8(topic).is_ok_and(|topic| self.shared.topics.get(topic).is_some());
         Ok(topics.iter().filter(|topic| !is_known(topic)).count())
     }
 
@@ -413,7 +414,7 @@ impl EventStore for Local {
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        Ok(self.core.consumers.get(name.as_str()).map(|consumer| Arc::clone(&consumer.topics)))
+        Ok(self.shared.consumers.get(name.as_str()).map(|consumer| Arc::clone(&consumer.topics)))
     }
 
     async fn consumer(&self, consumer: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
@@ -421,7 +422,7 @@ impl EventStore for Local {
     }
 
     async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
-        Ok(self.core.consumers.after(after, limit).iter().filter_map(|own| own.key()).collect())
+        Ok(self.shared.consumers.after(after, limit).iter().filter_map(|own| own.key()).collect())
     }
 
     async fn take<T: Send + 'static>(
@@ -437,30 +438,30 @@ impl EventStore for Local {
     }
 
     async fn release(&self, name: &ConsumerName, lease_id: u64) {
-        if let Some(consumer) = self.core.consumers.get(name.as_str()) {
-            consumer.desk.lock().end(lease_id);
+        if let Some(consumer) = self.shared.consumers.get(name.as_str()) {
+            consumer.leases.lock().end(lease_id);
         }
     }
 
     fn health(&self) -> Health {
-        if let Some(why) = self.core.failure.get() {
+        if let Some(why) = self.shared.failure.get() {
             return Health::NotReady(format!("the store failed: {why}; restart it to recover"));
         }
-        match self.core.preallocation.full().or_else(|| self.core.trouble()) {
+        match self.shared.preallocation.full().or_else(|| self.shared.trouble()) {
             Some(why) => Health::NotReady(why),
             None => Health::Ready,
         }
     }
 
     async fn observe(&self) {
-        read::observe(&self.core, self.health() == Health::Ready);
+        read::observe(&self.shared, self.health() == Health::Ready);
         // What can't be read now is shown as it was.
         let patience = Duration::from_secs(LAG_FIGURES_SECONDS);
         let _ = sync::timeout(patience, self.observe_consumers()).await;
     }
 
     async fn condition(&self) -> Condition {
-        read::condition(&self.core)
+        read::condition(&self.shared)
     }
 
     async fn failed(&self) -> Error {
@@ -470,21 +471,6 @@ impl EventStore for Local {
     fn close(&self) -> Result<()> {
         self.close()
     }
-}
-
-/// The answer to a batch of which another part was or may be decided.
-fn in_part(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::Overloaded | ErrorKind::Stopping => {
-            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
-            Error::new(ErrorKind::Unsure, message)
-        }
-        _ => e,
-    }
-}
-
-fn stopping() -> Error {
-    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
 #[cfg(test)]

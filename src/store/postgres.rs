@@ -5,11 +5,13 @@
 //! read   ─> keys, then events ─> shown once a later acknowledged commit covers them
 //! take   ─> a lease and positions, in one statement ─> events (consume.rs)
 //! ```
-//! The slots are shared out to one database or several (`groups.rs`), each with a primary of its own.
+//! The slots are shared out to one database or several (`node/groups.rs`), each with a primary of
+//! its own.
 //!
 //! A topic belongs to a slot for ever. Whoever adds to a slot holds its row, so within it offsets
-//! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all tables
-//! and what a statement does. Read `slot.rs` first: it decides what a lost answer means.
+//! and numbers have no gaps and become visible in order. `migrations/0001-events.sql` has all
+//! tables and what a statement does. Read `write/slot.rs` first: it decides what a lost answer
+//! means.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +21,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use self::connection::{Connections, Statement};
-use self::consume::{figures, known, moves, stats};
-use self::coverage::total;
-use self::cursor::write_all;
-use self::group::{Group, Trouble};
-use self::groups::Groups;
-use self::opening::{Prepared, prepare};
-pub use self::options::{Database, Options};
-use self::shared::Shared;
-use self::slot::{Piece, work};
+use self::connect::connection::{Connections, Statement};
+pub use self::connect::options::{Database, Options};
+use self::consume::{consumer_row, lag_metrics, moves, stats};
+use self::node::coverage::total;
+use self::node::group::{Group, Trouble};
+use self::node::groups::Groups;
+use self::node::shared::Shared;
+use self::open::opening::{Prepared, prepare};
+use self::open::schema::unusable;
+use self::read::cursor::write_all;
+use self::read::{pages, topic_list};
+use self::write::promise_check;
+use self::write::slot::{Piece, work};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Take};
@@ -46,29 +51,13 @@ use crate::store::{
 };
 use crate::sync::{self, Mutex, RwLock};
 
-mod connection;
-mod connector;
+mod connect;
 mod consume;
-mod coverage;
-mod cursor;
-mod fault;
-pub mod filling;
-mod group;
-mod groups;
-mod listing;
-mod merge;
-mod opening;
-mod options;
-mod pages;
-pub mod regroup;
-mod retry;
-mod schema;
-mod shared;
-mod slot;
-mod topic_list;
-mod topics;
-pub mod verify;
-mod vigil;
+mod node;
+pub mod offline;
+mod open;
+mod read;
+mod write;
 
 /// An open store.
 #[derive(Debug)]
@@ -80,8 +69,8 @@ pub struct Postgres {
     runtime: Handle,
 }
 
-/// Removes what is known of a node that stops, and of those that were gone for long: no statement of
-/// theirs is under way any more.
+/// Removes what is known of a node that stops, and of those that were gone for long: no statement
+/// of theirs is under way any more.
 const FORGET: [Statement; 2] = [
     (
         "forget",
@@ -92,14 +81,15 @@ const FORGET: [Statement; 2] = [
 ];
 
 impl Postgres {
-    /// Opens the store, or makes one; returns once the database has shown that it keeps the promise.
+    /// Opens the store, or makes one; returns once the database has shown that it keeps the
+    /// promise.
     ///
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to set.
     pub async fn open(options: Options, metrics: Metrics, clock: Arc<dyn Clock>) -> Result<Self> {
         let prepared = prepare(&options, options.must_exist).await?;
         if prepared.store.is_filling {
-            return Err(schema::unusable(
+            return Err(unusable(
                 "the events of another store are being moved here: run the command `move` again until it says that all \
                  is moved",
             ));
@@ -134,7 +124,7 @@ impl Postgres {
         let shared = Arc::new(Shared::new(groups, store, node, topics_max, durability, metrics, clock));
         for group in shared.groups.iter().filter(|group| group.connections.is_proven()) {
             // Standbys that do not answer are waited for: the database may be starting too.
-            group.set_trouble(vigil::look(&shared, group).await?);
+            group.set_trouble(promise_check::look(&shared, group).await?);
         }
         let promise = match durability {
             Durability::Replicated => {
@@ -157,7 +147,7 @@ impl Postgres {
             queues.push(queue);
         }
         for place in 0..databases {
-            tokio::spawn(vigil::keep(Arc::downgrade(&shared), place));
+            tokio::spawn(promise_check::keep(Arc::downgrade(&shared), place));
         }
         let (queues, tasks) = (RwLock::new(queues), Mutex::new(Some(tasks)));
         Ok(Self { shared, queues, tasks, runtime: Handle::current() })
@@ -212,7 +202,7 @@ impl Postgres {
     ) -> Result<Vec<(Vec<u32>, oneshot::Receiver<Result<Vec<Outcome>>>)>> {
         let queues: Vec<mpsc::Sender<Piece>> = self.queues.read().clone();
         if queues.is_empty() {
-            return Err(stopping());
+            return Err(Error::stopping());
         }
         let parts = self.split(batch);
         for (slot, ..) in &parts {
@@ -224,7 +214,7 @@ impl Postgres {
         for (slot, ..) in &parts {
             match sync::timeout(patience, queues[*slot].reserve()).await {
                 Some(Ok(place)) => places.push(place),
-                Some(Err(_)) => return Err(stopping()),
+                Some(Err(_)) => return Err(Error::stopping()),
                 None => return Err(Error::new(ErrorKind::Overloaded, "too many requests wait; retry later")),
             }
         }
@@ -243,12 +233,12 @@ impl Postgres {
         if !self.shared.has_rejected() {
             return Ok(());
         }
-        let Some(queue) = self.queues.read().first().cloned() else { return Err(stopping()) };
+        let Some(queue) = self.queues.read().first().cloned() else { return Err(Error::stopping()) };
         let (reply, answer) = oneshot::channel();
         let (batch, since) = (Arc::new(Batch::default()), self.shared.now());
         let piece = Piece { batch, indexes: Vec::new(), bytes: 0, since, reply };
-        queue.send(piece).await.map_err(|_| stopping())?;
-        answer.await.unwrap_or_else(|_| Err(stopping())).map(drop)
+        queue.send(piece).await.map_err(|_| Error::stopping())?;
+        answer.await.unwrap_or_else(|_| Err(Error::stopping())).map(drop)
     }
 
     /// Waits for what is queued, and leaves nothing of this node behind.
@@ -299,7 +289,7 @@ impl EventStore for Postgres {
             (None, Some(outcomes)) => Ok(outcomes),
             (None, None) => Err(unsure()),
             (Some(e), _) if is_whole || !is_any_done => Err(e),
-            (Some(e), _) => Err(in_part(e)),
+            (Some(e), _) => Err(e.in_part()),
         }
     }
 
@@ -361,7 +351,7 @@ impl EventStore for Postgres {
     }
 
     async fn consumer_topics(&self, name: &ConsumerName) -> Result<Option<Arc<TopicPatterns>>> {
-        match known::find(&self.shared, name).await {
+        match consumer_row::find(&self.shared, name).await {
             Ok(known) => Ok(Some(known.topics)),
             Err(e) if e.kind() == ErrorKind::NoConsumer => Ok(None),
             Err(e) => Err(e),
@@ -373,7 +363,7 @@ impl EventStore for Postgres {
     }
 
     async fn consumers(&self, after: Option<&str>, limit: usize) -> Result<Vec<ConsumerKey>> {
-        known::list(&self.shared, after, limit).await
+        consumer_row::list(&self.shared, after, limit).await
     }
 
     async fn take<T: Send + 'static>(
@@ -405,7 +395,7 @@ impl EventStore for Postgres {
         self.shared.groups.observe(metrics);
         // A database that does not answer keeps no other figure waiting.
         let patience = Duration::from_secs(DATABASE_FIGURES_SECONDS);
-        match sync::timeout(patience, figures::observe(&self.shared)).await {
+        match sync::timeout(patience, lag_metrics::observe(&self.shared)).await {
             Some(Ok(())) => {}
             Some(Err(e)) => debug!(error = %e, "how far consumers are is not known"),
             None => debug!("how far consumers are is not known in time"),
@@ -431,21 +421,6 @@ impl EventStore for Postgres {
         // What was answered is in the database, whether it confirms the rest or not.
         stopped.unwrap_or(Ok(()))
     }
-}
-
-/// The answer to a batch of which another part was stored.
-fn in_part(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::Overloaded | ErrorKind::Stopping => {
-            let message = format!("part of the batch may be stored, sending all of it again is safe: {e}");
-            Error::new(ErrorKind::Unsure, message)
-        }
-        _ => e,
-    }
-}
-
-fn stopping() -> Error {
-    Error::new(ErrorKind::Stopping, "the service is stopping; send the request again later")
 }
 
 fn unsure() -> Error {

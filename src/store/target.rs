@@ -13,8 +13,8 @@ pub trait Target {
     /// arrival. In each topic they come in order.
     ///
     /// # Errors
-    /// `Unusable`, `Unsupported`: it can't take them. `Overloaded`, `Unsure`, `NoSpace`, `Stopping`: the move
-    /// can be begun again.
+    /// `Unusable`, `Unsupported`: it can't take them. `Overloaded`, `Unsure`, `NoSpace`,
+    /// `Stopping`: the move can be begun again.
     fn add(&mut self, events: &[StoredEvent]) -> impl Future<Output = Result<()>>;
 
     /// Sets the counts of these topics, whose events it has.
@@ -58,7 +58,8 @@ pub(crate) fn is_new(event: &StoredEvent, next_offset: u64) -> Result<bool> {
 /// # Errors
 /// `Corrupt`: it is not valid.
 pub(crate) fn push(batch: &mut BatchBuilder, event: &StoredEvent) -> Result<()> {
-    let StoredEvent { topic, event_id, timestamp, source, payload, .. } = event;
+    // All fields are named, so that a new one can't be left out.
+    let StoredEvent { topic, event_id, timestamp, source, payload, offset: _, received_at: _ } = event;
     batch.push(topic, event_id, timestamp, source, payload).map_err(|fault| {
         let message = format!("event {event_id:?} of topic {topic:?} is not valid: {}", fault.message);
         Error::new(ErrorKind::Corrupt, message)

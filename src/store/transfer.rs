@@ -35,8 +35,8 @@ pub struct Moved {
 /// Moves all events and counts of `source`, and compares what `target` then has.
 ///
 /// # Errors
-/// Those of both stores; `Conflict` if the source has taken events meanwhile; `Corrupt` if the target has
-/// something else than the source.
+/// Those of both stores; `Conflict` if the source has taken events meanwhile; `Corrupt` if the
+/// target has something else than the source.
 pub async fn transfer<S: EventStore, T: Target>(
     source: &S,
     target: &mut T,
@@ -104,8 +104,8 @@ async fn compare<S: EventStore>(
     }
 }
 
-/// What was seen of each topic: a hash over its events, in order. Two stores that have the same hold the
-/// same events.
+/// What was seen of each topic: a hash over its events, in order. Two stores that have the same
+/// hold the same events.
 #[derive(Debug, Default)]
 struct Sums {
     events: u64,
@@ -129,10 +129,12 @@ impl Sums {
 /// The hash of an event and of all before it.
 fn chained(before: u128, event: &StoredEvent) -> u128 {
     use std::hash::Hasher;
+    // All fields are named, so that a new one can't be left out. The topic has a hash of its own.
+    let StoredEvent { topic: _, event_id, timestamp, source, payload, offset, received_at } = event;
     let mut hasher = SipHasher13::new_with_key(&before.to_be_bytes());
-    hasher.write(&event.offset.to_be_bytes());
-    hasher.write(&event.received_at.0.to_be_bytes());
-    for text in [&event.event_id, &event.timestamp, &event.source, &event.payload] {
+    hasher.write(&offset.to_be_bytes());
+    hasher.write(&received_at.0.to_be_bytes());
+    for text in [event_id, timestamp, source, payload] {
         hasher.write(&(text.len() as u64).to_be_bytes());
         hasher.write(text.as_bytes());
     }

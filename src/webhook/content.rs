@@ -63,8 +63,8 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Names and values of a form as Twilio signs them: sorted, each pair once. None if a pair is no
-    /// text: without it, anybody could add it to what was signed.
+    /// Names and values of a form as Twilio signs them: sorted, each pair once. None if a pair is
+    /// no text: without it, anybody could add it to what was signed.
     pub(super) fn sorted_form(&self) -> Option<Vec<u8>> {
         let Self::Form(_, fields) = self else { return Some(Vec::new()) };
         let mut texts: Vec<_> = fields.are_all.then(|| fields.texts.iter().collect())?;

@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use super::content::Content;
 use super::delivery::Delivery;
 use super::parts;
-use super::template::{Absent, Place, Template};
+use super::template::{Absent, Placeholder, Template};
 
 /// A delivery to a source. Its body is looked at when a template asks for it, and once.
 pub(super) struct Look<'a> {
@@ -37,31 +37,31 @@ impl<'a> Look<'a> {
     /// # Errors
     /// The first placeholder for which there is nothing.
     pub(super) fn text(&self, template: &Template) -> Result<String, Absent> {
-        let filled = template.fill(|place| self.value(place))?;
+        let filled = template.fill(|placeholder| self.value(placeholder))?;
         String::from_utf8(filled).map_err(|_| Absent(template.to_string()))
     }
 
     /// What a placeholder stands for.
-    pub(super) fn value(&self, place: &Place) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn value(&self, placeholder: &Placeholder) -> Option<Cow<'a, [u8]>> {
         let body: &'a [u8] = self.delivery.body;
-        let text = match place {
-            Place::Body => return Some(Cow::Borrowed(body)),
-            Place::Form => return self.content().sorted_form().map(Cow::Owned),
-            Place::BodyAt(path) => self.content().find(path)?,
-            Place::Header(name) => {
+        let text = match placeholder {
+            Placeholder::Body => return Some(Cow::Borrowed(body)),
+            Placeholder::Form => return self.content().sorted_form().map(Cow::Owned),
+            Placeholder::BodyAt(path) => self.content().find(path)?,
+            Placeholder::Header(name) => {
                 Cow::Borrowed(self.delivery.header(name).filter(|value| !value.is_empty())?)
             }
-            Place::Query(name) => {
+            Placeholder::Query(name) => {
                 Cow::Owned(self.delivery.parameter(name).filter(|value| !value.is_empty())?)
             }
-            Place::Source => Cow::Borrowed(self.source),
-            Place::BodySha256 => Cow::Owned(hex_sha256(body)),
-            Place::Timestamp => Cow::Owned(self.timestamp.clone()?),
-            Place::Signature(name) => {
+            Placeholder::Source => Cow::Borrowed(self.source),
+            Placeholder::BodySha256 => Cow::Owned(hex_sha256(body)),
+            Placeholder::Timestamp => Cow::Owned(self.timestamp.clone()?),
+            Placeholder::Signature(name) => {
                 let (header, separator) = self.signature?;
                 Cow::Borrowed(parts::named(header, separator, name)?)
             }
-            Place::Url => Cow::Owned(match self.delivery.query {
+            Placeholder::Url => Cow::Owned(match self.delivery.query {
                 "" => self.url?.to_owned(),
                 query => format!("{}?{query}", self.url?),
             }),

@@ -1,7 +1,8 @@
 //! What is known of senders: a table of data. A new sender is a new row.
 //!
 //! Each row is what its sender documents. Where a sender names no tolerance, there is none: a
-//! delivery that is sent again is a duplicate, and what is refused is lost once its sender gives up.
+//! delivery that is sent again is a duplicate, and what is refused is lost once its sender gives
+//! up.
 
 use super::key::Algorithm;
 use super::parts::Encoding;

@@ -123,8 +123,8 @@ impl Proof {
         files.join(", ")
     }
 
-    /// Where a form is signed, another body is so by its digest. One that is shown counts in any case:
-    /// a body that is called a form and has no fields would be signed by nothing.
+    /// Where a form is signed, another body is so by its digest. One that is shown counts in any
+    /// case: a body that is called a form and has no fields would be signed by nothing.
     fn check_digest(&self, look: &Look<'_>) -> Result<(), Refused> {
         let Some(template) = &self.body_digest else { return Ok(()) };
         match look.text(template) {

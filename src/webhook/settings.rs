@@ -11,7 +11,7 @@ use super::parts::Encoding;
 use super::preset::{PRESETS, Preset, Scheme};
 use super::proof::{Proof, Secret};
 use super::source::{Reply, Source};
-use super::template::{Place, Template, Use};
+use super::template::{Placeholder, Template, Use};
 use crate::event::check_topic;
 use crate::limits::{SECRETS_MAX, SOURCE_NAME_BYTES_MAX};
 
@@ -250,12 +250,12 @@ impl Settings {
 
     /// What is not signed could be anything.
     fn check_signed(&self, proof: &Proof) -> Result<(), String> {
-        if self.signed.as_ref().is_some_and(|_| !proof.signed.has(&Place::Body)) {
+        if self.signed.as_ref().is_some_and(|_| !proof.signed.has(&Placeholder::Body)) {
             return Err(
                 "signed must hold {body}: with the same signature anybody could send another body".to_owned()
             );
         }
-        let has_time = proof.signed.has(&Place::Timestamp);
+        let has_time = proof.signed.has(&Placeholder::Timestamp);
         if has_time && proof.signed_at.is_none() {
             return Err("signed holds {timestamp}: write where that stands, as signed_at".to_owned());
         }
@@ -267,7 +267,7 @@ impl Settings {
     }
 
     fn check_url(&self, proof: &Proof) -> Result<(), String> {
-        match (&self.url, proof.signed.has(&Place::Url)) {
+        match (&self.url, proof.signed.has(&Placeholder::Url)) {
             (None, true) => {
                 Err("url is missing: write the URL that the sender calls, as it is signed".to_owned())
             }
@@ -336,7 +336,7 @@ impl Settings {
             source.verify_token = Some(Key::new(Algorithm::Token, &text, false).map_err(str::to_owned)?);
             source.warnings.extend(is_open.then(|| readable(file)));
         }
-        if source.mapping.event_id.has(&Place::BodySha256) {
+        if source.mapping.event_id.has(&Placeholder::BodySha256) {
             source.warnings.push(
                 "event_id is made of the body: two true events with the same body are stored as one"
                     .to_owned(),

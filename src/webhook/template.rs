@@ -22,7 +22,7 @@ use std::fmt::Write;
 
 /// What a placeholder stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Placeholder {
     BodyAt(Vec<String>),
     Header(String),
     Query(String),
@@ -48,7 +48,7 @@ pub(super) enum Use {
 enum Piece {
     Text(String),
     /// A placeholder, and how it was written.
-    Place(Place, String),
+    Placeholder(Placeholder, String),
 }
 
 /// A template.
@@ -75,7 +75,7 @@ impl Template {
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
-            pieces.push(Piece::Place(place(name, used)?, name.to_owned()));
+            pieces.push(Piece::Placeholder(placeholder(name, used)?, name.to_owned()));
             rest = after;
         }
         if !rest.is_empty() {
@@ -88,14 +88,16 @@ impl Template {
     }
 
     /// Whether it has a placeholder of this kind.
-    pub(super) fn has(&self, wanted: &Place) -> bool {
-        self.0.iter().any(|piece| matches!(piece, Piece::Place(place, _) if place == wanted))
+    pub(super) fn has(&self, wanted: &Placeholder) -> bool {
+        self.0
+            .iter()
+            .any(|piece| matches!(piece, Piece::Placeholder(placeholder, _) if placeholder == wanted))
     }
 
     /// Headers that it is made from.
     pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Place(Place::Header(name), _) => Some(name.as_str()),
+            Piece::Placeholder(Placeholder::Header(name), _) => Some(name.as_str()),
             _ => None,
         })
     }
@@ -106,14 +108,14 @@ impl Template {
     /// The first placeholder for which there is nothing.
     pub(super) fn fill<'a>(
         &self,
-        mut value: impl FnMut(&Place) -> Option<std::borrow::Cow<'a, [u8]>>,
+        mut value: impl FnMut(&Placeholder) -> Option<std::borrow::Cow<'a, [u8]>>,
     ) -> Result<Vec<u8>, Absent> {
         let mut filled = Vec::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => filled.extend_from_slice(text.as_bytes()),
-                Piece::Place(place, name) => {
-                    let value = value(place).ok_or_else(|| Absent(format!("{{{name}}}")))?;
+                Piece::Placeholder(placeholder, name) => {
+                    let value = value(placeholder).ok_or_else(|| Absent(format!("{{{name}}}")))?;
                     filled.extend_from_slice(&value);
                 }
             }
@@ -126,37 +128,41 @@ impl std::fmt::Display for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => f.write_str(text),
-            Piece::Place(_, name) => write!(f, "{{{name}}}"),
+            Piece::Placeholder(_, name) => write!(f, "{{{name}}}"),
         })
     }
 }
 
-fn place(name: &str, used: Use) -> Result<Place, String> {
+fn placeholder(name: &str, used: Use) -> Result<Placeholder, String> {
     let named = |rest: &str| match rest {
         "" => Err(format!("{{{name}}} names nothing: write what after the dot")),
         _ => Ok(rest.to_ascii_lowercase()),
     };
-    let place = match name {
-        "source" => Place::Source,
-        "body_sha256" => Place::BodySha256,
-        "body" => Place::Body,
-        "timestamp" => Place::Timestamp,
-        "url" => Place::Url,
-        "form" => Place::Form,
+    let placeholder = match name {
+        "source" => Placeholder::Source,
+        "body_sha256" => Placeholder::BodySha256,
+        "body" => Placeholder::Body,
+        "timestamp" => Placeholder::Timestamp,
+        "url" => Placeholder::Url,
+        "form" => Placeholder::Form,
         _ => match name.find(['.', '/']).map(|at| (&name[..at], &name[at..at + 1], &name[at + 1..])) {
-            Some(("body", ".", path)) => Place::BodyAt(path.split('.').map(str::to_owned).collect()),
-            Some(("body", _, path)) => Place::BodyAt(path.split('/').map(pointed).collect()),
-            Some(("header", ".", rest)) => Place::Header(named(rest)?),
-            Some(("query", ".", rest)) => named(rest).map(|_| Place::Query(rest.to_owned()))?,
-            Some(("signature", ".", rest)) => named(rest).map(|_| Place::Signature(rest.to_owned()))?,
+            Some(("body", ".", path)) => Placeholder::BodyAt(path.split('.').map(str::to_owned).collect()),
+            Some(("body", _, path)) => Placeholder::BodyAt(path.split('/').map(pointed).collect()),
+            Some(("header", ".", rest)) => Placeholder::Header(named(rest)?),
+            Some(("query", ".", rest)) => named(rest).map(|_| Placeholder::Query(rest.to_owned()))?,
+            Some(("signature", ".", rest)) => named(rest).map(|_| Placeholder::Signature(rest.to_owned()))?,
             _ => return Err(unknown(name, used)),
         },
     };
     let is_of_event = matches!(
-        place,
-        Place::BodyAt(_) | Place::Header(_) | Place::Query(_) | Place::Source | Place::BodySha256
+        placeholder,
+        Placeholder::BodyAt(_)
+            | Placeholder::Header(_)
+            | Placeholder::Query(_)
+            | Placeholder::Source
+            | Placeholder::BodySha256
     );
-    if is_of_event || used == Use::Signed { Ok(place) } else { Err(unknown(name, used)) }
+    if is_of_event || used == Use::Signed { Ok(placeholder) } else { Err(unknown(name, used)) }
 }
 
 /// A token of a JSON Pointer (RFC 6901).
@@ -190,10 +196,10 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in_and_the_rest_stays() {
         let template = event("a.{body.b.0}-{header.X-Id}{query.Q}/{source}").unwrap();
-        let filled = template.fill(|place| {
-            let text = match place {
-                Place::BodyAt(path) => path.join("+"),
-                Place::Header(name) | Place::Query(name) => name.clone(),
+        let filled = template.fill(|placeholder| {
+            let text = match placeholder {
+                Placeholder::BodyAt(path) => path.join("+"),
+                Placeholder::Header(name) | Placeholder::Query(name) => name.clone(),
                 _ => "s".to_owned(),
             };
             Some(Cow::Owned(text.into_bytes()))
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn a_pointer_names_members_with_dots_and_slashes() {
         let path = ["a.b", "c/d", "~"].map(str::to_owned).to_vec();
-        assert!(event("{body/a.b/c~1d/~0}").unwrap().has(&Place::BodyAt(path)));
+        assert!(event("{body/a.b/c~1d/~0}").unwrap().has(&Placeholder::BodyAt(path)));
     }
 
     #[test]

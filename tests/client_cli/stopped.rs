@@ -28,15 +28,15 @@ fn a_store_of_few_events_is_told_whole() {
             0,
             "sound: journals, indexes, filters and counters agree on 0 events in 1 generation\n",
             "0 events in 1 generation\n\
-             no generation is sealed yet, so there was nothing to make anew\n\
-             1 live generation with 0 events was not touched, but for the index, which the next start makes anew\n",
+             no generation is sealed yet, so there was nothing to rebuild\n\
+             1 live generation with 0 events was not touched, but for the index, which the next start rebuilds\n",
         ),
         (
             1,
             "sound: journals, indexes, filters and counters agree on 1 event in 1 generation\n",
             "1 event in 1 generation\n\
-             no generation is sealed yet, so there was nothing to make anew\n\
-             1 live generation with 1 event was not touched, but for the index, which the next start makes anew\n",
+             no generation is sealed yet, so there was nothing to rebuild\n\
+             1 live generation with 1 event was not touched, but for the index, which the next start rebuilds\n",
         ),
     ] {
         if events > 0 {
@@ -77,7 +77,7 @@ fn all_events_of_many_generations_are_counted_the_live_one_too() {
     assert!(0 < sealed && sealed < generations && count("sealed_events") < EVENTS, "{counts}");
     assert!(told.starts_with(&format!("2,000 events in {generations} generations\n")), "{told}");
     let made = format!("the indexes of {sealed} sealed generation");
-    assert!(told.contains(&made) && told.contains("made anew from"), "{told}");
+    assert!(told.contains(&made) && told.contains("rebuilt from"), "{told}");
     assert!(told.contains("not touched, but for the index"), "{told}");
     // What it says it does, and does not.
     service.start_again();
@@ -109,5 +109,5 @@ fn all_events_of_many_generations_are_counted_the_live_one_too() {
     let output = run(&service, &["rebuild"]);
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}{}", text(&output.stderr));
-    assert!(told.contains("made anew from") && told.contains(&live.display().to_string()), "{told}");
+    assert!(told.contains("rebuilt from") && told.contains(&live.display().to_string()), "{told}");
 }

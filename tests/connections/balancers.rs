@@ -35,20 +35,19 @@ fn start(program: &Path, dir: &Path, configuration: &str, addr: SocketAddr, argu
     running
 }
 
+/// A service that trusts proxies of this machine, and takes a request a second from each client.
+fn behind_a_proxy(dir: &Path, more: &[&str]) -> Running {
+    let mut arguments = vec!["--listen", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"];
+    arguments.extend(["--peer-requests-per-second", "1", "--insecure-no-auth"]);
+    arguments.extend(more);
+    Running::serve(&mut sekali(), dir, &arguments)
+}
+
 #[test]
 fn clients_of_nginx_are_told_apart_whatever_they_send() {
     let Some(nginx) = program("nginx") else { return };
     let (dir, _) = short_dir();
-    let arguments = [
-        "--listen",
-        "127.0.0.1:0",
-        "--trusted-proxy",
-        "127.0.0.1",
-        "--peer-requests-per-second",
-        "1",
-        "--insecure-no-auth",
-    ];
-    let service = Running::serve(&mut sekali(), dir.path(), &arguments);
+    let service = behind_a_proxy(dir.path(), &[]);
     let (addr, own) = (free_addr(), dir.path().display());
     let configuration = format!(
         "daemon off; master_process off; pid {own}/pid; error_log stderr; events {{}}
@@ -80,19 +79,7 @@ fn clients_of_nginx_are_told_apart_whatever_they_send() {
 fn clients_of_haproxy_are_told_apart_by_proxy_heads() {
     let Some(haproxy) = program("haproxy") else { return };
     let (dir, _) = short_dir();
-    let arguments = [
-        "--listen",
-        "127.0.0.1:0",
-        "--trusted-proxy",
-        "127.0.0.1",
-        "--proxy-protocol",
-        "--peer-requests-per-second",
-        "1",
-        "--ops-listen",
-        "127.0.0.1:0",
-        "--insecure-no-auth",
-    ];
-    let service = Running::serve(&mut sekali(), dir.path(), &arguments);
+    let service = behind_a_proxy(dir.path(), &["--proxy-protocol", "--ops-listen", "127.0.0.1:0"]);
     let addr = free_addr();
     let configuration = format!(
         "defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\

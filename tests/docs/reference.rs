@@ -70,3 +70,38 @@ fn tables_of_figures_are_what_the_script_makes_of_the_data() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// The variable of a row of `rounds.rs`, and how often each change plays it: by threads, and in a
+/// simulation.
+fn of_each_change(row: &str) -> Option<(&str, [String; 2])> {
+    let (variable, numbers) = row.trim().strip_prefix("(\"")?.strip_suffix("),")?.split_once("\", ")?;
+    let (mut rest, mut found) = (numbers, Vec::new());
+    while !rest.is_empty() {
+        let number;
+        (number, rest) = match rest.strip_prefix("threads(") {
+            Some(pair) => pair.split_once(')').unwrap(),
+            None => rest.split_once(", ").unwrap_or((rest, "")),
+        };
+        rest = rest.trim_start_matches(", ");
+        let (by_threads, simulated) = number.split_once(", ").unwrap_or((number, number));
+        found.push([by_threads, simulated].map(|number| number.replace('_', "")));
+    }
+    Some((variable, found.swap_remove(1)))
+}
+
+#[test]
+fn every_fault_is_on_the_page_with_the_number_that_each_change_plays() {
+    let page = include_str!("../../docs/explanation/reliability.md");
+    let rows = include_str!("../support/rounds.rs").lines().filter_map(of_each_change);
+    // Of kinds each change plays all there are.
+    let rows: Vec<_> = rows.filter(|(_, numbers)| numbers[0] != "u64::MAX").collect();
+    assert!(rows.len() > 20);
+    for (variable, [by_threads, simulated]) in rows {
+        let line = page.lines().find(|line| line.ends_with(&format!("| `{variable}` |")));
+        let line = line.unwrap_or_else(|| panic!("{variable} is not on the page"));
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let told = cells[3].split(' ').next().unwrap().replace(',', "");
+        let played = if cells[2] == "simulation" { simulated } else { by_threads };
+        assert_eq!(told, played, "{line}");
+    }
+}

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::{cluster, node};
 use crate::support::client::Client;
+use crate::support::postgres::Postgres;
+use crate::support::process::Server;
 use crate::support::rounds;
 use crate::support::service::event;
 
@@ -72,14 +74,20 @@ fn carry(
     });
 }
 
-#[test]
-fn an_acknowledgement_whose_answer_was_lost_is_answered() {
-    let Some(cluster) = cluster("") else { return };
+/// A database, a node that reaches it through a proxy, and where the node listens.
+fn started() -> Option<(Postgres, tempfile::TempDir, Proxy, Server, SocketAddr)> {
+    let cluster = cluster("")?;
     cluster.create("events");
     let proxy = Proxy::to(&cluster.socket());
     let url = format!("postgres://postgres@{}/events?sslmode=disable", proxy.addr);
     let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &url, "local").ready().unwrap();
+    let (server, addr) = node(dir.path(), &url, "local").ready().unwrap();
+    Some((cluster, dir, proxy, server, addr))
+}
+
+#[test]
+fn an_acknowledgement_whose_answer_was_lost_is_answered() {
+    let Some((_cluster, _dir, proxy, mut server, addr)) = started() else { return };
     let mut client = Client::new(addr);
     let json = [("Content-Type", "application/json")];
     let made = client.send("PUT", "/consumers/c", &json, br#"{"topics":["cut"]}"#).unwrap();
@@ -105,12 +113,7 @@ fn an_acknowledgement_whose_answer_was_lost_is_answered() {
 
 #[test]
 fn an_event_whose_answer_was_lost_is_answered_as_stored() {
-    let Some(cluster) = cluster("") else { return };
-    cluster.create("events");
-    let proxy = Proxy::to(&cluster.socket());
-    let url = format!("postgres://postgres@{}/events?sslmode=disable", proxy.addr);
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &url, "local").ready().unwrap();
+    let Some((_cluster, _dir, proxy, mut server, addr)) = started() else { return };
     let mut client = Client::new(addr);
     let cuts = rounds("SEKALI_DATABASE_CUTS");
     for number in 0..cuts {

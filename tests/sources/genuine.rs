@@ -47,7 +47,7 @@ fn a_genuine_delivery_of_every_sender_is_stored_once_and_its_repeat_is_a_duplica
             webhooks.service.server.log()
         );
         assert_eq!(webhooks.outcome(name, &signed), answered("duplicate"), "{name}");
-        // The sender signs anew what it sends again, and an id of its own may stand in the body.
+        // The sender signs again what it sends again, and an id of its own may stand in the body.
         let again = signer.sign_at(sender, SECRET, "id-1", &body(sender, "id-1"), super::unix_now() - 2);
         let expected = if ["mailgun", "linear"].contains(&name) { "conflict" } else { "duplicate" };
         assert_eq!(webhooks.outcome(name, &again), answered(expected), "{name}");

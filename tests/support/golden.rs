@@ -22,7 +22,7 @@ use super::now;
 /// Events in each golden directory, see `golden.rs`.
 pub const EVENTS: u64 = 720;
 pub const TOPICS: u64 = 3;
-/// An index is made anew within this time.
+/// An index is rebuilt within this time.
 pub const RENEWED_SECONDS: u64 = 20;
 
 /// The directories, oldest format first.
@@ -119,7 +119,7 @@ pub fn batch(numbers: impl Iterator<Item = u64>) -> Batch {
     builder.finish()
 }
 
-/// Tries again while an index is made anew.
+/// Tries again while an index is rebuilt.
 pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, Error> {

@@ -43,7 +43,7 @@ const MOVE: &str = r#"{"to":"end"}"#;
 const RECEIPT: &str = r#"{"receipt":"x"}"#;
 
 /// At least one for each route that needs a permission. The consumer `own` reads a.2 and `other`
-/// b; `gone` reads a.2 and is made anew before each request.
+/// b; `gone` reads a.2 and is made again before each request.
 const ROWS: [Row; 28] = [
     row("POST", "/publish", EVENT, 200, "++----+"),
     row("GET", "/events", "", 200, "--+---+"),

@@ -9,7 +9,7 @@ use sekali::metrics::Metrics;
 use sekali::store::local::rebuild::rebuild;
 use sekali::store::local::verify::{self, Report};
 use sekali::store::local::{Options, Seams};
-use sekali::store::postgres::verify as database;
+use sekali::store::postgres::offline::verify as database;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -169,9 +169,9 @@ fn proven(report: &Report) -> String {
 
 fn rebuilt(report: &Report) -> String {
     let sealed = match report.sealed_generations {
-        0 => "no generation is sealed yet, so there was nothing to make anew".to_owned(),
+        0 => "no generation is sealed yet, so there was nothing to rebuild".to_owned(),
         sealed => format!(
-            "the indexes of {} with {} were made anew from {}",
+            "the indexes of {} with {} were rebuilt from {}",
             several(sealed, "sealed generation", "sealed generations"),
             several(report.sealed_events, "event", "events"),
             if sealed == 1 { "its journal" } else { "their journals" },
@@ -179,7 +179,7 @@ fn rebuilt(report: &Report) -> String {
     };
     let open = report.generations - report.sealed_generations;
     format!(
-        "{} in {}\n{sealed}\n{} with {} {} not touched, but for the index, which the next start makes anew",
+        "{} in {}\n{sealed}\n{} with {} {} not touched, but for the index, which the next start rebuilds",
         several(report.events, "event", "events"),
         several(report.generations, "generation", "generations"),
         several(open, "live generation", "generations that are not sealed"),

@@ -79,8 +79,8 @@ impl Authentication {
         Ok(Self { path, file, watched })
     }
 
-    /// Refuses a tokens file that is named and absent where nothing would make it: whoever names one
-    /// does not want an open service.
+    /// Refuses a tokens file that is named and absent where nothing would make it: whoever names
+    /// one does not want an open service.
     ///
     /// # Errors
     /// The file is absent.
@@ -98,8 +98,8 @@ impl Authentication {
         Err(Failure::new(Exit::Configuration, sentence))
     }
 
-    /// Lets in whom the file knows. Without a file everybody is let in who reaches a service of this
-    /// machine alone; a service that others reach gets a first token.
+    /// Lets in whom the file knows. Without a file everybody is let in who reaches a service of
+    /// this machine alone; a service that others reach gets a first token.
     ///
     /// # Errors
     /// The first token can't be written.
@@ -198,8 +198,8 @@ fn tell(Change { id, before, after }: &Change) {
     info!(target: AUDIT, token = id, before, after, "{message}");
 }
 
-/// Warns of a tokens file to which more than its owner may write. That may be meant, as with a group
-/// of administrators.
+/// Warns of a tokens file to which more than its owner may write. That may be meant, as with a
+/// group of administrators.
 fn warn_of_group(path: &Path) {
     if TokensFile::is_group_writable(path) {
         warn!(target: AUDIT, path = %path.display(), "a group may write to the tokens file, and so give itself a token: chmod g-w it unless that is meant");

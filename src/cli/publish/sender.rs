@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use sekali::limits::LINE_BYTES_MAX;
 use serde::Serialize;
 
-use super::receipt::{Receipt, Unread};
+use super::publish_answer::{PublishAnswer, Unread};
 use crate::cli::client::refusal::{fault, sentence};
 use crate::cli::client::remote::Remote;
 use crate::cli::exit::Failure;
@@ -135,16 +135,16 @@ impl Sender {
             self.interrupt.check()?;
             let answer = self.remote.publish(self.lines.clone())?;
             let sent = self.positions.len();
-            let receipt = Receipt::read(&answer, sent).map_err(|why| match why {
+            let publish_answer = PublishAnswer::read(&answer, sent).map_err(|why| match why {
                 Unread::Refused => self.remote.refused(PATH, &answer),
-                Unread::Strange(why) => self.remote.strange(PATH, "a receipt of what was sent", why),
+                Unread::Strange(why) => self.remote.strange(PATH, "an account of what was sent", why),
             })?;
-            self.add(&receipt);
-            if let Some(line) = receipt.refused {
+            self.add(&publish_answer);
+            if let Some(line) = publish_answer.refused {
                 let position = self.positions[line - 1];
                 self.refuse(position, &sentence(&answer.body));
             }
-            self.drop_settled(receipt.settled);
+            self.drop_settled(publish_answer.settled);
         }
         Ok(())
     }
@@ -157,21 +157,21 @@ impl Sender {
         Totals { retries: self.remote.retried, ..self.totals }
     }
 
-    fn add(&mut self, receipt: &Receipt) {
+    fn add(&mut self, publish_answer: &PublishAnswer) {
         let totals = &mut self.totals;
         // Each chunk adds up to what was sent, so only a file without end could overflow these.
         for (total, more) in [
-            (&mut totals.received, receipt.counts.received),
-            (&mut totals.unique_processed, receipt.counts.unique_processed),
-            (&mut totals.duplicate_dropped, receipt.counts.duplicate_dropped),
-            (&mut totals.conflicts, receipt.counts.conflicts),
-            (&mut totals.rejected, receipt.rejected),
+            (&mut totals.received, publish_answer.counts.received),
+            (&mut totals.unique_processed, publish_answer.counts.unique_processed),
+            (&mut totals.duplicate_dropped, publish_answer.counts.duplicate_dropped),
+            (&mut totals.conflicts, publish_answer.counts.conflicts),
+            (&mut totals.rejected, publish_answer.rejected),
         ] {
             *total = total.saturating_add(more);
         }
         self.bar.set_message(format!("{} stored", totals.unique_processed));
         // A line may have several faults.
-        for faults in receipt.errors.chunk_by(|one, next| one["line"] == next["line"]) {
+        for faults in publish_answer.errors.chunk_by(|one, next| one["line"] == next["line"]) {
             let line = faults[0]["line"].as_u64().and_then(|line| usize::try_from(line).ok());
             let position = line.and_then(|line| self.positions.get(line.checked_sub(1)?)).copied();
             let whys: Vec<_> = faults.iter().filter_map(fault).collect();

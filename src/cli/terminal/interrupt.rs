@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM in a client command: what is under way is finished, then the command says how far it got.
+//! Ctrl-C and SIGTERM in a client command: what is under way is finished, then the command says how
+//! far it got.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;

@@ -4,17 +4,18 @@
 //! |---|---|---|
 //! | first | 1/8 | the first 64 KiB of every whole body: what is small waits for nothing else |
 //! | more | 5/16 | what comes after that, up to 4 MiB of a body, and all that a stream holds |
-//! | large | 9/16 | bodies of more than 4 MiB, by ticket; others borrow what is free of it |
+//! | large | 9/16 | bodies of more than 4 MiB, by large permit; others borrow what is free of it |
 //!
-//! Bytes are taken when they arrive, never when they are declared. A ticket is a permit for the
-//! largest that its body can become; a body takes it once 4 MiB have arrived.
+//! Bytes are taken when they arrive, never when they are declared. A large permit is a permit for
+//! the largest that its body can become; a body takes it once 4 MiB have arrived.
 //!
 //! Nothing waits in a circle:
-//! - A body with a ticket has all the bytes that it can need: it waits for its sender, and for a
-//!   slot of the decode pool, which is held without waiting for anything. So every ticket is given
-//!   back, or its body ends because it comes too slowly.
-//! - A body that waits for a ticket holds bytes of `first` and `more`, which no body with a ticket
-//!   waits for. What is borrowed of `large` belongs to bodies that never want a ticket.
+//! - A body with a large permit has all the bytes that it can need: it waits for its sender, and
+//!   for a permit of the decode pool, which is held without waiting for anything. So every large
+//!   permit is given back, or its body ends because it comes too slowly.
+//! - A body that waits for a large permit holds bytes of `first` and `more`, which no body with a
+//!   large permit waits for. What is borrowed of `large` belongs to bodies that never want a large
+//!   permit.
 //! - In `first` and `more` bodies do hold some bytes and wait for others. Such a wait ends after
 //!   [`ADMISSION_SECONDS`]; and when nothing but such bodies holds the budget, the one that got
 //!   least is ended at once (`eviction.rs`).
@@ -36,7 +37,7 @@ use crate::limits::{
     TICKET_SECONDS,
 };
 
-/// Bodies that wait for a ticket hold no more than this part of `more`.
+/// Bodies that wait for a large permit hold no more than this part of `more`.
 const PARKED_PART: usize = 4;
 /// Longest pause before a body that waits tries again. The first pauses are shorter.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -47,11 +48,11 @@ pub(crate) struct BodyBudget {
     first: Part,
     more: Part,
     large: Part,
-    /// Bodies that may wait for a ticket.
+    /// Bodies that may wait for a large permit.
     parking: Semaphore,
     /// Bytes of `first` that one body may take.
     first_each: usize,
-    /// A body with more bytes needs a ticket.
+    /// A body with more bytes needs a large permit.
     large_from: usize,
     pub(crate) waiting: WaitingBodies,
 }
@@ -133,7 +134,7 @@ impl BodyBudget {
         BodyPermit::new(self, most.min(self.large.bytes), self.first_each, most <= self.large_from)
     }
 
-    /// The permit of a stream. It gets no ticket and borrows nothing, as it may last.
+    /// The permit of a stream. It gets no large permit and borrows nothing, as it may last.
     pub(crate) fn permit_for_stream(&self) -> BodyPermit<'_> {
         BodyPermit::new(self, 0, 0, false)
     }
@@ -173,11 +174,11 @@ pub(crate) struct BodyPermit<'a> {
     large: usize,
     /// Bytes that it may take of `first`.
     first_max: usize,
-    /// What a ticket is for; 0 if there is none to be had.
+    /// What a large permit is for; 0 if there is none to be had.
     most: usize,
     /// May use what is free of `large`.
     borrows: bool,
-    has_ticket: bool,
+    is_large: bool,
 }
 
 impl<'a> BodyPermit<'a> {
@@ -190,7 +191,7 @@ impl<'a> BodyPermit<'a> {
             first_max,
             most,
             borrows,
-            has_ticket: false,
+            is_large: false,
         }
     }
 
@@ -198,22 +199,22 @@ impl<'a> BodyPermit<'a> {
         self.first + self.more + self.large
     }
 
-    /// Bytes beside a ticket, and those of `large`, borrowed or by ticket.
+    /// Bytes beside a large permit, and those of `large`, borrowed or by large permit.
     pub(crate) fn held(&self) -> (usize, usize) {
-        (if self.has_ticket { 0 } else { self.bytes() }, self.large)
+        (if self.is_large { 0 } else { self.bytes() }, self.large)
     }
 
-    pub(crate) fn has_ticket(&self) -> bool {
-        self.has_ticket
+    pub(crate) fn is_large(&self) -> bool {
+        self.is_large
     }
 
     /// Grows to at least `bytes`. If that much is not free, it waits for a short time.
     pub(crate) async fn grow_to(&mut self, bytes: usize, pace: &mut Pace<'_>) -> Result<(), Problem> {
-        if self.has_ticket {
+        if self.is_large {
             return Ok(());
         }
         if self.most > self.budget.large_from && bytes > self.budget.large_from {
-            return Box::pin(self.get_ticket(pace)).await;
+            return Box::pin(self.get_large_permit(pace)).await;
         }
         if self.try_grow_to(bytes) {
             return Ok(());
@@ -263,17 +264,17 @@ impl<'a> BodyPermit<'a> {
         Err(busy())
     }
 
-    /// Exchanges what it has for a ticket: the most that the body can become.
-    async fn get_ticket(&mut self, pace: &mut Pace<'_>) -> Result<(), Problem> {
+    /// Exchanges what it has for a large permit: the most that the body can become.
+    async fn get_large_permit(&mut self, pace: &mut Pace<'_>) -> Result<(), Problem> {
         let BodyPermit { budget, most, .. } = self;
         let most = *most;
         if !budget.large.take(most) {
             let Ok(_parked) = budget.parking.try_acquire() else { return Err(busy()) };
-            let mut ticket = pin!(budget.large.free.acquire_many(permits(most)));
+            let mut large_permit = pin!(budget.large.free.acquire_many(permits(most)));
             let mut waited = Duration::ZERO;
             let acquired = loop {
-                pace.evict(Want::Ticket, most, budget.large.bytes);
-                let turn = tokio::time::timeout(PAUSE_MAX, ticket.as_mut());
+                pace.evict(Want::Large, most, budget.large.bytes);
+                let turn = tokio::time::timeout(PAUSE_MAX, large_permit.as_mut());
                 match pace.hold_up(turn).await? {
                     Ok(Ok(acquired)) => break acquired,
                     Ok(Err(_)) => return Err(busy()),
@@ -286,14 +287,14 @@ impl<'a> BodyPermit<'a> {
             acquired.forget();
         }
         self.give_back();
-        (self.large, self.has_ticket) = (most, true);
+        (self.large, self.is_large) = (most, true);
         pace.note_held(self.held());
         Ok(())
     }
 
-    /// Gives back what a whole body of `bytes` does not need of its ticket.
+    /// Gives back what a whole body of `bytes` does not need of its large permit.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        if self.has_ticket {
+        if self.is_large {
             let unused = self.large.saturating_sub(bytes);
             self.budget.large.give(unused);
             self.large -= unused;
@@ -310,7 +311,7 @@ impl<'a> BodyPermit<'a> {
             Of::Lent(budget) => Of::Lent(budget),
             Of::Owned(budget) => Of::Owned(Arc::clone(budget)),
         };
-        Self { budget, first, more, large: 0, first_max: 0, most: 0, borrows: false, has_ticket: false }
+        Self { budget, first, more, large: 0, first_max: 0, most: 0, borrows: false, is_large: false }
     }
 
     /// The same permit, which may outlive the request.
@@ -323,7 +324,7 @@ impl<'a> BodyPermit<'a> {
             first_max: self.first_max,
             most: self.most,
             borrows: self.borrows,
-            has_ticket: self.has_ticket,
+            is_large: self.is_large,
         };
         (self.first, self.more, self.large) = (0, 0, 0);
         owned
@@ -362,14 +363,14 @@ mod tests {
         let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
         let mut stream = budget.permit_for_stream();
         assert!(stream.try_grow_to(usize::MAX), "more than there is counts as all there is");
-        let mut ticket = budget.permit_for_body(budget.decoded_most());
+        let mut large_permit = budget.permit_for_body(budget.decoded_most());
         assert!(budget.large.take(budget.large.bytes));
-        (ticket.large, ticket.has_ticket) = (budget.large.bytes, true);
+        (large_permit.large, large_permit.is_large) = (budget.large.bytes, true);
         let mut permits_: Vec<_> = (0..200).map(|_| budget.permit_for_body(1_000)).collect();
         assert!(permits_.iter_mut().all(|permit| permit.try_grow_to(1_000)));
         let mut larger = budget.permit_for_body(1 << 20);
         assert!(!larger.try_grow_to(1 << 20), "there is no budget for what is larger");
-        drop(ticket);
+        drop(large_permit);
         assert!(larger.try_grow_to(1 << 20), "what is free of the large part is lent");
         drop((stream, permits_, larger));
         assert_eq!(budget.held(), 0);
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_large_never_needs_a_ticket_and_what_can_borrows_nothing() {
+    fn what_cannot_become_large_never_needs_a_large_permit_and_what_can_borrows_nothing() {
         let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
         for (most, borrows) in
             [(1, true), (LARGE_BYTES_MIN, true), (LARGE_BYTES_MIN + 1, false), (BODY_BYTES_MAX, false)]
@@ -397,18 +398,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_ticket_waits_for_the_one_before_and_gives_back_what_it_does_not_need() {
+    async fn a_large_permit_waits_for_the_one_before_and_gives_back_what_it_does_not_need() {
         let budget = BodyBudget::new(INFLIGHT_BYTES_MAX);
         let (sender, caller) = (Sender { connection: 1, key: Peer::User(0).into() }, Caller::anyone());
         let mut pace = Pace::of_body(&budget.waiting, &SystemClock, (sender, &caller));
         let mut first = budget.permit_for_body(budget.decoded_most());
         first.grow_to(LARGE_BYTES_MIN + 1, &mut pace).await.unwrap();
-        assert!(first.has_ticket());
+        assert!(first.is_large());
         let mut second = budget.permit_for_body(budget.decoded_most());
         {
             let mut waiting = pin!(second.grow_to(LARGE_BYTES_MIN + 1, &mut pace));
             let early = tokio::time::timeout(Duration::from_secs(5), waiting.as_mut()).await;
-            assert!(early.is_err(), "there is one ticket for bodies of this size");
+            assert!(early.is_err(), "there is one permit for bodies of this size");
             drop(first);
             waiting.await.unwrap();
         }

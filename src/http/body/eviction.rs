@@ -15,7 +15,7 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A body's speed is that of so much time, and a younger one has none yet.
 const WINDOW: Duration = Duration::from_millis(500);
-/// The same of a body with a ticket, of which much is there already.
+/// The same of a body with a large permit, of which much is there already.
 const TICKET_WINDOW: Duration = Duration::from_secs(2);
 /// Bodies are ended at most once in this time, as all of them are looked at for that.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -25,8 +25,8 @@ const INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) enum Want {
     /// Bytes that all bodies share.
     Bytes,
-    /// A ticket for a large body.
-    Ticket,
+    /// A permit for a large body.
+    Large,
 }
 
 /// The list of such bodies.
@@ -58,7 +58,7 @@ impl Sender {
 #[derive(Debug)]
 struct State {
     sender: Sender,
-    /// Bytes beside a ticket, and those of the part for large bodies.
+    /// Bytes beside a large permit, and those of the part for large bodies.
     held: (usize, usize),
     /// Bytes that came in all, and up to the begin of the window.
     received: u64,
@@ -160,7 +160,7 @@ impl WaitingBodies {
         let sender = lock(&by.state).sender;
         let chosen = match slowest(&seen, wanted) {
             chosen if !chosen.is_empty() => chosen,
-            _ if want == Want::Ticket => return,
+            _ if want == Want::Large => return,
             _ => over_its_share(&seen, sender, all).or_else(|| stuck(&seen, all)).into_iter().collect(),
         };
         for id in chosen {

@@ -63,7 +63,7 @@ impl<S> Service<S> {
             if rest.capacity() < length {
                 // Memory that nothing is written to yet is only an address: the system gives it
                 // when bytes arrive.
-                let capacity = if permit.has_ticket() {
+                let capacity = if permit.is_large() {
                     most
                 } else {
                     declared.unwrap_or(2 * length).min(LARGE_BYTES_MIN)
@@ -99,7 +99,7 @@ impl<S> Service<S> {
             }
             permit.grow_to(length + source.memory(), &mut pace).await?;
             pace.note(source.received(), source.received(), permit.held());
-            if bytes.capacity() < length && permit.has_ticket() {
+            if bytes.capacity() < length && permit.is_large() {
                 // Once, so that what is there is not copied time and again.
                 bytes.reserve(max - bytes.len());
             }

@@ -85,7 +85,7 @@ impl<S: EventStore> Service<S> {
     ) -> Result<Answer, Problem> {
         let mut over = pin!(tokio::time::sleep(wait));
         // Whoever waits is woken as tails are, and counts as one.
-        let _place = if wait.is_zero() { None } else { Some(self.tail_place(responder.key)?) };
+        let _permit = if wait.is_zero() { None } else { Some(self.tail_permit(responder.key)?) };
         let mut end = self.tail_hub.subscribe();
         let mut waiting =
             Waiting { store: Arc::clone(&self.store), consumer: take.consumer.name.clone(), lease_id: None };

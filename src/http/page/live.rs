@@ -4,7 +4,8 @@
 //! nobody watches, it only adds to the window what was counted anyway. Whoever reads slowly misses
 //! seconds, and nothing waits for them: each sample has a number, so a reader sees what is missing.
 //!
-//! How far consumers lag takes reads of the store, so it is measured less often, beside the seconds.
+//! How far consumers lag takes reads of the store, so it is measured less often, beside the
+//! seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use crate::http::wire::answer_budget::Account;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::WINDOW_BYTES_MAX;
-use crate::quota::Place;
+use crate::quota::FairPermit;
 use crate::store::{Condition, EventStore, Health, Promise};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ impl<S: EventStore> Service<S> {
     /// The last hour, and the figures of each second from now on.
     pub(in crate::http) async fn watch_live(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let Call { responder, caller, .. } = call;
-        let place = self.tail_place(responder.key)?;
+        let permit = self.tail_permit(responder.key)?;
         let mut latest = self.live.latest.subscribe();
         if self.live.latest.receiver_count() == 1 {
             // Nobody watched: what was told last may be old.
@@ -82,7 +83,7 @@ impl<S: EventStore> Service<S> {
         latest.mark_changed();
         let live = Arc::clone(&self.live);
         let (account, sees_all) = (responder.account(), caller.readable().is_none());
-        let watching = Watching { live, latest, account, sees_all, has_begun: false, _place: place };
+        let watching = Watching { live, latest, account, sees_all, has_begun: false, _permit: permit };
         // Packed, it would wait for more to pack.
         let responder = Responder { is_gzip: false, ..*responder };
         let mut answer = responder.send(watching, "text/event-stream", false).await?;
@@ -164,7 +165,7 @@ struct Watching {
     sees_all: bool,
     has_begun: bool,
     /// Among the tails that may be open at once.
-    _place: Place,
+    _permit: FairPermit,
 }
 
 impl Maker for Watching {

@@ -204,14 +204,12 @@ impl<'o> Mapper<'o> {
         None
     }
 
-    /// Adds the event, if nothing was found wrong with it since there were `before` faults.
-    fn take(
+    /// Notes attributes that each event must have and this one lacks.
+    fn check_required(
         &mut self,
         before: usize,
         attributes: &Attributes<'_>,
-        data: Option<&str>,
         at: impl Fn(&'static str) -> Vec<Loc>,
-        data_at: Vec<Loc>,
     ) {
         let required = [
             ("specversion", &attributes.specversion),
@@ -233,6 +231,18 @@ impl<'o> Mapper<'o> {
         if attributes.specversion.as_deref().is_some_and(|version| !version.is_empty() && version != "1.0") {
             self.found.add(at("specversion"), "literal_error", "Input should be '1.0'");
         }
+    }
+
+    /// Adds the event, if nothing was found wrong with it since there were `before` faults.
+    fn take(
+        &mut self,
+        before: usize,
+        attributes: &Attributes<'_>,
+        data: Option<&str>,
+        at: impl Fn(&'static str) -> Vec<Loc>,
+        data_at: Vec<Loc>,
+    ) {
+        self.check_required(before, attributes, &at);
         let text = |value: &Option<Cow<'_, str>>| value.as_deref().unwrap_or_default().to_owned();
         let (id, source) = (text(&attributes.id), text(&attributes.source));
         let topic = self.options.topic.clone().unwrap_or_else(|| text(&attributes.kind));

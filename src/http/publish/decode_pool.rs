@@ -70,12 +70,12 @@ impl DecodePool {
         if bytes <= DECODED_INLINE_BYTES_MAX {
             return Ok((work(), permit));
         }
-        let slot = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
+        let pool_permit = Arc::clone(&self.0).acquire_owned().await.map_err(|_| busy())?;
         // All of it outlives a request that is given up, as the work does.
         let permit = permit.into_owned(budget);
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(slot);
+            drop(pool_permit);
             (done, permit)
         });
         done.await

@@ -24,7 +24,7 @@ use crate::http::body::upload::Upload;
 use crate::http::publish::chunk::{Chunk, Lines};
 use crate::http::publish::options::Options;
 use crate::http::publish::permitted;
-use crate::http::publish::receipt::{Counts, conflict, push_errors};
+use crate::http::publish::publish_answer::{Counts, conflict, push_errors};
 use crate::http::service::Service;
 use crate::http::wire::answer::{Answer, json};
 use crate::http::wire::problem::{Fault, Loc, Problem};
@@ -90,8 +90,8 @@ struct LineReader<'a> {
     received_before: u64,
     /// Bytes that had come, and what they had decoded to, when the last event was found.
     fruitful: (u64, u64),
-    /// The last chunk had lines, and no event among them: a line alone no longer shows that there is
-    /// something to send.
+    /// The last chunk had lines, and no event among them: a line alone no longer shows that there
+    /// is something to send.
     is_fruitless: bool,
     /// Lines cut so far.
     cut: usize,
@@ -251,8 +251,8 @@ impl<'a> LineReader<'a> {
         Ok(())
     }
 
-    /// How far the next line is, in bytes; after lines without an event, all that came. Of zstd a whole
-    /// window may come before any of it is decoded.
+    /// How far the next line is, in bytes; after lines without an event, all that came. Of zstd a
+    /// whole window may come before any of it is decoded.
     fn progress(&self) -> u64 {
         if self.is_fruitless {
             return self.source.received();

@@ -18,7 +18,7 @@ use crate::http::wire::answer::Answer;
 use crate::http::wire::problem::Problem;
 use crate::http::wire::streaming::{Made, Maker, Portion, Responder};
 use crate::limits::{HEARTBEAT_SECONDS, PIECE_BYTES, READ_EVENTS_MAX};
-use crate::quota::{NoPlace, Place, QuotaKey};
+use crate::quota::{FairPermit, NoPermit, QuotaKey};
 use crate::store::{EventStore, Page, Query};
 
 /// Asks nginx not to hold a tail back.
@@ -48,18 +48,18 @@ impl<S: EventStore> Service<S> {
         self.live.end();
     }
 
-    /// A place among the tails that may be open at once.
+    /// A permit among the tails that may be open at once.
     ///
     /// # Errors
     /// 503: all are taken. 429: what is free is for others.
-    pub(crate) fn tail_place(&self, key: QuotaKey) -> Result<Place, Problem> {
-        self.tail_places.take(key).map_err(|none| {
+    pub(crate) fn tail_permit(&self, key: QuotaKey) -> Result<FairPermit, Problem> {
+        self.tail_permits.take(key).map_err(|none| {
             let (status, message) = match none {
-                NoPlace::Full => (
+                NoPermit::Full => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     "as many tails are open as there may be; come back later, or read in pages",
                 ),
-                NoPlace::Share => (
+                NoPermit::Share => (
                     StatusCode::TOO_MANY_REQUESTS,
                     "this client has so many tails open that what is left is for others; close some, or read in pages",
                 ),
@@ -70,13 +70,13 @@ impl<S: EventStore> Service<S> {
 
     /// The range, and what is stored from now on.
     pub(crate) async fn tail(&self, query: Query, responder: &Responder<'_>) -> Result<Answer, Problem> {
-        let place = self.tail_place(responder.key)?;
+        let permit = self.tail_permit(responder.key)?;
         let end = self.tail_hub.subscribe();
         let query = Query { cursors: true, ..query };
         let pages = Pages::new(&self.store, query, responder.account());
         let (clock, hub) = (Arc::clone(&self.clock), Arc::clone(&self.tail_hub));
         let beaten = clock.monotonic();
-        let mut tail = Tail { pages, hub, end, clock, beaten, first: None, _place: place };
+        let mut tail = Tail { pages, hub, end, clock, beaten, first: None, _permit: permit };
         // What is wrong with the query is found here, where it can still be answered with a status.
         tail.first = Some(tail.read().await?);
         // Packed, what it gives would wait for more to pack.
@@ -99,7 +99,7 @@ struct Tail<S> {
     /// What was read before the answer began.
     first: Option<(Arc<TailPage>, Portion)>,
     /// Among the tails that may be open at once.
-    _place: Place,
+    _permit: FairPermit,
 }
 
 /// A tail, after what it begins with.

@@ -31,13 +31,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct TailHub {
     /// The tails that wait, by the groups in which they are woken.
-    groups: Mutex<Groups>,
+    groups: Mutex<TailGroups>,
     /// The newest first.
     pages: Mutex<VecDeque<(Position, SharedPage)>>,
 }
 
 #[derive(Debug)]
-struct Groups {
+struct TailGroups {
     /// What they were told last.
     end: End,
     groups: Vec<watch::Sender<End>>,
@@ -93,7 +93,7 @@ impl Position {
 
 impl Default for TailHub {
     fn default() -> Self {
-        let groups = Groups { end: Some(String::new()), groups: Vec::new() };
+        let groups = TailGroups { end: Some(String::new()), groups: Vec::new() };
         Self { groups: Mutex::new(groups), pages: Mutex::default() }
     }
 }

@@ -44,7 +44,7 @@ pub struct Connection {
     is_encrypted: bool,
     /// That of the client, which it need not have.
     certificate: Option<ClientCertificate>,
-    /// All other slots are taken, so this connection is told only how the service is.
+    /// All other permits are taken, so this connection is told only how the service is.
     is_reserved: bool,
 }
 
@@ -104,7 +104,7 @@ impl Connection {
         self.door
     }
 
-    /// The same connection, with a reserved slot if `is_reserved`.
+    /// The same connection, with a reserved permit if `is_reserved`.
     pub fn reserved(self, is_reserved: bool) -> Self {
         Self { is_reserved, ..self }
     }

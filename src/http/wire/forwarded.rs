@@ -158,7 +158,8 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
-    /// The client of a request from [`PROXY`], which is trusted like all of 10.0.0.0/8 and fd00::/8.
+    /// The client of a request from [`PROXY`], which is trusted like all of 10.0.0.0/8 and
+    /// fd00::/8.
     fn found(lines: &[(&HeaderName, &str)]) -> Peer {
         let proxies = ["10.0.0.0/8", "fd00::/8"].map(|proxy| proxy.parse().unwrap());
         let mut headers = HeaderMap::new();

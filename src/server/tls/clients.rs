@@ -1,5 +1,5 @@
-//! Clients that have shown a certificate and are still connected: what has held in the handshake may
-//! hold no longer.
+//! Clients that have shown a certificate and are still connected: what has held in the handshake
+//! may hold no longer.
 
 use std::collections::HashMap;
 use std::sync::Arc;

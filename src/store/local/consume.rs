@@ -10,13 +10,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use self::lag::Lag;
+use super::Local;
 use super::generation::consumers::Consumer;
-use super::generation::consumers::desk::{Desk, Lease, Now};
+use super::generation::consumers::leases::{Lease, Leases, Now};
 use super::generation::head::EntryBlocks;
 use super::read::batch::{BatchQuery, EventBatch, batch};
 use super::shared::Shared;
 use super::write::group::{Change, Step};
-use super::{Local, stopping};
 use crate::clock::Timestamp;
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Position, Take};
@@ -30,14 +30,14 @@ use crate::store::local::generation::topic::Topic;
 use crate::store::{Given, StoredEvent, Taken};
 use crate::sync;
 
-mod figures;
 mod lag;
+mod lag_metrics;
 mod moves;
 
 impl Local {
     /// The consumer that has a name, if it is the one that is meant.
     pub(super) fn known_consumer(&self, key: &ConsumerKey) -> Result<Arc<Consumer>> {
-        let known = self.core.consumers.get(key.name.as_str());
+        let known = self.shared.consumers.get(key.name.as_str());
         known.filter(|known| known.topics == key.topics).ok_or_else(|| {
             let name = &key.name;
             let message = format!("there is no consumer {name}: make it with PUT /consumers/{name}");
@@ -46,7 +46,7 @@ impl Local {
     }
 
     fn at_once(&self) -> Now {
-        let clock = &self.core.seams.clock;
+        let clock = &self.shared.seams.clock;
         Now { monotonic: clock.monotonic(), wall: clock.now() }
     }
 
@@ -54,7 +54,7 @@ impl Local {
     pub(super) async fn consumer_stats(&self, key: &ConsumerKey, look: Look) -> Result<ConsumerStats> {
         let consumer = self.known_consumer(key)?;
         let lag = self.lag(&consumer, look).await?;
-        self.in_turn(look, move |core| stats(core, &consumer, lag, look.positions)).await
+        self.in_turn(look, move |shared| stats(shared, &consumer, lag, look.positions)).await
     }
 
     /// Gives the next events under a lease.
@@ -65,14 +65,14 @@ impl Local {
     ) -> Result<Taken<T>> {
         let consumer = self.known_consumer(&take.consumer)?;
         let (lease, plan, lag, is_looking) = {
-            let mut desk = consumer.desk.lock();
+            let mut leases = consumer.leases.lock();
             let id = u64::from(self.life) << 32 | (random_u64()? >> 32);
-            let lease = match desk.lease(take, id, self.at_once()) {
+            let lease = match leases.lease(take, id, self.at_once()) {
                 Ok(lease) => lease,
                 Err(held) => return Ok(Taken::Held(held)),
             };
-            let is_known = consumer.look(&mut desk.backlog, &self.core.topics, &self.core.news);
-            let (plan, lag) = plan(&self.core, &consumer, &mut desk, take);
+            let is_known = consumer.look(&mut leases.backlog, &self.shared.topics, &self.shared.topic_notes);
+            let (plan, lag) = plan(&self.shared, &consumer, &mut leases, take);
             (lease, plan, lag, !is_known)
         };
         let mut given = Given {
@@ -87,20 +87,20 @@ impl Local {
         }
         let turn = self.take_turns.wait(take.client, take.reader).await;
         let query = BatchQuery { topics: plan, limit: take.limit, bytes_max: take.bytes_max };
-        let read = move |core: &Shared| {
-            let done = batch(core, &query).map(|EventBatch { events, reached }| {
+        let read = move |shared: &Shared| {
+            let done = batch(shared, &query).map(|EventBatch { events, reached }| {
                 let reached = if events.is_empty() { Vec::new() } else { reached };
                 (write(events), reached)
             });
             drop(turn);
             done
         };
-        let read = self.takes.run(&self.core, read).await?.unwrap_or_else(|| Err(stopping()));
+        let read = self.takes.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()));
         let (events, positions) = read?;
         if !positions.is_empty() {
             let receipt = Receipt { consumer: consumer.number, lease: lease.id, positions };
             given.receipt = Some(receipt.to_text());
-            consumer.desk.lock().give(lease.id);
+            consumer.leases.lock().give(lease.id);
         }
         Ok(Taken::Given(given.with(events)))
     }
@@ -116,20 +116,20 @@ impl Local {
         if !positions.is_empty() {
             self.check_room(consumer.count_new(&positions))?;
             let mut entries = EntryBlocks::new(BlockKind::Consumers);
-            each_reached(&consumer.name, consumer.number, &positions, &self.core.topics, |entry| {
+            each_reached(&consumer.name, consumer.number, &positions, &self.shared.topics, |entry| {
                 entries.push(entry);
             });
             let step = Step::Reach { consumer: Arc::clone(&consumer), positions };
             self.change(&key.name, step, entries).await?;
         }
-        let mut desk = consumer.desk.lock();
+        let mut leases = consumer.leases.lock();
         if let Some((last, _)) = receipt.positions.last() {
-            desk.backlog.pass_turn(*last);
+            leases.backlog.pass_turn(*last);
         }
-        desk.settle(receipt.lease);
+        leases.settle(receipt.lease);
         // One without a name would not be known again when it comes for more.
-        if desk.find(receipt.lease, self.at_once()).is_some_and(|lease| !lease.holder.is_named) {
-            desk.end(receipt.lease);
+        if leases.find(receipt.lease, self.at_once()).is_some_and(|lease| !lease.holder.is_named) {
+            leases.end(receipt.lease);
         }
         Ok(())
     }
@@ -142,21 +142,21 @@ impl Local {
         // Topics have other numbers in another process.
         let is_readable = receipt.consumer == consumer.number && receipt.lease >> 32 == u64::from(self.life);
         let positions = consumer.further(&receipt.positions);
-        let (mut desk, now) = (consumer.desk.lock(), self.at_once());
-        let lease = desk.find(receipt.lease, now);
+        let (mut leases, now) = (consumer.leases.lock(), self.at_once());
+        let lease = leases.find(receipt.lease, now);
         let lease = lease.filter(|_| is_readable);
         let Some(lease) = lease else {
             // What is acknowledged already may be acknowledged again.
             if positions.is_empty() && is_readable {
                 return Ok(positions);
             }
-            desk.refuse(now);
+            leases.refuse(now);
             let message = "the lease is over under which these events were given: they are given again, so read \
                            again, and ask for a longer lease if the work takes longer";
             return Err(Error::new(ErrorKind::Conflict, message));
         };
         let is_own = |(number, next_offset): &(u32, u64)| {
-            self.core.topics.numbered(*number).is_some_and(|topic| {
+            self.shared.topics.numbered(*number).is_some_and(|topic| {
                 let name = topic.name.as_bytes();
                 consumer.topics.matches(name)
                     && lease.partition.has(name)
@@ -173,7 +173,8 @@ impl Local {
     /// Refuses positions beyond those that there may be.
     fn check_room(&self, positions: usize) -> Result<()> {
         // Whoever adds none can always go on.
-        if positions == 0 || self.core.consumers.positions_len().saturating_add(positions) <= POSITIONS_MAX {
+        if positions == 0 || self.shared.consumers.positions_len().saturating_add(positions) <= POSITIONS_MAX
+        {
             return Ok(());
         }
         let message = format!(
@@ -197,26 +198,31 @@ impl Local {
         let reserved = (bytes + FrameHeader::BYTES + BlockHeader::BYTES) as u64;
         let (reply, answer) = oneshot::channel();
         let change = Change { name: name.as_str().into(), step, blocks, reserved, reply };
-        let commits = self.commits.lock().clone().ok_or_else(stopping)?;
-        let core = Arc::clone(&self.core);
+        let commits = self.commits.lock().clone().ok_or_else(Error::stopping)?;
+        let shared = Arc::clone(&self.shared);
         let sent = sync::blocking(move || {
-            core.preallocation.reserve(reserved)?;
-            if commits.change(change) { Ok(()) } else { Err(core.failure.unsure()) }
+            shared.preallocation.reserve(reserved)?;
+            if commits.change(change) { Ok(()) } else { Err(shared.failure.unsure()) }
         });
-        sent.await.unwrap_or_else(|| Err(self.core.failure.unsure()))?;
+        sent.await.unwrap_or_else(|| Err(self.shared.failure.unsure()))?;
         self.answer(answer).await
     }
 }
 
 /// The topics to read from for whoever asks, each with where to begin; and how many events wait in
 /// all topics of the consumer that are known to have some.
-fn plan(core: &Shared, consumer: &Consumer, desk: &mut Desk, take: &Take) -> (Vec<(Arc<Topic>, u64)>, u64) {
+fn plan(
+    shared: &Shared,
+    consumer: &Consumer,
+    leases: &mut Leases,
+    take: &Take,
+) -> (Vec<(Arc<Topic>, u64)>, u64) {
     let (mut plan, mut caught_up, mut lag, mut counted) = (Vec::new(), Vec::new(), 0u64, 0);
-    for number in desk.backlog.ready() {
+    for number in leases.backlog.ready() {
         if plan.len() >= take.limit && counted >= LAG_TOPICS_COUNTED {
             break;
         }
-        let Some(topic) = core.topics.numbered(number) else { continue };
+        let Some(topic) = shared.topics.numbered(number) else { continue };
         let (position, next_offset) = (consumer.position(&topic), topic.next_offset());
         if position >= next_offset {
             caught_up.push(number);
@@ -228,16 +234,16 @@ fn plan(core: &Shared, consumer: &Consumer, desk: &mut Desk, take: &Take) -> (Ve
             plan.push((topic, position));
         }
     }
-    caught_up.into_iter().for_each(|topic| desk.backlog.is_caught_up(topic));
+    caught_up.into_iter().for_each(|topic| leases.backlog.is_caught_up(topic));
     (plan, lag)
 }
 
 /// What is known of a consumer that lags so far, with its first `shown` positions.
-fn stats(core: &Shared, consumer: &Consumer, lag: Lag, shown: usize) -> ConsumerStats {
-    let now = Now { monotonic: core.seams.clock.monotonic(), wall: core.seams.clock.now() };
+fn stats(shared: &Shared, consumer: &Consumer, lag: Lag, shown: usize) -> ConsumerStats {
+    let now = Now { monotonic: shared.seams.clock.monotonic(), wall: shared.seams.clock.now() };
     let (leases, last_fault) = {
-        let mut desk = consumer.desk.lock();
-        (desk.leases(now).iter().map(Lease::stats).collect(), desk.last_fault().cloned())
+        let mut leases = consumer.leases.lock();
+        (leases.current(now).iter().map(Lease::stats).collect(), leases.last_fault().cloned())
     };
     ConsumerStats {
         name: consumer.name.clone(),
@@ -247,18 +253,18 @@ fn stats(core: &Shared, consumer: &Consumer, lag: Lag, shown: usize) -> Consumer
         lags_since: lag.since,
         leases,
         last_fault,
-        positions: first_positions(core, consumer, shown),
+        positions: first_positions(shared, consumer, shown),
         positions_total: consumer.positions_len() as u64,
     }
 }
 
 /// The first positions of a consumer, in the order of the topics' names.
-fn first_positions(core: &Shared, consumer: &Consumer, shown: usize) -> Vec<Position> {
+fn first_positions(shared: &Shared, consumer: &Consumer, shown: usize) -> Vec<Position> {
     if shown == 0 {
         return Vec::new();
     }
     let kept = consumer.positions();
-    let named = kept.iter().filter_map(|(number, next)| Some((core.topics.numbered(*number)?, *next)));
+    let named = kept.iter().filter_map(|(number, next)| Some((shared.topics.numbered(*number)?, *next)));
     let mut named: Vec<_> = named.collect();
     // All of them may be very many more than are shown.
     if shown < named.len() {

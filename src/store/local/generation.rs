@@ -41,9 +41,9 @@ pub(crate) struct Generation {
     pub(crate) first_frame: u64,
     pub(crate) first_event: u64,
     pub(crate) dir: PathBuf,
-    /// Those in its journal.
+    /// The parts of its journal that a repair has given up.
     pub(crate) holes: Arc<[Hole]>,
-    figures: Figures,
+    durable: DurableState,
     state: RwLock<State>,
     /// Set when its index has lost a claim: the checkpoint then rebuilds it.
     is_doubtful: AtomicBool,
@@ -53,7 +53,7 @@ pub(crate) struct Generation {
 
 /// What is durable in a generation. Written by the journal's writer alone.
 #[derive(Debug, Default)]
-struct Figures {
+struct DurableState {
     end: AtomicU64,
     events: AtomicU64,
     claims_sum: AtomicU64,
@@ -104,13 +104,13 @@ impl Generation {
     pub(crate) fn sealed(files: &SealedFiles<'_>, maps: SealedMaps) -> Self {
         let SealedFiles { data_dir, entry, closed, ref holes, .. } = *files;
         let generation = Self::new(data_dir, entry, Arc::clone(holes), State::Sealed(Arc::new(maps)));
-        let figures = &generation.figures;
-        figures.end.store(closed.end, Ordering::Release);
-        figures.events.store(closed.events, Ordering::Release);
-        figures.claims_sum.store(closed.claims_sum, Ordering::Release);
-        figures.last_frame.store(closed.last_frame, Ordering::Release);
-        figures.received_min.store(closed.received_min, Ordering::Release);
-        figures.received_max.store(closed.received_max, Ordering::Release);
+        let durable = &generation.durable;
+        durable.end.store(closed.end, Ordering::Release);
+        durable.events.store(closed.events, Ordering::Release);
+        durable.claims_sum.store(closed.claims_sum, Ordering::Release);
+        durable.last_frame.store(closed.last_frame, Ordering::Release);
+        durable.received_min.store(closed.received_min, Ordering::Release);
+        durable.received_max.store(closed.received_max, Ordering::Release);
         generation
     }
 
@@ -122,7 +122,7 @@ impl Generation {
             first_event: entry.first_event,
             dir: folder(data_dir, entry.id),
             holes,
-            figures: Figures::default(),
+            durable: DurableState::default(),
             state: RwLock::new(state),
             is_doubtful: AtomicBool::new(false),
             was_renewed: AtomicBool::new(false),
@@ -161,12 +161,12 @@ impl Generation {
 
     /// Bytes of durable journal.
     pub(crate) fn end(&self) -> u64 {
-        self.figures.end.load(Ordering::Acquire)
+        self.durable.end.load(Ordering::Acquire)
     }
 
     /// Durable events.
     pub(crate) fn events(&self) -> u64 {
-        self.figures.events.load(Ordering::Acquire)
+        self.durable.events.load(Ordering::Acquire)
     }
 
     /// How far it reaches, durably.
@@ -180,11 +180,11 @@ impl Generation {
     pub(crate) fn closed(&self) -> Closed {
         Closed {
             end: self.end(),
-            last_frame: self.figures.last_frame.load(Ordering::Acquire),
+            last_frame: self.durable.last_frame.load(Ordering::Acquire),
             events: self.events(),
-            claims_sum: self.figures.claims_sum.load(Ordering::Acquire),
-            received_min: self.figures.received_min.load(Ordering::Acquire),
-            received_max: self.figures.received_max.load(Ordering::Acquire),
+            claims_sum: self.durable.claims_sum.load(Ordering::Acquire),
+            received_min: self.durable.received_min.load(Ordering::Acquire),
+            received_max: self.durable.received_max.load(Ordering::Acquire),
         }
     }
 
@@ -202,22 +202,22 @@ impl Generation {
             }
             add_sparse(&mut open.frames, frame);
         }
-        let figures = &self.figures;
+        let durable = &self.durable;
         // The end before the events: a reader that counts on an event finds its frame before the
         // end.
-        figures.last_frame.store(frame.sequence, Ordering::Release);
-        figures.end.store(end, Ordering::Release);
+        durable.last_frame.store(frame.sequence, Ordering::Release);
+        durable.end.store(end, Ordering::Release);
         if frame.events > 0 {
             let is_first = self.events() == 0;
-            let min = figures.received_min.load(Ordering::Acquire);
-            let max = figures.received_max.load(Ordering::Acquire);
+            let min = durable.received_min.load(Ordering::Acquire);
+            let max = durable.received_max.load(Ordering::Acquire);
             let min = if is_first { frame.received_min } else { min.min(frame.received_min) };
             let max = if is_first { frame.received_max } else { max.max(frame.received_max) };
-            figures.received_min.store(min, Ordering::Release);
-            figures.received_max.store(max, Ordering::Release);
-            let sum = figures.claims_sum.load(Ordering::Acquire).wrapping_add(claims_sum);
-            figures.claims_sum.store(sum, Ordering::Release);
-            figures.events.fetch_add(u64::from(frame.events), Ordering::AcqRel);
+            durable.received_min.store(min, Ordering::Release);
+            durable.received_max.store(max, Ordering::Release);
+            let sum = durable.claims_sum.load(Ordering::Acquire).wrapping_add(claims_sum);
+            durable.claims_sum.store(sum, Ordering::Release);
+            durable.events.fetch_add(u64::from(frame.events), Ordering::AcqRel);
         }
     }
 
@@ -297,8 +297,8 @@ impl Generation {
         self.is_doubtful.store(false, Ordering::Release);
     }
 
-    /// A block could not be found that must be there: if the index that left it out was not made
-    /// anew yet, it is now.
+    /// A block could not be found that must be there: if the index that left it out was not
+    /// rebuilt yet, it is now.
     pub(crate) fn doubt_block(&self) -> Option<Error> {
         if self.is_sealed() || self.was_renewed.load(Ordering::Acquire) {
             return None;
@@ -332,17 +332,17 @@ impl Generation {
         // journal knows.
         let known = self.claim_in_journal(&key)?;
         if known.is_some() {
-            tracing::warn!(generation = self.id, "the index has lost a claim; it is being made anew");
+            tracing::warn!(generation = self.id, "the index has lost a claim; it is being rebuilt");
             self.is_doubtful.store(true, Ordering::Release);
         }
         Ok(known)
     }
 
-    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and made
-    /// anew.
+    /// Asks an index; if that is damaged or can't be read, it is doubtful from here on, and is
+    /// rebuilt.
     fn trusted<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         ask().map_err(|e| {
-            tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is made anew from the journal");
+            tracing::warn!(generation = self.id, error = %e, "an index can't be read; it is rebuilt from the journal");
             self.is_doubtful.store(true, Ordering::Release);
             rebuilding()
         })

@@ -3,10 +3,10 @@
 pub(crate) mod batch;
 mod collector;
 mod cursor;
-pub(crate) mod lane;
 mod observe;
 pub(crate) mod offsets;
 mod pages;
+pub(crate) mod step_thread;
 
 pub(crate) use self::cursor::{Listing, read_cursor, read_topic_cursor, write_topic_cursor};
 pub(crate) use self::observe::{condition, observe};

@@ -16,7 +16,7 @@ use super::options::{Options, Seams};
 use super::sealed::files::SealedFiles;
 use super::sealed::filter_set::Filters;
 use super::sealed::open_files::FileCache;
-use crate::consumer::backlog::News;
+use crate::consumer::backlog::TopicNotes;
 use crate::error::Error;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, RwLock};
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) manifest: ManifestFile,
     pub(crate) topics: Topics,
     pub(crate) consumers: Consumers,
-    pub(crate) news: News,
+    pub(crate) topic_notes: TopicNotes,
     /// Names of the consumers that have figures of their own, in the order of their turns.
     pub(crate) measured: Mutex<VecDeque<Box<str>>>,
     pub(crate) filters: Filters,

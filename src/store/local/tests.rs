@@ -200,7 +200,7 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     let event = |id: &str| batch(&[("t", id.to_owned(), "{}")]);
     runtime.block_on(store.append(event("durable").into())).unwrap();
     let commits = store.commits.lock().clone().unwrap();
-    let core = Arc::clone(&store.core);
+    let shared = Arc::clone(&store.shared);
     let store = Arc::new(store);
     let append = |id| {
         let (store, batch) = (Arc::clone(&store), event(id));
@@ -208,9 +208,9 @@ fn a_known_event_waits_for_a_commit_only_if_its_original_does() {
     };
     // While this lasts, nothing is committed, and what comes gathers into one group.
     let writer = commits.writer.lock();
-    let gathering = core.pace.commit(&core.queues);
+    let gathering = shared.pace.commit(&shared.queues);
     let queued = |appended, number| {
-        while core.queues[0].len() < number {
+        while shared.queues[0].len() < number {
             std::thread::yield_now();
         }
         appended
@@ -243,7 +243,7 @@ fn sealed(dir: &std::path::Path) -> (Local, Vec<Arc<Generation>>) {
     // be closed yet is at the next commit.
     let deadline = SystemClock.monotonic() + Duration::from_secs(60);
     for number in 0.. {
-        if store.core.generations().iter().any(|generation| generation.is_sealed()) {
+        if store.shared.generations().iter().any(|generation| generation.is_sealed()) {
             break;
         }
         assert!(SystemClock.monotonic() < deadline, "nothing is sealed");
@@ -252,7 +252,7 @@ fn sealed(dir: &std::path::Path) -> (Local, Vec<Arc<Generation>>) {
         crate::sync::park_timeout(Duration::from_millis(2));
     }
     store.close().unwrap();
-    let generations = store.core.generations();
+    let generations = store.shared.generations();
     let sealed = generations.iter().filter(|generation| generation.is_sealed()).cloned().collect();
     (store, sealed)
 }
@@ -263,7 +263,7 @@ fn a_seal_tells_of_as_many_steps_as_its_throttle_counts_on() {
     let (store, generations) = sealed(dir.path());
     for generation in generations {
         let (entry, told) = (generation.entry(), Cell::new(0));
-        let files = store.core.sealed_files(&generation, &entry);
+        let files = store.shared.sealed_files(&generation, &entry);
         let (maps, _) = files.build(&|steps| told.set(told.get() + steps)).unwrap();
         let (mut blocks, mut frames) = (0, 0);
         maps.each_block(&mut |_, _| blocks += 1).unwrap();
@@ -279,8 +279,8 @@ fn look_ups_find_events_while_maps_are_written_again() {
     let (store, generations) = sealed(dir.path());
     let generation = &generations[0];
     let (entry, looked) = (generation.entry(), Cell::new(0));
-    let files = store.core.sealed_files(generation, &entry);
-    let hash = store.core.secret.event(b"t", b"e0");
+    let files = store.shared.sealed_files(generation, &entry);
+    let hash = store.shared.secret.event(b"t", b"e0");
     let look = |_| {
         let maps = files.open().unwrap();
         assert_eq!(maps.claim(hash).unwrap().map(|claim| claim.offset), Some(0));
@@ -313,9 +313,9 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     let store = Local::open(&options(dir.path(), 1), seams).unwrap();
     let (begun, begins) = mpsc::channel();
     let (end, ends) = mpsc::channel::<()>();
-    let core = Arc::clone(&store.core);
+    let shared = Arc::clone(&store.shared);
     let call = std::thread::spawn(move || {
-        core.watches.index.during(core.now(), || {
+        shared.watches.index.during(shared.now(), || {
             begun.send(()).unwrap();
             // Until the test lets go of it.
             let _ = ends.recv();
@@ -338,8 +338,8 @@ fn a_pause_of_the_whole_process_is_not_taken_for_a_disk_that_hangs() {
     };
     assert!(!failed_within(3, 60), "a minute in which nobody looked is no minute of the call");
     // Much later, and somebody looked meanwhile: by the watch itself.
-    let watch = &store.core.watches.index;
-    let now = store.core.now();
+    let watch = &store.shared.watches.index;
+    let now = store.shared.now();
     watch.check(now + Duration::from_secs(20)).unwrap();
     assert!(watch.check(now + Duration::from_secs(40)).is_err(), "a call that hangs is still seen");
     drop(end);

@@ -1,41 +1,40 @@
 //! Consumers of a store in a database: positions and leases are rows, which all nodes see.
 //!
 //! ```text
-//! take        ─> topics with something new (news) ─> a lease, and where the consumer is: one statement ─> events ─> receipt
+//! take        ─> topics with something new (topic_notes) ─> a lease, and where the consumer is: one statement ─> events ─> receipt
 //! acknowledge ─> is the lease still held? positions that are further: one statement ─> answer
 //! ```
-//! Statements that change something are functions of `migrations/0002-consumers.sql`. Each locks the
-//! consumer's row first, and is answered once its commit is where a commit must be. So what it has
-//! read is covered, too.
+//! Statements that change something are functions of `migrations/0002-consumers.sql`. Each locks
+//! the consumer's row first, and is answered once its commit is where a commit must be. So what it
+//! has read is covered, too.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use self::desk::Desk;
-use self::known::{Known, find_meant, none};
-use self::news::{ends_elsewhere, look, refresh, take_in};
+use self::consumer_row::{ConsumerRow, find_meant, none};
 use self::plan::{Plan, Range, read, share_out};
-use super::connection::Statement;
-use super::retry::change;
-use super::shared::Shared;
-use super::topics::TopicId;
+use self::topic_notes::{ends_elsewhere, look, refresh, take_in};
 use crate::clock::Timestamp;
 use crate::consumer::partition::{Partition, hash};
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerKey, ConsumerName, LeaseStats, Take};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::POSITIONS_MAX;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::consumer_cache::ConsumerCache;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::postgres::write::retry::change;
 use crate::store::{Given, StoredEvent, Taken};
 use crate::sync;
 
-pub(crate) mod desk;
-pub(crate) mod figures;
-pub(crate) mod known;
+pub(crate) mod consumer_row;
+pub(crate) mod lag_metrics;
 pub(crate) mod moves;
-mod news;
 mod plan;
 pub(crate) mod stats;
+mod topic_notes;
 
 const TAKE: Statement =
     ("take", "SELECT * FROM sekali_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
@@ -70,13 +69,13 @@ pub(crate) async fn take<T>(
     let new_lease = random()?;
     loop {
         let known = find_meant(shared, &take.consumer).await?;
-        let desk = shared.consuming.desk(&take.consumer.name, known.number, &known.topics);
-        let mut backlog = desk.backlog.lock().await;
+        let cache = shared.consumers.of(&take.consumer.name, known.number, &known.topics);
+        let mut backlog = cache.backlog.lock().await;
         backlog.pass_turn(u32::try_from(known.turn).unwrap_or_default());
-        let is_known = look(shared, &desk, &mut backlog).await?;
+        let is_known = look(shared, &cache, &mut backlog).await?;
         let plan = Plan::new(shared, take, &backlog);
         // It was moved or ended meanwhile: what is there now is looked up again.
-        let Some(row) = lease(shared, take, desk.number, new_lease, &plan).await? else { continue };
+        let Some(row) = lease(shared, take, cache.number, new_lease, &plan).await? else { continue };
         if let Some(holder) = row.get::<_, Option<String>>(2) {
             let partition = partition(row.get(3), row.get(4))?;
             return Ok(Taken::Held(LeaseStats {
@@ -94,13 +93,13 @@ pub(crate) async fn take<T>(
             is_looking: ranges.is_empty() && (!is_known || plan.is_cut),
             ..Given::<()>::default()
         };
-        let (events, given) = give(shared, take, &desk, given, ranges).await?;
+        let (events, given) = give(shared, take, &cache, given, ranges).await?;
         return Ok(Taken::Given(given.with(write(events))));
     }
 }
 
-/// The lease that whoever asks has now, or another's that stands against it, with where the consumer
-/// is in the topics of a plan; `None` if there is no consumer with this number.
+/// The lease that whoever asks has now, or another's that stands against it, with where the
+/// consumer is in the topics of a plan; `None` if there is no consumer with this number.
 async fn lease(
     shared: &Shared,
     take: &Take,
@@ -144,21 +143,21 @@ async fn lease(
 async fn give(
     shared: &Shared,
     take: &Take,
-    desk: &Desk,
+    cache: &ConsumerCache,
     mut given: Given<()>,
     mut ranges: Vec<Range>,
 ) -> Result<(Vec<StoredEvent>, Given<()>)> {
     if ranges.is_empty() {
         if !given.is_looking {
             let now = shared.now();
-            desk.set_idle(&given, now, now + take.lease / RENEWAL_SHARE);
+            cache.set_idle(&given, now, now + take.lease / RENEWAL_SHARE);
         }
         return Ok((Vec::new(), given));
     }
-    desk.is_over(given.lease_id);
+    cache.is_over(given.lease_id);
     share_out(&mut ranges, take.limit);
     let (events, positions) = read(shared, &ranges, take.bytes_max).await?;
-    let receipt = Receipt { consumer: desk.number.unsigned_abs(), lease: given.lease_id, positions };
+    let receipt = Receipt { consumer: cache.number.unsigned_abs(), lease: given.lease_id, positions };
     given.receipt = Some(receipt.to_text());
     Ok((events, given))
 }
@@ -166,12 +165,12 @@ async fn give(
 /// The answer to a reader that waits, if there is still nothing for it and its lease need not be
 /// renewed: the database is not asked for each of those who wait.
 async fn still_nothing(shared: &Shared, take: &Take) -> Result<Option<Given<()>>> {
-    let desk = shared.consuming.last(&take.consumer.name);
-    let Some((lease, desk)) = take.lease_id.zip(desk) else { return Ok(None) };
-    let Some(given) = desk.idle(lease, shared.now()) else { return Ok(None) };
+    let cache = shared.consumers.last(&take.consumer.name);
+    let Some((lease, cache)) = take.lease_id.zip(cache) else { return Ok(None) };
+    let Some(given) = cache.idle(lease, shared.now()) else { return Ok(None) };
     shared.patiently(|| refresh(shared)).await?;
-    let mut backlog = desk.backlog.lock().await;
-    take_in(shared, &desk, &mut backlog);
+    let mut backlog = cache.backlog.lock().await;
+    take_in(shared, &cache, &mut backlog);
     let mut own = backlog.ready().filter(|topic| take.partition.has(shared.topic_name(*topic).as_bytes()));
     Ok((own.next().is_none() && backlog.looks_after().is_none()).then_some(given))
 }
@@ -229,7 +228,7 @@ pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &st
 }
 
 /// The positions of a receipt, each topic once, whose names this node knows then.
-async fn named(shared: &Shared, known: &Known, receipt: &Receipt) -> Result<Vec<(u32, i64)>> {
+async fn named(shared: &Shared, known: &ConsumerRow, receipt: &Receipt) -> Result<Vec<(u32, i64)>> {
     let mut positions: BTreeMap<u32, i64> = BTreeMap::new();
     for (number, next_offset) in &receipt.positions {
         let next_offset = i64::try_from(*next_offset).map_err(|_| foreign())?;
@@ -244,11 +243,11 @@ async fn named(shared: &Shared, known: &Known, receipt: &Receipt) -> Result<Vec<
 
 /// Ends a lease that was taken for nothing.
 pub(crate) async fn release(shared: &Shared, name: &ConsumerName, lease: u64) {
-    let Some(desk) = shared.consuming.last(name) else { return };
-    desk.is_over(lease);
+    let Some(cache) = shared.consumers.last(name) else { return };
+    cache.is_over(lease);
     let lease = i64::try_from(lease).unwrap_or_default();
     // If it stays, it ends by itself.
-    let _ = change(shared, RELEASE, &[&desk.number, &lease]).await;
+    let _ = change(shared, RELEASE, &[&cache.number, &lease]).await;
 }
 
 /// A number that nobody has had before.

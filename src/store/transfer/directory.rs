@@ -36,7 +36,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory of `options`, or goes on with filling it. Of `seams` the clock is not used.
+    /// Makes the directory of `options`, or goes on with filling it. Of `seams` the clock is not
+    /// used.
     ///
     /// # Errors
     /// `Unusable` if there is something in its place; those of [`Local::open`].

@@ -157,7 +157,7 @@ impl Checkpoint {
         claims
     }
 
-    /// Has so many claims leave RAM, and those of their last set.
+    /// Drops at least `claims` claims from memory, rounded up to whole sets.
     fn let_go(&mut self, claims: usize) {
         let mut gone = 0;
         while gone < claims
@@ -215,8 +215,7 @@ impl Checkpoint {
                     tracing::warn!(error = %e, "the checkpoint failed and will be tried again");
                 }
                 // Otherwise RAM has what the index lacks.
-                let trouble =
-                    is_of_journal.then(|| format!("an index can't be made anew, and is needed: {e}"));
+                let trouble = is_of_journal.then(|| format!("an index can't be rebuilt, and is needed: {e}"));
                 self.shared.set_trouble(trouble);
                 self.retry_at = Some(self.shared.now() + BACK_OFF);
             }
@@ -264,7 +263,7 @@ impl Checkpoint {
                 // Its seal makes the maps of all of it.
                 return Ok(());
             }
-            // What came meanwhile may have taken the room. The next try begins anew; what it finds
+            // What came meanwhile may have taken the room. The next try starts over; what it finds
             // in the index does no harm.
             self.shared.preallocation.check_index(set.left() as u64)?;
         }
@@ -294,7 +293,7 @@ impl Checkpoint {
         self.is_broken = true;
     }
 
-    /// Makes the live index anew from the journal.
+    /// Rebuilds the live index from the journal.
     fn rebuild(&mut self) -> Result<()> {
         self.drop_index();
         let Some(live) = self.waiting.last_mut() else { return Ok(()) };
@@ -307,7 +306,7 @@ impl Checkpoint {
         self.index = Some(LiveIndex { index, covered });
         self.is_broken = false;
         self.shared.seams.metrics.rebuilt();
-        tracing::info!(generation = live.generation.id, "the index was made anew from the journal");
+        tracing::info!(generation = live.generation.id, "the index was rebuilt from the journal");
         release(&self.shared, live, live.frames.len(), &mut self.leaving);
         self.flush()
     }
@@ -362,7 +361,7 @@ impl Checkpoint {
         })
     }
 
-    /// Makes the damaged maps of a sealed generation anew, and its filter, which may have been
+    /// Rebuilds the damaged maps of a sealed generation and its filter, which may have been
     /// damaged too.
     fn renew_maps(&mut self, generation: &Generation) -> Result<()> {
         let shared = Arc::clone(&self.shared);
@@ -373,7 +372,7 @@ impl Checkpoint {
             shared.filters.add(filter);
             generation.clear_doubt();
             shared.seams.metrics.rebuilt();
-            tracing::info!(generation = generation.id, "a sealed index was made anew from the journal");
+            tracing::info!(generation = generation.id, "a sealed index was rebuilt from the journal");
             Ok(())
         })
     }

@@ -48,8 +48,8 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Reads the widest filter that ends with a generation. One of it alone that is damaged is made
-/// anew by the checkpoint, with its maps.
+/// Reads the widest filter that ends with a generation. The checkpoint rebuilds a damaged
+/// one of that generation alone, with its maps.
 fn read(shared: &Shared, id: u64) {
     let Some(generation) = shared.generation(id) else { return };
     let entry = generation.entry();
@@ -68,7 +68,7 @@ fn read(shared: &Shared, id: u64) {
     match files.filter() {
         Ok(filter) => shared.filters.add(filter),
         Err(e) => {
-            tracing::warn!(generation = id, error = %e, "a sealed index is made anew from its journal");
+            tracing::warn!(generation = id, error = %e, "a sealed index is rebuilt from its journal");
             generation.begin_rebuild();
         }
     }
@@ -80,7 +80,7 @@ fn merged(shared: &Shared, files: &SealedFiles<'_>, name: &str) -> Result<Filter
     let is_one = |(id, nonce): &(u64, u64)| {
         shared.generation(*id).is_some_and(|generation| generation.is_sealed() && generation.nonce == *nonce)
     };
-    match filter.lanes().iter().all(is_one) {
+    match filter.generations().iter().all(is_one) {
         true => Ok(filter),
         false => Err(Error::new(ErrorKind::Corrupt, format!("{name} is of other generations"))),
     }
@@ -110,8 +110,8 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
             false => hash,
         })
     });
-    let lanes = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
-    let filter = Filter::build(lanes, claims, hashes.collect()).inspect_err(|e| {
+    let keys = generations.iter().map(|generation| (generation.id, generation.nonce)).collect();
+    let filter = Filter::build(keys, claims, hashes.collect()).inspect_err(|e| {
         if e.kind() == ErrorKind::Corrupt {
             // Which one is damaged is seen when each is looked at.
             generations.iter().for_each(|generation| doubt_if_damaged(generation));
@@ -138,7 +138,7 @@ fn merge(shared: &Shared, ids: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// Has the checkpoint make the maps of a generation anew if they can't be read.
+/// Has the checkpoint rebuild the maps of a generation if they can't be read.
 fn doubt_if_damaged(generation: &Generation) {
     if generation.maps().is_some_and(|maps| maps.verify(&|_| {}).is_err()) {
         generation.begin_rebuild();

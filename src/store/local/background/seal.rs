@@ -44,7 +44,7 @@ impl SealedFiles<'_> {
         }
         content.sort(done);
         let hashes = content.claims().map(|(hash, _)| Ok(*hash)).inspect(|_| done(1));
-        let filter = Filter::build(vec![self.lane()], events, vec![hashes])?;
+        let filter = Filter::build(vec![self.key()], events, vec![hashes])?;
         // Each part leaves memory when it is written: what is freed at once, the system takes a
         // hundredth of a second to take back.
         let claims = std::mem::take(&mut content.shards).into_iter().flatten();

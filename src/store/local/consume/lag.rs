@@ -1,7 +1,7 @@
 //! How far a consumer lags: all topics that may have something new are looked at, in short steps.
-//! They take turns with scans, as they may be many and give one line; but not in their thread: that is
-//! kept from running where others want to, and publishers and readers would wait for the locks that it
-//! holds then.
+//! They take turns with scans, as they may be many and give one line; but not in their thread: that
+//! is kept from running where others want to, and publishers and readers would wait for the locks
+//! that it holds then.
 
 use std::sync::Arc;
 
@@ -47,22 +47,22 @@ enum Stage {
 
 impl Count {
     fn new(consumer: Arc<Consumer>) -> Self {
-        let search = Search::new(consumer.desk.lock().oldest.clone());
+        let search = Search::new(consumer.leases.lock().oldest.clone());
         Self { consumer, stage: Stage::Look, events: 0, search }
     }
 
     /// Goes on for a bounded time; whether it is done.
-    fn step(&mut self, core: &Shared) -> Result<bool> {
+    fn step(&mut self, shared: &Shared) -> Result<bool> {
         let mut looked = 0;
         while looked < CONSUMER_LOOK_TOPICS {
             looked += match &mut self.stage {
-                Stage::Look => self.look(core),
+                Stage::Look => self.look(shared),
                 Stage::Topics(from) => {
                     let from = *from;
-                    self.count(core, from, CONSUMER_LOOK_TOPICS - looked)
+                    self.count(shared, from, CONSUMER_LOOK_TOPICS - looked)
                 }
                 Stage::Read(unread) => match unread.pop() {
-                    Some((number, offset)) => self.read(core, number, offset)?,
+                    Some((number, offset)) => self.read(shared, number, offset)?,
                     None => {
                         self.stage = Stage::Done;
                         0
@@ -75,18 +75,21 @@ impl Count {
     }
 
     /// Finds out more of which topics may have something new; how many topics that took.
-    fn look(&mut self, core: &Shared) -> usize {
-        let is_long = self.consumer.desk.lock().backlog.looks_after().is_some();
-        if self.consumer.look_beside(&core.topics, &core.news) {
+    fn look(&mut self, shared: &Shared) -> usize {
+        let is_long = self.consumer.leases.lock().backlog.looks_after().is_some();
+        if self.consumer.look_beside(&shared.topics, &shared.topic_notes) {
             self.stage = Stage::Topics(0);
         }
         if is_long { CONSUMER_LOOK_TOPICS } else { 0 }
     }
 
     /// Looks at so many topics; how many there were.
-    fn count(&mut self, core: &Shared, from: u32, most: usize) -> usize {
-        let numbers: Vec<u32> = self.consumer.desk.lock().backlog.ready_from(from).take(most).collect();
-        numbers.iter().filter_map(|number| core.topics.numbered(*number)).for_each(|topic| self.see(&topic));
+    fn count(&mut self, shared: &Shared, from: u32, most: usize) -> usize {
+        let numbers: Vec<u32> = self.consumer.leases.lock().backlog.ready_from(from).take(most).collect();
+        numbers
+            .iter()
+            .filter_map(|number| shared.topics.numbered(*number))
+            .for_each(|topic| self.see(&topic));
         self.stage = match numbers.last().filter(|_| numbers.len() == most) {
             Some(last) => Stage::Topics(last.saturating_add(1)),
             None => {
@@ -116,16 +119,16 @@ impl Count {
     }
 
     /// Reads an event; as how many topics that counts.
-    fn read(&mut self, core: &Shared, number: u32, offset: u64) -> Result<usize> {
-        if let Some(topic) = core.topics.numbered(number) {
-            self.search.read(number, offset, event(core, &topic, offset)?.received_at);
+    fn read(&mut self, shared: &Shared, number: u32, offset: u64) -> Result<usize> {
+        if let Some(topic) = shared.topics.numbered(number) {
+            self.search.read(number, offset, event(shared, &topic, offset)?.received_at);
         }
         Ok(LAG_READ_TOPICS)
     }
 
     fn end(self) -> Lag {
         let (since, oldest) = self.search.end();
-        self.consumer.desk.lock().oldest = oldest;
+        self.consumer.leases.lock().oldest = oldest;
         Lag { events: self.events, since }
     }
 }
@@ -135,8 +138,8 @@ impl Local {
     pub(super) async fn lag(&self, consumer: &Arc<Consumer>, look: Look) -> Result<Lag> {
         let mut count = Count::new(Arc::clone(consumer));
         loop {
-            let step = move |core: &Shared| {
-                let is_done = count.step(core);
+            let step = move |shared: &Shared| {
+                let is_done = count.step(shared);
                 (count, is_done)
             };
             let (goes_on, is_done) = self.in_turn(look, step).await?;
@@ -147,7 +150,8 @@ impl Local {
         }
     }
 
-    /// Takes a step when it is the turn of whoever looks. Whoever has gone by then is noticed first.
+    /// Takes a step when it is the turn of whoever looks. Whoever has gone by then is noticed
+    /// first.
     pub(super) async fn in_turn<T: Send + 'static>(
         &self,
         look: Look,
@@ -155,8 +159,8 @@ impl Local {
     ) -> Result<T> {
         let turn = self.scan_turns.wait(look.client, look.reader).await;
         sync::yield_task().await;
-        self.blocking(move |core| {
-            let done = step(core);
+        self.blocking(move |shared| {
+            let done = step(shared);
             drop(turn);
             Ok(done)
         })

@@ -8,6 +8,7 @@ use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX};
+use crate::store::local::Local;
 use crate::store::local::format::codec::BlockKind;
 use crate::store::local::format::entries::ConsumerEntry;
 use crate::store::local::format::manifest::random_u64;
@@ -18,7 +19,6 @@ use crate::store::local::read::offsets::OffsetsBefore;
 use crate::store::local::read::{Listing, read_cursor};
 use crate::store::local::shared::Shared;
 use crate::store::local::write::group::Step;
-use crate::store::local::{Local, stopping};
 use crate::store::{EventStore, Query};
 use crate::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ impl Local {
         ConsumerKey { name, topics }: &ConsumerKey,
         start: &Start,
     ) -> Result<bool> {
-        if let Some(known) = self.core.consumers.get(name.as_str()) {
+        if let Some(known) = self.shared.consumers.get(name.as_str()) {
             if known.topics == *topics {
                 return Ok(false);
             }
@@ -39,13 +39,13 @@ impl Local {
             );
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        if self.core.consumers.len() >= CONSUMERS_MAX {
+        if self.shared.consumers.len() >= CONSUMERS_MAX {
             let message =
                 format!("there are {CONSUMERS_MAX} consumers, as many as there may be: remove some");
             return Err(Error::new(ErrorKind::NoSpace, message));
         }
         let positions = self.positions_at(topics, start, BTreeMap::new()).await?;
-        let created_at = self.core.seams.clock.now().0;
+        let created_at = self.shared.seams.clock.now().0;
         let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, Arc::clone(topics), positions);
         self.check_room(consumer.positions_len())?;
         self.begin(name, None, consumer).await?;
@@ -72,7 +72,7 @@ impl Local {
 
     async fn begin(&self, name: &ConsumerName, replaces: Option<u64>, consumer: Consumer) -> Result<()> {
         let mut entries = EntryBlocks::new(BlockKind::Consumers);
-        consumer.each_entry(&self.core.topics, |entry| entries.push(entry));
+        consumer.each_entry(&self.shared.topics, |entry| entries.push(entry));
         self.change(name, Step::Begin { replaces, consumer: Arc::new(consumer) }, entries).await
     }
 
@@ -87,11 +87,11 @@ impl Local {
             Start::Start => Ok(BTreeMap::new()),
             Start::End => self.ends(topics).await,
             Start::Cursor(cursor) => {
-                if let Ok(event) = read_cursor(&self.core, Listing::All, cursor) {
+                if let Ok(event) = read_cursor(&self.shared, Listing::All, cursor) {
                     return self.positions_before(topics, event).await;
                 }
                 let (topics, cursor) = (Arc::clone(topics), cursor.clone());
-                self.blocking(move |core| in_one_topic(core, &topics, &cursor, own)).await
+                self.blocking(move |shared| in_one_topic(shared, &topics, &cursor, own)).await
             }
             Start::Time(since) => match self.first_since(*since).await? {
                 Some(event) => self.positions_before(topics, event).await,
@@ -102,9 +102,9 @@ impl Local {
 
     async fn ends(&self, topics: &Arc<TopicPatterns>) -> Result<BTreeMap<u32, u64>> {
         let topics = Arc::clone(topics);
-        self.blocking(move |core| {
+        self.blocking(move |shared| {
             let mut ends = BTreeMap::new();
-            each_topic(core, &topics, |topic| _ = ends.insert(topic.number, topic.next_offset()));
+            each_topic(shared, &topics, |topic| _ = ends.insert(topic.number, topic.next_offset()));
             Ok(ends)
         })
         .await
@@ -112,18 +112,18 @@ impl Local {
 
     /// The positions of topics before the event with this number.
     async fn positions_before(&self, topics: &Arc<TopicPatterns>, event: u64) -> Result<BTreeMap<u32, u64>> {
-        if event > self.core.visible_events.load(Ordering::Acquire) {
+        if event > self.shared.visible_events.load(Ordering::Acquire) {
             let message =
                 "the cursor is ahead of what is stored: the store is an older copy than the one that gave it";
             return Err(Error::new(ErrorKind::ExpiredCursor, message));
         }
-        let mut reading = OffsetsBefore::new(&self.core, event, Arc::clone(topics))?;
+        let mut reading = OffsetsBefore::new(&self.shared, event, Arc::clone(topics))?;
         loop {
-            let step = move |core: &Shared| {
-                let done = reading.step(core);
+            let step = move |shared: &Shared| {
+                let done = reading.step(shared);
                 (reading, done)
             };
-            let (goes_on, done) = self.scans.run(&self.core, step).await?.ok_or_else(stopping)?;
+            let (goes_on, done) = self.scans.run(&self.shared, step).await?.ok_or_else(Error::stopping)?;
             reading = goes_on;
             if let Some(offsets) = done? {
                 return Ok(offsets);
@@ -138,7 +138,7 @@ impl Local {
         loop {
             let page = self.read(query.clone()).await?;
             if let Some(after) = page.cursors.first() {
-                return read_cursor(&self.core, Listing::All, after).map(|after| after.checked_sub(1));
+                return read_cursor(&self.shared, Listing::All, after).map(|after| after.checked_sub(1));
             }
             let Some(next) = page.next_cursor else { return Ok(None) };
             query.cursor = Some(next);
@@ -148,14 +148,14 @@ impl Local {
 
 /// The positions `own`, with that changed which a cursor in one topic is of.
 fn in_one_topic(
-    core: &Shared,
+    shared: &Shared,
     topics: &TopicPatterns,
     cursor: &str,
     mut own: BTreeMap<u32, u64>,
 ) -> Result<BTreeMap<u32, u64>> {
     let mut found = None;
-    each_topic(core, topics, |topic| {
-        if let Ok(offset) = read_cursor(core, Listing::Topic(topic.hash as u64), cursor) {
+    each_topic(shared, topics, |topic| {
+        if let Ok(offset) = read_cursor(shared, Listing::Topic(topic.hash as u64), cursor) {
             found = Some((topic.number, offset, topic.next_offset()));
         }
     });
@@ -174,10 +174,10 @@ fn in_one_topic(
 }
 
 /// Shows all topics with events that are meant, some at a time.
-fn each_topic(core: &Shared, topics: &TopicPatterns, mut show: impl FnMut(&Topic)) {
+fn each_topic(shared: &Shared, topics: &TopicPatterns, mut show: impl FnMut(&Topic)) {
     let mut after = String::new();
     loop {
-        let some = core.topics.holders(Some(&after), CONSUMER_LOOK_TOPICS, Some(topics));
+        let some = shared.topics.holders(Some(&after), CONSUMER_LOOK_TOPICS, Some(topics));
         some.iter().for_each(|topic| show(topic));
         match some.last() {
             Some(last) if some.len() == CONSUMER_LOOK_TOPICS => after = last.name.to_string(),

@@ -34,7 +34,8 @@ pub struct EventRecord<'a> {
 impl<'a> EventRecord<'a> {
     /// The record of an event that came.
     pub fn of(event: &EventRef<'a>) -> Self {
-        let EventRef { event_id, timestamp, source, payload, digest, .. } = *event;
+        // The topic is in the head of the block.
+        let EventRef { topic: _, event_id, timestamp, source, payload, digest } = *event;
         Self { digest, event_id, timestamp, source, payload }
     }
 

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
 use super::Generation;
-use super::fingerprints::{Fingerprints, Slot};
+use super::fingerprints::{Cell, Fingerprints};
 use crate::store::local::format::claim::Claim;
 use crate::sync::RwLock;
 
@@ -130,7 +130,7 @@ impl Table {
     fn insert(&mut self, number: u64, claims: &Claims) {
         let set = (number - self.first_set) as u32;
         for (claim, index) in claims.recent.iter().zip(0..) {
-            self.fingerprints.insert(Slot { fingerprint: claim.hash, set, index });
+            self.fingerprints.insert(Cell { fingerprint: claim.hash, set, index });
         }
     }
 }
@@ -275,7 +275,7 @@ impl Tables {
         self.current.push(topic, event_id, fingerprint, known);
         if let Some(table) = self.tables.back_mut() {
             let set = (number - table.first_set) as u32;
-            table.fingerprints.insert(Slot { fingerprint, set, index });
+            table.fingerprints.insert(Cell { fingerprint, set, index });
         }
     }
 

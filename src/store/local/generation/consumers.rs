@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use self::desk::Desk;
+use self::leases::Leases;
 use super::topic::{Topic, Topics};
 use crate::consumer::ConsumerKey;
-use crate::consumer::backlog::{Backlog, News};
+use crate::consumer::backlog::{Backlog, TopicNotes};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::CONSUMER_LOOK_TOPICS;
 use crate::store::local::format::entries::{ConsumerEntry, PositionEntry};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, RwLock};
 
-pub(crate) mod desk;
+pub(crate) mod leases;
 
 /// Positions in one entry of the journal.
 const ENTRY_POSITIONS: usize = 256;
@@ -35,7 +35,7 @@ pub(crate) struct Consumer {
     /// By the topic's number, the offset to go on from; a topic that is absent is read from its
     /// first event on.
     positions: Mutex<BTreeMap<u32, u64>>,
-    pub(crate) desk: Mutex<Desk>,
+    pub(crate) leases: Mutex<Leases>,
 }
 
 impl Consumer {
@@ -46,8 +46,8 @@ impl Consumer {
         topics: Arc<TopicPatterns>,
         positions: BTreeMap<u32, u64>,
     ) -> Self {
-        let (positions, desk) = (Mutex::new(positions), Mutex::default());
-        Self { name: name.into(), number, created_at, topics, positions, desk }
+        let (positions, leases) = (Mutex::new(positions), Mutex::default());
+        Self { name: name.into(), number, created_at, topics, positions, leases }
     }
 
     /// Its name and its filter.
@@ -94,42 +94,42 @@ impl Consumer {
         own.len() - before
     }
 
-    /// Takes in what is new, and one step of going through all topics, if that is under way; whether
-    /// all that is new is known.
-    pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, news: &News) -> bool {
-        self.take_in(backlog, topics, news);
+    /// Takes in what is new, and one step of going through all topics, if that is under way;
+    /// whether all that is new is known.
+    pub(crate) fn look(&self, backlog: &mut Backlog, topics: &Topics, notes: &TopicNotes) -> bool {
+        self.take_in(backlog, topics, notes);
         let Some(after) = backlog.looks_after() else { return true };
         let (ready, last) = self.ready_after(topics, after);
         backlog.looked(ready.into_iter(), last);
         backlog.looks_after().is_none()
     }
 
-    /// The same for somebody who only looks: whoever reads for the consumer does not wait for the lock
-    /// while topics are gone through.
-    pub(crate) fn look_beside(&self, topics: &Topics, news: &News) -> bool {
+    /// The same for somebody who only looks: whoever reads for the consumer does not wait for the
+    /// lock while topics are gone through.
+    pub(crate) fn look_beside(&self, topics: &Topics, notes: &TopicNotes) -> bool {
         let after = {
-            let mut desk = self.desk.lock();
-            self.take_in(&mut desk.backlog, topics, news);
-            desk.backlog.looks_after().map(str::to_owned)
+            let mut leases = self.leases.lock();
+            self.take_in(&mut leases.backlog, topics, notes);
+            leases.backlog.looks_after().map(str::to_owned)
         };
         let Some(after) = after else { return true };
         let (ready, last) = self.ready_after(topics, &after);
-        let backlog = &mut self.desk.lock().backlog;
-        // What came meanwhile is among the news; who was faster has found the same.
+        let backlog = &mut self.leases.lock().backlog;
+        // What came meanwhile is among the notes; who was faster has found the same.
         if backlog.looks_after() == Some(&*after) {
             backlog.looked(ready.into_iter(), last);
         }
         backlog.looks_after().is_none()
     }
 
-    fn take_in(&self, backlog: &mut Backlog, topics: &Topics, news: &News) {
-        backlog.read(news, |number| {
+    fn take_in(&self, backlog: &mut Backlog, topics: &Topics, notes: &TopicNotes) {
+        backlog.read(notes, |number| {
             topics.numbered(number).is_some_and(|topic| self.topics.matches(topic.name.as_bytes()))
         });
     }
 
-    /// Which of some topics of the filter after a name have something new; and the last one, if there
-    /// may be more after it.
+    /// Which of some topics of the filter after a name have something new; and the last one, if
+    /// there may be more after it.
     fn ready_after(&self, topics: &Topics, after: &str) -> (Vec<u32>, Option<Box<str>>) {
         let some = topics.holders(Some(after), CONSUMER_LOOK_TOPICS, Some(&self.topics));
         let ready = some.iter().filter(|topic| self.position(topic) < topic.next_offset());

@@ -2,25 +2,25 @@
 //! generation is looked up in.
 //!
 //! A look-up waits for memory and for little else: the tables of a million claims are larger than
-//! the processor's caches. So slots lie in buckets of one cache line each, free ones last. What has
+//! the processor's caches. So cells lie in buckets of one cache line each, free ones last. What has
 //! a fingerprint is in its home bucket or, if that was full, in the next that was not: a look-up
 //! mostly reads one line, or two that are neighbours, and an insertion writes to a line that the
 //! look-up before it has read. Nothing is ever taken out but everything.
 
 use std::hint::black_box;
 
-/// Parts of the slots: each grows alone, and quickly. One table of a million slots would hold a
+/// Parts of the cells: each grows alone, and quickly. One table of a million cells would hold a
 /// worker up when it grows, or when memory that was reserved for it is first touched.
 const PARTS: usize = 64;
-/// Slots in a cache line.
+/// Cells in a cache line.
 const BUCKET: usize = 4;
-/// Buckets of the smallest part when its first slot is used. Each fourth begins with one more, up
+/// Buckets of the smallest part when its first cell is used. Each fourth begins with one more, up
 /// to half as many more: as parts grow by half, some always do, and never all of them at once.
 const FIRST_BUCKETS: usize = PARTS / 2;
 
 /// Where a claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct Cell {
     /// Low half of the event's keyed hash.
     pub(crate) fingerprint: u64,
     /// Number of the set, counted from the table's first; less than `u32::MAX`.
@@ -29,7 +29,7 @@ pub(crate) struct Slot {
     pub(crate) index: u32,
 }
 
-impl Slot {
+impl Cell {
     const FREE: Self = Self { fingerprint: 0, set: u32::MAX, index: 0 };
 
     fn is_free(&self) -> bool {
@@ -40,17 +40,17 @@ impl Slot {
 /// A line of the processor's cache.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Bucket([Slot; BUCKET]);
+struct Bucket([Cell; BUCKET]);
 
 impl Bucket {
-    const FREE: Self = Self([Slot::FREE; BUCKET]);
+    const FREE: Self = Self([Cell::FREE; BUCKET]);
 
     fn is_full(&self) -> bool {
         !self.0[BUCKET - 1].is_free()
     }
 }
 
-/// Slots whose fingerprints have some bits in common.
+/// Cells whose fingerprints have some bits in common.
 #[derive(Debug, Default)]
 struct Part {
     buckets: Vec<Bucket>,
@@ -64,7 +64,7 @@ impl Part {
         (((fingerprint & u64::from(u32::MAX)) * self.buckets.len() as u64) >> 32) as usize
     }
 
-    fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Slot> {
+    fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Cell> {
         let (before, from) = self.buckets.split_at(self.home(fingerprint));
         let mut is_last = false;
         let buckets = from.iter().chain(before).map_while(move |bucket| {
@@ -73,36 +73,36 @@ impl Part {
         });
         buckets
             .flat_map(|bucket| &bucket.0)
-            .filter(move |slot| slot.fingerprint == fingerprint && !slot.is_free())
+            .filter(move |cell| cell.fingerprint == fingerprint && !cell.is_free())
     }
 
-    /// Adds a slot; a part without any gets `first` buckets.
-    fn insert(&mut self, slot: Slot, first: usize) {
+    /// Adds a cell; a part without any gets `first` buckets.
+    fn insert(&mut self, cell: Cell, first: usize) {
         // Three quarters full at most: the fuller, the more lines a look-up reads.
         if self.used >= self.buckets.len() * (BUCKET - 1) {
             let length = (self.buckets.len() * 3 / 2).max(first);
             let old = std::mem::replace(&mut self.buckets, vec![Bucket::FREE; length]);
             old.iter()
                 .flat_map(|bucket| &bucket.0)
-                .filter(|slot| !slot.is_free())
-                .for_each(|slot| self.put(*slot));
+                .filter(|cell| !cell.is_free())
+                .for_each(|cell| self.put(*cell));
         }
-        self.put(slot);
+        self.put(cell);
         self.used += 1;
     }
 
-    /// Puts a slot into the first free place from its home on; there is one.
-    fn put(&mut self, slot: Slot) {
-        let home = self.home(slot.fingerprint);
+    /// Puts a cell into the first free place from its home on; there is one.
+    fn put(&mut self, cell: Cell) {
+        let home = self.home(cell.fingerprint);
         let (before, from) = self.buckets.split_at_mut(home);
         let free = from.iter_mut().chain(before).find(|bucket| !bucket.is_full());
-        if let Some(place) = free.and_then(|bucket| bucket.0.iter_mut().find(|slot| slot.is_free())) {
-            *place = slot;
+        if let Some(place) = free.and_then(|bucket| bucket.0.iter_mut().find(|cell| cell.is_free())) {
+            *place = cell;
         }
     }
 }
 
-/// Slots by fingerprint; several may have the same.
+/// Cells by fingerprint; several may have the same.
 #[derive(Debug)]
 pub(crate) struct Fingerprints([Part; PARTS]);
 
@@ -117,18 +117,18 @@ impl Fingerprints {
         (fingerprint >> 40) as usize % PARTS
     }
 
-    /// The slots with a fingerprint.
-    pub(crate) fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Slot> {
+    /// The cells with a fingerprint.
+    pub(crate) fn with(&self, fingerprint: u64) -> impl Iterator<Item = &Cell> {
         self.0[Self::part(fingerprint)].with(fingerprint)
     }
 
-    /// Adds a slot.
-    pub(crate) fn insert(&mut self, slot: Slot) {
-        let part = Self::part(slot.fingerprint);
-        self.0[part].insert(slot, FIRST_BUCKETS + part / 4);
+    /// Adds a cell.
+    pub(crate) fn insert(&mut self, cell: Cell) {
+        let part = Self::part(cell.fingerprint);
+        self.0[part].insert(cell, FIRST_BUCKETS + part / 4);
     }
 
-    /// Brings the slots of fingerprints into the processor's caches, all at once.
+    /// Brings the cells of fingerprints into the processor's caches, all at once.
     pub(crate) fn warm(&self, fingerprints: impl Iterator<Item = u64>) {
         let first = |fingerprint| {
             let part = &self.0[Self::part(fingerprint)];
@@ -141,7 +141,7 @@ impl Fingerprints {
         self.0.iter().all(|part| part.used == 0)
     }
 
-    /// Frees the slots of one part, if any are used, and keeps their memory. Returns whether there
+    /// Frees the cells of one part, if any are used, and keeps their memory. Returns whether there
     /// were any.
     pub(crate) fn clear_part(&mut self) -> bool {
         let Some(part) = self.0.iter_mut().find(|part| part.used > 0) else { return false };
@@ -170,25 +170,25 @@ mod tests {
     fn what_was_put_in_is_found_and_nothing_else() {
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut slots = Fingerprints::default();
+            let mut cells = Fingerprints::default();
             for _ in 0..rng.u8(1..4) {
-                let mut model: HashMap<u64, Vec<Slot>> = HashMap::new();
-                assert!(slots.is_empty(), "seed {seed}");
+                let mut model: HashMap<u64, Vec<Cell>> = HashMap::new();
+                assert!(cells.is_empty(), "seed {seed}");
                 for index in 0..rng.u32(..3_000) {
-                    let slot = Slot { fingerprint: fingerprint(&mut rng), set: rng.u32(..u32::MAX), index };
-                    model.entry(slot.fingerprint).or_default().push(slot);
-                    slots.insert(slot);
-                    assert!(!slots.is_empty(), "seed {seed}");
+                    let cell = Cell { fingerprint: fingerprint(&mut rng), set: rng.u32(..u32::MAX), index };
+                    model.entry(cell.fingerprint).or_default().push(cell);
+                    cells.insert(cell);
+                    assert!(!cells.is_empty(), "seed {seed}");
                 }
                 let others = std::iter::repeat_with(|| fingerprint(&mut rng)).take(1_000);
                 let asked: Vec<u64> = model.keys().copied().chain(others).collect();
-                slots.warm(asked.iter().copied());
+                cells.warm(asked.iter().copied());
                 for fingerprint in asked {
-                    let mut found: Vec<Slot> = slots.with(fingerprint).copied().collect();
-                    found.sort_by_key(|slot| slot.index);
+                    let mut found: Vec<Cell> = cells.with(fingerprint).copied().collect();
+                    found.sort_by_key(|cell| cell.index);
                     assert_eq!(found, model.get(&fingerprint).cloned().unwrap_or_default(), "seed {seed}");
                 }
-                while slots.clear_part() {}
+                while cells.clear_part() {}
             }
         }
     }
@@ -197,14 +197,14 @@ mod tests {
     fn parts_grow_one_after_the_other() {
         const EVENTS: u32 = 600_000;
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut slots = Fingerprints::default();
+        let mut cells = Fingerprints::default();
         let mut grown: Vec<u32> = Vec::new();
         for index in 0..EVENTS {
-            let slot = Slot { fingerprint: rng.u64(..), set: 0, index };
-            let length = |slots: &Fingerprints| slots.0[Fingerprints::part(slot.fingerprint)].buckets.len();
-            let before = length(&slots);
-            slots.insert(slot);
-            grown.extend((length(&slots) > before).then_some(index));
+            let cell = Cell { fingerprint: rng.u64(..), set: 0, index };
+            let length = |cells: &Fingerprints| cells.0[Fingerprints::part(cell.fingerprint)].buckets.len();
+            let before = length(&cells);
+            cells.insert(cell);
+            grown.extend((length(&cells) > before).then_some(index));
         }
         assert!(grown.iter().filter(|at| **at > EVENTS / 4).count() > PARTS, "each grows once and more");
         for (number, at) in grown.iter().enumerate().filter(|(_, at)| **at > EVENTS / 4) {

@@ -1,5 +1,5 @@
-//! What journals say of topics and of consumers, block by block: offsets, counts, positions, and the
-//! tables at the heads of generations.
+//! What journals say of topics and of consumers, block by block: offsets, counts, positions, and
+//! the tables at the heads of generations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Making the indexes of a store anew from its journals.
+//! Rebuilding the indexes of a store from its journals.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
 /// What a rebuild says that the operating system keeps from its files.
 const CURE: &str = "cure the disk or the permissions, then rebuild again: no event was touched";
 
-/// Makes the maps and filters of all sealed generations anew from their journals, and drops the
-/// live index, which the next start makes anew. The live journal is read for its events alone; what
+/// Rebuilds the maps and filters of all sealed generations from their journals, and drops the
+/// live index, which the next start rebuilds. The live journal is read for its events alone; what
 /// is wrong with it is in the report.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! Work on a store that no process serves: proving that journal, indexes, filters and counters
-//! agree, and making the indexes anew.
+//! agree, and rebuilding the indexes.
 //!
 //! Verifying changes nothing but what sled writes when a clean index is opened. The journal is the
 //! truth: everything else is compared with it.
@@ -142,7 +142,7 @@ impl Check<'_> {
             let dir = folder(&self.options.data_dir, newest.entry.id);
             let bad = |what| Err(Error::corrupt(&dir.join(name), 0, what));
             let filter = newest.read_filter(name)?;
-            for (id, nonce) in filter.lanes() {
+            for (id, nonce) in filter.generations() {
                 let is_it = |entry: &&Entry| (entry.id, entry.nonce, entry.sealed) == (*id, *nonce, true);
                 let entry = manifest.generations.iter().find(is_it);
                 let Some((entry, closed)) = entry.and_then(|entry| Some((entry, entry.closed?))) else {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::data_dir::create;
 use super::leftovers::Leftovers;
 use super::replay::{Replay, restore};
-use crate::disk::{Disk, Open, is_absent};
+use crate::disk::{Disk, DiskFile, Open, is_absent};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::store::local::format::codec::{FILTERS_FORMAT, FORMAT};
 use crate::store::local::format::frame::Chain;
@@ -67,26 +67,7 @@ pub(crate) fn recover(
     hold: &Hold,
     files: &Arc<FileCache>,
 ) -> Result<Recovered> {
-    let dir = &options.data_dir;
-    let mut manifest = match Manifest::read(&**disk, dir)? {
-        Some(manifest) => manifest,
-        None => create(options, &**disk, hold)?,
-    };
-    for entry in &manifest.generations {
-        let folder = folder(dir, entry.id);
-        disk.check_dir(&folder).during("trust", &folder)?;
-    }
-    Leftovers::find(&**disk, dir, &manifest)?.clear(&**disk, dir)?;
-    stray::remove(&**disk, dir)?;
-    let clean = manifest.clean.take();
-    let (is_older, has_older_filters) = (manifest.format < FORMAT, manifest.format < FILTERS_FORMAT);
-    manifest.format = FORMAT;
-    if clean.is_some() || is_older {
-        // Cleared before the first write: from here on, only the journal is believed. And whoever
-        // knows only the older format is told before there is anything that it would take for
-        // damage.
-        manifest.write(&**disk, hold)?;
-    }
+    let (manifest, clean, has_older_filters) = begin(options, &**disk, hold)?;
     let mut recovery = Recovery {
         options,
         disk,
@@ -131,6 +112,33 @@ pub(crate) fn recover(
     })
 }
 
+/// Reads MANIFEST, or makes a store, and removes what a process left behind. From then on only the
+/// journal is believed. Returns MANIFEST, how the last process stopped if cleanly, and whether
+/// filters are of an older format.
+fn begin(options: &Options, disk: &dyn Disk, hold: &Hold) -> Result<(Manifest, Option<Clean>, bool)> {
+    let dir = &options.data_dir;
+    let mut manifest = match Manifest::read(disk, dir)? {
+        Some(manifest) => manifest,
+        None => create(options, disk, hold)?,
+    };
+    for entry in &manifest.generations {
+        let folder = folder(dir, entry.id);
+        disk.check_dir(&folder).during("trust", &folder)?;
+    }
+    Leftovers::find(disk, dir, &manifest)?.clear(disk, dir)?;
+    stray::remove(disk, dir)?;
+    let clean = manifest.clean.take();
+    let (is_older, has_older_filters) = (manifest.format < FORMAT, manifest.format < FILTERS_FORMAT);
+    manifest.format = FORMAT;
+    if clean.is_some() || is_older {
+        // Cleared before the first write: from here on, only the journal is believed. And whoever
+        // knows only the older format is told before there is anything that it would take for
+        // damage.
+        manifest.write(disk, hold)?;
+    }
+    Ok((manifest, clean, has_older_filters))
+}
+
 struct Recovery<'a> {
     manifest: &'a Manifest,
     options: &'a Options,
@@ -166,13 +174,13 @@ impl Recovery<'_> {
         let maps = match files.open() {
             Ok(maps) => {
                 if self.has_older_filters {
-                    tracing::info!(generation = entry.id, "a filter of an older version is made anew");
+                    tracing::info!(generation = entry.id, "a filter of an older version is rebuilt");
                     files.renew_filter(&maps)?;
                 }
                 maps
             }
             Err(e) => {
-                tracing::warn!(generation = entry.id, error = %e, "a sealed index is made anew from its journal");
+                tracing::warn!(generation = entry.id, error = %e, "a sealed index is rebuilt from its journal");
                 files.build(&|_| {})?.0
             }
         };
@@ -242,26 +250,35 @@ impl Recovery<'_> {
                 Err(Error::corrupt(&path, chain.at, "it does not hold what MANIFEST says"))
             };
         }
-        if chain.at == 0 || clean.is_some_and(|clean| chain.at < clean.end) {
-            return Err(Error::corrupt(&path, chain.at, "no valid frame, and a durable one was here"));
-        }
-        if is_cut(&*file, &path, chain.at)? {
-            return Err(Error::corrupt(
-                &path,
-                chain.at,
-                "the file was cut here: zeros must follow the last frame",
-            ));
-        }
-        walk.check_end()?;
-        if clean.is_none() {
-            let first = unproven.first().map_or(chain.at, |(_, at)| *at);
-            rewrite(&*file, &path, first, chain.at)?;
-        }
-        let zeroed = clear_tail(&*file, &path, chain.at)?;
-        file.sync().during("sync", &path)?;
+        let zeroed = settle_end(&mut walk, &*file, &path, clean, &unproven)?;
         chain.durable_through = chain.sequence - 1;
         Ok((chain, zeroed))
     }
+}
+
+/// Checks where the live journal ends, and makes all before it durable: `unproven` are the numbers
+/// and places of frames that nothing proves to be. Returns up to where the journal is zeroed.
+fn settle_end(
+    walk: &mut Walk,
+    file: &dyn DiskFile,
+    path: &Path,
+    clean: Option<Clean>,
+    unproven: &[(u64, u64)],
+) -> Result<u64> {
+    let at = walk.chain.at;
+    if at == 0 || clean.is_some_and(|clean| at < clean.end) {
+        return Err(Error::corrupt(path, at, "no valid frame, and a durable one was here"));
+    }
+    if is_cut(file, path, at)? {
+        return Err(Error::corrupt(path, at, "the file was cut here: zeros must follow the last frame"));
+    }
+    walk.check_end()?;
+    if clean.is_none() {
+        rewrite(file, path, unproven.first().map_or(at, |(_, first)| *first), at)?;
+    }
+    let zeroed = clear_tail(file, path, at)?;
+    file.sync().during("sync", path)?;
+    Ok(zeroed)
 }
 
 /// Refuses a journal that is missing or shorter than it was. One that can't be looked at may be

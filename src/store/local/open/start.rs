@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::data_dir;
 use super::recovery::{Recovered, recover};
-use crate::consumer::backlog::News;
+use crate::consumer::backlog::TopicNotes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::preallocation::Preallocation;
 use crate::store::local::admission::queue::{Pace, Queue};
@@ -19,7 +19,7 @@ use crate::store::local::format::hash::Secret;
 use crate::store::local::format::layout::INDEX;
 use crate::store::local::format::manifest::{Clean, ManifestFile};
 use crate::store::local::generation::Generation;
-use crate::store::local::generation::claims::Claims;
+use crate::store::local::generation::claims::{Claims, Tables};
 use crate::store::local::generation::index::Index;
 use crate::store::local::options::{Options, Seams};
 use crate::store::local::sealed::open_files::{FileCache, OPEN_FILES_MAX};
@@ -115,7 +115,7 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
         manifest: ManifestFile::new(hold, manifest),
         topics,
         consumers,
-        news: News::default(),
+        topic_notes: TopicNotes::default(),
         measured: Mutex::default(),
         filters,
         preallocation,
@@ -138,37 +138,49 @@ pub(crate) fn start(options: &Options, seams: Seams) -> Result<(Arc<Shared>, Gro
     }
     let open: Vec<_> = generations.into_iter().filter(|generation| !generation.is_sealed()).collect();
     let index = open_trusted_index(&shared, clean, &open)?;
+    let (commits, threads) = start_threads(&shared, committed, (chain, live), (open, index), tables)?;
+    Ok((shared, commits, threads))
+}
 
+/// Starts the threads of a store. `committed` is what the checkpoint has to do, and the chain goes
+/// on in the live generation.
+fn start_threads(
+    shared: &Arc<Shared>,
+    committed: Vec<Committed>,
+    (chain, live): (Chain, Arc<Generation>),
+    (open, index): (Vec<Arc<Generation>>, Option<LiveIndex>),
+    tables: Vec<Tables>,
+) -> Result<(GroupCommit, Threads)> {
     let (committed_tx, committed_rx) = mpsc::channel::<Committed>();
     for committed in committed {
         // The receiver lives in this function.
         let _ = committed_tx.send(committed);
     }
     let (sender, groups) = sync_channel(GROUPS_MAX);
-    let writer = Writer::new(Arc::clone(&shared), groups, committed_tx, chain, live)?;
+    let writer = Writer::new(Arc::clone(shared), groups, committed_tx, chain, live)?;
     let (commits, committing) = GroupCommit::new(sender, writer);
-    let checkpoint = Checkpoint::new(Arc::clone(&shared), committed_rx, open, index);
+    let checkpoint = Checkpoint::new(Arc::clone(shared), committed_rx, open, index);
     let mut workers = Vec::new();
     for (number, tables) in tables.into_iter().enumerate() {
-        let worker = Worker::new(Arc::clone(&shared), number, commits.clone(), tables);
-        workers.push(spawn(&shared, &format!("worker-{number}"), move || worker.run())?);
+        let worker = Worker::new(Arc::clone(shared), number, commits.clone(), tables);
+        workers.push(spawn(shared, &format!("worker-{number}"), move || worker.run())?);
     }
-    let preparing = Arc::clone(&shared);
+    let preparing = Arc::clone(shared);
     let prepare = move || {
         if let Err(e) = preparing.preallocation.run() {
             preparing.failure.set(&e);
         }
     };
-    let (reading, holding) = (Arc::clone(&shared), Arc::clone(&shared));
+    let (reading, holding) = (Arc::clone(shared), Arc::clone(shared));
     let threads = Threads {
         workers,
-        filters: spawn(&shared, "filters", move || filter_merge::run(&reading))?,
-        journal: spawn(&shared, "journal", committing)?,
-        checkpoint: spawn(&shared, "checkpoint", move || checkpoint.run())?,
-        preallocation: spawn(&shared, "space", prepare)?,
-        hold: spawn(&shared, "hold", move || hold_check::run(&holding))?,
+        filters: spawn(shared, "filters", move || filter_merge::run(&reading))?,
+        journal: spawn(shared, "journal", committing)?,
+        checkpoint: spawn(shared, "checkpoint", move || checkpoint.run())?,
+        preallocation: spawn(shared, "preallocation", prepare)?,
+        hold: spawn(shared, "hold", move || hold_check::run(&holding))?,
     };
-    Ok((shared, commits, threads))
+    Ok((commits, threads))
 }
 
 /// The index that a clean stop left, if all of it is there. What is not trusted is removed when the
@@ -209,7 +221,7 @@ fn open_trusted_index(
 /// The index can't be trusted although its claims have not been read into RAM: it is rebuilt from
 /// the journal, and until then what needs it is answered "rebuilding".
 fn doubt(live: &Generation, why: &str) -> Option<LiveIndex> {
-    tracing::warn!(generation = live.id, why, "the index is made anew from the journal");
+    tracing::warn!(generation = live.id, why, "the index is rebuilt from the journal");
     live.begin_rebuild();
     None
 }

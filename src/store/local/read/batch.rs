@@ -30,7 +30,8 @@ pub(crate) struct EventBatch {
 }
 
 /// Reads a batch. Each topic gets an equal share of the events first, and what is left of that goes
-/// to those that have more. It reads a bounded amount, and gives at least one event if there is one.
+/// to those that have more. It reads a bounded amount, and gives at least one event if there is
+/// one.
 pub(crate) fn batch(shared: &Shared, query: &BatchQuery) -> Result<EventBatch> {
     let mut batch = EventBatch::default();
     let mut at: Vec<u64> = query.topics.iter().map(|(_, from)| *from).collect();

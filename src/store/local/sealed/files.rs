@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::filter::{Filter, Lane};
+use super::filter::{Filter, GenerationKey};
 use super::maps::{BLOCK_KEY_BYTES, CLAIM_KEY_BYTES, FRAME_KEY_BYTES, SealedMaps};
 use super::open_files::FileCache;
 use super::sorted_file::writer::write;
@@ -72,14 +72,14 @@ impl SealedFiles<'_> {
     /// As [`SealedFiles::open`].
     pub(crate) fn filter(&self) -> Result<Filter> {
         let filter = self.read_filter(FILTER)?;
-        match (filter.claims(), filter.lanes()) == (self.claims(), &[self.lane()]) {
+        match (filter.claims(), filter.generations()) == (self.claims(), &[self.key()]) {
             true => Ok(filter),
             false => Err(Error::corrupt(&self.path(FILTER), 0, "not of as many claims as MANIFEST says")),
         }
     }
 
     /// Whether the filter is of a format before this one: a start that was killed has written
-    /// MANIFEST anew, and not all filters. The next one rebuilds it.
+    /// MANIFEST again, and not all filters. The next one rebuilds it.
     ///
     /// # Errors
     /// `Corrupt`, `Io`.
@@ -102,12 +102,12 @@ impl SealedFiles<'_> {
         Filter::decode(&path, &bytes, self.store_id, self.entry.nonce)
     }
 
-    /// Makes the filter anew from the claims, which are sound.
+    /// Rebuilds the filter from the claims, which are sound.
     ///
     /// # Errors
     /// `Corrupt` if they are not; `NoSpace`, `Io`.
     pub(crate) fn renew_filter(&self, maps: &SealedMaps) -> Result<()> {
-        let filter = Filter::build(vec![self.lane()], self.claims(), vec![maps.hashes()])?;
+        let filter = Filter::build(vec![self.key()], self.claims(), vec![maps.hashes()])?;
         self.write_filter(FILTER, &filter)
     }
 
@@ -176,7 +176,7 @@ impl SealedFiles<'_> {
     }
 
     /// What filters call this generation.
-    pub(crate) fn lane(&self) -> Lane {
+    pub(crate) fn key(&self) -> GenerationKey {
         (self.entry.id, self.entry.nonce)
     }
 

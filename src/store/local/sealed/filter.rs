@@ -1,10 +1,10 @@
 //! Filters of sealed generations: which one may hold an event, in RAM.
 //!
 //! A filter is a binary fuse map (Graf and Lemire, Binary Fuse Filters, 2022) from an event's hash
-//! to 16 bits: the number of the generation among those that the filter is of (its *lane*), and as
-//! much of the hash as there is room for. What was put in is always found, with its generation;
-//! anything else is let through once in 2^16 for one generation, in 2^10 for sixty-four. A look-up
-//! reads three positions, whatever the number of generations, and a claim takes 2.5 bytes.
+//! to 16 bits: the number of the generation among those that the filter is of, and as much of the
+//! hash as there is room for. What was put in is always found, with its generation; anything else
+//! is let through once in 2^16 for one generation, in 2^10 for sixty-four. A look-up reads three
+//! positions, whatever the number of generations, and a claim takes 2.5 bytes.
 //!
 //! A filter is built in *shards*, by the upper bits of the hash: claims files are in that order,
 //! and building one needs RAM for a shard alone.
@@ -49,7 +49,7 @@ const SEGMENT_BITS_MAX: u32 = 18;
 const READ_AHEAD: usize = 32;
 
 /// A generation that a filter is of: its id and its nonce.
-pub type Lane = (u64, u64);
+pub type GenerationKey = (u64, u64);
 
 /// Where a shard's cells lie, and how its positions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +174,8 @@ impl Peeling {
 /// [`crate::store::local::format::hash::Secret::event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// By lane, oldest first.
-    lanes: Vec<Lane>,
+    /// By number, oldest first.
+    generations: Vec<GenerationKey>,
     claims: u64,
     shards: Vec<Shard>,
     cells: Vec<u16>,
@@ -187,23 +187,25 @@ impl Filter {
     /// # Errors
     /// What reading a claim gave; `Corrupt` if there are more generations than a filter can be of,
     /// or one event is there twice.
-    pub fn build<I>(lanes: Vec<Lane>, claims: u64, events: Vec<I>) -> Result<Self>
+    pub fn build<I>(generations: Vec<GenerationKey>, claims: u64, events: Vec<I>) -> Result<Self>
     where
         I: Iterator<Item = Result<u128>>,
     {
         let fault = |what: &str| Error::new(ErrorKind::Corrupt, format!("a filter can't be made: {what}"));
-        if lanes.is_empty() || lanes.len() > GENERATIONS_MAX || lanes.len() != events.len() {
+        if generations.is_empty() || generations.len() > GENERATIONS_MAX || generations.len() != events.len()
+        {
             return Err(fault("of no generation, or of too many"));
         }
         let count = Self::shards(claims);
-        let mut filter = Self { lanes, claims: 0, shards: Vec::with_capacity(count), cells: Vec::new() };
-        let lane_bits = filter.lane_bits();
+        let mut filter =
+            Self { generations, claims: 0, shards: Vec::with_capacity(count), cells: Vec::new() };
+        let number_bits = filter.number_bits();
         let mut events: Vec<Peekable<I>> = events.into_iter().map(Iterator::peekable).collect();
         let (mut peeling, mut own) = (Peeling::default(), Vec::new());
         filter.cells.reserve_exact(Shard::of(claims as usize / count, 0).cells() * count);
         for shard in 0..count {
             own.clear();
-            for (lane, events) in events.iter_mut().enumerate() {
+            for (number, events) in events.iter_mut().enumerate() {
                 // An error is in no shard: it is taken at once.
                 while let Some(event) =
                     events.next_if(|event| !matches!(event, Ok(event) if shard_of(*event, count) > shard))
@@ -212,7 +214,7 @@ impl Filter {
                     if shard_of(event, count) < shard {
                         return Err(fault("its claims are not in order"));
                     }
-                    own.push((event, fingerprint(event, lane_bits) | lane as u16));
+                    own.push((event, fingerprint(event, number_bits) | number as u16));
                 }
             }
             let Some(shard) = peeling.build(&own, &mut filter.cells) else {
@@ -229,8 +231,8 @@ impl Filter {
         claims.div_ceil(SHARD_CLAIMS).max(1) as usize
     }
 
-    fn lane_bits(&self) -> u32 {
-        lane_bits(self.lanes.len())
+    fn number_bits(&self) -> u32 {
+        number_bits(self.generations.len())
     }
 
     /// The one generation that may hold the event; `None` is final.
@@ -246,7 +248,7 @@ impl Filter {
     /// What an event costs is the waiting for memory. So the positions of many are worked out
     /// first, then read in a row: the processor waits for several of them at once.
     pub fn candidates(&self, events: &[u128], mut show: impl FnMut(usize, u64)) {
-        let lane_bits = self.lane_bits();
+        let number_bits = self.number_bits();
         let mut positions = [[0; 3]; READ_AHEAD];
         for (chunk, events) in events.chunks(READ_AHEAD).enumerate() {
             for (positions, event) in positions.iter_mut().zip(events) {
@@ -256,8 +258,8 @@ impl Filter {
                 let at = |position: usize| self.cells.get(position).copied();
                 let (Some(a), Some(b), Some(c)) = (at(a), at(b), at(c)) else { continue };
                 let cell = a ^ b ^ c;
-                if cell >> lane_bits << lane_bits == fingerprint(*event, lane_bits)
-                    && let Some((id, _)) = self.lanes.get((cell & ((1 << lane_bits) - 1)) as usize)
+                if cell >> number_bits << number_bits == fingerprint(*event, number_bits)
+                    && let Some((id, _)) = self.generations.get((cell & ((1 << number_bits) - 1)) as usize)
                 {
                     show(chunk * READ_AHEAD + i, *id);
                 }
@@ -286,8 +288,8 @@ impl Filter {
     }
 
     /// The generations it is of, oldest first.
-    pub fn lanes(&self) -> &[Lane] {
-        &self.lanes
+    pub fn generations(&self) -> &[GenerationKey] {
+        &self.generations
     }
 
     /// Gives the filter's file to `write`, in pieces.
@@ -295,14 +297,14 @@ impl Filter {
     /// # Errors
     /// What `write` gave.
     pub fn encode(&self, store_id: [u8; 16], mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut out = Vec::with_capacity(HEAD_BYTES + 16 * (self.lanes.len() + self.shards.len()));
+        let mut out = Vec::with_capacity(HEAD_BYTES + 16 * (self.generations.len() + self.shards.len()));
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, 0]);
-        out.extend_from_slice(&(self.lanes.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(self.generations.len() as u16).to_le_bytes());
         out.extend_from_slice(&self.claims.to_le_bytes());
         out.extend_from_slice(&store_id);
         out.extend_from_slice(&(self.shards.len() as u32).to_le_bytes());
-        for (id, nonce) in &self.lanes {
+        for (id, nonce) in &self.generations {
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(&nonce.to_le_bytes());
         }
@@ -311,7 +313,7 @@ impl Filter {
             out.extend_from_slice(&shard.segments.to_le_bytes());
             out.extend_from_slice(&shard.segment_bits.to_le_bytes());
         }
-        let nonce = self.lanes.last().map_or(0, |(_, nonce)| *nonce);
+        let nonce = self.generations.last().map_or(0, |(_, nonce)| *nonce);
         let mut crc = crc(nonce, &out);
         write(&out)?;
         for cells in self.cells.chunks(PIECE_CELLS) {
@@ -336,19 +338,19 @@ impl Filter {
             return Err(damage("its checksum is wrong, or of another generation"));
         }
         let (head, rest) = sealed.split_first_chunk::<HEAD_BYTES>().ok_or_else(short)?;
-        let [m0, m1, m2, m3, version, zero, lanes @ ..] = head;
+        let [m0, m1, m2, m3, version, zero, counts @ ..] = head;
         if [*m0, *m1, *m2, *m3] != MAGIC || (*version, *zero) != (VERSION, 0) || head[16..32] != store_id {
             return Err(damage("it is no filter of this store and version"));
         }
-        let (count, rest_of_head) = lanes.split_first_chunk::<2>().ok_or_else(short)?;
+        let (count, rest_of_head) = counts.split_first_chunk::<2>().ok_or_else(short)?;
         let claims = u64_at(rest_of_head, 0).ok_or_else(short)?;
         let shards = u32_at(head, 32).ok_or_else(short)? as usize;
         let count = usize::from(u16::from_le_bytes(*count));
         let tables = count.checked_add(shards).and_then(|entries| entries.checked_mul(16));
         let (tables, cells) = tables.and_then(|bytes| rest.split_at_checked(bytes)).ok_or_else(short)?;
-        let (lanes, shards) = tables.split_at_checked(16 * count).ok_or_else(short)?;
-        let lanes: Vec<Lane> =
-            lanes.chunks_exact(16).filter_map(|lane| Some((u64_at(lane, 0)?, u64_at(lane, 8)?))).collect();
+        let (generations, shards) = tables.split_at_checked(16 * count).ok_or_else(short)?;
+        let generations: Vec<GenerationKey> =
+            generations.chunks_exact(16).filter_map(|key| Some((u64_at(key, 0)?, u64_at(key, 8)?))).collect();
         let (cells, odd) = cells.as_chunks::<2>();
         let cells: Vec<u16> = cells.iter().map(|cell| u16::from_le_bytes(*cell)).collect();
         let mut start = 0usize;
@@ -362,8 +364,8 @@ impl Filter {
         let shards: Option<Vec<Shard>> = shards.chunks_exact(16).map(&mut read).collect();
         let shards = shards.filter(|_| start == cells.len() && odd.is_empty());
         match shards {
-            Some(shards) if (1..=GENERATIONS_MAX).contains(&lanes.len()) && !shards.is_empty() => {
-                Ok(Self { lanes, claims, shards, cells })
+            Some(shards) if (1..=GENERATIONS_MAX).contains(&generations.len()) && !shards.is_empty() => {
+                Ok(Self { generations, claims, shards, cells })
             }
             _ => Err(damage("its length does not fit its size")),
         }
@@ -379,14 +381,14 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Bits that the number of one of so many generations takes.
-fn lane_bits(lanes: usize) -> u32 {
-    lanes.next_power_of_two().ilog2()
+fn number_bits(generations: usize) -> u32 {
+    generations.next_power_of_two().ilog2()
 }
 
-/// The bits of an event that its cell keeps, above the lane's.
-fn fingerprint(event: u128, lane_bits: u32) -> u16 {
+/// The bits of an event that its cell keeps, above those of the number.
+fn fingerprint(event: u128, number_bits: u32) -> u16 {
     // Not those that choose the shard.
-    (event >> 64) as u16 >> lane_bits << lane_bits
+    (event >> 64) as u16 >> number_bits << number_bits
 }
 
 /// The shard of an event; ascends with it.

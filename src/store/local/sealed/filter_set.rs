@@ -42,23 +42,32 @@ impl FilterSet {
     /// The generations, oldest first, whose filters are to become one.
     pub fn mergeable(&self) -> Option<Vec<u64>> {
         [16, 4, 1].into_iter().find_map(|width| {
-            let alike: Vec<_> =
-                self.filters.iter().filter(|filter| filter.lanes().len() == width).take(MERGED).collect();
-            let ids = || alike.iter().flat_map(|filter| filter.lanes().iter().map(|(id, _)| *id)).collect();
+            let alike: Vec<_> = self
+                .filters
+                .iter()
+                .filter(|filter| filter.generations().len() == width)
+                .take(MERGED)
+                .collect();
+            let ids =
+                || alike.iter().flat_map(|filter| filter.generations().iter().map(|(id, _)| *id)).collect();
             (alike.len() == MERGED).then(ids)
         })
     }
 
     fn with(&self, filter: Filter) -> Self {
         let mut set = self.clone();
-        let covers = |id: &u64| filter.lanes().iter().any(|(own, _)| own == id);
-        if set.filters.iter().any(|other| filter.lanes().iter().all(|lane| other.lanes().contains(lane))) {
+        let covers = |id: &u64| filter.generations().iter().any(|(own, _)| own == id);
+        if set
+            .filters
+            .iter()
+            .any(|other| filter.generations().iter().all(|key| other.generations().contains(key)))
+        {
             return set;
         }
-        set.filters.retain(|other| !other.lanes().iter().all(|(id, _)| covers(id)));
+        set.filters.retain(|other| !other.generations().iter().all(|(id, _)| covers(id)));
         set.unread.retain(|id| !covers(id));
         set.filters.push(Arc::new(filter));
-        set.filters.sort_by_key(|filter| filter.lanes().iter().map(|(id, _)| *id).max());
+        set.filters.sort_by_key(|filter| filter.generations().iter().map(|(id, _)| *id).max());
         set
     }
 }
@@ -167,7 +176,7 @@ mod tests {
             merge_all(&filters, &generations);
         }
         let set = filters.view();
-        let widths: Vec<usize> = set.filters.iter().map(|filter| filter.lanes().len()).collect();
+        let widths: Vec<usize> = set.filters.iter().map(|filter| filter.generations().len()).collect();
         assert_eq!(widths, [64, 64, 4, 4, 4]);
         for (id, events) in &generations {
             assert!(events.iter().all(|event| candidates(&set, *event).contains(id)));

@@ -17,7 +17,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 pub const OPEN_FILES_MAX: usize = 128;
 
 #[derive(Debug)]
-struct Slot {
+struct Handle {
     file: Mutex<Option<Arc<dyn DiskFile>>>,
     used: AtomicBool,
 }
@@ -27,8 +27,8 @@ struct Slot {
 pub struct FileCache {
     disk: Arc<dyn Disk>,
     capacity: usize,
-    /// Slots whose file is open. Locked before a slot, never after.
-    ring: Mutex<VecDeque<Weak<Slot>>>,
+    /// Handles whose file is open. Locked before a handle, never after.
+    ring: Mutex<VecDeque<Weak<Handle>>>,
 }
 
 /// A file that is opened when it is read.
@@ -36,7 +36,7 @@ pub struct FileCache {
 pub struct CachedFile {
     cache: Arc<FileCache>,
     path: PathBuf,
-    slot: Arc<Slot>,
+    handle: Arc<Handle>,
 }
 
 impl FileCache {
@@ -47,27 +47,27 @@ impl FileCache {
 
     /// A handle of the file at `path`, which is opened when it is first read.
     pub fn file(self: &Arc<Self>, path: &Path) -> CachedFile {
-        let slot = Arc::new(Slot { file: Mutex::default(), used: AtomicBool::new(false) });
-        CachedFile { cache: self.clone(), path: path.to_owned(), slot }
+        let handle = Arc::new(Handle { file: Mutex::default(), used: AtomicBool::new(false) });
+        CachedFile { cache: self.clone(), path: path.to_owned(), handle }
     }
 
     /// A handle that is open already, for tests that watch a file being read.
     #[cfg(test)]
     pub(crate) fn preopened(self: &Arc<Self>, path: &Path, file: Arc<dyn DiskFile>) -> CachedFile {
-        let slot = Arc::new(Slot { file: Mutex::new(Some(file)), used: AtomicBool::new(false) });
-        CachedFile { cache: self.clone(), path: path.to_owned(), slot }
+        let handle = Arc::new(Handle { file: Mutex::new(Some(file)), used: AtomicBool::new(false) });
+        CachedFile { cache: self.clone(), path: path.to_owned(), handle }
     }
 
     /// Closes files until there is room for one.
-    fn make_room(&self, ring: &mut VecDeque<Weak<Slot>>) {
+    fn make_room(&self, ring: &mut VecDeque<Weak<Handle>>) {
         let mut spared = 0;
         while ring.len() >= self.capacity {
-            let Some(slot) = ring.pop_front().and_then(|slot| slot.upgrade()) else { continue };
-            if slot.used.swap(false, Ordering::Relaxed) && spared < self.capacity {
+            let Some(handle) = ring.pop_front().and_then(|handle| handle.upgrade()) else { continue };
+            if handle.used.swap(false, Ordering::Relaxed) && spared < self.capacity {
                 spared += 1;
-                ring.push_back(Arc::downgrade(&slot));
+                ring.push_back(Arc::downgrade(&handle));
             } else {
-                slot.file.lock().take();
+                handle.file.lock().take();
             }
         }
     }
@@ -84,19 +84,19 @@ impl CachedFile {
     /// # Errors
     /// `Io` if it can't be opened.
     pub fn get(&self) -> Result<Arc<dyn DiskFile>> {
-        if let Some(file) = self.slot.file.lock().clone() {
-            self.slot.used.store(true, Ordering::Relaxed);
+        if let Some(file) = self.handle.file.lock().clone() {
+            self.handle.used.store(true, Ordering::Relaxed);
             return Ok(file);
         }
         let opened = self.cache.disk.open(&self.path, Open::Random).during("open", &self.path)?;
         let mut ring = self.cache.ring.lock();
         self.cache.make_room(&mut ring);
-        let mut file = self.slot.file.lock();
+        let mut file = self.handle.file.lock();
         if let Some(file) = &*file {
             return Ok(file.clone()); // another thread was faster
         }
         *file = Some(opened.clone());
-        ring.push_back(Arc::downgrade(&self.slot));
+        ring.push_back(Arc::downgrade(&self.handle));
         Ok(opened)
     }
 }
@@ -122,7 +122,7 @@ mod tests {
             let mut byte = [0];
             files[i].get().unwrap().read_exact_at(&mut byte, 0).unwrap();
             assert_eq!(byte, [i as u8]);
-            let open = files.iter().filter(|file| file.slot.file.lock().is_some()).count();
+            let open = files.iter().filter(|file| file.handle.file.lock().is_some()).count();
             assert!(open <= 3, "{open} files are open");
         }
     }

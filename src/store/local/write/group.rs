@@ -1,5 +1,5 @@
-//! What a worker hands to the journal's writer, what changes consumers, and what the writer hands to
-//! the checkpoint.
+//! What a worker hands to the journal's writer, what changes consumers, and what the writer hands
+//! to the checkpoint.
 
 use std::sync::Arc;
 

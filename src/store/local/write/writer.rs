@@ -247,7 +247,7 @@ impl Writer {
             // After the blocks: a reader that sees the offset finds the event.
             self.shared.topics.add_events(topic, u64::from(location.count), received_at);
         }
-        self.shared.news.note(blocks.iter().map(|(topic, _, _)| topic.number));
+        self.shared.topic_notes.note(blocks.iter().map(|(topic, _, _)| topic.number));
         self.shared
             .visible_events
             .store(self.generation.first_event + self.generation.events(), Ordering::Release);

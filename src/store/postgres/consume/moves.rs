@@ -2,18 +2,18 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::known::{Known, find, find_meant, none};
-use super::news::topics_after;
+use super::consumer_row::{ConsumerRow, find, find_meant, none};
+use super::topic_notes::topics_after;
 use super::{no_room, random};
 use crate::consumer::{ConsumerKey, ConsumerName, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::{TopicPattern, TopicPatterns};
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX, POSITIONS_MAX};
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::cursor::{ahead, read_all, read_topic, topic_hash};
-use crate::store::postgres::listing::seqs_since;
-use crate::store::postgres::retry::change;
-use crate::store::postgres::shared::Shared;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::read::cursor::{ahead, read_all, read_topic, topic_hash};
+use crate::store::postgres::read::listing::seqs_since;
+use crate::store::postgres::write::retry::change;
 
 const BEGIN: Statement = ("consumer", "SELECT sekali_begin_consumer($1, $2, $3, $4, $5, $6, $7, $8, $9)");
 
@@ -33,7 +33,8 @@ const OF_SLOT: Statement = (
     WHERE t.slot = $1",
 );
 
-/// Topics of a filter, and the offset of the first event of each that has at least its slot's number.
+/// Topics of a filter, and the offset of the first event of each that has at least its slot's
+/// number.
 const BEFORE: Statement = (
     "since",
     topics_after!(
@@ -48,7 +49,7 @@ const BEFORE: Statement = (
 
 /// Where a consumer goes on.
 #[derive(Debug, Default)]
-struct Place {
+struct Positions {
     /// Topics, each with the offset of the first event to give.
     topics: Vec<String>,
     next_offsets: Vec<i64>,
@@ -64,10 +65,10 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
     let ConsumerKey { name, topics } = key;
     let begun = match find(shared, name).await {
         // A start is not looked at for one that is there.
-        Ok(known) => Some(if known.topics == *topics { 1 } else { 2 }),
+        Ok(row) => Some(if row.topics == *topics { 1 } else { 2 }),
         Err(e) if e.kind() == ErrorKind::NoConsumer => {
-            let place = place(shared, topics, start).await?;
-            begin(shared, name, None, topics, place).await?
+            let positions = positions_of(shared, topics, start).await?;
+            begin(shared, name, None, topics, positions).await?
         }
         Err(e) => return Err(e),
     };
@@ -96,9 +97,9 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
 /// `NoConsumer`, and those of [`put`].
 pub(crate) async fn seek(shared: &Shared, key: &ConsumerKey, to: &Start) -> Result<()> {
     let name = &key.name;
-    let Known { number, topics, .. } = find_meant(shared, key).await?;
-    let place = place(shared, &topics, to).await?;
-    match begin(shared, name, Some(number), &topics, place).await? {
+    let ConsumerRow { number, topics, .. } = find_meant(shared, key).await?;
+    let positions = positions_of(shared, &topics, to).await?;
+    match begin(shared, name, Some(number), &topics, positions).await? {
         Some(0) => Ok(()),
         None => Err(none(name)),
         Some(2) => {
@@ -129,10 +130,10 @@ async fn begin(
     name: &ConsumerName,
     replaces: Option<i64>,
     topics: &TopicPatterns,
-    place: Place,
+    positions: Positions,
 ) -> Result<Option<i16>> {
     let patterns: Vec<String> = topics.iter().map(TopicPattern::to_string).collect();
-    let Place { topics, next_offsets, keeps } = place;
+    let Positions { topics, next_offsets, keeps } = positions;
     let rows = change(
         shared,
         BEGIN,
@@ -152,9 +153,9 @@ async fn begin(
     Ok(rows.first().and_then(|row| row.get(0)))
 }
 
-async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result<Place> {
+async fn positions_of(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result<Positions> {
     let seqs = match start {
-        Start::Start => return Ok(Place::default()),
+        Start::Start => return Ok(Positions::default()),
         Start::End => shared.patiently(|| ends(shared)).await?,
         Start::Time(since) => {
             let since = || async {
@@ -180,8 +181,8 @@ async fn place(shared: &Shared, topics: &TopicPatterns, start: &Start) -> Result
 
 /// Where topics are before these numbers of slots. What is before a number never changes, so topics
 /// are looked at some at a time.
-async fn before(shared: &Shared, topics: &TopicPatterns, seqs: &[i64]) -> Result<Place> {
-    let ((firsts, lasts), mut place) = (topics.ranges(), Place::default());
+async fn before(shared: &Shared, topics: &TopicPatterns, seqs: &[i64]) -> Result<Positions> {
+    let ((firsts, lasts), mut positions) = (topics.ranges(), Positions::default());
     let limit = CONSUMER_LOOK_TOPICS as i64;
     for group in shared.groups.iter() {
         let mut after = Some(String::new());
@@ -189,13 +190,13 @@ async fn before(shared: &Shared, topics: &TopicPatterns, seqs: &[i64]) -> Result
             let parameters: [&(dyn ToSql + Sync); 5] = [&firsts, &lasts, &name, &limit, &seqs];
             let rows = shared.patiently(|| group.read(BEFORE, &parameters)).await?;
             for row in rows.iter().filter(|row| row.get::<_, i64>(3) > 0) {
-                place.topics.push(row.get(2));
-                place.next_offsets.push(row.get(3));
+                positions.topics.push(row.get(2));
+                positions.next_offsets.push(row.get(3));
             }
             after = rows.last().filter(|_| rows.len() == CONSUMER_LOOK_TOPICS).map(|last| last.get(2));
         }
     }
-    Ok(place)
+    Ok(positions)
 }
 
 /// The number after the last event of each slot.
@@ -204,8 +205,8 @@ async fn ends(shared: &Shared) -> Result<Vec<i64>> {
     Ok(rows.iter().map(|row| row.next_seq).collect())
 }
 
-/// The place that a cursor in one topic means, which is found among those of its slot.
-async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> Result<Place> {
+/// The positions that a cursor in one topic means, which is found among those of its slot.
+async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> Result<Positions> {
     let foreign = || {
         let message = "the cursor is not one of this store, or of none of the consumer's topics: use one that /events gave, \
                        a time, start or end";
@@ -221,5 +222,5 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
     if offset > row.get(3) {
         return Err(ahead());
     }
-    Ok(Place { topics: vec![row.get(2)], next_offsets: vec![offset], keeps: true })
+    Ok(Positions { topics: vec![row.get(2)], next_offsets: vec![offset], keeps: true })
 }

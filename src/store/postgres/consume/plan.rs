@@ -8,10 +8,10 @@ use crate::consumer::backlog::Backlog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LAG_TOPICS_COUNTED;
 use crate::store::StoredEvent;
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::pages::{EVENT_SURROUND_BYTES, event};
-use crate::store::postgres::shared::Shared;
-use crate::store::postgres::topics::TopicId;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::postgres::read::pages::{EVENT_SURROUND_BYTES, event};
 
 /// The events of ranges of offsets, range by range, until they have so many bytes.
 const EVENTS: Statement = (
@@ -72,8 +72,8 @@ impl Plan {
         plan
     }
 
-    /// What there is to give of the topics of a consumer that is at these positions of them, and how
-    /// many events wait in all of them. Topics without any leave the backlog.
+    /// What there is to give of the topics of a consumer that is at these positions of them, and
+    /// how many events wait in all of them. Topics without any leave the backlog.
     pub(super) fn settle(
         &self,
         backlog: &mut Backlog,
@@ -125,8 +125,8 @@ pub(super) fn share_out(ranges: &mut Vec<Range>, limit: usize) {
     ranges.retain(|range| range.low < range.high);
 }
 
-/// The events of these ranges, until they have `bytes_max`; and the topics that they are of, each with
-/// the offset after its last event.
+/// The events of these ranges, until they have `bytes_max`; and the topics that they are of, each
+/// with the offset after its last event.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`; `Corrupt` if an event is missing.

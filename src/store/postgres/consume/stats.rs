@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use super::desk::Desk;
-use super::known::find_meant;
-use super::news::{look, positions};
+use super::consumer_row::find_meant;
 use super::partition;
+use super::topic_notes::{look, positions};
 use crate::clock::Timestamp;
 use crate::consumer::oldest::Search;
 use crate::consumer::{
@@ -15,9 +14,10 @@ use crate::consumer::{
 };
 use crate::error::Result;
 use crate::limits::CONSUMER_LOOK_TOPICS;
-use crate::store::postgres::connection::Statement;
-use crate::store::postgres::shared::Shared;
-use crate::store::postgres::topics::TopicId;
+use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::node::consumer_cache::ConsumerCache;
+use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::TopicId;
 
 /// How many events of these topics are after these offsets; those of them that have any, by their
 /// places in the list; and when the last event of those arrived where that was longest ago.
@@ -70,11 +70,11 @@ const ERROR: Statement = (
 /// # Errors
 /// `NoConsumer`, `Overloaded`, `Unsure`, `Corrupt`.
 pub(crate) async fn stats(shared: &Shared, key: &ConsumerKey, shown: usize) -> Result<ConsumerStats> {
-    let (name, known) = (&key.name, find_meant(shared, key).await?);
-    let desk = shared.consuming.desk(name, known.number, &known.topics);
+    let (name, row) = (&key.name, find_meant(shared, key).await?);
+    let cache = shared.consumers.of(name, row.number, &row.topics);
     let well = shared.groups.well();
-    let (lag_events, lags_since) = lag(shared, &desk, &well).await?;
-    let [leases, errors, positions] = shared.patiently(|| rows(shared, name, known.number, shown)).await?;
+    let (lag_events, lags_since) = lag(shared, &cache, &well).await?;
+    let [leases, errors, positions] = shared.patiently(|| rows(shared, name, row.number, shown)).await?;
     shared.patiently(|| shared.groups.commit(&well)).await?;
     let lease = |row: &Row| {
         let holder = row.get::<_, &str>(0).into();
@@ -86,14 +86,14 @@ pub(crate) async fn stats(shared: &Shared, key: &ConsumerKey, shown: usize) -> R
     };
     Ok(ConsumerStats {
         name: name.as_str().into(),
-        topics: known.topics.iter().map(ToString::to_string).collect(),
-        created_at: Timestamp(known.created_at),
+        topics: row.topics.iter().map(ToString::to_string).collect(),
+        created_at: Timestamp(row.created_at),
         lag_events,
         lags_since,
         leases: leases.iter().map(lease).collect::<Result<_>>()?,
         last_fault: errors.first().map(fault),
         positions: positions.iter().map(position).collect(),
-        positions_total: known.positions.unsigned_abs(),
+        positions_total: row.positions.unsigned_abs(),
     })
 }
 
@@ -114,21 +114,25 @@ fn fault(row: &Row) -> DeliveryFault {
     DeliveryFault { at: Timestamp(row.get(0)), kind, holder: row.get::<_, Option<&str>>(2).map(Into::into) }
 }
 
-/// How many events a consumer has not acknowledged, and when the oldest of them arrived, as far as it was
-/// looked for, of those in the databases at these places. It may not be covered.
+/// How many events a consumer has not acknowledged, and when the oldest of them arrived, as far as
+/// it was looked for, of those in the databases at these places. It may not be covered.
 ///
 /// # Errors
 /// `Overloaded`, `Unsure`, `Corrupt`.
-pub(super) async fn lag(shared: &Shared, desk: &Desk, places: &[usize]) -> Result<(u64, Option<Timestamp>)> {
+pub(super) async fn lag(
+    shared: &Shared,
+    cache: &ConsumerCache,
+    places: &[usize],
+) -> Result<(u64, Option<Timestamp>)> {
     let ready: Vec<u32> = {
-        let mut backlog = desk.backlog.lock().await;
-        while !look(shared, desk, &mut backlog).await? {}
+        let mut backlog = cache.backlog.lock().await;
+        while !look(shared, cache, &mut backlog).await? {}
         backlog.ready_from(0).collect()
     };
-    let (mut search, mut events) = (Search::new(desk.oldest.lock().clone()), 0);
+    let (mut search, mut events) = (Search::new(cache.oldest.lock().clone()), 0);
     // In steps: no statement is of more topics than one that looks for news.
     for topics in ready.chunks(CONSUMER_LOOK_TOPICS) {
-        let seen = shared.patiently(|| seen(shared, desk.number, topics, places)).await?;
+        let seen = shared.patiently(|| seen(shared, cache.number, topics, places)).await?;
         for Seen { events: more, lagging, by } in seen {
             events += more.unsigned_abs();
             by.into_iter().for_each(|by| search.arrived_by(Timestamp(by)));
@@ -143,7 +147,7 @@ pub(super) async fn lag(shared: &Shared, desk: &Desk, places: &[usize]) -> Resul
         }
     }
     let (since, oldest) = search.end();
-    *desk.oldest.lock() = oldest;
+    *cache.oldest.lock() = oldest;
     Ok((events, since))
 }
 

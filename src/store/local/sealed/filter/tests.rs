@@ -25,19 +25,19 @@ fn encoded(filter: &Filter) -> Vec<u8> {
 }
 
 /// The nonce of generation `id`.
-fn lane(id: u64) -> Lane {
+fn key(id: u64) -> GenerationKey {
     (id, id * 2)
 }
 
 pub(crate) fn merged(generations: &[(u64, Vec<u128>)]) -> Filter {
-    let lanes = generations.iter().map(|(id, _)| lane(*id)).collect();
+    let keys = generations.iter().map(|(id, _)| key(*id)).collect();
     let claims = generations.iter().map(|(_, events)| events.len() as u64).sum();
     let sorted = |events: &Vec<u128>| {
         let mut events: Vec<u128> = events.iter().copied().collect::<HashSet<_>>().into_iter().collect();
         events.sort_unstable();
         events.into_iter().map(Ok)
     };
-    Filter::build(lanes, claims, generations.iter().map(|(_, events)| sorted(events)).collect()).unwrap()
+    Filter::build(keys, claims, generations.iter().map(|(_, events)| sorted(events)).collect()).unwrap()
 }
 
 pub(crate) fn filter_of(id: u64, events: &[u128]) -> Filter {
@@ -63,11 +63,11 @@ fn unknown_events_are_rarely_let_through() {
 
 #[test]
 fn an_event_that_is_there_twice_is_an_error() {
-    let lanes = vec![lane(1), lane(2)];
+    let keys = vec![key(1), key(2)];
     let events = vec![vec![Ok(5)].into_iter(), vec![Ok(5)].into_iter()];
-    assert_eq!(Filter::build(lanes, 2, events).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(Filter::build(keys, 2, events).unwrap_err().kind(), ErrorKind::Corrupt);
     let broken = vec![vec![Ok(5), Err(Error::new(ErrorKind::Io, "gone"))].into_iter()];
-    assert_eq!(Filter::build(vec![lane(1)], 2, broken).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(Filter::build(vec![key(1)], 2, broken).unwrap_err().kind(), ErrorKind::Io);
 }
 
 #[test]

@@ -1,0 +1,6 @@
+//! Connections to a database: how they are made, used and lost, and what its answers mean.
+
+pub(crate) mod connection;
+pub(crate) mod connector;
+pub(crate) mod fault;
+pub(crate) mod options;
