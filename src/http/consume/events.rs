@@ -24,7 +24,8 @@ use crate::limits::{
 };
 use crate::store::{EventStore, Given, StoredEvent, Taken};
 
-/// Ends the lease of somebody without a name who gets nothing, also where the request is given up.
+/// Ends the lease of somebody without a name who gets nothing, also where the request is dropped:
+/// its client has gone, or the service stops. A lease with a name is not renewed from then on.
 struct Waiting<S: EventStore> {
     store: Arc<S>,
     consumer: ConsumerName,
@@ -111,9 +112,12 @@ impl<S: EventStore> Service<S> {
             }
             let waits_on = end.borrow().is_some()
                 && tokio::select! {
+                    biased;
+                    // What would be given now might be read by nobody.
+                    () = responder.connection.closed() => false,
                     () = caller.ended() => return Err(denial::ended()),
-                    changed = end.changed() => changed.is_ok(),
                     () = &mut over => false,
+                    changed = end.changed() => changed.is_ok(),
                     // So that the lease lasts as long as the wait.
                     () = tokio::time::sleep(take.lease / 2) => true,
                 };
