@@ -59,6 +59,10 @@ impl<S: EventStore> Service<S> {
             return self.consumer(call).await;
         }
         let parameters = Parameters::parse(call.head.uri.query().unwrap_or(""))?;
+        if parameters.get("topic").is_some() {
+            let msg = "a consumer reads the topics that it was made for: name them as topics in PUT /consumers/{name}";
+            return Err(bad("topic", "extra_forbidden", msg.to_owned()));
+        }
         let wait = seconds(&parameters, "wait", 0, 0, CONSUMER_WAIT_SECONDS_MAX)?;
         let account = call.responder.account();
         let take = Take {
