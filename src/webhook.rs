@@ -24,7 +24,7 @@ mod source;
 mod sources;
 mod template;
 
-pub use self::delivery::Delivery;
+pub use self::delivery::{Delivery, is_packed};
 pub use self::explanation::{Explanation, Step};
 pub use self::mapping::Unmapped;
 pub use self::preset::{FixedAnswer, PRESETS, Preset};

@@ -72,6 +72,10 @@ fn a_test_explains_each_step_and_ends_with_a_code() {
     assert_eq!((code, text.contains("byte for byte")), (1, true), "{text}");
     let (code, text) = folder.test("stripe", &Signed { headers: Vec::new(), ..signed.clone() }, &[]);
     assert_eq!((code, text.contains("there is no {header.Stripe-Signature}")), (1, true), "{text}");
+    let mut packed = signed.clone();
+    packed.headers.push(("Content-Encoding".to_owned(), "gzip".to_owned()));
+    let (code, text) = folder.test("stripe", &packed, &[]);
+    assert_eq!((code, text.contains("no  body") && text.contains("415:")), (1, true), "{text}");
     let signed = signer.sign("stripe", SECRET, "evt_2", r#"{"type":"x"}"#);
     let (code, text) = folder.test("stripe", &signed, &["--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
