@@ -92,6 +92,11 @@ impl Template {
         self.0.iter().any(|piece| matches!(piece, Piece::Place(place, _) if place == wanted))
     }
 
+    /// Whether what it makes differs from delivery to delivery.
+    pub(super) fn varies(&self) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::Place(place, _) if *place != Place::Source))
+    }
+
     /// Headers that it is made from.
     pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
