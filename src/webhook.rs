@@ -11,6 +11,7 @@
 //! written by a person. Nothing here knows HTTP or a store.
 
 mod content;
+mod credential;
 mod delivery;
 mod explanation;
 mod key;
@@ -24,10 +25,10 @@ mod source;
 mod sources;
 mod template;
 
-pub use self::delivery::Delivery;
+pub use self::delivery::{Delivery, is_packed};
 pub use self::explanation::{Explanation, Step};
 pub use self::mapping::Unmapped;
-pub use self::preset::{FixedAnswer, PRESETS, Preset};
+pub use self::preset::{FixedAnswer, Other, PRESETS, Preset};
 pub use self::proof::Refused;
 pub use self::settings::{Settings, SettingsError};
 pub use self::source::{Source, Taken};

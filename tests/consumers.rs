@@ -4,6 +4,7 @@
 mod cli;
 mod delivery;
 mod examples;
+mod gone;
 mod leases;
 mod positions;
 mod stopped;

@@ -111,6 +111,40 @@ async fn a_stop_answers_what_it_took_and_ends_the_connection() {
     assert!(stats["unique_processed"].as_u64().unwrap() >= answered, "{answered} were answered: {stats}");
 }
 
+/// What leases a consumer has.
+async fn leases(sender: &SendRequest<Full<Bytes>>, addr: SocketAddr) -> Value {
+    let (_, _, consumer) = send(sender, Method::GET, addr, "/consumers/c", String::new()).await;
+    consumer["leases"].clone()
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_while_it_waits_has_no_lease_any_more() {
+    let (_dir, _server, addr) = start();
+    let sender = connect(addr).await;
+    let topics = r#"{"topics":["*"]}"#.to_owned();
+    send(&sender, Method::PUT, addr, "/consumers/c", topics).await;
+    for ends_connection in [false, true] {
+        let own = connect(addr).await;
+        let (waiter, path) = (own.clone(), "/consumers/c/events?wait=50s&lease=50s");
+        let waiting =
+            tokio::spawn(async move { send(&waiter, Method::GET, addr, path, String::new()).await });
+        while leases(&sender, addr).await == serde_json::json!([]) {
+            tokio::task::yield_now().await;
+        }
+        waiting.abort();
+        if ends_connection {
+            drop(own);
+        }
+        let is_free = async {
+            while leases(&sender, addr).await != serde_json::json!([]) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let freed = tokio::time::timeout(Duration::from_secs(10), is_free).await;
+        assert!(freed.is_ok(), "ends its connection: {ends_connection}");
+    }
+}
+
 #[test]
 fn a_preface_that_comes_in_pieces_is_understood() {
     let (_dir, _server, addr) = start();

@@ -10,6 +10,7 @@ mod handshakes;
 mod listing;
 mod mapping;
 mod page;
+mod quarantine;
 mod refused;
 mod reload;
 mod signer;

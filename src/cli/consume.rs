@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
 use sekali::clock::{Clock, SystemClock};
 use sekali::consumer::ConsumerName;
 use sekali::consumer::partition::Partition;
@@ -29,6 +30,8 @@ const WAIT_SECONDS: u64 = 20;
 const RENEWALS: u32 = 3;
 /// A lease that ends sooner is not given back.
 const GIVEN_BACK_LEAST: Duration = Duration::from_secs(2);
+/// Longest wait for the answer to that.
+const GIVING_BACK: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -40,7 +43,8 @@ const GIVEN_BACK_LEAST: Duration = Duration::from_secs(2);
 The command gets events on its stdin, one a line, as JSON. When it ends with 0 they are acknowledged; otherwise it is run again
 with the same events, after longer and longer pauses. So it sees each event at least once, and each topic's in order.
 While it runs, the lease is renewed, so it may take as long as it needs.
-Ctrl-C or SIGTERM ends it once the command under way has ended.
+Ctrl-C or SIGTERM ends it once the command under way has ended, or at once if there is none. A second one does not wait:
+the command goes on by itself, and its events are given again.
 Exit codes: 0 done, 1 refused or the output can't be written, 9 the service could not be reached, 130 interrupted.")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -57,7 +61,8 @@ pub(super) struct Arguments {
     /// Run this by a shell for each batch of events
     #[arg(long, value_name = "COMMAND", required_unless_present = "ndjson", conflicts_with = "ndjson")]
     exec: Option<String>,
-    /// Print events instead, one a line; what is printed is acknowledged
+    /// Print events instead, one a line; what is printed is acknowledged. A stdout that is closed
+    /// is refused, and so is /dev/null if the parent has opened it for reading, too
     #[arg(long)]
     ndjson: bool,
     /// Most events in a batch
@@ -108,13 +113,18 @@ struct Receipt {
 
 impl Arguments {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if self.ndjson && is_stdout_closed() {
+            let sentence = "stdout is closed, so events would be acknowledged that nobody sees; to pass over them, use \
+                            `sekali consumers seek`, or > /dev/null";
+            return Err(Failure::new(Exit::Fault, sentence));
+        }
         let interrupt = Interrupt::watch_ends()?;
         let mut remote = Remote::sender(self.patience.clone(), interrupt.clone())?;
         self.make(&mut remote)?;
         let holder = format!("sekali-consume-{:016x}", fastrand::u64(..));
         let mut worker = Worker { arguments: &self, holder, lease_ends: None };
         let done = worker.work(&mut remote, &interrupt);
-        worker.give_back(&mut remote);
+        worker.give_back(&remote);
         done.map(|()| Exit::Success)
     }
 
@@ -156,12 +166,30 @@ impl Worker<'_> {
         )
     }
 
+    /// When a lease ends at the earliest that begins now.
+    fn lease_end(&self) -> Instant {
+        SystemClock.monotonic() + Duration::from_secs(self.arguments.lease)
+    }
+
     /// Asks for events, and notes the lease that comes with them.
     fn ask(&mut self, remote: &mut Remote, path: &str) -> Result<Answer, Failure> {
-        let ends = SystemClock.monotonic() + Duration::from_secs(self.arguments.lease);
+        let ends = self.lease_end();
         let answer = remote.ask(path, CLIENT_PAGE_BYTES_MAX)?;
         self.lease_ends = (answer.status == 200).then_some(ends);
         Ok(answer)
+    }
+
+    /// The same where the service may wait for an event first.
+    fn wait(&mut self, remote: &mut Remote, path: &str, interrupt: &Interrupt) -> Result<Answer, Failure> {
+        let ends = self.lease_end();
+        let answer = remote.wait_for(path, CLIENT_PAGE_BYTES_MAX, interrupt);
+        match &answer {
+            Ok(answer) => self.lease_ends = (answer.status == 200).then_some(ends),
+            // Whoever is let wait has a lease, which is renewed meanwhile.
+            Err(failure) if failure.exit == Exit::Interrupted => self.lease_ends = Some(self.lease_end()),
+            Err(_) => {}
+        }
+        answer
     }
 
     fn work(&mut self, remote: &mut Remote, interrupt: &Interrupt) -> Result<(), Failure> {
@@ -171,7 +199,7 @@ impl Worker<'_> {
             interrupt.check()?;
             let limit = self.arguments.batch.min(left);
             let path = self.path(limit, WAIT_SECONDS, self.arguments.lease);
-            let answer = self.ask(remote, &path)?;
+            let answer = self.wait(remote, &path, interrupt)?;
             if answer.status == 409 {
                 if !std::mem::replace(&mut told, true) {
                     say(format_args!("{}; waiting", remote.refused(&path, &answer)));
@@ -263,13 +291,23 @@ impl Worker<'_> {
 
     /// Lets the lease end soon, so that nobody waits for it. Whoever has none, or one that is about
     /// to end, would be given another one by that, with events that nobody works on.
-    fn give_back(&self, remote: &mut Remote) {
+    fn give_back(&self, remote: &Remote) {
         let left = self.lease_ends.map(|ends| ends.saturating_duration_since(SystemClock.monotonic()));
         if left.is_some_and(|left| left > GIVEN_BACK_LEAST) {
             // If it fails, the lease ends by itself.
-            let _ = remote.ask(&self.path(1, 0, 1), CLIENT_PAGE_BYTES_MAX);
+            let _ = remote.route().get(&self.path(1, 0, 1), GIVING_BACK, CLIENT_PAGE_BYTES_MAX);
         }
     }
+}
+
+/// Whether the process was started without a stdout. Rust's runtime then opens /dev/null in its
+/// place, for reading and writing; a shell's `> /dev/null` is for writing alone. A parent that
+/// opens it for both, as some do to drop an output, can't be told apart.
+fn is_stdout_closed() -> bool {
+    let stdout = io::stdout();
+    let device = |about: rustix::fs::Stat| about.st_rdev;
+    let is_null = fstat(&stdout).map(device).is_ok_and(|own| stat("/dev/null").map(device) == Ok(own));
+    is_null && fcntl_getfl(&stdout).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Runs a command by a shell, with these lines on its stdin.

@@ -142,6 +142,8 @@ fn show(name: &str, explanation: &Explanation, json: bool) -> Result<(), Failure
         (_, Some(Taken::Quarantined(..))) => "it would go to the quarantine",
         (_, Some(Taken::Events(_))) => "it would be stored, or is a duplicate",
         (401, None) => "it would be refused as not genuine",
+        (413, None) => "it would be refused: it is genuine, and too large",
+        (415, None) => "it would be refused: its body is compressed",
         (_, None) => "it would be refused: it is genuine, and no event",
     };
     if json {

@@ -35,7 +35,7 @@ use crate::http::wire::query;
 use crate::limits::DELIVERY_BYTES_MAX;
 use crate::quota::QuotaKey;
 use crate::store::{EventStore, Status};
-use crate::webhook::{Delivery, FixedAnswer, Refused, Source, Taken};
+use crate::webhook::{Delivery, FixedAnswer, Refused, Source, Taken, is_packed};
 
 impl<S: EventStore> Service<S> {
     /// Takes a delivery, or says and counts why not.
@@ -149,12 +149,10 @@ fn look(
     source.take(delivery, arrival).map_err(Refusal::Unmapped)
 }
 
-/// What is signed is the body as it was sent, and no sender is known that compresses it.
 fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    match headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
-        true => Ok(()),
-        false => {
+    match is_packed(headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes)) {
+        false => Ok(()),
+        true => {
             let message = "send the body of a webhook uncompressed, as it is signed";
             Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).close())
         }

@@ -1,7 +1,7 @@
 //! The bytes of a connection, between what carries them and hyper.
 //!
 //! [`ConnectionIo`] gives hyper one HTTP/1 message at a time ([`Framing`]) and answers the heads
-//! that hyper must not see. It notices that the reader of a tail has gone, and keeps the
+//! that hyper must not see. It notices that whoever reads a tail or waits has gone, and keeps the
 //! connection's [`Activity`] up to date. HTTP/2 passes through it as it is.
 
 use std::io::{self, IoSlice};
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::{Activity, Command, Phase};
 use super::framing::{Broken, Framing, Refusal, Start};
 use super::transport::Transport;
+use crate::http::Connection;
 use crate::limits::{HEAD_BYTES_MAX, LINGER_BYTES_MAX};
 use crate::metrics::{Metrics, RouteLabel};
 
@@ -32,6 +33,7 @@ const PROTECTION: &str = "x-content-type-options: nosniff\r\ncross-origin-resour
 #[derive(Debug)]
 pub(super) struct ConnectionIo<T: Transport> {
     stream: T,
+    client: Arc<Connection>,
     activity: Arc<Activity>,
     metrics: Metrics,
     framing: Framing,
@@ -63,11 +65,12 @@ impl<T: Transport> ConnectionIo<T> {
         stream: T,
         early: BytesMut,
         is_http2: bool,
+        client: Arc<Connection>,
         activity: Arc<Activity>,
         metrics: Metrics,
     ) -> Self {
         let mode = if is_http2 { Mode::Through } else { Mode::Messages };
-        Self { stream, activity, metrics, framing: Framing::default(), early, cleared: 0, mode }
+        Self { stream, client, activity, metrics, framing: Framing::default(), early, cleared: 0, mode }
     }
 
     /// Reads what has arrived into `buf`; how much that was, and nothing at the end.
@@ -229,18 +232,25 @@ impl<T: Transport> ConnectionIo<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks whether the reader of a tail has gone. What it sends meanwhile is kept, up to the
-    /// length of a head.
+    /// Looks whether the reader of a tail, or whoever waits, has gone. What it sends meanwhile is
+    /// kept, up to the length of a head.
     ///
     /// A client may close its side and still want its answers, so hyper is told not to look for the
     /// end of what it sends (`half_close`). But a tail has no end, and while it is silent nothing
-    /// is written that would show that nobody reads.
+    /// is written that would show that nobody reads. A request that waits ends with an answer,
+    /// which a client gets that still reads.
     fn watch_reader(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.early.len() < HEAD_BYTES_MAX {
             let mut bytes = [0; 256];
             match self.receive(cx, &mut ReadBuf::new(&mut bytes)) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Poll::Ready(Ok(0)) if self.activity.is_tail() => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Poll::Ready(Ok(0)) => {
+                    self.client.note_closed();
+                    break;
+                }
                 Poll::Ready(Ok(received)) => self.early.extend_from_slice(&bytes[..received]),
                 Poll::Ready(Err(e)) => return Err(e),
             }
@@ -304,7 +314,7 @@ impl<T: Transport> AsyncWrite for ConnectionIo<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.mode {
             Mode::Refusing(_) => ready!(self.write_refusal(cx))?,
-            Mode::Messages if self.activity.is_tail() => self.watch_reader(cx)?,
+            Mode::Messages if self.activity.is_tail() || self.client.is_watched() => self.watch_reader(cx)?,
             // An export that finds nothing is silent too. The system knows of a client that has
             // gone once it has refused the head.
             Mode::Messages if self.activity.is_stream() => {

@@ -91,7 +91,14 @@ async fn serve_http<S: EventStore>(
         },
     };
     let is_http2 = is_http2.unwrap_or(early.starts_with(PREFACE));
-    let stream = ConnectionIo::new(stream, early, is_http2, Arc::clone(&activity), host.metrics.clone());
+    let stream = ConnectionIo::new(
+        stream,
+        early,
+        is_http2,
+        Arc::clone(&client),
+        Arc::clone(&activity),
+        host.metrics.clone(),
+    );
     let ended = if is_http2 {
         serve_http2(stream, client, host, activity).await
     } else {

@@ -31,6 +31,12 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// Whether a body with these values of `Content-Encoding` is packed: what is signed is the body as
+/// it was sent, and no sender is known that packs it.
+pub fn is_packed<'v>(mut encodings: impl Iterator<Item = &'v [u8]>) -> bool {
+    encodings.any(|value| !value.eq_ignore_ascii_case(b"identity"))
+}
+
 /// The pairs of a query or a form, decoded.
 pub(super) struct Pairs {
     /// Those that are text.

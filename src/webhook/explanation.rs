@@ -1,6 +1,6 @@
 //! What would happen to a delivery, step by step, for its operator.
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, is_packed};
 use super::proof::{Prepared, Refused, age};
 use super::source::{Source, Taken};
 use crate::clock::Timestamp;
@@ -31,6 +31,14 @@ impl Source {
     /// Goes the way of a delivery that arrives now, and stores nothing.
     pub fn explain(&self, delivery: Delivery<'_>, now: Timestamp) -> Explanation {
         let mut steps = Vec::new();
+        let has = |name: &str| delivery.headers.iter().any(|(known, _)| *known == name);
+        let encodings = delivery.headers.iter().filter(|(name, _)| *name == "content-encoding");
+        if !self.lacks_header(has) && is_packed(encodings.map(|(_, value)| *value)) {
+            let found =
+                "there is a Content-Encoding, and a webhook is signed as it is sent: send it uncompressed";
+            steps.push(bad("body", found.to_owned()));
+            return Explanation { steps, status: 415, taken: None };
+        }
         if let Err(step) = self.explain_proof(delivery, now, &mut steps) {
             steps.push(step);
             return Explanation { steps, status: 401, taken: None };

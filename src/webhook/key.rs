@@ -7,7 +7,7 @@
 //! | ECDSA P-256 | the public key in base64 (DER) or PEM |
 //! | token | the token, or `user:password` |
 //!
-//! White space around it does not count.
+//! White space around it does not count, nor does a byte order mark.
 
 use std::fs::File;
 use std::io::Read;
@@ -161,7 +161,8 @@ pub(super) fn read(path: &Path) -> Result<SecretFile, String> {
     if text.len() as u64 > SECRET_FILE_BYTES_MAX {
         return Err(format!("the secret {at} has more than {SECRET_FILE_BYTES_MAX} bytes"));
     }
-    match text.trim() {
+    // Some editors begin a file with a byte order mark, which nobody sees.
+    match text.trim_start_matches('\u{feff}').trim() {
         "" => Err(format!("the secret {at} is empty")),
         secret => Ok(SecretFile { text: secret.to_owned(), is_open: about.mode() & 0o004 != 0 }),
     }

@@ -1,5 +1,7 @@
 //! From a genuine delivery to events.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::content::{Content, elements, push_exactly, string};
@@ -54,6 +56,8 @@ impl std::fmt::Display for Unmapped {
 pub(super) struct Mapping {
     pub(super) topic: Template,
     pub(super) event_id: Template,
+    /// Topic and id of deliveries that have nothing for the first ones.
+    pub(super) other: Option<(Template, Template)>,
     pub(super) timestamp: Option<Template>,
     /// Headers that are kept, in lower case.
     pub(super) headers: Vec<String>,
@@ -89,8 +93,8 @@ impl Mapping {
     fn push(&self, builder: &mut BatchBuilder, look: &Look<'_>, arrival: Timestamp) -> Result<(), Unmapped> {
         let text =
             |field, template| look.text(template).map_err(|Absent(place)| Unmapped::Absent(field, place));
-        let topic = text(Field::Topic, &self.topic)?;
-        let event_id = text(Field::EventId, &self.event_id)?;
+        let (topic, event_id) = self.fitting(look);
+        let (topic, event_id) = (text(Field::Topic, topic)?, text(Field::EventId, event_id)?);
         let timestamp = self.timestamp.as_ref().and_then(|template| time(&look.text(template).ok()?));
         let timestamp = timestamp.unwrap_or_else(|| arrival.to_string());
         let envelope;
@@ -104,43 +108,68 @@ impl Mapping {
         builder.push(&topic, &event_id, &timestamp, look.source, payload).map_err(Unmapped::Invalid)
     }
 
-    fn envelope(&self, look: &Look<'_>, content: &Content<'_>) -> String {
-        let mut envelope = opened(&look.delivery);
-        if !self.headers.is_empty() {
-            let kept = self.headers.iter().filter_map(|name| {
-                let value = look.delivery.header(name)?;
-                Some(format!("{}:{}", string(name), string(value)))
-            });
-            envelope.extend([",\"headers\":{", &kept.collect::<Vec<_>>().join(","), "}"]);
+    /// The templates of topic and id that are for a delivery.
+    fn fitting(&self, look: &Look<'_>) -> (&Template, &Template) {
+        let is_made = |template| look.text(template).is_ok();
+        match &self.other {
+            Some((topic, event_id)) if !is_made(&self.topic) && is_made(topic) && is_made(event_id) => {
+                (topic, event_id)
+            }
+            _ => (&self.topic, &self.event_id),
         }
+    }
+
+    fn envelope(&self, look: &Look<'_>, content: &Content<'_>) -> String {
+        let mut envelope = self.opened(&look.delivery);
         content.push_member(&mut envelope);
         envelope.push('}');
         envelope
     }
-}
 
-/// The event that a delivery becomes in a quarantine: the body exactly, and why it is there. The
-/// body's digest is its id, so that it is stored once however often it comes.
-pub(super) fn quarantined(
-    delivery: Delivery<'_>,
-    source: &str,
-    topic: &str,
-    why: &Unmapped,
-    arrival: Timestamp,
-) -> Result<Batch, Unmapped> {
-    let mut envelope = opened(&delivery);
-    envelope.extend([",\"reason\":", &string(&why.to_string())]);
-    push_exactly(delivery.body, &mut envelope);
-    envelope.push('}');
-    let mut builder = BatchBuilder::new(Bytes::new());
-    let event_id = hex_sha256(delivery.body);
-    builder.push(topic, &event_id, &arrival.to_string(), source, &envelope).map_err(Unmapped::Invalid)?;
-    Ok(builder.finish())
-}
+    /// The event that a delivery becomes in a quarantine: the body exactly, the headers that are
+    /// kept, and why it is there.
+    pub(super) fn quarantined(
+        &self,
+        delivery: Delivery<'_>,
+        source: &str,
+        topic: &str,
+        why: &Unmapped,
+        arrival: Timestamp,
+    ) -> Result<Batch, Unmapped> {
+        let mut envelope = self.opened(&delivery);
+        envelope.extend([",\"reason\":", &string(&why.to_string())]);
+        push_exactly(delivery.body, &mut envelope);
+        envelope.push('}');
+        let mut builder = BatchBuilder::new(Bytes::new());
+        let event_id = self.digest(&delivery);
+        builder.push(topic, &event_id, &arrival.to_string(), source, &envelope).map_err(Unmapped::Invalid)?;
+        Ok(builder.finish())
+    }
 
-/// The beginning of an envelope.
-fn opened(delivery: &Delivery<'_>) -> String {
-    format!("{{\"content_type\":{}", string(delivery.header("content-type").unwrap_or_default()))
+    /// The id of a delivery that has none, so that it is stored once however often it comes. It is
+    /// made of all that tells deliveries apart: the body and its type, the query, the headers that
+    /// are kept, and those that topic and id are made of.
+    fn digest(&self, delivery: &Delivery<'_>) -> String {
+        let made_of = self.topic.headers().chain(self.event_id.headers());
+        let names = self.headers.iter().map(String::as_str).chain(made_of).chain(["content-type"]);
+        let headers: BTreeMap<_, _> = names.map(|name| (name, delivery.header(name))).collect();
+        let beside = serde_json::json!([headers, delivery.query]).to_string();
+        hex_sha256(&[beside.as_bytes(), delivery.body].concat())
+    }
+
+    /// The beginning of an envelope.
+    fn opened(&self, delivery: &Delivery<'_>) -> String {
+        let content_type = string(delivery.header("content-type").unwrap_or_default());
+        let mut envelope = format!("{{\"content_type\":{content_type}");
+        if !self.headers.is_empty() {
+            let kept = self.headers.iter().filter_map(|name| {
+                let value = delivery.header(name)?;
+                Some(format!("{}:{}", string(name), string(value)))
+            });
+            envelope.extend([",\"headers\":{", &kept.collect::<Vec<_>>().join(","), "}"]);
+        }
+        envelope
+    }
 }
 
 /// A time as events have it: a date-time as it was written, a Unix time as a date-time.

@@ -32,6 +32,15 @@ pub struct Challenge {
     pub answer: &'static str,
 }
 
+/// What deliveries get that have nothing for the sender's topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Their topic.
+    pub topic: &'static str,
+    /// Their id.
+    pub event_id: &'static str,
+}
+
 /// What a sender expects as the answer to a delivery that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedAnswer {
@@ -50,6 +59,8 @@ pub struct Preset {
     pub schemes: &'static [Scheme],
     /// Where the signatures are.
     pub signature: &'static str,
+    /// Where another signature may be, of the same by another key.
+    pub second_signature: Option<&'static str>,
     /// What stands between the parts of a signature's header.
     pub separator: Option<char>,
     /// How a signature is written.
@@ -66,6 +77,8 @@ pub struct Preset {
     pub topic: Option<&'static str>,
     /// The id, unless the source names another.
     pub event_id: Option<&'static str>,
+    /// Topic and id of deliveries of another kind, unless the source names a topic.
+    pub other: Option<Other>,
     /// The time, unless the source names another.
     pub timestamp: Option<&'static str>,
     /// The body is a list of events.
@@ -87,6 +100,7 @@ const PLAIN: Preset = Preset {
     name: "",
     schemes: &[HMAC_SHA256],
     signature: "",
+    second_signature: None,
     separator: None,
     encoding: Encoding::Hex,
     signed: "{body}",
@@ -95,6 +109,7 @@ const PLAIN: Preset = Preset {
     body_digest: None,
     topic: Some("{source}.{body.type}"),
     event_id: Some("{body.id}"),
+    other: None,
     timestamp: None,
     is_list: false,
     challenge: None,
@@ -157,6 +172,8 @@ pub const PRESETS: &[Preset] = &[
         encoding: Encoding::Text,
         topic: Some("{source}.{body.object_kind}"),
         event_id: Some("{header.Idempotency-Key}"),
+        // Of members, groups and projects.
+        other: Some(Other { topic: "{source}.{body.event_name}", event_id: "{header.Idempotency-Key}" }),
         ..PLAIN
     },
     Preset {
@@ -177,6 +194,11 @@ pub const PRESETS: &[Preset] = &[
         tolerance_seconds: Some(300),
         topic: Some("{source}.{body.event.type}"),
         event_id: Some("{body.event_id}"),
+        // Deliveries of app_rate_limited have no event in them.
+        other: Some(Other {
+            topic: "{source}.{body.type}",
+            event_id: "{body.team_id}-{body.minute_rate_limited}",
+        }),
         timestamp: Some("{body.event_time}"),
         challenge: Some(Challenge { at: "{body.type}", is: "url_verification", answer: "{body.challenge}" }),
         ..PLAIN
@@ -227,6 +249,9 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "mailgun",
         signature: "{body.signature.signature}",
+        // Of a subaccount's delivery, by the key of the account above it.
+        second_signature: Some("{body.signature.parent-signature}"),
+        separator: Some(','),
         signed: "{timestamp}{body.signature.token}",
         signed_at: Some("{body.signature.timestamp}"),
         // Mailgun repeats for eight hours, and does not say whether it signs each time.

@@ -58,6 +58,8 @@ pub(super) struct Secret {
 /// How a source's deliveries prove where they come from.
 pub(super) struct Proof {
     pub(super) signature: Template,
+    /// Where another may be, which is as good.
+    pub(super) second_signature: Option<Template>,
     pub(super) separator: Option<char>,
     pub(super) encoding: Encoding,
     pub(super) signed: Template,
@@ -86,7 +88,12 @@ impl Proof {
 
     /// Gathers what the signatures are compared for.
     pub(super) fn prepare(&self, delivery: Delivery<'_>, source: &str) -> Result<Prepared, Refused> {
-        let header = Look::new(delivery, source).text(&self.signature).map_err(|_| Refused::Missing)?;
+        let text = |template| Look::new(delivery, source).text(template);
+        let mut header = text(&self.signature).map_err(|_| Refused::Missing)?;
+        if let Some(Ok(second)) = self.second_signature.as_ref().map(text) {
+            header.extend(self.separator);
+            header.push_str(&second);
+        }
         let mut look = Look::new(delivery, source);
         look.url = self.url.as_deref();
         look.signature = Some((&header, self.separator));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::credential::is_credential;
 use super::key::{Algorithm, Key, SecretFile, read};
 use super::mapping::Mapping;
 use super::parts::Encoding;
@@ -12,11 +13,9 @@ use super::preset::{PRESETS, Preset, Scheme};
 use super::proof::{Proof, Secret};
 use super::source::{Reply, Source};
 use super::template::{Placeholder, Template, Use};
-use crate::event::check_topic;
+use crate::event::{Fault, check_event_id, check_topic};
 use crate::limits::{SECRETS_MAX, SOURCE_NAME_BYTES_MAX};
 
-/// Headers that are never kept, as they hold credentials.
-const CREDENTIALS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-gitlab-token"];
 /// Shortest secret that nobody can guess, in characters.
 const SECRET_CHARS_MIN: usize = 16;
 
@@ -129,7 +128,7 @@ impl Settings {
                 ));
             }
         }
-        let (proof, mapping) = (self.proof(&sender.preset)?, self.mapping(&sender.preset)?);
+        let (proof, mapping) = (self.proof(&sender.preset)?, self.mapping(name, &sender.preset)?);
         if let Some(topic) = &self.quarantine {
             check_topic(topic).map_err(|found| format!("quarantine: {}", found.message))?;
         }
@@ -218,6 +217,7 @@ impl Settings {
         let signed_at = self.signed_at.as_deref().or(preset.signed_at);
         let proof = Proof {
             signature: template("header", &signature, Use::Signed)?,
+            second_signature: optional("header", preset.second_signature)?,
             separator: preset.separator,
             encoding: preset.encoding,
             signed: template("signed", self.signed.as_deref().unwrap_or(preset.signed), Use::Signed)?,
@@ -279,7 +279,7 @@ impl Settings {
         }
     }
 
-    fn mapping(&self, preset: &Preset) -> Result<Mapping, String> {
+    fn mapping(&self, name: &str, preset: &Preset) -> Result<Mapping, String> {
         let event = |key: &str, own: &Option<String>, known: Option<&str>, such_as: &str| {
             let text = own.as_deref().or(known);
             let text = text.ok_or_else(|| {
@@ -288,10 +288,37 @@ impl Settings {
             template(key, text, Use::Event)
         };
         let timestamp = self.timestamp.as_deref().or(preset.timestamp);
+        let topic = event("topic", &self.topic, preset.topic, "{source}.{body.type}")?;
+        let event_id = event("event_id", &self.event_id, preset.event_id, "{body.id}")?;
+        let timestamp = timestamp.map(|text| template("timestamp", text, Use::Event)).transpose()?;
+        check_fixed("topic", &topic, name, check_topic)?;
+        check_fixed("event_id", &event_id, name, check_event_id)?;
+        if !event_id.varies() {
+            return Err(format!(
+                "event_id is {:?} for all deliveries: write what it is made of in braces, such as {{body.id}}",
+                event_id.to_string()
+            ));
+        }
+        for (key, template) in
+            [("topic", Some(&topic)), ("event_id", Some(&event_id)), ("timestamp", timestamp.as_ref())]
+        {
+            let mut headers = template.into_iter().flat_map(Template::headers);
+            if let Some(header) = headers.find(|header| self.holds_credential(header, preset)) {
+                return Err(format!("{key} has {{header.{header}}}, which holds a credential: use another"));
+            }
+        }
+        let other = preset.other.filter(|_| self.topic.is_none()).map(|other| {
+            let own = self.event_id.as_deref().unwrap_or(other.event_id);
+            Ok::<_, String>((
+                template("topic", other.topic, Use::Event)?,
+                template("event_id", own, Use::Event)?,
+            ))
+        });
         Ok(Mapping {
-            topic: event("topic", &self.topic, preset.topic, "{source}.{body.type}")?,
-            event_id: event("event_id", &self.event_id, preset.event_id, "{body.id}")?,
-            timestamp: timestamp.map(|text| template("timestamp", text, Use::Event)).transpose()?,
+            topic,
+            event_id,
+            other: other.transpose()?,
+            timestamp,
             headers: self.headers.iter().map(|name| self.kept(name, preset)).collect::<Result<_, _>>()?,
             is_list: self.list.unwrap_or(preset.is_list),
         })
@@ -304,12 +331,17 @@ impl Settings {
         if lower.is_empty() || !lower.bytes().all(is_token) {
             return Err(format!("headers has {name:?}, which is no name of a header"));
         }
-        let is_signature = preset.signature.to_ascii_lowercase().contains(&format!("{{header.{lower}}}"))
-            || self.header.as_ref().is_some_and(|header| header.eq_ignore_ascii_case(name));
-        match is_signature || CREDENTIALS.contains(&lower.as_str()) {
+        match self.holds_credential(&lower, preset) {
             true => Err(format!("headers has {name}, which holds a credential: leave it out")),
             false => Ok(lower),
         }
+    }
+
+    /// Whether the header of this name, in lower case, holds the signature or another credential.
+    fn holds_credential(&self, name: &str, preset: &Preset) -> bool {
+        preset.signature.to_ascii_lowercase().contains(&format!("{{header.{name}}}"))
+            || self.header.as_ref().is_some_and(|header| header.eq_ignore_ascii_case(name))
+            || is_credential(name)
     }
 
     fn read_secrets(&self, source: &mut Source, sender: &Sender) -> Result<(), String> {
@@ -366,6 +398,25 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn template(key: &str, text: &str, used: Use) -> Result<Template, String> {
     Template::parse(text, used).map_err(|why| format!("{key}: {why}"))
+}
+
+/// Checks what a template makes of a delivery that has nothing for it.
+fn check_fixed(
+    key: &str,
+    template: &Template,
+    source: &str,
+    check: fn(&str) -> Result<(), Fault>,
+) -> Result<(), String> {
+    let made = template.fill(|place| {
+        let text = if *place == Placeholder::Source { source } else { "" };
+        Some(text.as_bytes().into())
+    });
+    match made.ok().and_then(|made| String::from_utf8(made).ok()) {
+        Some(fixed) if !fixed.is_empty() => {
+            check(&fixed).map_err(|found| format!("{key}: {}", found.message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn presets() -> String {

@@ -3,7 +3,7 @@
 use super::delivery::Delivery;
 use super::key::Key;
 use super::look::Look;
-use super::mapping::{Mapping, Unmapped, quarantined};
+use super::mapping::{Mapping, Unmapped};
 use super::preset::FixedAnswer;
 use super::proof::{Proof, Refused};
 use super::template::Template;
@@ -116,7 +116,7 @@ impl Source {
         match &self.quarantine {
             None => Err(why),
             Some(topic) => {
-                let kept = quarantined(delivery, &self.name, topic, &why, arrival)?;
+                let kept = self.mapping.quarantined(delivery, &self.name, topic, &why, arrival)?;
                 Ok(Taken::Quarantined(kept, why))
             }
         }

@@ -94,6 +94,13 @@ impl Template {
             .any(|piece| matches!(piece, Piece::Placeholder(placeholder, _) if placeholder == wanted))
     }
 
+    /// Whether what it makes differs from delivery to delivery.
+    pub(super) fn varies(&self) -> bool {
+        self.0
+            .iter()
+            .any(|piece| matches!(piece, Piece::Placeholder(place, _) if *place != Placeholder::Source))
+    }
+
     /// Headers that it is made from.
     pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {

@@ -220,3 +220,58 @@ fn a_batch_whose_acknowledgement_is_refused_does_not_count() {
     assert_eq!(std::fs::read_to_string(&runs).unwrap().lines().count(), 2);
     assert_eq!(service.get("/consumers/c")["lag"], 0);
 }
+
+/// A worker that waits for an event.
+fn idle(service: &Service, lease: &str) -> std::process::Child {
+    let arguments = ["consume", "c", "--topic", "*", "--lease", lease, "--ndjson"];
+    let child = sekali(service, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let leases = || {
+        let (status, answer) = ask(service, "GET", "/consumers/c", &Value::Null);
+        (status == 200 && answer["leases"].as_array().unwrap().len() == 1).then_some(())
+    };
+    assert!(crate::support::until(30, leases).is_some(), "it waits");
+    child
+}
+
+#[test]
+fn an_idle_worker_ends_at_once_and_gives_its_lease_back() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let service = Service::new();
+        let mut child = idle(&service, "60");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = crate::support::until(10, || child.try_wait().unwrap());
+        assert_eq!(ended.and_then(|status| status.code()), Some(130), "before the wait is over");
+        let free = || (service.get("/consumers/c")["leases"] == json!([])).then_some(());
+        assert!(crate::support::until(10, free).is_some(), "its lease would last for a minute");
+        assert_eq!(service.get("/consumers/c")["last_error"], Value::Null);
+    }
+}
+
+#[test]
+fn the_lease_of_an_idle_worker_that_is_killed_ends_in_its_own_time() {
+    let service = Service::new();
+    let mut child = idle(&service, "3");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let free = || (service.get("/consumers/c")["leases"] == json!([])).then_some(());
+    assert!(crate::support::until(12, free).is_some(), "its wait would renew it for twenty seconds");
+}
+
+#[test]
+fn a_worker_without_a_stdout_acknowledges_nothing() {
+    let service = Service::new();
+    publish(&service, "t", 0, 2);
+    put(&service, "c", &["t"], "start");
+    let run = |to: &str| {
+        let command = format!("exec \"$0\" consume c --ndjson --limit 1 {to}");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(command).arg(env!("CARGO_BIN_EXE_sekali")).env("SEKALI_URL", service.url());
+        let output = shell.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(">&-");
+    assert_eq!((code, said.contains("stdout is closed")), (Some(1), true), "{said}");
+    assert_eq!(service.get("/consumers/c")["lag"], 2);
+    assert_eq!(run("> /dev/null").0, Some(0));
+    assert_eq!(service.get("/consumers/c")["lag"], 1);
+}

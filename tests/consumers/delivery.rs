@@ -174,3 +174,14 @@ fn what_is_wrong_with_a_request_is_told() {
         assert_eq!(status, expected, "{method} {path} {body}: {answer}");
     }
 }
+
+#[test]
+fn topics_are_those_of_the_consumer_and_not_of_a_request() {
+    let service = Service::new();
+    publish(&service, "t", 0, 1);
+    put(&service, "c", &["*"], "start");
+    let (status, answer) = ask(&service, "GET", "/consumers/c/events?topic=t", &Value::Null);
+    assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["query", "topic"])), "{answer}");
+    assert!(answer["detail"][0]["msg"].as_str().unwrap().contains("PUT /consumers/{name}"), "{answer}");
+    assert_eq!(service.get("/consumers/c")["leases"], json!([]));
+}

@@ -102,6 +102,28 @@ fn a_lease_that_is_given_back_is_no_error() {
     take(&service, "c", "holder=worker-1&limit=1&lease=1s");
     until_free(&service, "c");
     assert_eq!(last_error(&service), (Value::Null, Value::Null));
+    // Nor is it with events that its holder has and does not work on.
+    take(&service, "c", "holder=worker-1&limit=1&lease=60s");
+    take(&service, "c", "holder=worker-1&limit=1&lease=1s");
+    until_free(&service, "c");
+    assert_eq!(last_error(&service), (Value::Null, Value::Null));
+}
+
+#[test]
+fn a_request_that_waits_does_not_renew_what_its_holder_gives_back() {
+    let service = Service::new();
+    put(&service, "c", &["t"], "start");
+    let (addr, path) = (service.addr, "/consumers/c/events?holder=w&wait=20s&lease=60s");
+    let waiting = std::thread::spawn(move || Client::new(addr).get(path).unwrap());
+    let leases = || service.get("/consumers/c")["leases"].as_array().unwrap().len();
+    assert!(crate::support::until(10, || (leases() == 1).then_some(())).is_some(), "it waits");
+    take(&service, "c", "holder=w&lease=1s");
+    // Each event wakes those who wait, also for other topics.
+    publish(&service, "other", 0, 1);
+    assert!(crate::support::until(10, || (leases() == 0).then_some(())).is_some(), "it is renewed");
+    publish(&service, "t", 0, 1);
+    let given: Value = serde_json::from_slice(&waiting.join().unwrap().body).unwrap();
+    assert_eq!(offsets(&given), [("t".to_owned(), 0)], "who still waits gets another");
 }
 
 #[test]
@@ -183,4 +205,5 @@ fn a_receipt_of_another_consumer_is_refused() {
     take(&service, "d", "");
     assert_eq!(acknowledge(&service, "d", &given), 409);
     assert_eq!(service.get("/consumers/d")["lag"], 1);
+    assert_eq!(service.get("/consumers/d")["last_error"], Value::Null, "nothing of its own went wrong");
 }

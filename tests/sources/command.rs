@@ -72,6 +72,10 @@ fn a_test_explains_each_step_and_ends_with_a_code() {
     assert_eq!((code, text.contains("byte for byte")), (1, true), "{text}");
     let (code, text) = folder.test("stripe", &Signed { headers: Vec::new(), ..signed.clone() }, &[]);
     assert_eq!((code, text.contains("there is no {header.Stripe-Signature}")), (1, true), "{text}");
+    let mut packed = signed.clone();
+    packed.headers.push(("Content-Encoding".to_owned(), "gzip".to_owned()));
+    let (code, text) = folder.test("stripe", &packed, &[]);
+    assert_eq!((code, text.contains("no  body") && text.contains("415:")), (1, true), "{text}");
     let signed = signer.sign("stripe", SECRET, "evt_2", r#"{"type":"x"}"#);
     let (code, text) = folder.test("stripe", &signed, &["--json"]);
     let json: Value = serde_json::from_str(&text).unwrap();
@@ -142,6 +146,43 @@ fn a_wrong_configuration_is_refused_with_what_to_write() {
             "holds a credential",
         ),
         ("preset = 'stripe'\nsecret_files = ['DIR/key']\nheaders = ['Authorization']", "holds a credential"),
+        ("preset = 'stripe'\nsecret_files = ['DIR/key']\nheaders = ['Set-Cookie']", "holds a credential"),
+        ("preset = 'stripe'\nsecret_files = ['DIR/key']\nheaders = ['X-Api-Key']", "holds a credential"),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\nheaders = ['X-Shopify-Access-Token']",
+            "holds a credential",
+        ),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\ntopic = 's.{header.Authorization}'",
+            "topic has {header.authorization}, which holds a credential",
+        ),
+        (
+            "preset = 'gitlab'\nsecret_files = ['DIR/key']\nevent_id = '{header.X-Gitlab-Token}'",
+            "event_id has {header.x-gitlab-token}, which holds a credential",
+        ),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\nevent_id = 'body.id'",
+            "event_id is \"body.id\" for all deliveries: write what it is made of in braces",
+        ),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\nevent_id = '{source}-1'",
+            "event_id is \"{source}-1\" for all deliveries",
+        ),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\ntopic = \"pay\\u0007ments\"",
+            "topic: topic must not hold control characters",
+        ),
+        (
+            &format!(
+                "preset = 'stripe'\nsecret_files = ['DIR/key']\ntopic = '{}.{{body.type}}'",
+                "x".repeat(256)
+            ),
+            "topic: topic must have at most 255 bytes",
+        ),
+        (
+            "preset = 'stripe'\nsecret_files = ['DIR/key']\nevent_id = \"a\\n{body.id}\"",
+            "event_id: event_id must not hold control characters",
+        ),
         (
             "preset = 'stripe'\nsecret_files = ['DIR/key']\nquarantine = ''",
             "quarantine: topic must not be empty",

@@ -199,3 +199,68 @@ fn a_conflict_is_answered_200_and_the_first_body_stays() {
     assert_eq!(webhooks.event("t")["payload"]["n"], 1);
     assert_eq!(webhooks.counted("open", "conflict"), 1);
 }
+
+#[test]
+fn gitlabs_events_of_members_and_groups_have_topics_too() {
+    let config = "[sources.gitlab]\npreset = 'gitlab'\nsecret_files = ['DIR/key']\n\
+                  [sources.own]\npreset = 'gitlab'\nsecret_files = ['DIR/key']\ntopic = 'own.{body.object_kind}'";
+    let webhooks = Webhooks::new(config, &[("key", SECRET)]);
+    let sent = |name: &str, id: &str, body: &str| {
+        let headers = [("X-Gitlab-Token", SECRET), ("Idempotency-Key", id)];
+        let mut client = Client::new(webhooks.service.addr);
+        client.post_with(&format!("/in/{name}"), &headers, body.as_bytes()).unwrap().status
+    };
+    let member = r#"{"event_name":"user_add_to_group","group_id":100,"user_id":64}"#;
+    assert_eq!(sent("gitlab", "1", member), 200);
+    assert_eq!(webhooks.event("gitlab.user_add_to_group")["event_id"], "1");
+    // Where both are there, the topic is what it was.
+    assert_eq!(sent("gitlab", "2", r#"{"object_kind":"tag_push","event_name":"push"}"#), 200);
+    assert_eq!(webhooks.event("gitlab.tag_push")["event_id"], "2");
+    assert_eq!(sent("own", "3", member), 422, "a topic of one's own is the only one");
+    assert_eq!(sent("gitlab", "4", "{}"), 422);
+}
+
+#[test]
+fn slacks_notice_of_a_limit_is_an_event() {
+    let Some(mut signer) = Signer::start() else { return };
+    let webhooks = Webhooks::all(&mut signer);
+    let notice = |team: &str| {
+        format!(
+            r#"{{"token":"t","type":"app_rate_limited","team_id":"{team}","minute_rate_limited":1518467820,"api_app_id":"A1"}}"#
+        )
+    };
+    for (team, expected) in [("T1", "stored"), ("T2", "stored"), ("T1", "duplicate")] {
+        let signed = signer.sign("slack", SECRET, "", &notice(team));
+        assert_eq!(webhooks.outcome("slack", &signed), (200, expected.to_owned()), "{team}");
+    }
+    let page = webhooks.service.get("/events?topic=slack.app_rate_limited");
+    assert_eq!(page["events"][0]["event_id"], "T1-1518467820");
+    let signed = signer.sign("slack", SECRET, "", r#"{"type":"event_callback","event_id":"1"}"#);
+    assert_eq!(webhooks.send("slack", &signed).status, 422);
+}
+
+#[test]
+fn a_mailgun_subaccounts_delivery_is_genuine_by_the_key_of_the_account_above() {
+    let Some(mut signer) = Signer::start() else { return };
+    let webhooks = Webhooks::all(&mut signer);
+    let mut signed = signer.sign("mailgun", SECRET, "1", &body("mailgun", "1"));
+    let mut json: serde_json::Value = serde_json::from_slice(&signed.body).unwrap();
+    let own = json["signature"]["signature"].take();
+    json["signature"]["signature"] = "0".repeat(64).into();
+    signed.body = json.to_string().into_bytes();
+    assert_eq!(webhooks.send("mailgun", &signed).status, 401);
+    json["signature"]["parent-signature"] = own;
+    signed.body = json.to_string().into_bytes();
+    assert_eq!(webhooks.outcome("mailgun", &signed), (200, "stored".to_owned()));
+    json["signature"]["token"] = "another".into();
+    signed.body = json.to_string().into_bytes();
+    assert_eq!(webhooks.send("mailgun", &signed).status, 401);
+}
+
+#[test]
+fn a_secrets_file_may_begin_with_a_byte_order_mark() {
+    let config =
+        "[sources.open]\npreset = 'bearer'\nsecret_files = ['DIR/key']\ntopic = 't'\nevent_id = '{body.id}'";
+    let webhooks = Webhooks::new(config, &[("key", &format!("\u{feff}{SECRET}\r\n"))]);
+    assert_eq!(send(&webhooks, "", &[], br#"{"id":"1"}"#).0, 200);
+}

@@ -13,6 +13,7 @@ fn proof(preset: &Preset) -> String {
         "" => preset.signature.to_owned(),
         prefix => format!("{prefix}… in {}", preset.signature),
     });
+    let shown = shown.chain(preset.second_signature.map(str::to_owned));
     let mut shown: Vec<_> = shown.map(|text| format!("`{text}`")).collect();
     shown.dedup();
     let signed = match preset.signature {
@@ -33,11 +34,16 @@ fn proof(preset: &Preset) -> String {
 
 fn mapping(preset: &Preset) -> String {
     let list = if preset.is_list { ", of each element" } else { "" };
+    // Where a delivery has nothing for the first one.
+    let either = |own: Option<&str>, other: Option<&str>| match other {
+        Some(other) if own != Some(other) => format!("{}, else `{other}`", cell(own)),
+        _ => cell(own),
+    };
     format!(
         "| `{}` | {}{list} | {} | {} |",
         preset.name,
-        cell(preset.topic),
-        cell(preset.event_id),
+        either(preset.topic, preset.other.map(|other| other.topic)),
+        either(preset.event_id, preset.other.map(|other| other.event_id)),
         cell(preset.timestamp),
     )
 }

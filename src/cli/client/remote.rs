@@ -146,6 +146,25 @@ impl Remote {
         self.whole(&request, bytes_max)
     }
 
+    /// `GET path` of what the service lets wait for: the answer is not waited for once the
+    /// interrupt is raised.
+    pub(crate) fn wait_for(
+        &mut self,
+        path: &str,
+        bytes_max: u64,
+        interrupt: &Interrupt,
+    ) -> Result<Answer, Failure> {
+        let request = Request::get(self.route.uri(path)).body(Vec::new()).map_err(unusable)?;
+        let (route, agent) = (self.route.clone(), self.agent.clone());
+        self.tried(|| {
+            let (route, agent, request) = (route.clone(), agent.clone(), request.clone());
+            match interrupt.unless_raised(move || route.whole(&agent, &request, bytes_max)) {
+                Ok(answer) => answer.map(Ok),
+                Err(failure) => Ok(Err(failure)),
+            }
+        })?
+    }
+
     /// Publishes lines. Any status but those that pass is an answer.
     pub(crate) fn publish(&mut self, lines: Vec<u8>) -> Result<Answer, Failure> {
         let request = Request::post(self.route.uri("/publish?partial=true"))

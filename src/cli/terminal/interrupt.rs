@@ -3,7 +3,7 @@
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -72,13 +72,39 @@ impl Interrupt {
                 Ok(0) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 // If the pipe can't be watched, nobody could end the command.
-                _ => {
-                    let sentence = "interrupted; to go on, run the same command again";
-                    return Err(Failure::new(Exit::Interrupted, sentence));
-                }
+                _ => return Err(interrupted()),
             }
         }
     }
+
+    /// Has something done in a thread of its own; a failure as soon as it is raised, and then the
+    /// thread is left to itself.
+    pub(crate) fn unless_raised<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let cannot = |e| Failure::new(Exit::Fault, format!("cannot wait for an answer: {e}"));
+        let (done, is_done) = io::pipe().map_err(cannot)?;
+        let (result, answer) = mpsc::sync_channel(1);
+        let work = move || {
+            // Nobody takes it any more once the interrupt is raised.
+            let _ = result.send(work());
+            drop(is_done);
+        };
+        std::thread::Builder::new().name("answer".to_owned()).spawn(work).map_err(cannot)?;
+        loop {
+            let mut ready = [PollFd::new(&done, PollFlags::IN), PollFd::new(&*self.0, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) if !ready[0].revents().is_empty() => return answer.recv().map_err(|_| interrupted()),
+                _ => return Err(interrupted()),
+            }
+        }
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted; to go on, run the same command again")
 }
 
 /// The next signal of whichever kind.

@@ -24,7 +24,8 @@ use crate::limits::{
 };
 use crate::store::{EventStore, Given, StoredEvent, Taken};
 
-/// Ends the lease of somebody without a name who gets nothing, also where the request is given up.
+/// Ends the lease of somebody without a name who gets nothing, also where the request is dropped:
+/// its client has gone, or the service stops. A lease with a name is not renewed from then on.
 struct Waiting<S: EventStore> {
     store: Arc<S>,
     consumer: ConsumerName,
@@ -58,6 +59,10 @@ impl<S: EventStore> Service<S> {
             return self.consumer(call).await;
         }
         let parameters = Parameters::parse(call.head.uri.query().unwrap_or(""))?;
+        if parameters.get("topic").is_some() {
+            let msg = "a consumer reads the topics that it was made for: name them as topics in PUT /consumers/{name}";
+            return Err(bad("topic", "extra_forbidden", msg.to_owned()));
+        }
         let wait = seconds(&parameters, "wait", 0, 0, CONSUMER_WAIT_SECONDS_MAX)?;
         let account = call.responder.account();
         let take = Take {
@@ -111,9 +116,12 @@ impl<S: EventStore> Service<S> {
             }
             let waits_on = end.borrow().is_some()
                 && tokio::select! {
+                    biased;
+                    // What would be given now might be read by nobody.
+                    () = responder.connection.closed() => false,
                     () = caller.ended() => return Err(denial::ended()),
-                    changed = end.changed() => changed.is_ok(),
                     () = &mut over => false,
+                    changed = end.changed() => changed.is_ok(),
                     // So that the lease lasts as long as the wait.
                     () = tokio::time::sleep(take.lease / 2) => true,
                 };

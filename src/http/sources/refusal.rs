@@ -30,6 +30,7 @@ impl Refusal {
     fn reason(&self) -> &'static str {
         match self {
             Self::Unproven(why) => why.name(),
+            Self::Unmapped(why) if why.is_size() => "large",
             Self::Unmapped(_) => "unmapped",
             Self::Other(problem) => match problem.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => "large",

@@ -1,7 +1,9 @@
 //! The connection that a request came by.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
 use crate::peer::Peer;
@@ -46,6 +48,18 @@ pub struct Connection {
     certificate: Option<ClientCertificate>,
     /// All other permits are taken, so this connection is told only how the service is.
     is_reserved: bool,
+    /// A request waits, and is to end if the client closes its side.
+    is_watched: AtomicBool,
+    has_closed: Notify,
+}
+
+/// Says while it is there that a request waits.
+struct Watch<'a>(&'a AtomicBool);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Connections that there were.
@@ -70,6 +84,8 @@ impl Connection {
             is_encrypted: false,
             certificate: None,
             is_reserved: false,
+            is_watched: AtomicBool::default(),
+            has_closed: Notify::new(),
         }
     }
 
@@ -118,6 +134,24 @@ impl Connection {
     pub fn within_process() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::new(address, address)
+    }
+
+    /// Waits until the client closes its side of an HTTP/1 connection, which is looked for
+    /// meanwhile. Over HTTP/2 requests of a client that goes are dropped.
+    pub(crate) async fn closed(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
+        let _watch = Watch(&self.is_watched);
+        self.has_closed.notified().await;
+    }
+
+    /// Whether somebody waits to be told that the client has closed its side.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
+    }
+
+    /// The client has closed its side. A request that comes after that finds it out at once, too.
+    pub(crate) fn note_closed(&self) {
+        self.has_closed.notify_one();
     }
 
     /// Tells it from all others.

@@ -12,6 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
+use crate::http::Connection;
 use crate::metrics::Metrics;
 use crate::server::activity::{Activity, Ticks};
 use crate::server::connection_io::ConnectionIo;
@@ -35,7 +36,9 @@ async fn play(bytes: &[u8], cuts: &[usize], is_guarded: bool) -> (Vec<Seen>, Str
     let mut seen = Vec::new();
     if is_guarded {
         let activity = Arc::new(Activity::new(Ticks::default(), [127, 0, 0, 1].into(), false));
-        let wire = ConnectionIo::new(server, BytesMut::new(), false, activity, Metrics::default());
+        let connection = Arc::new(Connection::within_process());
+        let wire =
+            ConnectionIo::new(server, BytesMut::new(), false, connection, activity, Metrics::default());
         let serving = serve(wire);
         let (answers, ended) = tokio::join!(send(&mut client, bytes, cuts), serving);
         seen.extend(ended);

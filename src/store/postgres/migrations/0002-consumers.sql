@@ -29,7 +29,7 @@ CREATE TABLE sekali_positions (
 ) WITH (fillfactor = 50);
 
 -- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970. is_given_back: its holder
--- had it end sooner, and works on nothing that is given from then on. is_open: events were given under it, and no
+-- had it end sooner, and works on nothing that is given under it. is_open: events were given under it, and no
 -- acknowledgement has come since.
 CREATE TABLE sekali_leases (
     consumer bigint NOT NULL,
@@ -130,6 +130,7 @@ CREATE FUNCTION sekali_take(
 AS $$
 DECLARE
     now_us bigint;
+    is_waiting boolean;
 BEGIN
     PERFORM FROM sekali_consumers c WHERE c.name = of_name AND c.number = of_number FOR UPDATE;
     IF NOT FOUND THEN
@@ -157,7 +158,12 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
-    UPDATE sekali_leases l SET until = now_us + lasts_us, is_given_back = now_us + lasts_us < l.until
+    -- A request that still waits does not renew what its holder has given back meanwhile.
+    is_waiting := cardinality(own_leases) > 1;
+    UPDATE sekali_leases l SET
+        until = CASE WHEN is_waiting AND l.is_given_back THEN l.until ELSE now_us + lasts_us END,
+        is_given_back = is_waiting AND l.is_given_back OR now_us + lasts_us < l.until,
+        is_open = l.is_open AND now_us + lasts_us >= l.until
     WHERE l.consumer = of_number AND l.part = of_part AND l.parts = of_parts
     RETURNING l.lease, l.until INTO given_lease, given_until;
     IF NOT FOUND THEN

@@ -18,7 +18,7 @@ pub(crate) struct Lease {
     pub(crate) partition: Partition,
     ends: Instant,
     until: Timestamp,
-    /// Its holder had it end sooner: nothing that is given from then on is worked on.
+    /// Its holder had it end sooner, and works on nothing that is given under it.
     is_given_back: bool,
     /// Events were given under it and no acknowledgement has come since.
     is_open: bool,
@@ -71,7 +71,12 @@ impl Leases {
         let micros = i64::try_from(take.lease.as_micros()).unwrap_or(i64::MAX);
         let (ends, until) = (now.monotonic + take.lease, Timestamp(now.wall.0.saturating_add(micros)));
         if let Some(own) = self.leases.iter_mut().find(|lease| is_own(lease)) {
+            // A request that still waits does not renew what its holder has given back meanwhile.
+            if own.is_given_back && take.lease_id.is_some() {
+                return Ok(own.clone());
+            }
             own.is_given_back = ends < own.ends;
+            own.is_open &= !own.is_given_back;
             (own.ends, own.until) = (ends, until);
             return Ok(own.clone());
         }
