@@ -210,7 +210,13 @@ fn a_load_keeps_off_a_store_of_others_and_may_have_one_of_its_own() {
     let before = service.stored();
     let scratch = tempfile::tempdir().unwrap();
     let mut command = service.command(&[&bench[..], &["--scratch"]].concat());
-    let output = command.env("TMPDIR", scratch.path()).env("SEKALI_MUST_EXIST", "true").output().unwrap();
+    // Whatever the environment and the configuration say is for a store that is to be kept.
+    let nowhere = "postgres://nobody@127.0.0.1:1/none";
+    let file = service.file("sekali.toml", format!("store = \"{nowhere}\""));
+    command.env("SEKALI_STORE", nowhere).env("SEKALI_CONFIG", &file).env("SEKALI_MUST_EXIST", "true");
+    command.env("SEKALI_OPS_LISTEN", service.addr.to_string()).env("SEKALI_TOKENS_FILE", "/nowhere/tokens");
+    command.env("SEKALI_PEER_REQUESTS_PER_SECOND", "1");
+    let output = command.env("TMPDIR", scratch.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["verified"], &report["events"]), (&json!(true), &json!(1_000)));
@@ -238,3 +244,13 @@ fn an_interrupted_load_leaves_nothing_of_its_scratch_store() {
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 }
+#[test]
+fn a_topic_that_is_called_as_those_of_a_load_may_be_of_others() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("bench.00000", "1"));
+    let refused = service.run(&["bench", "--events", "100", "--connections", "1"]);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), service.stored()), (Some(1), 1), "{said}");
+    assert!(said.contains("\"bench.00000\"") && said.contains("--force"), "{said}");
+}
+
