@@ -146,11 +146,15 @@ impl Remote {
         self.whole(&request, bytes_max)
     }
 
-    /// Publishes lines. Any status but those that pass is an answer.
-    pub(crate) fn publish(&mut self, lines: Vec<u8>) -> Result<Answer, Failure> {
-        let request = Request::post(self.route.uri("/publish?partial=true"))
-            .header("content-type", "application/x-ndjson")
-            .body(lines);
+    /// Publishes lines, and has conflicts named if that is wanted. Any status but those that pass is
+    /// an answer.
+    pub(crate) fn publish(&mut self, lines: Vec<u8>, names_conflicts: bool) -> Result<Answer, Failure> {
+        let path = match names_conflicts {
+            true => "/publish?partial=true&on_conflict=reject",
+            false => "/publish?partial=true",
+        };
+        let request =
+            Request::post(self.route.uri(path)).header("content-type", "application/x-ndjson").body(lines);
         self.whole(&request.map_err(unusable)?, CLIENT_RECEIPT_BYTES_MAX)
     }
 
