@@ -4,6 +4,7 @@
 //! target (which service), trust (whom to believe) → exchange (one request, through a proxy or not) → remote (tried again) → answers, refusal
 //! ```
 
+mod absolute;
 pub(crate) mod answers;
 mod credential;
 pub(crate) mod exchange;

@@ -252,16 +252,16 @@ impl Remote {
     /// The failure of a request that the service refuses.
     pub(crate) fn refused(&self, path: &str, answer: &Answer) -> Failure {
         let told = refusal::sentence(&answer.body);
-        let uri = self.route.uri(path_alone(path));
-        Failure::new(Exit::Fault, format!("{uri} answers {}: {told}", answer.status))
+        let place = self.route.place(path_alone(path));
+        Failure::new(Exit::Fault, format!("{place} answers {}: {told}", answer.status))
     }
 
     /// The failure of an answer that can't be from this service.
     pub(crate) fn strange(&self, path: &str, wanted: &str, why: impl Display) -> Failure {
-        let uri = self.route.uri(path_alone(path));
+        let place = self.route.place(path_alone(path));
         Failure::new(
             Exit::Fault,
-            format!("{uri} answers something that is not {wanted} ({why}): is it sekali?"),
+            format!("{place} answers something that is not {wanted} ({why}): is it sekali?"),
         )
     }
 }
