@@ -335,13 +335,6 @@ fn binary_mode_names_the_header_or_the_place_in_the_data() {
         (&[version, kind, source, ("ce-id", "a%00")], b"{}".to_vec(), 422, header("ce-id"), 0),
         (&[version, kind, source, id, ("ce-time", "now")], b"{}".to_vec(), 422, header("ce-time"), 0),
         (&[version, kind, source, id], b"{\"secret\"".to_vec(), 422, json!(["body", 8]), 0),
-        (
-            &[version, kind, source, id, ("Content-Type", "text/plain")],
-            b"\xff".to_vec(),
-            422,
-            json!(["body"]),
-            0,
-        ),
         (&[version, kind, source, id, GZIP], b"{}".to_vec(), 400, json!("damaged"), 0),
     ]);
 }
