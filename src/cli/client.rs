@@ -9,6 +9,7 @@ pub(crate) mod answers;
 mod credential;
 pub(crate) mod exchange;
 pub(crate) mod listing;
+pub(crate) mod moment;
 mod proxy;
 pub(crate) mod refusal;
 pub(crate) mod remote;

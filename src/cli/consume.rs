@@ -17,6 +17,7 @@ use ureq::http::Method;
 
 use super::client::answers::{Consumer, Entries, Event, nullable};
 use super::client::exchange::Answer;
+use super::client::moment::place;
 use super::client::remote::{Patience, Pauses, Remote, escape};
 use super::exit::{Exit, Failure};
 use super::terminal::interrupt::Interrupt;
@@ -51,8 +52,8 @@ pub(super) struct Arguments {
     /// orders.*, *; may be given several times
     #[arg(long = "topic", value_name = "TOPICS")]
     topics: Vec<String>,
-    /// Where a consumer begins that is made: start, end, a time or a cursor
-    #[arg(long, value_name = "PLACE", default_value = "start", requires = "topics")]
+    /// Where a consumer begins that is made: start, end, a time, how long ago (10m) or a cursor
+    #[arg(long, value_name = "PLACE", default_value = "start", value_parser = place, requires = "topics")]
     from: String,
     /// Run this by a shell for each batch of events
     #[arg(long, value_name = "COMMAND", required_unless_present = "ndjson", conflicts_with = "ndjson")]

@@ -142,6 +142,36 @@ fn a_time_may_be_a_span_before_now() {
     }
     let said = text(&service.run(&["events", "--since", "10x"]).stderr);
     assert!(said.contains("10m, 2h, 3d"), "{said}");
+    // In other programs a capital M is a minute.
+    for arguments in [
+        &["events", "--since", "10M"][..],
+        &["events", "--until", "1h 10M"],
+        &["consume", "c", "--topic", "t", "--from", "10M", "--ndjson"],
+        &["consumers", "seek", "c", "10M", "--yes"],
+    ] {
+        let output = service.run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(
+            (output.status.code(), said.contains("10months")),
+            (Some(2), true),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_consumer_begins_and_is_moved_to_a_span_before_now() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("t", "1"));
+    let read = |consumer: &str, from: &str| {
+        service.run(&["consume", consumer, "--topic", "t", "--from", from, "--ndjson", "--limit", "1"])
+    };
+    assert_eq!(ids(&read("a", "10m")), ["1"]);
+    let moved = service.run(&["consumers", "seek", "a", "2h", "--yes"]);
+    let said = text(&moved.stdout);
+    assert_eq!(moved.status.code(), Some(0), "{}", text(&moved.stderr));
+    assert!(said.starts_with("a goes on at 20") && said.contains("1 events before the end"), "{said}");
+    assert_eq!(ids(&read("a", "10m")), ["1"], "it is given again");
 }
 
 #[test]
@@ -227,6 +257,16 @@ fn a_load_keeps_off_a_store_of_others_and_may_have_one_of_its_own() {
 }
 
 #[test]
+fn a_topic_that_is_called_as_those_of_a_load_may_be_of_others() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("bench.00000", "1"));
+    let refused = service.run(&["bench", "--events", "100", "--connections", "1"]);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), service.stored()), (Some(1), 1), "{said}");
+    assert!(said.contains("\"bench.00000\"") && said.contains("--force"), "{said}");
+}
+
+#[test]
 fn an_interrupted_load_leaves_nothing_of_its_scratch_store() {
     use rustix::process::{Pid, Signal, kill_process};
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
@@ -244,13 +284,3 @@ fn an_interrupted_load_leaves_nothing_of_its_scratch_store() {
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 }
-#[test]
-fn a_topic_that_is_called_as_those_of_a_load_may_be_of_others() {
-    let service = Service::new();
-    service.pipe(&["publish", "-"], event("bench.00000", "1"));
-    let refused = service.run(&["bench", "--events", "100", "--connections", "1"]);
-    let said = text(&refused.stderr);
-    assert_eq!((refused.status.code(), service.stored()), (Some(1), 1), "{said}");
-    assert!(said.contains("\"bench.00000\"") && said.contains("--force"), "{said}");
-}
-
