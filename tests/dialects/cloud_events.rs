@@ -71,7 +71,7 @@ fn data_that_is_no_json_is_kept_as_a_json_string() {
 #[test]
 fn the_same_data_in_both_modes_is_one_event() {
     let mut service = Service::new();
-    let cases: [(&str, &str, &[u8], &str); 15] = [
+    let cases: [(&str, &str, &[u8], &str); 16] = [
         ("1", "application/xml", b"<a b=\"c\">&amp;</a>", r#""data":"<a b=\"c\">&amp;</a>""#),
         // As Go's encoder writes it.
         ("2", "text/xml; charset=utf-8", b"<a/>", r#""data":"\u003ca\/\u003e""#),
@@ -90,6 +90,7 @@ fn the_same_data_in_both_modes_is_one_event() {
         // Text in another encoding, and what is no text.
         ("13", "text/plain; charset=latin1", b"caf\xe9", r#""data_base64":"Y2Fm6Q==""#),
         ("14", "application/protobuf", b"\x0a\x01a", r#""data_base64":"CgFh""#),
+        ("17", "application/vnd.x", b"a\x01b\x7f", "\"data\":\"a\\u0001b\u{7f}\""),
         ("15", "application/octet-stream", b"text", r#""data_base64":"dGV4dA==""#),
     ];
     for (id, kind, bytes, data) in cases {

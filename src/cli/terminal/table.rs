@@ -220,8 +220,9 @@ mod tests {
         for (columns, first, name) in [
             (120, time, names[0]),
             (100, "2026-11-22T10:20:30Z", names[0]),
-            (80, "2026-11-22T10:20:30Z", "orders…est-1"),
-            (72, "2026-11-22T10:20", "orde…t-1"),
+            (82, "2026-11-22T10:20:30Z", "orde…st-1"),
+            (80, "2026-11-22T10:20", "orders.….west-1"),
+            (72, "2026-11-22", "orders.pa…pe.west-1"),
             (61, "2026-11-22", "orde…t-1"),
         ] {
             let table = rendered(heading, Some(columns), &rows);

@@ -182,7 +182,7 @@ impl<'o> Mapper<'o> {
         let data = self.member(entries, "data", &at);
         let Some(encoded) = self.attribute(entries, "data_base64", &at) else {
             return data.map(|raw| match kind {
-                Some(Kind::Text | Kind::Unknown) => same_text(raw),
+                Some(kind @ (Kind::Text | Kind::Unknown)) => same_text(kind, raw),
                 _ => Cow::Borrowed(raw),
             });
         };

@@ -10,9 +10,6 @@ use crate::http::publish::decode::Text;
 use crate::http::publish::faults::json_text;
 use crate::http::wire::problem::Fault;
 
-/// The byte order mark.
-const MARK: char = '\u{feff}';
-
 /// What data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -62,16 +59,12 @@ pub(crate) fn as_json(kind: Kind, bytes: &[u8]) -> Result<Cow<'_, str>, Vec<Faul
     Ok(Cow::Owned(text.map_or_else(|| base64_string(bytes), string)))
 }
 
-/// A JSON string of text as it is written here: encoders differ in what they escape, and in whether
-/// they keep a byte order mark, and the same text in both modes is no conflict. What is no string,
-/// or no Unicode, stays as it is.
-pub(crate) fn same_text(raw: &str) -> Cow<'_, str> {
-    match serde_json::from_str::<Text<'_>>(raw) {
-        Ok(Text(text)) if raw.contains('\\') || text.starts_with(MARK) => {
-            Cow::Owned(string(text.strip_prefix(MARK).unwrap_or(&text)))
-        }
-        _ => Cow::Borrowed(raw),
-    }
+/// A JSON string of text as its bytes are kept: encoders differ in what they escape, and in whether
+/// they keep a byte order mark, and the same text in both modes is no conflict. What is no string, or
+/// no Unicode, stays as it is.
+pub(crate) fn same_text(kind: Kind, raw: &str) -> Cow<'_, str> {
+    let Ok(Text(text)) = serde_json::from_str::<Text<'_>>(raw) else { return Cow::Borrowed(raw) };
+    as_json(kind, text.as_bytes()).map_or(Cow::Borrowed(raw), |json| Cow::Owned(json.into_owned()))
 }
 
 fn string(text: &str) -> String {
