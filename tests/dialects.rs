@@ -115,6 +115,15 @@ fn an_option_that_is_not_understood_stores_nothing() {
 }
 
 #[test]
+fn an_empty_content_encoding_is_none() {
+    let mut service = Service::new();
+    for encoding in ["", " ", "identity"] {
+        let body = event(&format!("1{encoding}")).to_string();
+        assert_eq!(service.post("", &[("Content-Encoding", encoding)], body).0, 200, "{encoding:?}");
+    }
+}
+
+#[test]
 fn a_sender_that_waits_for_100_continue_gets_it_or_a_refusal() {
     let service = Service::new();
     let body = event("1").to_string();

@@ -20,7 +20,7 @@ use self::load::Load;
 use self::report::Report;
 use self::scratch::Scratch;
 use self::workload::Workload;
-use super::client::answers::{Counts, PAGE_ENTRIES, Topic, topic_page};
+use super::client::answers::{Counts, Event, PAGE_ENTRIES, Topic, event_page, topic_page};
 use super::client::exchange::{Miss, Route};
 use super::client::listing::Listing;
 use super::exit::{Exit, Failure};
@@ -100,7 +100,8 @@ fn counts(route: &Route) -> Result<Counts, Failure> {
     }
 }
 
-/// A failure if a store holds events of other topics than those of a run.
+/// A failure if a store holds events of other topics than those of a run, or others among its oldest
+/// and its newest ones.
 fn refuse_others(route: &Route) -> Result<(), Failure> {
     let mut listing = Listing::default();
     loop {
@@ -111,14 +112,30 @@ fn refuse_others(route: &Route) -> Result<(), Failure> {
         for text in page.topics.0 {
             let Topic { topic, .. } = serde_json::from_str(text.get()).map_err(|e| strange(e.to_string()))?;
             if !workload::is_topic(&topic) {
-                let sentence = format!(
-                    "the store of {route} holds other events, such as of topic {topic:?}, and what a run stores stays for ever: use --scratch, or --force"
-                );
-                return Err(Failure::new(Exit::Fault, sentence));
+                return Err(others(route, &topic));
             }
         }
         if !listing.advance(page.next_cursor).map_err(strange)? {
-            return Ok(());
+            break;
         }
     }
+    for order in ["asc", "desc"] {
+        let path = format!("/events?limit={PAGE_ENTRIES}&order={order}");
+        let body = get(route, &path, CLIENT_PAGE_BYTES_MAX)?;
+        let strange = |why: String| strange(route, "/events", why);
+        for text in event_page(&body, PAGE_ENTRIES).map_err(strange)?.events.0 {
+            let event: Event<'_> = serde_json::from_str(text.get()).map_err(|e| strange(e.to_string()))?;
+            if event.source != workload::SOURCE {
+                return Err(others(route, &event.topic));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn others(route: &Route, topic: &str) -> Failure {
+    let sentence = format!(
+        "the store of {route} holds other events, such as of topic {topic:?}, and what a run stores stays for ever: use --scratch, or --force"
+    );
+    Failure::new(Exit::Fault, sentence)
 }

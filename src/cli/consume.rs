@@ -18,6 +18,7 @@ use ureq::http::Method;
 
 use super::client::answers::{Consumer, Entries, Event, nullable};
 use super::client::exchange::Answer;
+use super::client::moment::place;
 use super::client::remote::{Patience, Pauses, Remote, escape};
 use super::exit::{Exit, Failure};
 use super::terminal::interrupt::Interrupt;
@@ -55,8 +56,8 @@ pub(super) struct Arguments {
     /// orders, orders.*, *; may be given several times
     #[arg(long = "topic", value_name = "TOPICS")]
     topics: Vec<String>,
-    /// Where a new consumer begins: start, end, a time or a cursor
-    #[arg(long, value_name = "PLACE", default_value = "start", requires = "topics")]
+    /// Where a new consumer begins: start, end, a time, how long ago (10m) or a cursor
+    #[arg(long, value_name = "PLACE", default_value = "start", value_parser = place, requires = "topics")]
     from: String,
     /// Run this by a shell for each batch of events
     #[arg(long, value_name = "COMMAND", required_unless_present = "ndjson", conflicts_with = "ndjson")]

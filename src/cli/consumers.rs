@@ -9,6 +9,7 @@ use ureq::http::Method;
 
 use super::client::answers::{Consumer, ConsumerPage, Lease, PAGE_ENTRIES};
 use super::client::listing::Listing;
+use super::client::moment::place;
 use super::client::remote::Remote;
 use super::client::target::ServiceUrl;
 use super::exit::{Exit, Failure};
@@ -21,6 +22,7 @@ use super::terminal::text::for_stdout;
   sekali consumers
   sekali consumers --json | jq 'select(.lag > 1000) | .name'
   sekali consumers seek billing 2026-11-22T10:00:00Z
+  sekali consumers seek billing 10m
 
 A table on a terminal, a consumer a line (NDJSON) everywhere else or with --json.
 Exit codes: 0 done, 1 refused, 9 the service could not be reached.")]
@@ -47,7 +49,8 @@ struct SeekArguments {
     service: ServiceUrl,
     /// The name of the consumer
     name: ConsumerName,
-    /// start, end, a time such as 2026-11-22T10:00:00Z, or a cursor that /events gave
+    /// start, end, a time such as 2026-11-22T10:00:00Z, how long ago (10m), or a cursor that /events gave
+    #[arg(value_parser = place)]
     to: String,
     /// Don't ask
     #[arg(long)]

@@ -7,14 +7,14 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressFinish};
-use sekali::clock::{Clock, SystemClock, Timestamp};
 use sekali::limits::CLIENT_PAGE_BYTES_MAX;
 
 use self::follow::Newest;
-use self::format::Format;
+use self::format::{Asked, Format};
 use self::output::Output;
 use super::client::answers::{PAGE_ENTRIES, event_page};
 use super::client::listing::Listing;
+use super::client::moment::time;
 use super::client::remote::{Patience, Remote, escape};
 use super::exit::{Exit, Failure};
 use super::terminal::output::unwritable;
@@ -72,18 +72,6 @@ pub(super) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// A time for the service, as it was given; a span such as 10m stands for the time so long ago.
-fn time(text: &str) -> Result<String, String> {
-    if Timestamp::parse(text).is_some() {
-        return Ok(text.to_owned());
-    }
-    let form = || "use a time such as 2026-11-22T10:00:00Z, or how long ago: 10m, 2h, 3d".to_owned();
-    let ago = humantime::parse_duration(text).map_err(|_| form())?;
-    let micros = i64::try_from(ago.as_micros()).map_err(|_| form())?;
-    let then = SystemClock.now().0.checked_sub(micros).filter(|then| *then >= 0).ok_or_else(form)?;
-    Ok(Timestamp(then).to_string())
-}
-
 /// Where `--follow` begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Beginning {
@@ -117,13 +105,14 @@ impl Arguments {
 
     fn write(self, out: &mut impl Write, mut format: Format, bar: &ProgressBar) -> Result<(), Failure> {
         let filters = self.filters();
+        let asked = Asked { topic: self.topic.clone(), source: self.source.clone() };
         let mut remote = Remote::reader(self.patience)?;
         if self.follow {
             let newest = match self.from {
                 Beginning::Start => None,
                 Beginning::Now => Some(Newest::of(&mut remote, self.topic.as_deref())?),
             };
-            return follow::follow(&mut remote, &filters, newest.as_ref(), self.limit, out, format);
+            return follow::follow(&mut remote, (&filters, &asked), newest.as_ref(), self.limit, out, format);
         }
         let (mut left, mut listing) = (self.limit.unwrap_or(u64::MAX), Listing::default());
         while left > 0 {
@@ -133,7 +122,7 @@ impl Arguments {
             let strange = |why: String| remote.strange(&path, "a page of events", why);
             let page = event_page(&body, limit).map_err(strange)?;
             let events = page.events.0.iter().map(|event| event.get());
-            let rendered = format.render(events).map_err(strange)?;
+            let rendered = format.render(events, &asked).map_err(strange)?;
             out.write_all(rendered.as_bytes()).map_err(unwritable)?;
             left -= page.events.0.len() as u64;
             bar.inc(page.events.0.len() as u64);

@@ -47,8 +47,8 @@ impl Arguments {
                     Ok(Exit::Success)
                 }
                 _ => {
-                    let uri = route.uri("/readyz");
-                    fault(format!("{uri} answers something that is not \"ready\": is it sekali?"))
+                    let place = route.place("/readyz");
+                    fault(format!("{place} answers something that is not \"ready\": is it sekali?"))
                 }
             },
             Ok(Answer { status, body }) => {

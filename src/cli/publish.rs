@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     patience: Patience,
     /// File of events: JSON or NDJSON, as it is or packed with gzip or zstd; - is stdin
     #[arg(required_unless_present = "sqlite", conflicts_with_all = [
-        "sqlite", "table", "dedup_table", "columns", "dry_run", "payload_as_text", "ids_only",
+        "sqlite", "table", "dedup_table", "columns", "topic", "dry_run", "payload_as_text", "ids_only",
     ])]
     file: Option<PathBuf>,
     #[command(flatten)]

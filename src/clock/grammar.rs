@@ -8,9 +8,11 @@
 //! | time | `10:00`, `10:00:00`, with a point or a comma and digits after the seconds |
 //! | offset | none (UTC), `Z`, `z`, `+07`, `+0700`, `+07:00`, `+07:00:00`, with `-` or `−` as well; a blank may stand before it |
 //! | Unix time | digits, with sign, fraction or exponent: seconds, or milliseconds beyond 20,000,000,000 either way |
+//! | zone | after an offset, as Go prints it: `UTC`, `CET`, `+07`, and ` m=+0.1`; the offset alone counts |
 //! | the rest of ISO 8601 | basic format, ordinal and week dates, leap seconds |
 //!
-//! It takes what pydantic takes and what PostgreSQL and Python's `isoformat` write.
+//! It takes what pydantic takes, and what PostgreSQL, Python's `isoformat` and Go's `String` write of the
+//! years 1 to 9999.
 
 use std::ops::Range;
 
@@ -75,8 +77,25 @@ fn date_time(text: &[u8]) -> Option<i64> {
             rest = &fraction[digits..];
         }
     }
-    let seconds = midnight + i64::from(hour * 3_600 + minute * 60 + second) - offset(rest)?;
+    let ahead = offset(rest).or_else(|| offset(without_zone(rest)?))?;
+    let seconds = midnight + i64::from(hour * 3_600 + minute * 60 + second) - ahead;
     Some(seconds * SECOND_MICROS + micros)
+}
+
+/// The offset in ` +0700 WIB` or ` +0700 +07 m=+0.1`, as Go prints a time.
+fn without_zone(text: &[u8]) -> Option<&[u8]> {
+    let mut words = text.strip_prefix(b" ")?.split(|byte| *byte == b' ');
+    let (offset, zone, running) = (words.next()?, words.next()?, words.next());
+    let is_zone = (2..=6).contains(&zone.len())
+        && (zone.iter().all(u8::is_ascii_alphabetic)
+            || (matches!(zone[0], b'+' | b'-') && zone[1..].iter().all(u8::is_ascii_digit)));
+    let is_running = |word: &[u8]| {
+        let number = word.strip_prefix(b"m=").filter(|number| matches!(number, [b'+' | b'-', _, ..]));
+        number.is_some_and(|number| number[1..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'))
+    };
+    let is_numeric = matches!(offset, [b'+' | b'-', _, _, _, _]);
+    let is_go = is_numeric && is_zone && running.is_none_or(is_running) && words.next().is_none();
+    is_go.then_some(offset)
 }
 
 /// The seconds that an offset is ahead of UTC.
@@ -139,6 +158,10 @@ mod tests {
             "2026-11-22T06:30:00.0\u{2212}0330",
             "2026-11-22 10:53:28+00:53:28",
             "2026-11-22 10:00:00 +00:00",
+            "2026-11-22 10:00:00 +0000 UTC",
+            "2026-11-22 17:00:00.000000000 +0700 WIB",
+            "2026-11-22 07:00:00 -0300 -03",
+            "2026-11-22 10:00:00 +0000 UTC m=+0.000012345",
             "20261122T100000Z",
             "20261122 100000Z",
             "2026-W47-7T10:00:00Z",
@@ -188,6 +211,13 @@ mod tests {
             "2026-11-22T10:00:00  Z",
             "2026-11-22-10:00:00",
             "2026-11-22T10:00:00Z+01",
+            "2026-11-22 10:00:00 UTC",
+            "2026-11-22 10:00:00 +00:00 UTC",
+            "2026-11-22 10:00:00 +0000 UTC now",
+            "2026-11-22 10:00:00 +0000 UTC m=",
+            "2026-11-22 10:00:00 +0000 UTC m=+0.1 m=+0.1",
+            "2026-11-22 10:00:00 +0000  UTC",
+            "2026-11-22 10:00:00 +2500 CET",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -102,6 +102,9 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
     }
     assert_eq!(service.get("/events?cursor=nonsense").0, 400);
     assert_eq!(service.get("/topics?limit=0").0, 422, "an empty page would say that there is no more");
+    for bad in ["0", "501", "x"] {
+        assert_eq!(service.get(&format!("/duplicates?limit={bad}")).0, 422, "{bad}");
+    }
 }
 
 #[test]

@@ -80,6 +80,30 @@ fn a_publish_is_done_only_when_the_receipt_accounts_for_every_event() {
 }
 
 #[test]
+fn events_that_were_not_asked_for_are_an_error() {
+    let event = r#"{"topic":"t","event_id":"2","timestamp":"x","source":"s","payload":1,"offset":0,"received_at":"x"}"#;
+    let page = format!(r#"{{"topic":null,"count":1,"events":[{event}],"next_cursor":null}}"#);
+    let page = Liar::saying(200, "content-type: application/json\r\n", page);
+    let tail = Liar::saying(200, "content-type: text/event-stream\r\n", format!("id: 1\ndata: {event}\n\n"));
+    for (arguments, told) in [
+        (&["events", "--topic", "u"][..], "another topic"),
+        (&["events", "--source", "u"], "another source"),
+        (&["events", "--topic", "t", "--source", "u"], "another source"),
+        (&["events", "--topic", "t", "--source", "s"], ""),
+    ] {
+        for (liar, more) in [(&page, &[][..]), (&tail, &["--follow", "--limit", "1"])] {
+            let output = liar.command(&[arguments, more].concat()).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.success(), told.is_empty(), "{arguments:?} {more:?}: {said}");
+            assert!(
+                said.contains(told) && output.stdout.is_empty() != told.is_empty(),
+                "{arguments:?}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_redirect_is_told_and_followed_by_no_command() {
     for status in [301, 302, 303, 307, 308] {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -142,6 +142,36 @@ fn a_time_may_be_a_span_before_now() {
     }
     let said = text(&service.run(&["events", "--since", "10x"]).stderr);
     assert!(said.contains("10m, 2h, 3d"), "{said}");
+    // In other programs a capital M is a minute.
+    for arguments in [
+        &["events", "--since", "10M"][..],
+        &["events", "--until", "1h 10M"],
+        &["consume", "c", "--topic", "t", "--from", "10M", "--ndjson"],
+        &["consumers", "seek", "c", "10M", "--yes"],
+    ] {
+        let output = service.run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(
+            (output.status.code(), said.contains("10months")),
+            (Some(2), true),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_consumer_begins_and_is_moved_to_a_span_before_now() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("t", "1"));
+    let read = |consumer: &str, from: &str| {
+        service.run(&["consume", consumer, "--topic", "t", "--from", from, "--ndjson", "--limit", "1"])
+    };
+    assert_eq!(ids(&read("a", "10m")), ["1"]);
+    let moved = service.run(&["consumers", "seek", "a", "2h", "--yes"]);
+    let said = text(&moved.stdout);
+    assert_eq!(moved.status.code(), Some(0), "{}", text(&moved.stderr));
+    assert!(said.starts_with("a goes on at 20") && said.contains("1 events before the end"), "{said}");
+    assert_eq!(ids(&read("a", "10m")), ["1"], "it is given again");
 }
 
 #[test]
@@ -210,7 +240,13 @@ fn a_load_keeps_off_a_store_of_others_and_may_have_one_of_its_own() {
     let before = service.stored();
     let scratch = tempfile::tempdir().unwrap();
     let mut command = service.command(&[&bench[..], &["--scratch"]].concat());
-    let output = command.env("TMPDIR", scratch.path()).env("SEKALI_MUST_EXIST", "true").output().unwrap();
+    // Whatever the environment and the configuration say is for a store that is to be kept.
+    let nowhere = "postgres://nobody@127.0.0.1:1/none";
+    let file = service.file("sekali.toml", format!("store = \"{nowhere}\""));
+    command.env("SEKALI_STORE", nowhere).env("SEKALI_CONFIG", &file).env("SEKALI_MUST_EXIST", "true");
+    command.env("SEKALI_OPS_LISTEN", service.addr.to_string()).env("SEKALI_TOKENS_FILE", "/nowhere/tokens");
+    command.env("SEKALI_PEER_REQUESTS_PER_SECOND", "1");
+    let output = command.env("TMPDIR", scratch.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["verified"], &report["events"]), (&json!(true), &json!(1_000)));
@@ -218,6 +254,16 @@ fn a_load_keeps_off_a_store_of_others_and_may_have_one_of_its_own() {
     assert_eq!((service.stored(), std::fs::read_dir(scratch.path()).unwrap().count()), (before, 0));
     let url = report["url"].as_str().unwrap();
     assert_eq!(service.run(&["health", "--url", url]).status.code(), Some(1), "its service is gone");
+}
+
+#[test]
+fn a_topic_that_is_called_as_those_of_a_load_may_be_of_others() {
+    let service = Service::new();
+    service.pipe(&["publish", "-"], event("bench.00000", "1"));
+    let refused = service.run(&["bench", "--events", "100", "--connections", "1"]);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), service.stored()), (Some(1), 1), "{said}");
+    assert!(said.contains("\"bench.00000\"") && said.contains("--force"), "{said}");
 }
 
 #[test]

@@ -66,6 +66,53 @@ fn a_file_is_there_only_once_it_is_complete_and_can_be_published_again() {
 }
 
 #[test]
+fn timestamps_that_are_numbers_are_read_and_move_on_as_they_are() {
+    let service = Service::new();
+    let timestamps = ["1763805600", "1763805600.5", "1763805600123", "\"1763805600\"", "\"2025-11-22\""];
+    let input: String = timestamps
+        .iter()
+        .enumerate()
+        .map(|(id, timestamp)| {
+            format!(
+                r#"{{"topic":"t","event_id":"{id}","timestamp":{timestamp},"source":"s","payload":{{}}}}"#
+            ) + "\n"
+        })
+        .collect();
+    assert_eq!(service.pipe(&["publish", "-"], &input).status.code(), Some(0));
+    let stored = |service: &Service| -> Vec<Value> {
+        let events = lines(&service.run(&["events"]).stdout);
+        let without_arrival = |mut event: Value| {
+            event.as_object_mut().unwrap().remove("received_at");
+            event
+        };
+        events.into_iter().map(without_arrival).collect()
+    };
+    let all = stored(&service);
+    for (id, timestamp) in timestamps.iter().enumerate() {
+        assert_eq!(all[id]["timestamp"].to_string(), **timestamp);
+        let got = service.run(&["get", "t", &id.to_string()]);
+        assert_eq!(got.status.code(), Some(0), "{}", text(&got.stderr));
+        assert!(text(&got.stdout).contains(&format!("\"timestamp\":{timestamp},")), "{}", text(&got.stdout));
+    }
+    for arguments in [
+        &["events", "--follow", "--limit", "5"][..],
+        &["consume", "c", "--topic", "t", "--ndjson", "--limit", "5"],
+    ] {
+        let output = service.run(arguments);
+        assert_eq!(lines(&output.stdout).len(), 5, "{arguments:?}: {}", text(&output.stderr));
+    }
+    let file = service.path("all.ndjson").display().to_string();
+    assert_eq!(service.run(&["events", "--output", &file]).status.code(), Some(0));
+    let other = Service::new();
+    for (new, old) in [(5, 0), (0, 5)] {
+        let totals = super::totals(&other.run(&["publish", &file, "--json"]));
+        let counted = ["unique_processed", "duplicate_dropped", "conflicts"].map(|name| totals[name].clone());
+        assert_eq!(counted, [json!(new), json!(old), json!(0)]);
+    }
+    assert_eq!(stored(&other), all);
+}
+
+#[test]
 fn an_output_that_is_no_file_is_written_through_and_one_that_is_keeps_its_mode_and_its_links() {
     let service = Service::new();
     service.pipe(&["publish", "-"], event("t", "1"));

@@ -56,6 +56,11 @@ const PYTHON: &str =
 const IDS: &str = "CREATE TABLE dedup_store (topic TEXT, event_id TEXT, processed_at TEXT,
        PRIMARY KEY (topic, event_id));
      INSERT INTO dedup_store VALUES ('T', 'a', 'TIME'), ('T', 'b', 'TIME');";
+const KEYS: &str = "CREATE TABLE dedup_keys (dedup_key TEXT PRIMARY KEY, created_at TEXT);
+     INSERT INTO dedup_keys VALUES ('a', 'TIME'), ('b', 'TIME');";
+const RAW: &str =
+    "CREATE TABLE inbox (topic TEXT, event_id TEXT, ts TEXT, source TEXT, raw_event TEXT, retries INT);
+     INSERT INTO inbox VALUES ('T', 'a', 'TIME', 's', '{\"n\": 7}', 0), ('T', 'b', 'TIME', 's', '{}', 0);";
 const BOTH: &str = "CREATE TABLE events (topic, event_id, timestamp, source, payload);
      CREATE TABLE dedup (topic, event_id, first_seen);
      INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{\"n\":1}'), ('T', 7, 'TIME', 's', '{}');
@@ -293,7 +298,91 @@ const CASES: &[Case] = &[
         (0, 1),
     )
     .with(&["--ids-only"])
-    .told(&["table processed (event_id, first_seen)", "--ids-only --table processed --column topic=COLUMN"]),
+    .told(&["table processed (event_id, first_seen)", "--ids-only --table processed --topic TOPIC\n"]),
+    Case::new("keys without topics", KEYS, (0, 1)).told(&[
+        "holds ids without events and topics, which can be moved with --ids-only",
+        "--ids-only --table dedup_keys --topic TOPIC --column event_id=dedup_key\n",
+    ]),
+    Case::new("keys without topics, moved into one", KEYS, (2, 0))
+        .with(&["--ids-only", "--table", "dedup_keys", "--topic", "T"])
+        .told(&["table dedup_keys: topic \"topic-", "\", event_id ← dedup_key, timestamp ← created_at"])
+        .event(|| json!({"timestamp": TIME, "payload": null})),
+    Case::new(
+        "a single column of ids",
+        "CREATE TABLE seen (event_id TEXT PRIMARY KEY); INSERT INTO seen VALUES ('a');",
+        (0, 1),
+    )
+    .told(&["--ids-only --table seen --topic TOPIC\n"]),
+    Case::new(
+        "events without topics, beside a table that is none",
+        "CREATE TABLE users (email TEXT, name TEXT);
+         CREATE TABLE events (event_id, ts, payload); INSERT INTO events VALUES ('a', 'TIME', '{\"n\": 6}');",
+        (1, 0),
+    )
+    .with(&["--topic", "T"])
+    .told(&["table events: topic \"topic-", "\", event_id ← event_id"])
+    .event(|| json!({"payload": {"n": 6}})),
+    Case::new(
+        "a topic for events that have theirs",
+        "CREATE TABLE events (topic, event_id, timestamp, source, payload);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', 's', '{}');",
+        (0, 1),
+    )
+    .with(&["--topic", "T"])
+    .told(&["column topic of events holds the topics: leave out --topic"]),
+    Case::new("a payload under a name of its own", RAW, (0, 1)).told(&[
+        "no table of ",
+        "--table inbox --column timestamp=ts --column payload=raw_event\n",
+    ]),
+    Case::new("a payload under a name of its own, and ids asked for", RAW, (0, 1))
+        .with(&["--ids-only"])
+        .told(&[
+            "--table inbox --column timestamp=ts --column payload=raw_event\n",
+            "--ids-only --dedup-table inbox    # if there is no payload in raw_event\n",
+        ]),
+    Case::new("a payload under a name of its own, and its ids asked for", RAW, (0, 1))
+        .with(&["--ids-only", "--table", "inbox"])
+        .told(&["inbox has columns that may hold the payloads of events", "--column payload=raw_event\n"]),
+    Case::new("a payload under a name of its own, left behind with a warning", RAW, (2, 0))
+        .with(&["--ids-only", "--dedup-table", "inbox"])
+        .told(&["warning: raw_event of inbox may hold payloads and stays behind"]),
+    Case::new("a payload under a name of its own, named", RAW, (2, 0))
+        .with(&["--column", "payload=raw_event"])
+        .event(|| json!({"payload": {"n": 7}})),
+    Case::new(
+        "ids of events whose payload has a name of its own",
+        "CREATE TABLE inbox (topic, event_id, ts, raw_event);
+         CREATE TABLE dedup (topic, event_id);
+         INSERT INTO inbox VALUES ('T', 'b', 'TIME', '{}');
+         INSERT INTO dedup VALUES ('T', 'a'), ('T', 'b');",
+        (1, 0),
+    )
+    .with(&["--ids-only"])
+    .told(&["table dedup: ", "; ids that have an event in inbox are left out"])
+    .event(|| json!({"payload": null})),
+    Case::new(
+        "names that end or begin with payload",
+        "CREATE TABLE events (topic, event_id, ts, order_payload TEXT, payload_sha256 TEXT, payload_bytes INT);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', '{\"n\": 8}', 'ab', 3);",
+        (1, 0),
+    )
+    .told(&["payload ← order_payload"])
+    .event(|| json!({"payload": {"n": 8}})),
+    Case::new(
+        "two columns that may be the payload",
+        "CREATE TABLE events (topic, event_id, ts, payload_raw, payload_decoded);
+         INSERT INTO events VALUES ('T', 'a', 'TIME', '{}', '{}');",
+        (0, 1),
+    )
+    .told(&["--column payload=payload_raw    # payload may also be payload_decoded"]),
+    Case::new(
+        "ids with notes of the service",
+        "CREATE TABLE dedup (topic TEXT, event_id TEXT, first_seen TEXT, lastSeen TEXT, seen_count, status TEXT,
+           payload_hash TEXT, attempts TEXT, updated_at TEXT, worker_id TEXT, ttl REAL);
+         INSERT INTO dedup (topic, event_id, first_seen) VALUES ('T', 'a', 'TIME');",
+        (0, 1),
+    )
+    .told(&["holds ids without events", "--ids-only --table dedup\n"]),
     Case::new("events, and more ids than events", BOTH, (2, 0)).told(&[
         "1 ids of dedup have no event in events",
         "--ids-only",
@@ -364,8 +453,9 @@ fn each_schema_moves_as_far_as_there_is_one_reading_and_else_says_what_to_type()
         make(&path, case.schema, &topic);
         let before = std::fs::read(&path).unwrap();
         let arguments = ["publish", "--sqlite", path.to_str().unwrap()];
-        let dry = service.run(&[&arguments[..], case.arguments, &["--dry-run", "--json"]].concat());
-        let output = service.run(&[&arguments[..], case.arguments, &["--json"]].concat());
+        let own: Vec<_> = case.arguments.iter().map(|own| if *own == "T" { &topic } else { *own }).collect();
+        let dry = service.run(&[&arguments[..], &own, &["--dry-run", "--json"]].concat());
+        let output = service.run(&[&arguments[..], &own, &["--json"]].concat());
         let told = text(&output.stderr);
         let (moved, code) = case.moves;
         assert_eq!(output.status.code(), Some(code), "{}: {told}", case.name);
@@ -443,6 +533,66 @@ fn a_dry_run_counts_by_reason_without_a_service() {
     assert_eq!(outlook["would_move"], 3, "{outlook}");
     assert_eq!((refused(0), refused(1)), ((&json!(2), &json!(3)), (&json!(1), &json!(5))), "{outlook}");
     assert_eq!(service.stored(), 0);
+}
+
+#[test]
+fn no_name_of_a_payload_makes_a_table_of_events_one_of_ids() {
+    let service = Service::new();
+    for name in [
+        "raw_event",
+        "event_json",
+        "raw",
+        "raw_data",
+        "event",
+        "params",
+        "attributes",
+        "details",
+        "metadata",
+        "doc",
+        "record",
+        "blob",
+        "dump",
+        "contents",
+        "envelope",
+        "obj",
+        "pickled",
+        "value",
+        "json",
+    ] {
+        let path = service.path(&format!("{name}.db"));
+        let schema = format!(
+            "CREATE TABLE log (topic TEXT, event_id TEXT, received TEXT, {name} TEXT);
+             INSERT INTO log VALUES ('T', 'a', 'TIME', '{{}}');"
+        );
+        make(&path, &schema, "t");
+        let database = path.to_str().unwrap();
+        for more in [&[][..], &["--ids-only"], &["--ids-only", "--table", "log"]] {
+            let output = service.run(&[&["publish", "--sqlite", database], more].concat());
+            let told = text(&output.stderr);
+            assert_eq!((output.status.code(), service.stored()), (Some(1), 0), "{name} {more:?}: {told}");
+            assert!(!told.contains("which can be moved with --ids-only"), "{name} {more:?}: {told}");
+            assert!(told.contains("--table log --column timestamp="), "{name} {more:?}: {told}");
+            assert!(told.contains(name) && told.contains(" --column payload="), "{name} {more:?}: {told}");
+        }
+    }
+    for name in [
+        "payload_raw",
+        "raw_payload",
+        "payload_bytes",
+        "payload_blob",
+        "payload_str",
+        "Payload2",
+        "eventPayloadJson",
+    ] {
+        let path = service.path(&format!("{name}.db"));
+        let schema = format!(
+            "CREATE TABLE log (topic TEXT, event_id TEXT, ts TEXT, {name});
+             INSERT INTO log VALUES ('T', '{name}', 'TIME', '{{}}');"
+        );
+        make(&path, &schema, "t");
+        let output = service.run(&["publish", "--sqlite", path.to_str().unwrap()]);
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+    }
 }
 
 #[test]

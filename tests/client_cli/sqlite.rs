@@ -55,6 +55,48 @@ fn all_events_move_over_with_their_ids_and_times() {
 }
 
 #[test]
+fn an_event_of_which_the_store_keeps_another_payload_is_not_moved() {
+    let service = Service::new();
+    let (path, connection) = database(&service, EVENTS);
+    let insert = |id: u64, payload: &str| {
+        connection
+            .execute(
+                "INSERT INTO processed_events (topic, event_id, timestamp, payload) VALUES ('t', ?, ?, ?)",
+                (id.to_string(), "2025-10-20T10:00:00Z", payload),
+            )
+            .unwrap();
+    };
+    (0..1_200).for_each(|id| insert(id, "{}"));
+    // The database repeats some ids, with another payload and with the same.
+    (0..300).for_each(|id| insert(id, if id % 2 == 0 { "{}" } else { "[]" }));
+    let publish = || service.run(&["publish", "--sqlite", &path, "--json"]);
+    for _ in 0..2 {
+        let output = publish();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(told.contains("verified: all 1500 events with 1200 ids are stored"), "{told}");
+        assert!(told.contains("the first row counts, and 150 others have another payload"), "{told}");
+        assert_eq!((&totals(&output)["conflicts"], service.stored()), (&json!(150), 1_200));
+    }
+    connection.execute("UPDATE processed_events SET payload = '7' WHERE id IN (2, 1100, 1201)", ()).unwrap();
+    (2_000..2_200).for_each(|id| insert(id, "1"));
+    let other = |id: u64| super::event("t", &id.to_string()) + "\n";
+    service.pipe(&["publish", "-"], (2_000..2_150).map(other).collect::<String>());
+    let output = publish();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(!told.contains("verified"), "{told}");
+    assert!(
+        told.contains("not all is moved: 1548 of 1700 events are; under 152 ids the store keeps another")
+    );
+    for row in ["row 2: Another payload", "row 1100: Another payload", "row 1501: Another payload"] {
+        assert!(told.contains(row), "{row}: {told}");
+    }
+    assert!(!told.contains("row 1201:") && told.matches("Another payload").count() <= 10, "{told}");
+    assert_eq!(service.stored(), 1_400);
+}
+
+#[test]
 fn what_cannot_move_is_told_row_by_row() {
     let service = Service::new();
     let (path, connection) = database(&service, EVENTS);
@@ -135,6 +177,7 @@ fn ids_without_an_event_are_only_told_whatever_the_columns_of_the_events_are_cal
         &["--table", "x"][..],
         &["--dedup-table", "x"],
         &["--column", "topic=x"],
+        &["--topic", "x"],
         &["--dry-run"],
         &["--payload-as-text"],
         &["--ids-only"],

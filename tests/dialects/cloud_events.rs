@@ -71,7 +71,7 @@ fn data_that_is_no_json_is_kept_as_a_json_string() {
 #[test]
 fn the_same_data_in_both_modes_is_one_event() {
     let mut service = Service::new();
-    let cases: [(&str, &str, &[u8], &str); 8] = [
+    let cases: [(&str, &str, &[u8], &str); 16] = [
         ("1", "application/xml", b"<a b=\"c\">&amp;</a>", r#""data":"<a b=\"c\">&amp;</a>""#),
         // As Go's encoder writes it.
         ("2", "text/xml; charset=utf-8", b"<a/>", r#""data":"\u003ca\/\u003e""#),
@@ -81,6 +81,17 @@ fn the_same_data_in_both_modes_is_one_event() {
         ("6", "application/json", b"{\"a\":1}", r#""data_base64":"eyJhIjoxfQ==""#),
         ("7", "application/json", b" [1]", r#""data":[1]"#),
         ("8", "image/png", b"\x89PNG", r#""data_base64":"iVBORw==""#),
+        // A byte order mark, as it stands and as it is escaped.
+        ("9", "application/xml", b"\xef\xbb\xbf<a/>", "\"data\":\"\u{feff}<a/>\""),
+        ("10", "text/plain", b"\xef\xbb\xbfa", r#""data":"\ufeffa""#),
+        // No list has all types of text.
+        ("11", "application/jwt", b"eyJ.e30.x", r#""data":"eyJ.e30.x""#),
+        ("12", "application/vnd.x", b"a: 1\n", r#""data":"a: 1\n""#),
+        // Text in another encoding, and what is no text.
+        ("13", "text/plain; charset=latin1", b"caf\xe9", r#""data_base64":"Y2Fm6Q==""#),
+        ("14", "application/protobuf", b"\x0a\x01a", r#""data_base64":"CgFh""#),
+        ("17", "application/vnd.x", b"a\x01b\x7f", "\"data\":\"a\\u0001b\u{7f}\""),
+        ("15", "application/octet-stream", b"text", r#""data_base64":"dGV4dA==""#),
     ];
     for (id, kind, bytes, data) in cases {
         let (status, answer) = service.post("", &binary(id, kind), bytes);
@@ -91,6 +102,15 @@ fn the_same_data_in_both_modes_is_one_event() {
         let (_, answer) = service.post("", &[STRUCTURED], &event);
         assert_eq!(answer["results"][0]["status"], "duplicate", "{kind} {data}: {answer}");
     }
+    assert_eq!(payload(&mut service, "9"), "<a/>");
+    assert_eq!(payload(&mut service, "11"), "eyJ.e30.x");
+    assert_eq!(payload(&mut service, "13"), "Y2Fm6Q==");
+    assert_eq!(payload(&mut service, "14"), "CgFh");
+    // Without a type it is JSON.
+    assert_eq!(service.post("", &binary("16", ""), "{\"a\":1}").0, 200);
+    let untyped =
+        r#"{"specversion":"1.0","id":"16","source":"/test","type":"t","data_base64":"eyJhIjoxfQ=="}"#;
+    assert_eq!(service.post("", &[STRUCTURED], untyped).1["results"][0]["status"], "duplicate");
     // Bytes that are not what they are said to be are kept all the same.
     let odd = r#"{"specversion":"1.0","id":"odd","source":"/test","type":"t","datacontenttype":"text/xml","data_base64":"iVBORw=="}"#;
     assert_eq!(service.post("", &[STRUCTURED], odd).0, 200);

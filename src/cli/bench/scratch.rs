@@ -50,17 +50,22 @@ fn failure(why: impl std::fmt::Display) -> Failure {
 }
 
 impl Scratch {
-    /// Starts a service with the settings of this one's environment, but for its address and its
-    /// store.
+    /// Starts a service with the settings that are the defaults: those of the environment and of a
+    /// configuration file are for a service that holds what is to be kept.
     pub(super) fn start() -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("sekali-bench-").tempdir().map_err(failure)?;
         // The hook comes first: an interrupt would leave a process running.
         let held = Held::default();
         held.end_on_signals()?;
         let program = std::env::current_exe().map_err(failure)?;
-        let mut service = Command::new(program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--must-exist=false", "--log", "info"])
-            .args(["--log-format", "json", "--data-dir"])
+        let mut service = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"SEKALI_") {
+                service.env_remove(name);
+            }
+        }
+        let mut service = service
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "info", "--log-format", "json", "--data-dir"])
             .arg(folder.path().join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -8,6 +8,9 @@ pub(super) const RECENT_EVENTS: u64 = 100_000;
 /// with a note in the payload.
 const TEMPLATE: &[u8] = br#"{"topic":"bench.00000","event_id":"00000000-0000-4000-8000-000000000000","timestamp":"2026-01-01T00:00:00.000000Z","source":"bench","payload":{"order":"0000000000000000","amount":100000,"currency":"IDR","customer":"0000000000000000","items":[{"sku":"00000000","qty":1}]}}"#;
 
+/// The source of every event.
+pub(super) const SOURCE: &str = "bench";
+
 /// The offset in the template of what follows `marker`.
 const fn offset_after(marker: &[u8]) -> usize {
     let mut at = 0;
@@ -221,6 +224,7 @@ mod tests {
     struct Event {
         topic: String,
         event_id: String,
+        source: String,
         timestamp: String,
         payload: serde_json::Value,
     }
@@ -242,7 +246,7 @@ mod tests {
         let (events, _) = events(7, 0.0, 1_000);
         assert!((250..=300).contains(&TEMPLATE.len()), "{}", TEMPLATE.len());
         for event in &events {
-            assert!(is_topic(&event.topic));
+            assert!(is_topic(&event.topic) && event.source == SOURCE);
             let id = event.event_id.as_bytes();
             assert!(id.len() == 36 && id[14] == b'4' && b"89ab".contains(&id[19]), "{}", event.event_id);
             assert!(sekali::clock::Timestamp::parse(&event.timestamp).is_some());

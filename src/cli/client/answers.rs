@@ -77,8 +77,8 @@ pub(crate) struct Event<'a> {
     pub(crate) offset: u64,
     #[serde(borrow)]
     pub(crate) received_at: Cow<'a, str>,
-    #[serde(borrow, rename = "timestamp")]
-    _timestamp: Cow<'a, str>,
+    #[serde(borrow, rename = "timestamp", deserialize_with = "timestamp")]
+    _timestamp: &'a RawValue,
 }
 
 /// A topic as a page of `/topics` gives it.
@@ -154,7 +154,16 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Option::deserialize(deserializer)
 }
 
-/// The same of a cursor.
+/// A timestamp, which goes out as it came: as a string or as a number.
+fn timestamp<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<&'a RawValue, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    match raw.get().as_bytes().first() {
+        Some(b'"' | b'-' | b'0'..=b'9') => Ok(raw),
+        _ => Err(D::Error::custom("a timestamp that is neither a string nor a number")),
+    }
+}
+
+/// A cursor, which must be there too.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let cursor: Option<String> = nullable(deserializer)?;
     match &cursor {
@@ -221,6 +230,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timestamp_is_a_string_or_a_number() {
+        let parsed = |timestamp: &str| {
+            let text = r#"{"topic":"t","event_id":"1","timestamp":TIME,"source":"","payload":{},"offset":0,"received_at":""}"#;
+            serde_json::from_str::<Event<'_>>(&text.replace("TIME", timestamp)).map(drop)
+        };
+        for timestamp in [r#""2026-11-22""#, r#""1763805600""#, "1763805600", "-1.5", "1e9"] {
+            parsed(timestamp).unwrap();
+        }
+        for timestamp in ["null", "true", "{}", "[]"] {
+            parsed(timestamp).unwrap_err();
+        }
+    }
 
     #[test]
     fn a_page_is_one_only_with_every_member() {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use sekali::limits::CLIENT_REFUSAL_BYTES_MAX;
 use sekali::server::SPEAKS_TLS;
-use ureq::Agent;
-use ureq::http::header::{AUTHORIZATION, LOCATION};
+use ureq::http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION};
 use ureq::http::{Request, Response};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
+use super::absolute;
 use super::proxy::{self, Via};
 use super::refusal;
 use super::target::{Endpoint, Target};
@@ -98,18 +99,36 @@ impl Route {
         self.target.url() + path
     }
 
+    /// What a path there is called in a sentence.
+    pub(crate) fn place(&self, path: &str) -> String {
+        let uri = self.uri(path);
+        self.via.as_ref().map_or_else(|| uri.clone(), |via| format!("{uri} through {via}"))
+    }
+
+    /// The proxy that gets requests themselves, not a tunnel to the service.
+    fn relay(&self) -> Option<&Proxy> {
+        let proxy = self.via.as_ref().map(|via| &via.proxy)?;
+        (!self.target.is_tls && proxy.protocol() == ProxyProtocol::Http).then_some(proxy)
+    }
+
     /// Statuses and redirects are answers here, not faults.
     pub(crate) fn agent(&self, set: impl FnOnce(Config) -> Config) -> Agent {
         let mut config = Agent::config_builder();
         if let Some(trust) = &self.trust {
             config = config.tls_config(trust.for_ureq());
         }
+        let relay = self.relay();
+        let tunnel = self.via.as_ref().filter(|_| relay.is_none());
         let config = config
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT))
-            .proxy(self.via.as_ref().map(|via| via.proxy.clone()));
-        set(config).user_agent(concat!("sekali/", env!("CARGO_PKG_VERSION"))).build().into()
+            .proxy(tunnel.map(|via| via.proxy.clone()));
+        let config = set(config).user_agent(concat!("sekali/", env!("CARGO_PKG_VERSION"))).build();
+        match relay {
+            Some(proxy) => absolute::agent(config, proxy, self.target.url()),
+            None => config.into(),
+        }
     }
 
     /// `GET path`, tried once. `timeout` bounds all of it.
@@ -155,7 +174,10 @@ impl Route {
         if let Some(authorization) = &self.target.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        let uri = request.uri().clone();
+        if let Some(authorization) = self.relay().and_then(absolute::authorization) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+        }
+        let uri = self.place(request.uri().path());
         let answer = agent.run(request).map_err(|e| self.miss(e))?;
         if !answer.status().is_redirection() {
             return Ok(answer);
@@ -201,6 +223,11 @@ impl Route {
             },
             ureq::Error::Io(e) => e.to_string(),
             ureq::Error::HostNotFound => "no such host".to_owned(),
+            ureq::Error::ConnectProxyFailed(why) => match why.strip_prefix("proxy server responded ") {
+                // The number stands there twice.
+                Some(status) => format!("the proxy answers {}", status.split('/').next().unwrap_or_default()),
+                None => why,
+            },
             fault => fault.to_string(),
         };
         Miss::Passing { why, pause: None, is_answered: false }

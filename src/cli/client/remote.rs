@@ -165,11 +165,15 @@ impl Remote {
         })?
     }
 
-    /// Publishes lines. Any status but those that pass is an answer.
-    pub(crate) fn publish(&mut self, lines: Vec<u8>) -> Result<Answer, Failure> {
-        let request = Request::post(self.route.uri("/publish?partial=true"))
-            .header("content-type", "application/x-ndjson")
-            .body(lines);
+    /// Publishes lines, and has conflicts named if that is wanted. Any status but those that pass is
+    /// an answer.
+    pub(crate) fn publish(&mut self, lines: Vec<u8>, names_conflicts: bool) -> Result<Answer, Failure> {
+        let path = match names_conflicts {
+            true => "/publish?partial=true&on_conflict=reject",
+            false => "/publish?partial=true",
+        };
+        let request =
+            Request::post(self.route.uri(path)).header("content-type", "application/x-ndjson").body(lines);
         self.whole(&request.map_err(unusable)?, CLIENT_RECEIPT_BYTES_MAX)
     }
 
@@ -267,16 +271,16 @@ impl Remote {
     /// The failure of a request that the service refuses.
     pub(crate) fn refused(&self, path: &str, answer: &Answer) -> Failure {
         let told = refusal::sentence(&answer.body);
-        let uri = self.route.uri(path_alone(path));
-        Failure::new(Exit::Fault, format!("{uri} answers {}: {told}", answer.status))
+        let place = self.route.place(path_alone(path));
+        Failure::new(Exit::Fault, format!("{place} answers {}: {told}", answer.status))
     }
 
     /// The failure of an answer that can't be from this service.
     pub(crate) fn strange(&self, path: &str, wanted: &str, why: impl Display) -> Failure {
-        let uri = self.route.uri(path_alone(path));
+        let place = self.route.place(path_alone(path));
         Failure::new(
             Exit::Fault,
-            format!("{uri} answers something that is not {wanted} ({why}): is it sekali?"),
+            format!("{place} answers something that is not {wanted} ({why}): is it sekali?"),
         )
     }
 }

@@ -1,7 +1,7 @@
 //! Where a client command finds the service, and what it shows there.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -66,6 +66,9 @@ impl FromStr for Target {
         let port_or_default = port.unwrap_or(if is_tls { HTTPS_PORT } else { HTTP_PORT });
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
+            Err(_) if let Some(address) = numeral(bare) => {
+                Ok(Self::at((address, port_or_default).into(), is_tls))
+            }
             // All addresses of a machine are none that can be asked for.
             Ok(address) if address.is_unspecified() => {
                 Ok(Self::at((address, port_or_default).into(), is_tls))
@@ -123,6 +126,26 @@ impl Target {
         }
         Err(fault)
     }
+}
+
+/// An address in a shorter or another form, as resolvers and browsers read it: `127.1`,
+/// `0x7f000001`. The last number stands for all bytes that are left.
+fn numeral(name: &str) -> Option<Ipv4Addr> {
+    let number = |text: &str| match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if text.starts_with('0') && text.len() > 1 => u32::from_str_radix(text, 8).ok(),
+        None => text.parse().ok(),
+    };
+    let is_number = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let numbers = name.split('.').map(|text| number(text).filter(|_| is_number(text)));
+    let numbers: Vec<u32> = numbers.collect::<Option<_>>()?;
+    let (last, first) = numbers.split_last().filter(|(_, first)| first.len() < 4)?;
+    let bits = 32 - 8 * first.len();
+    if first.iter().any(|byte| *byte > 255) || u64::from(*last) >> bits != 0 {
+        return None;
+    }
+    let high = first.iter().zip([24, 16, 8]).fold(0, |sum, (byte, shift)| sum | byte << shift);
+    Some(Ipv4Addr::from_bits(high | last))
 }
 
 /// A service, and whom to believe that it is the one.
@@ -226,6 +249,14 @@ mod tests {
             ("22000", "127.0.0.1:22000", "127.0.0.1", 22000),
             ("http://0.0.0.0:7", "127.0.0.1:7", "127.0.0.1", 7),
             ("[::]:7", "[::1]:7", "::1", 7),
+            ("http://127.1:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("0x7f000001:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("2130706433:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("0177.0.0x1:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("10.1.2:7", "10.1.0.2:7", "10.1.0.2", 7),
+            ("0:7", "127.0.0.1:7", "127.0.0.1", 7),
+            ("1.2.3.256:7", "1.2.3.256:7", "1.2.3.256", 7),
+            ("127.a:7", "127.a:7", "127.a", 7),
         ] {
             let is_tls = text.to_ascii_lowercase().starts_with("https");
             let (host, name) = (host.to_owned(), name.to_owned());

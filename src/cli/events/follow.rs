@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use sekali::limits::{CLIENT_LINE_BYTES_MAX, CLIENT_PAGE_BYTES_MAX};
 
-use super::format::Format;
+use super::format::{Asked, Format};
 use crate::cli::client::answers::{Event, event_page};
 use crate::cli::client::remote::{Pauses, Remote, escape};
 use crate::cli::exit::Failure;
@@ -13,7 +13,7 @@ use crate::cli::terminal::output::{say, unwritable};
 /// Writes events as they arrive, until there were `limit` of them.
 pub(super) fn follow(
     remote: &mut Remote,
-    filters: &str,
+    (filters, asked): (&str, &Asked),
     newest: Option<&Newest>,
     limit: Option<u64>,
     out: &mut impl Write,
@@ -34,7 +34,7 @@ pub(super) fn follow(
                 pauses = Pauses::default();
                 let strange = |why: String| remote.strange(&path, "a tail of events", why);
                 if !newest.is_some_and(|newest| newest.is(&event)) {
-                    let rendered = format.render(std::iter::once(event.as_str())).map_err(strange)?;
+                    let rendered = format.render(std::iter::once(event.as_str()), asked).map_err(strange)?;
                     out.write_all(rendered.as_bytes()).map_err(unwritable)?;
                     left -= 1;
                 }

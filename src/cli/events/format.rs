@@ -9,6 +9,24 @@ use crate::cli::terminal::text::{harmless, shortened};
 /// Columns of a payload that are rendered in a table.
 const PAYLOAD_WIDTH: usize = 60;
 
+/// Which events were asked for; `None` means any.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) topic: Option<String>,
+    pub(super) source: Option<String>,
+}
+
+impl Asked {
+    /// A sentence if an event is another one.
+    fn check(&self, event: &Event<'_>) -> Result<(), String> {
+        let is = |asked: &Option<String>, given: &str| asked.as_ref().is_none_or(|asked| asked == given);
+        if !is(&self.topic, &event.topic) {
+            return Err("an event of another topic".to_owned());
+        }
+        if is(&self.source, &event.source) { Ok(()) } else { Err("an event of another source".to_owned()) }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Format {
     /// What a file or a program gets is what is stored; a terminal gets the same JSON in other
@@ -31,12 +49,17 @@ impl Format {
     /// Events, each a JSON text, as they are rendered.
     ///
     /// # Errors
-    /// One of them is no event: a sentence.
-    pub(super) fn render<'e>(&mut self, events: impl Iterator<Item = &'e str>) -> Result<String, String> {
+    /// One of them is no event, or not one that was asked for: a sentence.
+    pub(super) fn render<'e>(
+        &mut self,
+        events: impl Iterator<Item = &'e str>,
+        asked: &Asked,
+    ) -> Result<String, String> {
         let mut rendered = String::new();
         let mut rows = Vec::new();
         for text in events {
             let event: Event<'_> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            asked.check(&event)?;
             match self {
                 Self::Lines { is_terminal } => {
                     // Between tokens a blank is as good as a line's end.

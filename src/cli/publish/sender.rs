@@ -26,6 +26,8 @@ pub(super) const TOO_LONG: &str = "far too long for an event";
 const PATH: &str = "/publish";
 /// Most refusals that are told one by one.
 const TOLD_MAX: u64 = 100;
+/// Most conflicts that are told one by one.
+const NAMED_MAX: u64 = 10;
 
 /// What became of all that was sent.
 #[derive(Debug, Default, Serialize)]
@@ -78,6 +80,10 @@ pub(super) struct Sender {
     totals: Totals,
     /// Refusals that were told one by one.
     told: u64,
+    /// Whether conflicts are told too.
+    is_naming: bool,
+    /// Conflicts meanwhile.
+    named: u64,
 }
 
 impl Sender {
@@ -90,7 +96,30 @@ impl Sender {
     ) -> Self {
         bar.enable_steady_tick(Duration::from_millis(200));
         let (lines, positions) = (Vec::new(), Vec::new());
-        Self { remote, name, unit, bar, interrupt, lines, positions, totals: Totals::default(), told: 0 }
+        let totals = Totals::default();
+        Self {
+            remote,
+            name,
+            unit,
+            bar,
+            interrupt,
+            lines,
+            positions,
+            totals,
+            told: 0,
+            is_naming: false,
+            named: 0,
+        }
+    }
+
+    /// Has the first conflicts told from now on, or no more.
+    pub(super) fn name_conflicts(&mut self, is_naming: bool) {
+        self.is_naming = is_naming;
+    }
+
+    /// Conflicts while they were told.
+    pub(super) fn named_conflicts(&self) -> u64 {
+        self.named
     }
 
     pub(super) fn totals(&self) -> &Totals {
@@ -133,7 +162,7 @@ impl Sender {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         while !self.positions.is_empty() {
             self.interrupt.check()?;
-            let answer = self.remote.publish(self.lines.clone())?;
+            let answer = self.remote.publish(self.lines.clone(), self.is_naming)?;
             let sent = self.positions.len();
             let publish_answer = PublishAnswer::read(&answer, sent).map_err(|why| match why {
                 Unread::Refused => self.remote.refused(PATH, &answer),
@@ -169,21 +198,35 @@ impl Sender {
         ] {
             *total = total.saturating_add(more);
         }
+        let mut conflicts = self.named;
+        if self.is_naming {
+            self.named = self.named.saturating_add(publish_answer.counts.conflicts);
+        }
         self.bar.set_message(format!("{} stored", totals.unique_processed));
         // A line may have several faults.
         for faults in publish_answer.errors.chunk_by(|one, next| one["line"] == next["line"]) {
             let line = faults[0]["line"].as_u64().and_then(|line| usize::try_from(line).ok());
             let position = line.and_then(|line| self.positions.get(line.checked_sub(1)?)).copied();
             let whys: Vec<_> = faults.iter().filter_map(fault).collect();
-            self.tell(position.unwrap_or_default(), &whys.join("; "));
+            let (position, whys) = (position.unwrap_or_default(), whys.join("; "));
+            match faults[0]["type"] == "conflict" {
+                true if conflicts < NAMED_MAX => self.say(position, &whys),
+                true => {}
+                false => self.tell(position, &whys),
+            }
+            conflicts += u64::from(faults[0]["type"] == "conflict");
         }
     }
 
     fn tell(&mut self, position: u64, why: &str) {
         if self.told < TOLD_MAX {
             self.told += 1;
-            self.bar.suspend(|| say(format_args!("{}, {} {position}: {why}", self.name, self.unit)));
+            self.say(position, why);
         }
+    }
+
+    fn say(&self, position: u64, why: &str) {
+        self.bar.suspend(|| say(format_args!("{}, {} {position}: {why}", self.name, self.unit)));
     }
 
     fn drop_settled(&mut self, lines: usize) {

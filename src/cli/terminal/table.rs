@@ -1,11 +1,18 @@
 //! Tables for people: as wide as the terminal, and aligned whatever the script.
+//!
+//! | column of | where a line is too short |
+//! |---|---|
+//! | numbers | They stay whole. |
+//! | times | They lose their fractions first; then, once all text is as narrow as it gets, seconds and the time of day. |
+//! | text | It is cut in its middle, as names often differ at their ends; the last column is cut at its end. |
 
 use std::borrow::Cow;
 use std::io::stdout;
 
+use sekali::clock::Timestamp;
 use terminal_size::{Width, terminal_size_of};
 
-use super::text::{harmless, shortened, width};
+use super::text::{harmless, shortened, shortened_within, width};
 
 /// Blanks between two columns.
 const GAP: usize = 2;
@@ -24,11 +31,35 @@ pub(crate) struct Table<const N: usize> {
     columns: Option<[Column; N]>,
 }
 
+/// Widths of a time as the service gives it, and of the forms that it is cut to: without fractions,
+/// without seconds, the date alone.
+const TIME_WIDTHS: [usize; 4] = [27, 20, 16, 10];
+
 #[derive(Clone, Copy, Debug)]
 struct Column {
     width: usize,
-    /// Numbers stand to the right, and are never cut.
-    is_number: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It stands to the right.
+    Number,
+    Time,
+    Text,
+}
+
+impl Kind {
+    fn of(cell: &str) -> Self {
+        let is_number = cell.len() <= NUMBER_WIDTH_MAX && cell.bytes().all(|byte| byte.is_ascii_digit());
+        let is_time =
+            || cell.len() == TIME_WIDTHS[0] && cell.ends_with('Z') && Timestamp::parse(cell).is_some();
+        match is_number {
+            true => Self::Number,
+            false if is_time() => Self::Time,
+            false => Self::Text,
+        }
+    }
 }
 
 impl<const N: usize> Table<N> {
@@ -69,32 +100,43 @@ impl<const N: usize> Table<N> {
     fn measured(&self, rows: &[[Cow<'_, str>; N]]) -> [Column; N] {
         let mut columns: [Column; N] = std::array::from_fn(|at| {
             let widest = rows.iter().map(|row| width(&row[at])).max().unwrap_or(0);
-            let is_number = rows.iter().all(|row| is_number(&row[at]));
-            Column { width: widest.max(self.heading[at].len()), is_number }
+            let is = |kind| rows.iter().all(|row| Kind::of(&row[at]) == kind);
+            let kind = [Kind::Number, Kind::Time].into_iter().find(|kind| is(*kind)).unwrap_or(Kind::Text);
+            Column { width: widest.max(self.heading[at].len()), kind }
         });
         fit(&mut columns, &[TEXT_WIDTH_MIN; N], self.room());
         columns
     }
 }
 
-/// Whether a cell is a number: an id may be one by chance, but not a long one.
-fn is_number(cell: &str) -> bool {
-    cell.len() <= NUMBER_WIDTH_MAX && cell.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Makes columns of text narrower, but not than `least`, until all fit: the widest gives way first.
+/// Makes columns narrower until all fit, those of text not than `least`: the widest gives way first.
 fn fit<const N: usize>(columns: &mut [Column; N], least: &[usize; N], room: usize) {
-    columns
-        .iter_mut()
-        .filter(|column| !column.is_number)
-        .for_each(|column| column.width = column.width.min(room));
-    while columns.iter().map(|column| column.width).sum::<usize>() > room {
-        let cut = columns
-            .iter_mut()
-            .zip(least)
-            .filter(|(column, least)| !column.is_number && column.width > **least);
-        let Some((widest, _)) = cut.max_by_key(|(column, _)| column.width) else { return };
+    let of = |columns: &[Column; N]| columns.iter().map(|column| column.width).sum::<usize>();
+    let shorten_times = |columns: &mut [Column; N], widths: &[usize]| {
+        for width in widths {
+            let times = columns.iter_mut().filter(|column| column.kind == Kind::Time);
+            for column in times {
+                column.width = column.width.min(*width);
+            }
+            if of(columns) <= room {
+                return;
+            }
+        }
+    };
+    if of(columns) <= room {
+        return;
+    }
+    shorten_times(columns, &TIME_WIDTHS[1..2]);
+    let texts = columns.iter_mut().filter(|column| column.kind == Kind::Text);
+    texts.for_each(|column| column.width = column.width.min(room));
+    while of(columns) > room {
+        let texts = columns.iter_mut().zip(least);
+        let texts = texts.filter(|(column, least)| column.kind == Kind::Text && column.width > **least);
+        let Some((widest, _)) = texts.max_by_key(|(column, _)| column.width) else { break };
         widest.width -= 1;
+    }
+    if of(columns) > room {
+        shorten_times(columns, &TIME_WIDTHS[2..]);
     }
 }
 
@@ -102,21 +144,42 @@ fn fit<const N: usize>(columns: &mut [Column; N], least: &[usize; N], room: usiz
 fn line<const N: usize>(out: &mut String, cells: &[Cow<'_, str>; N], columns: &[Column; N], room: usize) {
     let mut own = std::array::from_fn(|at| {
         let width = columns[at].width.max(width(&cells[at]));
-        Column { width, is_number: is_number(&cells[at]) }
+        Column { width, kind: Kind::of(&cells[at]) }
     });
+    // A time is as wide as its column, which the heading may have made.
+    for (own, column) in own.iter_mut().zip(columns) {
+        if own.kind == Kind::Time && column.kind == Kind::Time {
+            own.width = column.width;
+        }
+    }
     fit(&mut own, &columns.map(|column| column.width), room);
     let mut text = String::new();
-    for ((cell, own), column) in cells.iter().zip(own).zip(columns) {
-        let cell = if own.is_number { Cow::Borrowed(&**cell) } else { shortened(cell, own.width) };
+    for (at, ((cell, own), column)) in cells.iter().zip(own).zip(columns).enumerate() {
+        let cell = match own.kind {
+            Kind::Number => Cow::Borrowed(&**cell),
+            Kind::Time => short_time(cell, own.width),
+            Kind::Text if at + 1 == N => shortened(cell, own.width),
+            Kind::Text => shortened_within(cell, own.width),
+        };
         let blanks = " ".repeat(own.width.saturating_sub(width(&cell)));
-        match column.is_number {
-            true => text.extend([&blanks, &*cell]),
-            false => text.extend([&*cell, &blanks]),
+        match column.kind {
+            Kind::Number => text.extend([&blanks, &*cell]),
+            Kind::Time | Kind::Text => text.extend([&*cell, &blanks]),
         }
         text.push_str(&" ".repeat(GAP));
     }
     out.push_str(text.trim_end());
     out.push('\n');
+}
+
+/// A time in the longest form that fits.
+fn short_time(cell: &str, columns: usize) -> Cow<'_, str> {
+    match TIME_WIDTHS.iter().find(|width| **width <= columns) {
+        Some(27) => cell.into(),
+        Some(20) => format!("{}Z", &cell[..19]).into(),
+        Some(16) => cell[..16].into(),
+        _ => cell[..10].into(),
+    }
 }
 
 #[cfg(test)]
@@ -144,8 +207,30 @@ mod tests {
         let row = |id: &str| [[id.to_owned(), "7".to_owned()]];
         assert_eq!(table.render(&row("a")), "id  n\na   7\n");
         assert_eq!(table.render(&row("abcdefgh")), "abcdefgh  7\n");
-        assert_eq!(table.render(&row(&"1".repeat(30))), format!("{}…  7\n", "1".repeat(16)));
-        assert_eq!(table.render(&row(&"x".repeat(30))), format!("{}…  7\n", "x".repeat(16)));
+        assert_eq!(table.render(&row(&"1".repeat(30))), format!("{0}…{0}  7\n", "1".repeat(8)));
+        assert_eq!(table.render(&row(&"x".repeat(30))), format!("{0}…{0}  7\n", "x".repeat(8)));
+    }
+
+    #[test]
+    fn where_a_line_is_short_names_are_cut_in_their_middle_and_times_lose_what_matters_least() {
+        let time = "2026-11-22T10:20:30.123456Z";
+        let heading = ["topic", "stored", "dropped", "conflicts", "first", "last"];
+        let names = ["orders.paid.europe.west-1", "orders.paid.europe.west-2"];
+        let rows = names.map(|name| [name, "1234567", "12", "3", time, time]);
+        for (columns, first, name) in [
+            (120, time, names[0]),
+            (100, "2026-11-22T10:20:30Z", names[0]),
+            (82, "2026-11-22T10:20:30Z", "orde…st-1"),
+            (80, "2026-11-22T10:20", "orders.….west-1"),
+            (72, "2026-11-22", "orders.pa…pe.west-1"),
+            (61, "2026-11-22", "orde…t-1"),
+        ] {
+            let table = rendered(heading, Some(columns), &rows);
+            let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+            assert_eq!((rows[1][0], rows[1][4], rows[1][5]), (name, first, first), "{columns}\n{table}");
+            assert_ne!(rows[1][0], rows[2][0], "{table}");
+            assert!(table.lines().all(|line| width(line) <= columns), "{columns}\n{table}");
+        }
     }
 
     #[test]

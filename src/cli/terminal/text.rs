@@ -72,6 +72,29 @@ pub(crate) fn shortened(text: &str, columns: usize) -> Cow<'_, str> {
     format!("{}…", &text[..end]).into()
 }
 
+/// As much of the begin and of the end of a text as fits, with a sign between them.
+pub(crate) fn shortened_within(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return text.into();
+    }
+    let room = columns.saturating_sub(1);
+    let fit = |room: usize, c: char, taken: &mut usize| {
+        *taken += c.width().unwrap_or(0);
+        *taken <= room
+    };
+    let (mut taken, mut end) = (0, text.len());
+    for (at, c) in text.char_indices().rev().take_while(|(_, c)| fit(room / 2, *c, &mut taken)) {
+        // A mark goes with what it stands on.
+        if c.width().unwrap_or(0) > 0 {
+            end = at;
+        }
+    }
+    let (room, mut taken) = (room - width(&text[end..]), 0);
+    let begin = text.char_indices().take_while(|(_, c)| fit(room, *c, &mut taken)).last();
+    let begin = begin.map_or(0, |(at, c)| at + c.len_utf8());
+    format!("{}…{}", &text[..begin], &text[end..]).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +126,11 @@ mod tests {
         assert_eq!(shortened("日本語", 5), "日本…");
         assert_eq!(shortened("日本語", 4), "日…");
         assert_eq!(width("日本語"), 6);
+        assert_eq!(shortened_within("abcdef", 6), "abcdef");
+        assert_eq!(shortened_within("abcdef", 5), "ab…ef");
+        assert_eq!(shortened_within("abcdef", 4), "ab…f");
+        assert_eq!(shortened_within("abcdef", 1), "…");
+        assert_eq!(shortened_within("日本語です", 6), "日…す");
+        assert_eq!(shortened_within("abcde\u{301}", 4), "ab…e\u{301}");
     }
 }

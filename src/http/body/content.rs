@@ -88,7 +88,8 @@ pub(crate) fn encoding(headers: &Headers<'_>) -> Result<Option<Encoding>, Proble
     let is = |known: &str| {
         header.count == 1 && name.as_bytes().trim_ascii().eq_ignore_ascii_case(known.as_bytes())
     };
-    if is("identity") {
+    // An empty one says nothing, as none does.
+    if is("identity") || is("") {
         Ok(None)
     } else if is("gzip") || is("x-gzip") {
         Ok(Some(Encoding::Gzip))

@@ -113,6 +113,10 @@ fn damaged(damage: Damage) -> Problem {
             "the body is damaged, or not compressed as its Content-Encoding says (zstd: with a window of at most 8 MiB)",
         ),
         Damage::Truncated => (StatusCode::BAD_REQUEST, "the compressed body ends too early: send it again"),
+        Damage::Trailing => (
+            StatusCode::BAD_REQUEST,
+            "the compressed body is whole, but bytes follow that are not compressed, such as a newline: leave them out",
+        ),
     };
     Problem::new(status, message).close()
 }

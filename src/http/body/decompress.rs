@@ -11,6 +11,8 @@ mod zstd;
 
 /// What a gzip decoder holds: its window and its tables.
 const GZIP_BYTES: usize = 48 << 10;
+/// How a gzip member begins.
+const GZIP_BEGIN: &[u8] = &[0x1f];
 /// gzip's window of 32 KiB, as a power of two.
 const GZIP_WINDOW_LOG: u8 = 15;
 
@@ -21,6 +23,8 @@ pub(crate) enum Damage {
     Malformed,
     /// It ends too early.
     Truncated,
+    /// What follows a whole member or frame begins as no other one does.
+    Trailing,
 }
 
 enum Codec {
@@ -102,6 +106,9 @@ impl Decompressor {
                     self.was_full = false;
                     return Ok(0);
                 }
+                if self.is_whole && !input.starts_with(GZIP_BEGIN) {
+                    return Err(Damage::Trailing);
+                }
                 if self.is_whole {
                     codec.reset(true);
                     self.is_whole = false;
@@ -114,6 +121,9 @@ impl Decompressor {
                 (taken, (codec.total_out() - before.1) as usize)
             }
             Codec::Zstd(codec) => {
+                if self.is_whole && !zstd::may_begin(input) {
+                    return Err(Damage::Trailing);
+                }
                 let before = input.len();
                 let made = codec.step(input, out)?;
                 let taken = before - input.len();
@@ -191,7 +201,11 @@ mod tests {
                 assert_eq!(decode(encoding, &two, 3, out), Ok(b"abc".to_vec()), "{encoding:?} {out}");
             }
             let trailing = [of(b"ab"), b"garbage, not a member".to_vec()].concat();
-            assert_eq!(decode(encoding, &trailing, 64, 64), Err(Damage::Malformed), "{encoding:?}");
+            assert_eq!(decode(encoding, &trailing, 64, 64), Err(Damage::Trailing), "{encoding:?}");
+            for piece in [1, 64] {
+                let newline = [of(b"ab"), b"\n".to_vec()].concat();
+                assert_eq!(decode(encoding, &newline, piece, 64), Err(Damage::Trailing), "{encoding:?}");
+            }
         }
     }
 
@@ -259,7 +273,7 @@ mod tests {
                 let between = [&padded[..], &gzip(b"c")].concat();
                 assert_eq!(decode(Encoding::Gzip, &between, piece, out), Ok(b"abc".to_vec()));
                 let more = [&padded[..], b"more than zeros"].concat();
-                assert_eq!(decode(Encoding::Gzip, &more, piece, out), Err(Damage::Malformed));
+                assert_eq!(decode(Encoding::Gzip, &more, piece, out), Err(Damage::Trailing));
             }
         }
         assert_eq!(
@@ -267,7 +281,7 @@ mod tests {
             Err(Damage::Malformed),
             "zeros alone are no member"
         );
-        assert_eq!(decode(Encoding::Zstd, &[zstd(b"ab"), zeros].concat(), 64, 64), Err(Damage::Malformed));
+        assert_eq!(decode(Encoding::Zstd, &[zstd(b"ab"), zeros].concat(), 64, 64), Err(Damage::Trailing));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | `source` | `source` |
 //! | `time`; if absent, the time of arrival | `timestamp` |
 //! | `data` | `payload` |
-//! | `data_base64` | `payload`: as JSON or as a JSON string, if `datacontenttype` says that it is JSON or text; else as a JSON string, in standard base64 |
+//! | `data_base64` | `payload`: as JSON, if `datacontenttype` says so or is absent; as a JSON string, if it is text; else as a JSON string, in standard base64 |
 //!
 //! In binary mode the data is bytes, as `data_base64` is. All other attributes are dropped.
 
@@ -181,8 +181,10 @@ impl<'o> Mapper<'o> {
     ) -> Option<Cow<'a, str>> {
         let data = self.member(entries, "data", &at);
         let Some(encoded) = self.attribute(entries, "data_base64", &at) else {
-            return data
-                .map(|raw| if kind == Some(Kind::Text) { same_text(raw) } else { Cow::Borrowed(raw) });
+            return data.map(|raw| match kind {
+                Some(kind @ (Kind::Text | Kind::Unknown)) => same_text(kind, raw),
+                _ => Cow::Borrowed(raw),
+            });
         };
         if data.is_some() {
             self.found.add(at("data_base64"), "value_error", "There must be data or data_base64, not both");
@@ -190,7 +192,7 @@ impl<'o> Mapper<'o> {
         match STANDARD.decode(encoded.as_bytes()) {
             Ok(bytes) => {
                 // What is not as its media type says is bytes.
-                let json = as_json(kind.unwrap_or(Kind::Bytes), &bytes).map(Cow::into_owned);
+                let json = as_json(kind.unwrap_or(Kind::Json), &bytes).map(Cow::into_owned);
                 return Some(Cow::Owned(json.unwrap_or_else(|_| base64_string(&bytes))));
             }
             Err(_) => {

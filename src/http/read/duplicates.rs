@@ -8,6 +8,7 @@ use crate::http::wire::answer::{Answer, json};
 use crate::http::wire::json::{push_number, push_string};
 use crate::http::wire::problem::Problem;
 use crate::http::wire::query::Parameters;
+use crate::limits::DROPS_KEPT;
 use crate::store::{EventStore, Status};
 
 impl<S: EventStore> Service<S> {
@@ -22,7 +23,9 @@ impl<S: EventStore> Service<S> {
             topic.is_none_or(|topic| *dropped.topic == *topic)
                 && call.caller.may_read(dropped.topic.as_bytes())
         };
-        let newest = self.recent_drops.newest(is_wanted);
+        let limit = parameters.limit(DROPS_KEPT, DROPS_KEPT)?;
+        let mut newest = self.recent_drops.newest(is_wanted);
+        newest.truncate(limit);
         let mut body = b"{\"count\":".to_vec();
         push_number(&mut body, newest.len() as u64);
         body.extend_from_slice(b",\"duplicates\":[");

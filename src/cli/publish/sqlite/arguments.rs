@@ -20,6 +20,9 @@ pub(crate) struct Database {
     /// timestamp, source, payload
     #[arg(long = "column", value_name = "FIELD=NAME", requires = "sqlite", value_parser = column)]
     pub(super) columns: Vec<(usize, String)>,
+    /// Topic of all that is moved, where no column holds it
+    #[arg(long, value_name = "TOPIC", requires = "sqlite")]
+    pub(super) topic: Option<String>,
     /// Send nothing: say how many rows would move, and why the others would not
     #[arg(long, requires = "sqlite")]
     pub(super) dry_run: bool,

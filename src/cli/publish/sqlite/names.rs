@@ -65,6 +65,38 @@ pub(super) fn rank(field: usize, name: &str) -> Option<usize> {
     NAMES[field].iter().position(|names| names.contains(&plain.as_str())).map(|rank| rank + 1)
 }
 
+/// Whether a column may be called so that holds payloads in a form of its own: `payload_raw`,
+/// `order_payload`.
+pub(super) fn is_like_payload(name: &str) -> bool {
+    plain(name).contains("payload") && !is_bookkeeping(name)
+}
+
+/// Last words of names that stand for what a service notes about an event, and hardly for what the
+/// event holds.
+const BOOKKEEPING: &str = "at on time date ts timestamp received created updated modified inserted stored seen expiry \
+    expires ttl id uuid key hash sha sha1 sha256 md5 crc digest checksum fingerprint signature \
+    etag count counter counts hits attempt attempts retries tries size length len status state \
+    outcome flag processed duplicate version type kind encoding format schema url uri path \
+    worker node host hostname instance consumer handler group queue partition shard offset seq \
+    sequence priority level";
+
+/// Whether a column is called as one of a service's notes.
+pub(super) fn is_bookkeeping(name: &str) -> bool {
+    // The last word, in whichever way words are told apart.
+    let mut last = String::new();
+    let mut was_small = false;
+    for c in name.chars() {
+        if !c.is_ascii_alphanumeric() || (c.is_ascii_uppercase() && was_small) {
+            last.clear();
+        }
+        if c.is_ascii_alphanumeric() {
+            last.push(c.to_ascii_lowercase());
+        }
+        was_small = c.is_ascii_lowercase();
+    }
+    BOOKKEEPING.split_ascii_whitespace().any(|word| word == last)
+}
+
 /// A name without what conventions differ in.
 fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()

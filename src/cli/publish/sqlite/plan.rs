@@ -7,15 +7,13 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::arguments::Database;
-use super::names::{EVENT_ID, SOURCE, TIMESTAMP, TOPIC};
+use super::names::{EVENT_ID, PAYLOAD, SOURCE, TIMESTAMP, TOPIC};
 use super::open::Opened;
+use super::repeated::Repeated;
 use super::report::{self, UnclearCommand};
 use super::rows::{Conversion, Event, Reason, selection};
-use super::schema::{self, Reading, Relation};
+use super::schema::{self, Given, NOTHING, Reading, Relation};
 use crate::cli::exit::{Exit, Failure};
-
-/// The option that moves ids without events.
-const IDS_ONLY: &str = "--ids-only";
 
 #[derive(Debug)]
 pub(in super::super) struct Plan {
@@ -28,6 +26,12 @@ pub(in super::super) struct Plan {
     only: String,
     /// Different ids among the rows.
     pub(super) ids: u64,
+    /// Ids that several events have.
+    pub(super) repeated: Repeated,
+    /// Tables of events whose ids are left out.
+    known: Vec<String>,
+    /// Columns that stay behind, although they may hold payloads.
+    pub(super) unread: Vec<String>,
     /// Tables of ids, and how many of each have no event.
     pub(super) without: Vec<(String, u64)>,
 }
@@ -39,18 +43,40 @@ impl Database {
         let unreadable = |e| opened.unreadable(e);
         let relations = schema::relations(&opened.connection).map_err(unreadable)?;
         let search = Search { wanted: self, path, database: &opened.connection, relations: &relations };
-        let (reading, conversion, only, without) = if self.ids_only {
-            let (reading, only) = search.ids().map_err(|e| e.into_failure(&opened))?;
-            (reading, Conversion::ids(path), only, Vec::new())
+        let failed = |e: NoPlan| e.into_failure(&opened);
+        let (conversion, ids, without) = if self.ids_only {
+            (Conversion::ids(path), search.ids().map_err(failed)?, Vec::new())
         } else {
-            let reading = search.events().map_err(|e| e.into_failure(&opened))?;
-            let without = search.without(&reading).map_err(|e| e.into_failure(&opened))?;
-            (reading, Conversion::Events { payload_as_text: self.payload_as_text }, String::new(), without)
+            let reading = search.events().map_err(failed)?;
+            let without = search.without(&reading).map_err(failed)?;
+            let conversion = Conversion::Events { payload_as_text: self.payload_as_text };
+            (conversion, Selected { reading, only: String::new(), known: Vec::new() }, without)
         };
+        let Selected { reading, only, known } = ids;
+        search.check_topic(&reading).map_err(failed)?;
+        let mut unread = Vec::new();
+        if self.ids_only {
+            let relation = relations.iter().find(|relation| relation.name == reading.table);
+            unread = relation.map(|relation| relation.may_be_payloads(search.given())).unwrap_or_default();
+        }
         let distinct = format!("SELECT DISTINCT * FROM ({} {only})", reading.ids());
         let ids = count(&opened.connection, &distinct).map_err(unreadable)?;
-        Ok(Plan { opened, path: path.to_owned(), reading, conversion, only, ids, without })
+        let mut repeated = Repeated::default();
+        if !self.ids_only && ids < count(&opened.connection, &reading.ids()).map_err(unreadable)? {
+            repeated = Repeated::find(&opened.connection, &reading).map_err(unreadable)?;
+        }
+        let path = path.to_owned();
+        Ok(Plan { opened, path, reading, conversion, only, ids, repeated, known, unread, without })
     }
+}
+
+/// A table, and which of its rows.
+struct Selected {
+    reading: Reading,
+    /// A condition in SQL.
+    only: String,
+    /// Tables of events whose ids it leaves out.
+    known: Vec<String>,
 }
 
 /// Why there is no plan.
@@ -83,9 +109,25 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    fn given(&self) -> Given<'_> {
+        Given { columns: &self.wanted.columns, topic: self.wanted.topic.as_deref() }
+    }
+
+    /// A topic for all rows is none for a table that has its own.
+    fn check_topic(&self, reading: &Reading) -> Result<(), NoPlan> {
+        match &reading.columns[TOPIC] {
+            Some(column) if self.wanted.topic.is_some() => Err(NoPlan::Unclear(format!(
+                "column {} of {} holds the topics: leave out --topic, which is for tables without any",
+                report::printable(column),
+                report::printable(&reading.table)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The table that holds the events.
     fn events(&self) -> Result<Reading, NoPlan> {
-        let given = &self.wanted.columns;
+        let given = self.given();
         let candidates = match &self.wanted.table {
             Some(name) => vec![self.named(name)?],
             None => self.all_but(self.wanted.dedup_table.as_deref()),
@@ -101,13 +143,9 @@ impl Search<'_> {
             let sentence = format!("more than one table of {file} may hold the events:");
             return Err(self.unclear(&sentence, &meant, false));
         }
-        let ids = match &self.wanted.table {
-            Some(_) => candidates.iter().filter_map(|relation| relation.as_ids(given)).collect(),
-            None => schema::ids(self.database, &candidates, given)?,
-        };
-        if !ids.is_empty() && candidates.iter().all(|relation| !relation.may_hold_events(given)) {
+        if let Some(what) = ids_alone(&candidates, given) {
             let sentence = format!(
-                "{file} holds ids without events, which can be moved with {IDS_ONLY}: each becomes an event with \
+                "{file} holds ids without {what}, which can be moved with --ids-only: each becomes an event with \
                  the payload null, so that what comes again under its id is dropped"
             );
             return Err(self.unclear(&sentence, &candidates, true));
@@ -120,16 +158,28 @@ impl Search<'_> {
     }
 
     /// The table that holds ids without events, and the condition for these.
-    fn ids(&self) -> Result<(Reading, String), NoPlan> {
-        let given = &self.wanted.columns;
+    fn ids(&self) -> Result<Selected, NoPlan> {
+        let given = self.given();
         let named = self.wanted.dedup_table.as_ref().or(self.wanted.table.as_ref());
         let candidates = match named {
             Some(name) => vec![self.named(name)?],
             None => self.relations.to_vec(),
         };
+        let ids_only = candidates.iter().filter(|relation| relation.holds_ids_only(given));
+        let ids_only: Vec<_> = ids_only.cloned().collect();
+        // That a table holds ids alone is said by naming it as one of ids.
+        if let (Some(_), None, [relation]) = (&self.wanted.table, &self.wanted.dedup_table, &candidates[..])
+            && ids_only.is_empty()
+        {
+            let sentence = format!(
+                "{} has columns that may hold the payloads of events, and ids that were moved keep their events out:",
+                report::printable(&relation.name)
+            );
+            return Err(self.unclear(&sentence, &candidates, true));
+        }
         let readings = match named {
             Some(_) => candidates.iter().filter_map(|relation| as_ids(relation, given)).collect(),
-            None => schema::ids(self.database, &candidates, given)?,
+            None => schema::ids(self.database, &ids_only, given)?,
         };
         let meant = match readings.len() {
             0 => candidates,
@@ -137,9 +187,10 @@ impl Search<'_> {
         };
         let (mut open, mut settled) = (Vec::new(), Vec::new());
         for reading in readings {
-            let only = self.only_without_event(&reading)?;
+            let (only, known) = self.only_without_event(&reading)?;
             let is_open = count(self.database, &format!("{} {only}", reading.ids()))? > 0;
-            if is_open { open.push((reading, only)) } else { settled.push((reading, only)) }
+            let selected = Selected { reading, only, known };
+            if is_open { open.push(selected) } else { settled.push(selected) }
         }
         // A table that has an event for each id is not meant, unless all are such: then none has
         // anything to move.
@@ -152,34 +203,33 @@ impl Search<'_> {
         Err(self.unclear(&sentence, &meant, true))
     }
 
-    /// The condition for those ids of a table that have no event in another one: an id that was
-    /// moved would keep its event out.
-    fn only_without_event(&self, ids: &Reading) -> Result<String, NoPlan> {
-        let given = &self.wanted.columns;
+    /// The condition for those ids of a table that have no event in another one, and these others:
+    /// an id that was moved would keep its event out.
+    fn only_without_event(&self, ids: &Reading) -> Result<(String, Vec<String>), NoPlan> {
+        let given = self.given();
         let others = match (&self.wanted.dedup_table, &self.wanted.table) {
             (Some(_), Some(table)) => vec![self.named(table)?],
             _ => self.all_but(Some(&ids.table)),
         };
-        let events = others.iter().filter(|relation| !relation.is_view && relation.holds_payloads());
-        let known: String = events
-            .filter_map(|relation| as_ids(relation, given))
-            .map(|events| format!(" EXCEPT {}", events.ids()))
-            .collect();
-        if known.is_empty() {
-            return Ok(String::new());
+        let events = others.iter().filter(|relation| !relation.is_view && relation.may_hold_events());
+        let events: Vec<_> = events.filter_map(|relation| as_ids(relation, given)).collect();
+        if events.is_empty() {
+            return Ok((String::new(), Vec::new()));
         }
+        let known: String = events.iter().map(|events| format!(" EXCEPT {}", events.ids())).collect();
         let (topic, event_id) = (ids.column(TOPIC), ids.column(EVENT_ID));
         // What is NULL is refused by name, not left out.
-        Ok(format!(
+        let only = format!(
             "WHERE (CAST({topic} AS TEXT), CAST({event_id} AS TEXT)) IN ({}{known}) \
              OR {topic} IS NULL OR {event_id} IS NULL",
             ids.ids()
-        ))
+        );
+        Ok((only, events.into_iter().map(|events| events.table).collect()))
     }
 
     /// Tables of ids that have some of which there is no event.
     fn without(&self, events: &Reading) -> Result<Vec<(String, u64)>, NoPlan> {
-        let given = &self.wanted.columns;
+        let given = self.given();
         let tables = match &self.wanted.dedup_table {
             Some(name) => {
                 let relation = self.named(name)?;
@@ -189,7 +239,11 @@ impl Search<'_> {
                 };
                 vec![reading]
             }
-            None => schema::ids(self.database, &self.all_but(Some(&events.table)), &[])?,
+            None => {
+                let mut others = self.all_but(Some(&events.table));
+                others.retain(|relation| relation.find(PAYLOAD, NOTHING).names.is_empty());
+                schema::ids(self.database, &others, Given { topic: given.topic, ..NOTHING })?
+            }
         };
         let mut without = Vec::new();
         for table in tables {
@@ -221,21 +275,35 @@ impl Search<'_> {
             return NoPlan::Unclear(format!("{} has no tables", self.path.display()));
         }
         let wanted = self.wanted;
-        let flag = |is_set: bool, flag: &str| is_set.then(|| flag.to_owned());
-        let options = [
-            flag(is_for_ids, IDS_ONLY),
-            flag(wanted.payload_as_text && !is_for_ids, "--payload-as-text"),
-            flag(wanted.dry_run, "--dry-run"),
-        ];
-        let options = options.into_iter().flatten().collect();
-        let typed = UnclearCommand { path: self.path, options, columns: &wanted.columns, is_for_ids };
+        let typed = UnclearCommand {
+            path: self.path,
+            given: self.given(),
+            payload_as_text: wanted.payload_as_text,
+            dry_run: wanted.dry_run,
+            is_for_ids,
+        };
         NoPlan::Unclear(format!("{sentence}{}", report::choices(&typed, meant)))
     }
 }
 
+/// What ids are without, if tables have them and nothing that may be events.
+fn ids_alone(relations: &[Relation], given: Given<'_>) -> Option<&'static str> {
+    let of = |is_ids: &dyn Fn(&Relation) -> bool| -> Vec<&Relation> {
+        relations.iter().filter(|relation| is_ids(relation)).collect()
+    };
+    let with_topics = of(&|relation| relation.as_ids(given).is_some());
+    if !with_topics.is_empty() {
+        return with_topics.iter().all(|relation| relation.holds_ids_only(given)).then_some("events");
+    }
+    let without_topics = of(&|relation| !relation.is_view && relation.has_ids(given));
+    let is_any = without_topics.iter().any(|relation| relation.holds_ids_only(given));
+    let has_events = without_topics.iter().any(|relation| relation.holds_payloads());
+    (is_any && !has_events).then_some("events and topics")
+}
+
 /// A table of ids may have the names that were given, or names of its own.
-fn as_ids(relation: &Relation, given: &[(usize, String)]) -> Option<Reading> {
-    relation.as_ids(given).or_else(|| relation.as_ids(&[]))
+fn as_ids(relation: &Relation, given: Given<'_>) -> Option<Reading> {
+    relation.as_ids(given).or_else(|| relation.as_ids(Given { topic: given.topic, ..NOTHING }))
 }
 
 fn count(database: &Connection, selection: &str) -> rusqlite::Result<u64> {
@@ -244,6 +312,11 @@ fn count(database: &Connection, selection: &str) -> rusqlite::Result<u64> {
 }
 
 impl Plan {
+    /// Whether events are moved, not ids alone.
+    pub(super) fn has_payloads(&self) -> bool {
+        matches!(self.conversion, Conversion::Events { .. })
+    }
+
     /// Gives each row, with its number and what became of it, to `take`; how many there were.
     pub(super) fn each(
         &self,
@@ -280,7 +353,12 @@ impl fmt::Display for Plan {
                 if !has(TIMESTAMP) {
                     f.write_str(", timestamp the time of this move")?;
                 }
-                write!(f, ", source {source}, payload null")
+                write!(f, ", source {source}, payload null")?;
+                if !self.known.is_empty() {
+                    let known = report::printable(&self.known.join(", "));
+                    write!(f, "; ids that have an event in {known} are left out")?;
+                }
+                Ok(())
             }
         }
     }

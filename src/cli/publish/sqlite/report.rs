@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::names::{FIELDS, SOURCE, TIMESTAMP};
+use super::names::{FIELDS, PAYLOAD, SOURCE, TIMESTAMP, TOPIC};
 use super::rows::Reason;
-use super::schema::{Found, Reading, Relation};
+use super::schema::{Given, Reading, Relation};
 
 /// Rows that can't be moved, by reason.
 #[derive(Debug, Default)]
@@ -71,6 +71,7 @@ impl Outlook<'_> {
         json!({
             "table": self.reading.table,
             "columns": columns,
+            "topic": self.reading.topic,
             "rows": self.rows,
             "ids": self.ids,
             "would_move": self.would_move(),
@@ -96,9 +97,9 @@ impl fmt::Display for Outlook<'_> {
 #[derive(Debug)]
 pub(super) struct UnclearCommand<'a> {
     pub(super) path: &'a Path,
-    /// Its options, without table and columns.
-    pub(super) options: Vec<String>,
-    pub(super) columns: &'a [(usize, String)],
+    pub(super) given: Given<'a>,
+    pub(super) payload_as_text: bool,
+    pub(super) dry_run: bool,
     /// Whether it is for ids alone.
     pub(super) is_for_ids: bool,
 }
@@ -111,47 +112,83 @@ pub(super) fn choices(typed: &UnclearCommand<'_>, relations: &[Relation]) -> Str
         let kind = if relation.is_view { "view" } else { "table" };
         let _ = write!(text, "\n  {kind} {} ({})", printable(&relation.name), columns.join(", "));
     }
+    let fields = if typed.is_for_ids { TIMESTAMP } else { FIELDS.len() };
     let fit = |relation: &Relation| {
-        (0..typed.fields()).filter(|field| !relation.find(*field, typed.columns).names.is_empty()).count()
+        (0..fields).filter(|field| !relation.find(*field, typed.given).names.is_empty()).count()
     };
     let best = relations.iter().map(fit).max().unwrap_or_default();
-    let meant: Vec<_> = relations.iter().filter(|relation| fit(relation) == best && best > 0).collect();
+    let mut meant: Vec<_> = relations.iter().filter(|relation| fit(relation) == best && best > 0).collect();
+    // Of tables of ids, those that may hold events too are meant only if there is no other.
+    let is_ids = |relation: &&Relation| relation.holds_ids_only(typed.given);
+    if typed.is_for_ids && meant.iter().any(is_ids) {
+        meant.retain(is_ids);
+    }
     if !meant.is_empty() {
         text.push_str("\nName what is meant, one of:");
     }
     for relation in meant {
-        let _ = write!(text, "\n  {}", typed.command(relation));
+        let unread = relation.may_be_payloads(typed.given);
+        if !typed.is_for_ids {
+            let _ = write!(text, "\n  {}", typed.of_events(relation));
+        } else if unread.is_empty() {
+            let _ = write!(text, "\n  {}", typed.of_ids(relation, "--table"));
+        } else {
+            let unread = printable(&unread.join(", "));
+            let _ = write!(text, "\n  {}", typed.of_events(relation));
+            let _ = write!(text, "\n  {}", typed.of_ids(relation, "--dedup-table"));
+            let _ = write!(text, "    # if there is no payload in {unread}");
+        }
     }
     text
 }
 
 impl UnclearCommand<'_> {
-    /// How many of the fields must be found.
-    fn fields(&self) -> usize {
-        if self.is_for_ids { TIMESTAMP } else { FIELDS.len() }
+    /// The command for a table of ids.
+    fn of_ids(&self, relation: &Relation, named_by: &str) -> String {
+        self.command(&["--ids-only"], named_by, relation, TIMESTAMP)
     }
 
-    /// The same with a table, and with those columns that can't be found.
-    fn command(&self, relation: &Relation) -> String {
+    /// The command for a table of events.
+    fn of_events(&self, relation: &Relation) -> String {
+        let as_text = if self.payload_as_text { &["--payload-as-text"][..] } else { &[] };
+        self.command(as_text, "--table", relation, FIELDS.len())
+    }
+
+    /// The same with a table, and with those of its columns that can't be found.
+    fn command(&self, options: &[&str], named_by: &str, relation: &Relation, fields: usize) -> String {
         let file = self.path.display().to_string();
         let mut text = format!("sekali publish --sqlite {}", word(&file));
-        for option in &self.options {
-            let _ = write!(text, " {}", word(option));
+        for option in options.iter().chain(self.dry_run.then_some(&"--dry-run")) {
+            let _ = write!(text, " {option}");
         }
-        let _ = write!(text, " --table {}", word(&relation.name));
+        let _ = write!(text, " {named_by} {}", word(&relation.name));
         let mut others = Vec::new();
-        for (field, name) in FIELDS.iter().enumerate().take(self.fields()) {
-            let is_given = self.columns.iter().any(|(of, _)| *of == field);
-            let Found { names, .. } = relation.find(field, self.columns);
+        for (field, name) in FIELDS.iter().enumerate().take(fields) {
+            let is_given = self.given.columns.iter().any(|(of, _)| *of == field);
+            let mut names = relation.find(field, self.given).names;
+            let is_found = !names.is_empty();
+            if field == PAYLOAD && !is_given && !is_found {
+                names = relation.may_be_payloads(self.given);
+            }
             match &names[..] {
                 [] if field == SOURCE => {}
+                [] if field == TOPIC && !is_given => {
+                    let topic = self.given.topic.unwrap_or("TOPIC");
+                    let _ = write!(text, " --topic {}", word(topic));
+                }
                 [] => {
                     let _ = write!(text, " --column {name}=COLUMN");
                 }
-                [column] if is_given || !column.eq_ignore_ascii_case(name) => {
+                [column] if is_given || !is_found || !column.eq_ignore_ascii_case(name) => {
                     let _ = write!(text, " --column {}", word(&format!("{name}={column}")));
                 }
                 [_] => {}
+                // Of columns that nothing is known of, none is better than the others.
+                [_, _, ..] if !is_found => {
+                    let _ = write!(text, " --column {name}=COLUMN");
+                    let names: Vec<_> = names.iter().map(|column| printable(column)).collect();
+                    others.push(format!("{name} may be {}", names.join(", ")));
+                }
                 [first, more @ ..] => {
                     let _ = write!(text, " --column {}", word(&format!("{name}={first}")));
                     let more: Vec<_> = more.iter().map(|column| printable(column)).collect();

@@ -46,6 +46,11 @@ fn as_json<S: Serializer>(payload: &Option<Box<RawValue>>, serializer: S) -> Res
 }
 
 impl Event {
+    /// Its topic and its id, if it has both.
+    pub(super) fn id(&self) -> Option<(&str, &str)> {
+        Some((self.topic.as_deref()?, self.event_id.as_deref()?))
+    }
+
     /// What a service of this version would refuse.
     pub(super) fn check(&self) -> Result<(), Reason> {
         let given = |field: usize, value: &Option<String>| match value {
@@ -138,7 +143,7 @@ pub(super) fn selection(database: &Connection, reading: &Reading, only: &str) ->
 }
 
 /// A value as text; `None` if it is NULL.
-fn text(field: usize, value: ValueRef<'_>) -> Result<Option<String>, Reason> {
+pub(super) fn text(field: usize, value: ValueRef<'_>) -> Result<Option<String>, Reason> {
     match value {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(number) => Ok(Some(number.to_string())),

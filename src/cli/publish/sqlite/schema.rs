@@ -2,7 +2,9 @@
 
 use rusqlite::Connection;
 
-use super::names::{EVENT_ID, FAINT, FIELDS, PAYLOAD, SOURCE, TIMESTAMP, TOPIC, rank};
+use super::names::{
+    EVENT_ID, FAINT, FIELDS, PAYLOAD, SOURCE, TIMESTAMP, TOPIC, is_bookkeeping, is_like_payload, rank,
+};
 
 /// A table or a view.
 #[derive(Clone, Debug)]
@@ -17,13 +19,33 @@ pub(super) struct Column {
     pub(super) name: String,
     /// Whether it is an integer that is the primary key alone.
     pub(super) is_row_number: bool,
+    /// Whether it is declared as a number or a time.
+    is_number: bool,
 }
+
+/// What the user says of the tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given<'a> {
+    /// Columns of fields.
+    pub(super) columns: &'a [(usize, String)],
+    /// The topic of all rows of a table that has no column for it.
+    pub(super) topic: Option<&'a str>,
+}
+
+/// What nobody has said anything about.
+pub(super) const NOTHING: Given<'_> = Given { columns: &[], topic: None };
+
+/// The rank of a column that is merely called like a payload.
+const LIKE_PAYLOAD: usize = 2;
+const _: () = assert!(LIKE_PAYLOAD < FAINT);
 
 /// Where the fields of an event are.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) table: String,
     pub(super) columns: [Option<String>; 5],
+    /// The topic of all rows, if no column holds it.
+    pub(super) topic: Option<String>,
     is_faint: bool,
 }
 
@@ -64,11 +86,21 @@ pub(super) fn relations(database: &Connection) -> rusqlite::Result<Vec<Relation>
 fn columns(database: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
     // Generated columns are columns too; hidden ones, as virtual tables have, are not.
     let query =
-        "SELECT name, type LIKE '%INT%' AND pk = 1 AND MAX(pk) OVER () = 1 FROM pragma_table_xinfo(?1)
+        "SELECT name, type LIKE '%INT%' AND pk = 1 AND MAX(pk) OVER () = 1, type FROM pragma_table_xinfo(?1)
          WHERE hidden <> 1 ORDER BY cid";
     let mut statement = database.prepare(query)?;
-    let column = |row: &rusqlite::Row<'_>| Ok(Column { name: row.get(0)?, is_row_number: row.get(1)? });
+    let column = |row: &rusqlite::Row<'_>| {
+        let declared: String = row.get(2)?;
+        Ok(Column { name: row.get(0)?, is_row_number: row.get(1)?, is_number: is_number(&declared) })
+    };
     statement.query_map([table], column)?.collect()
+}
+
+/// Whether a type is one of numbers or of times, in the words of any database.
+fn is_number(declared: &str) -> bool {
+    let declared = declared.to_ascii_uppercase();
+    let words = ["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME"];
+    words.iter().any(|word| declared.contains(word))
 }
 
 impl Relation {
@@ -77,8 +109,8 @@ impl Relation {
     }
 
     /// Where a field may be; a column that was named is the only one.
-    pub(super) fn find(&self, field: usize, given: &[(usize, String)]) -> Found {
-        match given.iter().rev().find(|(of, _)| *of == field) {
+    pub(super) fn find(&self, field: usize, given: Given<'_>) -> Found {
+        match given.columns.iter().rev().find(|(of, _)| *of == field) {
             Some((_, name)) if self.has(name) => Found { names: vec![name.clone()], is_faint: false },
             Some(_) => Found { names: Vec::new(), is_faint: false },
             None => self.search(field),
@@ -88,7 +120,8 @@ impl Relation {
     /// The columns whose names have the best rank for a field.
     fn search(&self, field: usize) -> Found {
         let ranked = |column: &Column| {
-            let rank = rank(field, &column.name)?;
+            let is_like = field == PAYLOAD && !column.is_number && is_like_payload(&column.name);
+            let rank = rank(field, &column.name).or(is_like.then_some(LIKE_PAYLOAD))?;
             // What SQLite numbers rows by is no id that a publisher gave, unless it is named so.
             (rank == 0 || field != EVENT_ID || !column.is_row_number).then_some(rank)
         };
@@ -98,43 +131,74 @@ impl Relation {
     }
 
     /// The one reading of it as a table of events.
-    pub(super) fn as_events(&self, given: &[(usize, String)]) -> Option<Reading> {
+    pub(super) fn as_events(&self, given: Given<'_>) -> Option<Reading> {
         let found: [Found; 5] = std::array::from_fn(|field| self.find(field, given));
         // A source need not be there, unless it was named.
-        let may_lack = |field| field == SOURCE && !given.iter().any(|(of, _)| *of == SOURCE);
+        let may_lack = |field| match field {
+            SOURCE => !given.columns.iter().any(|(of, _)| *of == SOURCE),
+            TOPIC => given.topic.is_some(),
+            _ => false,
+        };
         let is_clear = |(field, found): (usize, &Found)| {
             found.only().is_some() || (may_lack(field) && found.names.is_empty())
         };
         found.iter().enumerate().all(is_clear).then(|| Reading {
             table: self.name.clone(),
             columns: found.each_ref().map(|found| found.only().map(str::to_owned)),
+            topic: given.topic.filter(|_| found[TOPIC].names.is_empty()).map(str::to_owned),
             is_faint: found.iter().any(|found| found.is_faint),
         })
     }
 
     /// The reading of it as a table of ids, with the time of each if there is one.
-    pub(super) fn as_ids(&self, given: &[(usize, String)]) -> Option<Reading> {
+    pub(super) fn as_ids(&self, given: Given<'_>) -> Option<Reading> {
         let only = |field| self.find(field, given).only().map(str::to_owned);
         // Which of two times an id has changes nothing.
         let time = self.find(TIMESTAMP, given).names.into_iter().next();
-        let columns = [Some(only(TOPIC)?), Some(only(EVENT_ID)?), time, None, None];
-        Some(Reading { table: self.name.clone(), columns, is_faint: false })
+        let found = self.find(TOPIC, given);
+        let topic = given.topic.filter(|_| found.names.is_empty()).map(str::to_owned);
+        if found.only().is_none() && topic.is_none() {
+            return None;
+        }
+        let columns = [found.only().map(str::to_owned), Some(only(EVENT_ID)?), time, None, None];
+        Some(Reading { table: self.name.clone(), columns, topic, is_faint: false })
     }
 
-    /// Whether it holds payloads of events, whatever else can't be told.
-    pub(super) fn may_hold_events(&self, given: &[(usize, String)]) -> bool {
-        !self.holds_ids_only() && self.as_ids(given).is_some()
+    /// Whether it holds ids that a publisher gave, under whatever topic.
+    pub(super) fn has_ids(&self, given: Given<'_>) -> bool {
+        let found = self.find(EVENT_ID, given);
+        found.only().is_some() && !found.is_faint
     }
 
     /// Whether it holds what can hardly be anything but payloads.
     pub(super) fn holds_payloads(&self) -> bool {
-        let found = self.find(PAYLOAD, &[]);
+        let found = self.find(PAYLOAD, NOTHING);
         !found.names.is_empty() && !found.is_faint
     }
 
-    /// Whether ids are all that it has of events.
-    pub(super) fn holds_ids_only(&self) -> bool {
-        self.find(PAYLOAD, &[]).names.is_empty()
+    /// Whether it has columns that are called like payloads, or that nothing is known of.
+    pub(super) fn may_hold_events(&self) -> bool {
+        let is_unknown = |name: &String| rank(PAYLOAD, name).is_none();
+        self.holds_payloads() || self.may_be_payloads(NOTHING).iter().any(is_unknown)
+    }
+
+    /// Columns that may hold payloads: those that are called so, and those that nothing else is
+    /// known of.
+    pub(super) fn may_be_payloads(&self, given: Given<'_>) -> Vec<String> {
+        let is_open = |column: &&Column| {
+            let name = &column.name;
+            let is_given =
+                given.columns.iter().any(|(field, of)| *field != PAYLOAD && of.eq_ignore_ascii_case(name));
+            let is_known = is_given || (0..PAYLOAD).any(|field| rank(field, name).is_some());
+            let is_note = is_known || column.is_row_number || column.is_number || is_bookkeeping(name);
+            rank(PAYLOAD, name).is_some() || !is_note
+        };
+        self.columns.iter().filter(is_open).map(|column| column.name.clone()).collect()
+    }
+
+    /// Whether ids are all that it can have of events.
+    pub(super) fn holds_ids_only(&self, given: Given<'_>) -> bool {
+        self.may_be_payloads(given).is_empty()
     }
 }
 
@@ -143,7 +207,7 @@ impl Relation {
 pub(super) fn events(
     database: &Connection,
     relations: &[Relation],
-    given: &[(usize, String)],
+    given: Given<'_>,
 ) -> rusqlite::Result<Vec<Reading>> {
     let of = |is_view: bool| -> Vec<Reading> {
         let relations = relations.iter().filter(|relation| relation.is_view == is_view);
@@ -160,14 +224,14 @@ pub(super) fn events(
     filled(database, readings)
 }
 
-/// The readings of those that hold ids alone.
+/// The readings of tables as those of ids.
 pub(super) fn ids(
     database: &Connection,
     relations: &[Relation],
-    given: &[(usize, String)],
+    given: Given<'_>,
 ) -> rusqlite::Result<Vec<Reading>> {
-    let relations = relations.iter().filter(|relation| !relation.is_view && relation.holds_ids_only());
-    filled(database, relations.filter_map(|relation| relation.as_ids(given)).collect())
+    let tables = relations.iter().filter(|relation| !relation.is_view);
+    filled(database, tables.filter_map(|relation| relation.as_ids(given)).collect())
 }
 
 /// Leaves out tables without rows, if that leaves any.
@@ -188,7 +252,11 @@ fn filled(database: &Connection, readings: Vec<Reading>) -> rusqlite::Result<Vec
 impl Reading {
     /// A column in SQL; NULL if there is none.
     pub(super) fn column(&self, field: usize) -> String {
-        self.columns[field].as_deref().map_or("NULL".to_owned(), quoted)
+        match (&self.columns[field], &self.topic) {
+            (Some(column), _) => quoted(column),
+            (None, Some(topic)) if field == TOPIC => format!("'{}'", topic.replace('\'', "''")),
+            (None, _) => "NULL".to_owned(),
+        }
     }
 
     /// Its ids as text, which is what they are compared by.
@@ -201,6 +269,8 @@ impl Reading {
     pub(super) fn told(&self) -> String {
         let fields = FIELDS.iter().zip(&self.columns);
         let told = fields.filter_map(|(field, column)| Some(format!("{field} ← {}", column.as_deref()?)));
+        let constant = self.topic.as_ref().map(|topic| format!("topic {topic:?}"));
+        let told = constant.into_iter().chain(told);
         format!("table {}: {}", self.table, told.collect::<Vec<_>>().join(", "))
     }
 }

@@ -31,6 +31,13 @@ enum Part {
     Skipped(usize),
 }
 
+/// Whether a frame may begin so: all of them do with one of 17 bytes.
+pub(crate) fn may_begin(text: &[u8]) -> bool {
+    text.first().is_none_or(|first| {
+        *first == MAGIC.to_le_bytes()[0] || first & !0xf == MAGIC_SKIPPED.to_le_bytes()[0]
+    })
+}
+
 fn decoder() -> FrameDecoder {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX as u64);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 
-use super::data::{Kind, Odd, as_json};
+use super::data::{Kind, as_json};
 use super::{Attributes, Mapper};
 use crate::event::PAYLOAD_ABSENT;
 use crate::http::wire::problem::Loc;
@@ -69,8 +69,7 @@ impl Mapper<'_> {
         }
         match as_json(kind, body) {
             Ok(json) => return Some(json),
-            Err(Odd::Json(faults)) => self.found.faults.extend(faults.into_iter().map(|fault| (0, fault))),
-            Err(Odd::Text) => self.found.add(root, "string_unicode", "Text should be UTF-8"),
+            Err(faults) => self.found.faults.extend(faults.into_iter().map(|fault| (0, fault))),
         }
         None
     }

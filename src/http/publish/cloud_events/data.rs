@@ -15,75 +15,56 @@ use crate::http::wire::problem::Fault;
 pub(crate) enum Kind {
     /// Kept as it is.
     Json,
-    /// Kept as a JSON string.
+    /// Kept as a JSON string, if it is UTF-8; else as bytes are.
     Text,
-    /// Kept as a JSON string in base64.
+    /// The same, but what has control characters is bytes too: nobody has to know all types.
+    Unknown,
+    /// Kept as a JSON string in base64, whatever bytes they are.
     Bytes,
 }
-
-/// Media types of text, beside `text/*`, `*/xml`, `*+xml` and `*+yaml`.
-const TEXTS: [&[u8]; 13] = [
-    b"application/csv",
-    b"application/ecmascript",
-    b"application/graphql",
-    b"application/javascript",
-    b"application/json-seq",
-    b"application/jsonl",
-    b"application/ndjson",
-    b"application/sql",
-    b"application/toml",
-    b"application/x-ndjson",
-    b"application/x-www-form-urlencoded",
-    b"application/x-yaml",
-    b"application/yaml",
-];
 
 impl Kind {
     /// That of a `Content-Type`, or of a `datacontenttype`.
     pub(crate) fn of(content_type: &[u8]) -> Self {
         let name = media_type_of(content_type).to_ascii_lowercase();
-        let ends = |endings: &[&[u8]]| endings.iter().any(|ending| name.ends_with(ending));
-        if name.is_empty() || ends(&[b"/json", b"+json"]) {
+        let is = |begin: &[u8]| name.starts_with(begin);
+        let ends = |ending: &[u8]| name.ends_with(ending);
+        let is_media = is(b"image/") || is(b"audio/") || is(b"video/") || is(b"font/");
+        if name.is_empty() || ends(b"/json") || ends(b"+json") {
             Self::Json
-        } else if name.starts_with(b"text/")
-            || ends(&[b"/xml", b"+xml", b"+yaml"])
-            || TEXTS.contains(&&name[..])
-        {
+        } else if is(b"text/") {
             Self::Text
-        } else {
+        } else if name == b"application/octet-stream" || (is_media && !ends(b"+xml")) {
             Self::Bytes
+        } else {
+            Self::Unknown
         }
     }
-}
-
-/// Why bytes are not what their media type says.
-pub(crate) enum Odd {
-    Json(Vec<Fault>),
-    Text,
 }
 
 /// Bytes of this kind as JSON. A byte order mark is no part of a text.
-pub(crate) fn as_json(kind: Kind, bytes: &[u8]) -> Result<Cow<'_, str>, Odd> {
-    match kind {
-        Kind::Json => {
-            json_text(strip_mark(bytes)).map(|text| Cow::Borrowed(text.trim_ascii())).map_err(Odd::Json)
+///
+/// # Errors
+/// What is to be JSON is none.
+pub(crate) fn as_json(kind: Kind, bytes: &[u8]) -> Result<Cow<'_, str>, Vec<Fault>> {
+    let is_control = |c: char| c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r');
+    let text = match kind {
+        Kind::Json => return json_text(strip_mark(bytes)).map(|text| Cow::Borrowed(text.trim_ascii())),
+        Kind::Bytes => None,
+        Kind::Text => std::str::from_utf8(strip_mark(bytes)).ok(),
+        Kind::Unknown => {
+            std::str::from_utf8(strip_mark(bytes)).ok().filter(|text| !text.contains(is_control))
         }
-        Kind::Text => {
-            let text = std::str::from_utf8(strip_mark(bytes)).map_err(|_| Odd::Text)?;
-            Ok(Cow::Owned(string(text)))
-        }
-        Kind::Bytes => Ok(Cow::Owned(base64_string(bytes))),
-    }
+    };
+    Ok(Cow::Owned(text.map_or_else(|| base64_string(bytes), string)))
 }
 
-/// A JSON string of text, with the escapes that are written here: encoders differ in what they
-/// escape, and the same text in both modes is no conflict. What is no string, or no Unicode, stays
-/// as it is.
-pub(crate) fn same_text(raw: &str) -> Cow<'_, str> {
-    match serde_json::from_str::<Text<'_>>(raw) {
-        Ok(Text(text)) if raw.contains('\\') => Cow::Owned(string(&text)),
-        _ => Cow::Borrowed(raw),
-    }
+/// A JSON string of text as its bytes are kept: encoders differ in what they escape, and in whether
+/// they keep a byte order mark, and the same text in both modes is no conflict. What is no string, or
+/// no Unicode, stays as it is.
+pub(crate) fn same_text(kind: Kind, raw: &str) -> Cow<'_, str> {
+    let Ok(Text(text)) = serde_json::from_str::<Text<'_>>(raw) else { return Cow::Borrowed(raw) };
+    as_json(kind, text.as_bytes()).map_or(Cow::Borrowed(raw), |json| Cow::Owned(json.into_owned()))
 }
 
 fn string(text: &str) -> String {
