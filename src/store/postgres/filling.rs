@@ -110,7 +110,8 @@ impl Filling {
                  `sekali regroup` afterwards",
             ));
         };
-        let (client, connection) = connect(&database.connections).await.map_err(|e| lasting(&e))?;
+        let (client, connection) =
+            connect(&database.connections, options.durability).await.map_err(|e| lasting(&e))?;
         let (was_filling, slack) = (prepared.store.is_filling, prepared.store.arrival_slack);
         prepared.store.is_filling = true;
         let mut filling = Self {

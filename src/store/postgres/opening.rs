@@ -14,7 +14,10 @@ use tracing::{info, warn};
 use super::connector::connect;
 use super::fault::sentence;
 use super::options::{Database, Options};
-use super::schema::{New, State, Store, check_server, existing, migrate, state, unusable, version};
+use super::schema::{
+    Identity, New, STANDBYS, State, Store, check_server, confirmed, existing, migrate, state, unusable,
+    version,
+};
 use crate::config::{Durability, Slots};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -22,8 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) store: Store,
-    /// Each with why it could not be looked at, if so.
-    pub(crate) databases: Vec<(Database, Option<String>)>,
+    /// Each with what it is known by, or why it could not be looked at.
+    pub(crate) databases: Vec<(Database, Result<Identity, String>)>,
     /// The place of the database that has the consumers.
     pub(crate) home: usize,
 }
@@ -52,8 +55,9 @@ impl Site {
     ///
     /// # Errors
     /// `Overloaded`: no primary answers. `Unusable`.
-    async fn connect(database: Database) -> Result<Self> {
-        let (client, connection) = connect(&database.connections).await.map_err(|e| of(&database, &e))?;
+    async fn connect(database: Database, durability: Durability) -> Result<Self> {
+        let (client, connection) =
+            connect(&database.connections, durability).await.map_err(|e| of(&database, &e))?;
         Ok(Self { database, client, connection, state: None })
     }
 
@@ -68,7 +72,7 @@ impl Site {
     ) -> Result<(Vec<Self>, Vec<Away>)> {
         let (mut sites, mut away) = (Vec::with_capacity(databases.len()), Vec::new());
         for database in databases.into_iter().rev() {
-            match Self::connect(database.clone()).await {
+            match Self::connect(database.clone(), durability).await {
                 Ok(mut site) => {
                     site.look(durability).await.map_err(|e| of(&site.database, &e))?;
                     sites.push(site);
@@ -85,10 +89,10 @@ impl Site {
     ///
     /// # Errors
     /// `Unusable`: one holds no store of this version.
-    pub(crate) async fn existing(databases: Vec<Database>) -> Result<Vec<Self>> {
+    pub(crate) async fn existing(databases: Vec<Database>, durability: Durability) -> Result<Vec<Self>> {
         let mut sites = Vec::with_capacity(databases.len());
         for database in databases {
-            let mut site = Self::connect(database).await.map_err(|e| lasting(&e))?;
+            let mut site = Self::connect(database, durability).await.map_err(|e| lasting(&e))?;
             site.state = existing(&site.client).await.map_err(|e| of(&site.database, &e))?;
             if site.state.is_none() {
                 return Err(of(&site.database, &unusable("it holds no store: is it the right one?")));
@@ -169,21 +173,27 @@ pub(crate) async fn prepare(options: &Options, must_exist: bool) -> Result<Prepa
     check_owners(&sites, &away, store.slots)?;
     if sites[home].state.as_ref().is_some_and(|state| !state.is_whole) {
         let whole = "UPDATE sekali_store SET is_whole = true";
-        let noted = sites[home].client.execute(whole, &[]).await;
+        let client = &sites[home].client;
+        let noted = async {
+            let standbys = client.query_one(STANDBYS, &[]).await?.get(0);
+            confirmed(standbys, client.execute(whole, &[])).await
+        };
+        let noted = noted.await;
         noted.map_err(|e| of(&sites[home].database, &unusable(&sentence(&e))))?;
     }
-    let databases = sites.iter().map(|site| (site.database.clone(), None));
-    let away = away.into_iter().map(|(database, e)| (database, Some(e.to_string())));
+    let identified = |site: &Site| Some((site.database.clone(), Ok(site.state.as_ref()?.identity())));
+    let databases = sites.iter().filter_map(identified);
+    let away = away.into_iter().map(|(database, e)| (database, Err(e.to_string())));
     Ok(Prepared { store, databases: databases.chain(away).collect(), home })
 }
 
 /// Looks at a database that did not answer when the store was opened: it must be the part of it that
-/// it was taken for.
+/// it was taken for. It is known again by what is returned.
 ///
 /// # Errors
 /// `Overloaded`: it does not answer. `Unusable`.
-pub(crate) async fn prove(database: &Database, store: &Store, durability: Durability) -> Result<()> {
-    let mut site = Site::connect(database.clone()).await?;
+pub(crate) async fn prove(database: &Database, store: &Store, durability: Durability) -> Result<Identity> {
+    let mut site = Site::connect(database.clone(), durability).await?;
     site.look(durability).await.map_err(|e| of(database, &e))?;
     let why = match &site.state {
         None => "it holds no store: is it the right one?".to_owned(),
@@ -197,7 +207,7 @@ pub(crate) async fn prove(database: &Database, store: &Store, durability: Durabi
             slots(&state.owned),
             slots(&database.slots)
         ),
-        Some(_) => return Ok(()),
+        Some(state) => return Ok(state.identity()),
     };
     Err(of(database, &unusable(&why)))
 }

@@ -103,7 +103,7 @@ pub async fn regroup(options: &Options, told: &mut dyn FnMut(&Moved)) -> Result<
         remove(from, to, slot).await?;
         told(&Moved { slot, events, from: from.name.clone(), to: to.name.clone() });
     }
-    let sites = Site::existing(options.ordered()).await?;
+    let sites = Site::existing(options.ordered(), options.durability).await?;
     check_owners(&sites, &[], store.slots)
 }
 

@@ -69,7 +69,10 @@ pub(crate) async fn work(shared: Arc<Shared>, slot: usize, mut pieces: mpsc::Rec
         }
         let answer = match connection {
             Ok(connection) => worker.commit(connection, &group, deadline).await,
-            Err(e) => Err(e),
+            Err(e) => {
+                worker.shared.refused(&e, 0);
+                Err(e)
+            }
         };
         reply(group, answer);
     }

@@ -75,7 +75,7 @@ struct Seen {
 /// # Errors
 /// `Unusable`: a database can't be read, or they do not hold a whole store of this version.
 pub async fn verify(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> {
-    let mut sites = Site::existing(options.ordered()).await?;
+    let mut sites = Site::existing(options.ordered(), options.durability).await?;
     let (store, _) = one_store(&sites)?;
     check_owners(&sites, &[], store.slots)?;
     let (mut report, mut done) = (Report::default(), 0);
