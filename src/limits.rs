@@ -435,10 +435,10 @@ pub const DATABASE_READ_SECONDS: u64 = 5;
 pub const DATABASE_FIGURES_SECONDS: u64 = 2;
 /// Seconds in which a commit must be acknowledged that covers what was read.
 pub const DATABASE_COVER_SECONDS: u64 = 6;
-/// Shortest pause before a statement is sent again.
+/// Shortest pause before a statement is sent again; each further one is about twice as long.
 pub const DATABASE_PAUSE_MILLIS_MIN: u64 = 20;
 /// And the longest.
-pub const DATABASE_PAUSE_MILLIS_MAX: u64 = 300;
+pub const DATABASE_PAUSE_MILLIS_MAX: u64 = 500;
 /// Times that a node tries to make the schema, as others may be making it.
 pub const DATABASE_MIGRATION_TRIES_MAX: usize = 10;
 /// Topics that are read at once.
@@ -456,7 +456,7 @@ pub const STATEMENT_EVENTS: usize = 1_000;
 /// Bytes of events at which it is.
 pub const STATEMENT_BYTES: usize = 4 << 20;
 
-const _: () = assert!(DATABASE_PAUSE_MILLIS_MIN < DATABASE_PAUSE_MILLIS_MAX);
+const _: () = assert!(DATABASE_PAUSE_MILLIS_MIN * 2 < DATABASE_PAUSE_MILLIS_MAX);
 const _: () = assert!(DATABASE_CONNECT_SECONDS < DATABASE_COVER_SECONDS);
 const _: () =
     assert!(DATABASE_COVER_SECONDS < DATABASE_REQUEST_SECONDS && DATABASE_REQUEST_SECONDS < DRAIN_SECONDS);

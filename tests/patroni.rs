@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::nothing_mounted;
 use crate::support::checker::{check, expect_clean};
 use crate::support::client::Client;
@@ -38,9 +40,11 @@ enum Fault {
     QuorumLost,
     /// All three lose their power.
     AllKilled,
+    /// A node of the service stands still, and goes on after its statements and leases are over.
+    NodeStopped,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Killed,
     Fault::Stopped,
     Fault::CutOff,
@@ -50,6 +54,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Unplugged,
     Fault::StandbyStopped,
     Fault::StandbyKilled,
+    Fault::NodeStopped,
 ];
 
 /// Longer than the primary's lease, after which a standby takes over.
@@ -62,7 +67,7 @@ fn start(dir: &Path, url: &str) -> Start {
 }
 
 /// Plays a fault and heals it; whether the load goes on meanwhile is for `during` to say.
-fn play(fault: Fault, machines: &Machines, during: &mut dyn FnMut(&Machine)) {
+fn play(fault: Fault, machines: &Machines, node: &Server, during: &mut dyn FnMut(&Machine)) {
     let primary = machines.primary();
     let others: Vec<&Machine> =
         machines.0.iter().filter(|machine| machine.number != primary.number).collect();
@@ -102,6 +107,11 @@ fn play(fault: Fault, machines: &Machines, during: &mut dyn FnMut(&Machine)) {
         Fault::AllKilled => {
             machines.0.iter().for_each(Machine::kill);
             machines.0.iter().for_each(Machine::run);
+        }
+        Fault::NodeStopped => {
+            node.signal(Signal::STOP);
+            during(primary);
+            node.signal(Signal::CONT);
         }
     }
 }
@@ -156,14 +166,20 @@ fn whatever_happens_to_machines_nothing_that_was_answered_is_lost() {
         let run = workload.start(relay.addr, CLIENTS);
         assert!(run.acknowledged(60), "round {round}: {}", servers[0].log());
         let begun = crate::support::now();
-        play(fault, &machines, &mut |_| match fault {
+        // What it holds afterwards is read through the node that may have stood still.
+        let node = round % 3;
+        play(fault, &machines, &servers[node], &mut |_| match fault {
             Fault::QuorumLost => expect_refusal(&run, &addrs, &servers),
+            Fault::NodeStopped => {
+                expect_takeover(&run, begun, fault, &servers, &machines);
+                slowly(LEASE.as_secs(), || None::<()>);
+            }
             _ => expect_takeover(&run, begun, fault, &servers, &machines),
         });
         machines.whole();
         expect_takeover(&run, begun, fault, &servers, &machines);
         run.stop();
-        let mut reader = HttpReader::new(addrs[round % 3]);
+        let mut reader = HttpReader::new(addrs[node]);
         let violations = workload.history(|history| check(history, &mut reader, seed));
         let when = format!("after {fault:?}, round {round}");
         expect_clean(&violations, seed, &when, &format!("{}\n{}", servers[0].log(), machines.logs()));

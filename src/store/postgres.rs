@@ -14,7 +14,7 @@
 //! means.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use self::connect::connection::{Connections, Statement};
+use self::connect::identity::Identity;
 pub use self::connect::options::{Database, Options};
 use self::consume::{consumer_row, lag_metrics, moves, stats};
 use self::node::coverage::total;
@@ -41,8 +42,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{
-    ADMISSION_SECONDS, DATABASE_FIGURES_SECONDS, DRAIN_SECONDS, SLOT_PIECES_MAX, STATEMENT_BYTES,
-    STATEMENT_EVENTS,
+    ADMISSION_SECONDS, DATABASE_FIGURES_SECONDS, DATABASE_READ_SECONDS, DRAIN_SECONDS, SLOT_PIECES_MAX,
+    STATEMENT_BYTES, STATEMENT_EVENTS,
 };
 use crate::metrics::{Metrics, READY, STORED, TOPICS, TOPICS_MOST};
 use crate::store::{
@@ -110,19 +111,19 @@ impl Postgres {
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
         let (durability, topics_max) = (options.durability, options.topics_max);
-        let group = |(database, away): (Database, Option<String>)| {
+        let group = |(database, found): (Database, Result<Identity, String>)| {
             let connections =
                 Connections::new(&database.connections, durability, metrics.clone(), Arc::clone(&clock))?;
             let group = Group::new(database, store.slots, connections, node);
-            if let Some(why) = away {
-                group.connections.doubt();
-                group.set_trouble(Some(Trouble::Unsafe(why)));
+            match found {
+                Ok(identity) => group.connections.prove(identity),
+                Err(why) => group.set_trouble(Some(Trouble::Unsafe(why))),
             }
             Ok(group)
         };
         let groups = Groups::new(databases.into_iter().map(group).collect::<Result<_>>()?, home);
         let shared = Arc::new(Shared::new(groups, store, node, topics_max, durability, metrics, clock));
-        for group in shared.groups.iter().filter(|group| group.connections.is_proven()) {
+        for group in shared.groups.iter().filter(|group| group.connections.identity().is_some()) {
             // Standbys that do not answer are waited for: the database may be starting too.
             group.set_trouble(promise_check::look(&shared, group).await?);
         }
@@ -181,7 +182,11 @@ impl Postgres {
         let mut names: Vec<&[u8]> = batch.iter().map(|event| event.topic).collect();
         names.sort_unstable();
         names.dedup();
-        let new = self.shared.patiently(|| self.count_new(&names)).await?;
+        let patience = Duration::from_secs(DATABASE_READ_SECONDS);
+        let counted = sync::timeout(patience, self.shared.patiently(|| self.count_new(&names))).await;
+        let new = counted.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Overloaded, "the database does not answer in time; retry later"))
+        })?;
         if new == 0 || self.shared.groups.topics() + new <= self.shared.topics_max {
             return Ok(());
         }
@@ -195,10 +200,12 @@ impl Postgres {
         self.shared.missing(&names).await
     }
 
-    /// Sends the parts of a batch on their way; what comes back is each part's answer.
+    /// Sends the parts of a batch on their way, which came at this time; what comes back is each part's
+    /// answer.
     async fn queue(
         &self,
         batch: &Arc<Batch>,
+        since: Instant,
     ) -> Result<Vec<(Vec<u32>, oneshot::Receiver<Result<Vec<Outcome>>>)>> {
         let queues: Vec<mpsc::Sender<Piece>> = self.queues.read().clone();
         if queues.is_empty() {
@@ -208,17 +215,17 @@ impl Postgres {
         for (slot, ..) in &parts {
             self.shared.groups.of(*slot).check_promise()?;
         }
-        let patience = Duration::from_secs(ADMISSION_SECONDS);
+        let last = self.shared.now() + Duration::from_secs(ADMISSION_SECONDS);
         // All places first, in the order of slots: what is refused was not begun.
         let mut places = Vec::with_capacity(parts.len());
         for (slot, ..) in &parts {
-            match sync::timeout(patience, queues[*slot].reserve()).await {
+            let left = last.saturating_duration_since(self.shared.now());
+            match sync::timeout(left, queues[*slot].reserve()).await {
                 Some(Ok(place)) => places.push(place),
                 Some(Err(_)) => return Err(Error::stopping()),
                 None => return Err(Error::new(ErrorKind::Overloaded, "too many requests wait; retry later")),
             }
         }
-        let since = self.shared.now();
         let mut answers = Vec::with_capacity(parts.len());
         for ((_, indexes, bytes), place) in parts.into_iter().zip(places) {
             let (reply, answer) = oneshot::channel();
@@ -264,10 +271,11 @@ impl EventStore for Postgres {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        let since = self.shared.now();
         self.admit_topics(&batch).await?;
         let mut outcomes = vec![None; batch.len()];
         let mut failed: Option<Error> = None;
-        let answers = self.queue(&batch).await?;
+        let answers = self.queue(&batch, since).await?;
         let is_whole = answers.len() == 1;
         let mut is_any_done = false;
         for (indexes, answer) in answers {

@@ -44,6 +44,12 @@ impl Group {
         format!("postgres://postgres@{hosts}/{database}")
     }
 
+    /// Has the standbys receive nothing more from the primary.
+    pub fn cut_off_standbys(&self) {
+        self.standbys.iter().for_each(Postgres::follow_nobody);
+        connected(&self.primary, 0);
+    }
+
     /// Kills the primary, and has a standby take its place.
     pub fn fail_over(&mut self) {
         self.primary.kill();

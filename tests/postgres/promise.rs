@@ -22,9 +22,7 @@ pub fn without_standbys(cluster: &Postgres, dir: &Path) -> (Server, SocketAddr) 
     let (mut server, addr) = node(dir, &cluster.url("events"), "local").ready().unwrap();
     assert_eq!(Client::new(addr).post("/publish", event("t", "old", 1).as_bytes()).unwrap().status, 200);
     assert_eq!(server.terminate(), Some(0));
-    let mut admin = cluster.client("events");
-    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
-    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    wait_for_nobody(cluster);
     node(dir, &cluster.url("events"), "replicated").spawn_listening().unwrap()
 }
 
@@ -57,6 +55,43 @@ impl Helper {
         self.is_over.store(true, Ordering::SeqCst);
         self.thread.join().unwrap()
     }
+}
+
+/// Has commits wait for a standby that does not exist.
+fn wait_for_nobody(cluster: &Postgres) {
+    let mut admin = cluster.client("events");
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let query = "SELECT current_setting('synchronous_standby_names')";
+    let is_set =
+        || (cluster.client("events").query_one(query, &[]).ok()?.get::<_, &str>(0) == "nobody").then_some(());
+    until(30, is_set).expect("it is set");
+}
+
+#[test]
+fn a_node_that_promises_the_disk_of_the_primary_waits_for_no_standby() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    wait_for_nobody(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let mut client = Client::new(addr);
+    assert_eq!(client.post("/publish", event("t", "e", 1).as_bytes()).unwrap().status, 200);
+    assert_eq!(client.get("/events/t/e").unwrap().status, 200);
+    assert_eq!(server.terminate(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_first_start_says_for_which_standbys_it_waits() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    wait_for_nobody(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = node(dir.path(), &cluster.url("events"), "replicated").spawn();
+    let is_told =
+        until(30, || server.log().contains("\"synchronous_standby_names\":\"nobody\"").then_some(()));
+    assert!(is_told.is_some(), "{}", server.log());
+    server.kill();
 }
 
 #[test]

@@ -42,6 +42,10 @@ fn nodes_go_on_beside_a_newer_schema_and_do_not_start_on_it() {
     // A node tries again if the database chose its migration to end a deadlock with readers.
     let is_made = until(30, || cluster.client("events").batch_execute(NEXT).ok());
     assert!(is_made.is_some(), "{}", cluster.log());
+    for node in [&first, &second] {
+        let is_told = until(30, || node.log().contains("and this program knows").then_some(()));
+        assert!(is_told.is_some(), "{}", node.log());
+    }
     assert!(run.acknowledged_more_within(60, Duration::from_secs(60)), "{}", first.log());
     run.stop();
     let mut reader = HttpReader::new(other);

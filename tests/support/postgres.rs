@@ -91,10 +91,17 @@ impl Postgres {
 
     /// Has a standby follow another primary.
     pub fn follow(&self, primary: &Self, name: &str) {
+        self.follow_source(&primary.source(name));
+    }
+
+    /// Has a standby receive nothing more.
+    pub fn follow_nobody(&self) {
+        self.follow_source("");
+    }
+
+    fn follow_source(&self, source: &str) {
         let mut client = self.client("postgres");
-        client
-            .batch_execute(&format!("ALTER SYSTEM SET primary_conninfo = '{}'", primary.source(name)))
-            .unwrap();
+        client.batch_execute(&format!("ALTER SYSTEM SET primary_conninfo = '{source}'")).unwrap();
         client.batch_execute("SELECT pg_reload_conf()").unwrap();
     }
 
@@ -207,6 +214,20 @@ impl Postgres {
         }
     }
 
+    /// Kills a process that serves a connection, after which the server ends all others and recovers.
+    pub fn crash(&self) {
+        let mut client = self.client("postgres");
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+        signal(pid.unsigned_abs(), "KILL");
+    }
+
+    /// Has the process stand still that takes connections, until what is returned is dropped.
+    pub fn stand_still(&self) -> StandsStill {
+        let pid = self.pid();
+        signal(pid, "STOP");
+        StandsStill(pid)
+    }
+
     /// Whether the server was not killed.
     pub fn is_running(&self) -> bool {
         self.data().join("postmaster.pid").exists()
@@ -251,6 +272,16 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         drop(self.guardian.stdin.take());
         let _ = self.guardian.wait();
+    }
+}
+
+/// A process that stands still.
+#[derive(Debug)]
+pub struct StandsStill(u32);
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
     }
 }
 

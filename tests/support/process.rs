@@ -193,7 +193,11 @@ impl Server {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         // Sent only before the process is reaped, so the id is still its own.
         kill_process(pid, signal).unwrap_or_else(|e| panic!("the signal was not sent: {e}"));

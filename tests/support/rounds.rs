@@ -31,7 +31,7 @@ const ROUNDS: [(&str, u64, u64, u64); 26] = [
     ("SEKALI_IO_ERRORS", 2_000, 2_000, 100_000),
     ("SEKALI_MODEL_CASES", threads(30, 5_000), threads(100, 5_000), threads(20_000, 1_000_000)),
     ("SEKALI_OVERLOAD_SECONDS", 10, 30, 1_800),
-    ("SEKALI_PATRONI_FAULTS", 1, 5, 300),
+    ("SEKALI_PATRONI_FAULTS", 1, 10, 300),
     ("SEKALI_POWER_CUTS", 2, 100, 2_000),
     ("SEKALI_POWER_CUTS_XFS", 2, 25, 500),
     ("SEKALI_RECOVERY_KILLS", 4, 10, 1_000),

@@ -3,4 +3,5 @@
 pub(crate) mod connection;
 pub(crate) mod connector;
 pub(crate) mod fault;
+pub(crate) mod identity;
 pub(crate) mod options;

@@ -4,5 +4,6 @@ pub(crate) mod consumer_cache;
 pub(crate) mod coverage;
 pub(crate) mod group;
 pub(crate) mod groups;
+pub(crate) mod pauses;
 pub(crate) mod shared;
 pub(crate) mod topic_names;

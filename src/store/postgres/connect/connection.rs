@@ -1,8 +1,8 @@
 //! Connections to the database: two pools of them, and when one is given up.
 
 use std::fmt::{self, Debug};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -10,8 +10,9 @@ use futures_util::future;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, Row};
 
-use super::connector::{Connector, SESSION};
+use super::connector::{Connector, set_session};
 use super::fault::{Fate, read_failed, silent, unreachable};
+use super::identity::{IDENTITY, Identity, STANDBYS};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,9 +22,8 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::sync;
 
-/// For whom commits wait. With nobody's name they wait for nobody, and those that were waiting
-/// succeed.
-const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names')";
+/// What is wrong with a database that has another identity than it had.
+pub(crate) const REPLACED: &str = "another one has taken its place since this node was started";
 
 /// Connections in use, for those that write and those that read: a primary that waits for its
 /// standbys keeps only the first waiting.
@@ -34,8 +34,9 @@ pub(crate) struct Connections {
     /// Warnings that the server has sent. A commit whose wait for standbys is cancelled succeeds
     /// with one, so a commit during which this number grows may be on the primary alone.
     warnings: Arc<AtomicU64>,
-    /// Whether the database was seen to be the one that is meant. Before, no connection is given.
-    is_proven: Arc<AtomicBool>,
+    /// Which database it is, once that was seen. Before, no connection is given, and none to another
+    /// one.
+    identity: Arc<OnceLock<Identity>>,
     durability: Durability,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
@@ -48,7 +49,7 @@ impl Debug for Connections {
 }
 
 impl Connections {
-    /// Pools that connect when they are first used.
+    /// Pools that connect when they are first used, after [`Connections::prove`].
     ///
     /// # Errors
     /// `Unusable`.
@@ -59,19 +60,26 @@ impl Connections {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let connector = Connector::new(config)?;
-        let warnings = connector.warnings();
+        let (warnings, identity) = (connector.warnings(), Arc::new(OnceLock::new()));
         let pool = |size| {
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+            let identity = Arc::clone(&identity);
             let patience = Some(Duration::from_secs(DATABASE_CONNECT_SECONDS));
             Pool::builder(Manager::from_connect(config.clone(), connector.clone(), recycling))
                 .max_size(size)
                 .wait_timeout(patience)
                 .create_timeout(patience)
                 .runtime(Runtime::Tokio1)
-                .post_create(Hook::async_fn(|client, _| {
-                    Box::pin(
-                        async move { client.query(SESSION, &[]).await.map(drop).map_err(HookError::Backend) },
-                    )
+                .post_create(Hook::async_fn(move |client, _| {
+                    let identity = Arc::clone(&identity);
+                    Box::pin(async move {
+                        set_session(client, durability).await.map_err(HookError::Backend)?;
+                        let rows = client.query(IDENTITY, &[]).await.map_err(HookError::Backend)?;
+                        match Identity::of(&rows).as_ref() == identity.get() {
+                            true => Ok(()),
+                            false => Err(HookError::message(REPLACED)),
+                        }
+                    })
                 }))
                 .build()
                 .map_err(|e| {
@@ -82,30 +90,26 @@ impl Connections {
             writes: pool(DATABASE_WRITES_MAX)?,
             reads: pool(DATABASE_READS_MAX)?,
             warnings,
-            is_proven: Arc::new(AtomicBool::new(true)),
+            identity,
             durability,
             metrics,
             clock,
         })
     }
 
-    /// Gives none until [`Connections::prove`].
-    pub(crate) fn doubt(&self) {
-        self.is_proven.store(false, Ordering::SeqCst);
+    /// The database is the one that is meant, and is this one from now on.
+    pub(crate) fn prove(&self, identity: Identity) {
+        self.identity.get_or_init(|| identity);
     }
 
-    /// The database is the one that is meant.
-    pub(crate) fn prove(&self) {
-        self.is_proven.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_proven(&self) -> bool {
-        self.is_proven.load(Ordering::SeqCst)
+    /// Which database it is; `None` until it was seen.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity.get().copied()
     }
 
     /// A connection of one of the pools.
     async fn take(&self, pool: &Pool) -> Result<Lease> {
-        if !self.is_proven() {
+        if self.identity().is_none() {
             let message = "the database has not answered since this node was started; retry later";
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
@@ -161,7 +165,8 @@ impl Connections {
         })?;
         let warnings = self.warnings.load(Ordering::SeqCst);
         let begun = self.clock.monotonic();
-        // The second goes with the first, and is carried out when that is committed.
+        // With nobody's name commits wait for nobody, and those that were waiting succeed. The second
+        // goes with the first, and is carried out when that is committed.
         let answers =
             future::try_join(client.query(&statement, parameters), client.query_one(&standbys, &[])).await;
         self.metrics.statement(kind, self.clock.monotonic() - begun);

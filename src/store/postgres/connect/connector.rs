@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{debug, warn};
 
 use super::fault::sentence;
+use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_CONNECT_SECONDS, DATABASE_SILENCE_SECONDS};
 use crate::sync;
@@ -32,7 +33,7 @@ use crate::sync;
 /// * A backend that waits for a lock ends when its node has gone.
 /// * All statements are prepared, and look rows up by their keys: a plan must not depend on how
 ///   large the tables were when it was made.
-pub(crate) const SESSION: &str = "
+const SESSION: &str = "
     SELECT set_config(v.name, v.value, false)
     FROM (VALUES
         ('synchronous_commit',
@@ -52,6 +53,24 @@ pub(crate) const SESSION: &str = "
         ('jit', 'off')
     ) v (name, value)
     WHERE current_setting(v.name, true) IS NOT NULL";
+
+/// Where the disk of the primary is all that is promised, no commit waits for a standby.
+const SESSION_LOCAL: &str = "SET synchronous_commit = local";
+
+/// Sets the session of a new connection.
+///
+/// # Errors
+/// Those of the server.
+pub(crate) async fn set_session(
+    client: &Client,
+    durability: Durability,
+) -> Result<(), tokio_postgres::Error> {
+    client.query(SESSION, &[]).await?;
+    match durability {
+        Durability::Replicated => Ok(()),
+        Durability::Local => client.batch_execute(SESSION_LOCAL).await,
+    }
+}
 
 /// The connections that a URL means, with what every node needs of them.
 pub(crate) fn complete(mut config: Config, password: Option<&[u8]>) -> Config {
@@ -77,12 +96,12 @@ pub(crate) fn complete(mut config: Config, password: Option<&[u8]>) -> Config {
 ///
 /// # Errors
 /// `Overloaded`: no primary answers. `Unusable`: one does, and lets nobody in.
-pub(crate) async fn connect(config: &Config) -> Result<(Client, JoinHandle<()>)> {
+pub(crate) async fn connect(config: &Config, durability: Durability) -> Result<(Client, JoinHandle<()>)> {
     let failed = |kind, why: String| Error::new(kind, format!("the database can't be reached: {why}"));
     let connector = Connector::new(config)?;
     let connected = async {
         let (client, connection) = connector.connect(config).await?;
-        client.query(SESSION, &[]).await?;
+        set_session(&client, durability).await?;
         Ok((client, connection))
     };
     match sync::timeout(Duration::from_secs(DATABASE_CONNECT_SECONDS), connected).await {

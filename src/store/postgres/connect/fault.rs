@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, ErrorKind};
@@ -38,9 +38,10 @@ impl From<&tokio_postgres::Error> for Fate {
                 let message = "the database's disk is full: free space there, then send the request again";
                 Self::Refused(Error::new(ErrorKind::NoSpace, message))
             }
-            code if code.code() == NO_SLOT || code == &SqlState::UNDEFINED_TABLE => Self::Refused(
-                Error::new(ErrorKind::Corrupt, format!("this is not the store's database: {}", sentence(e))),
-            ),
+            &SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_FUNCTION => {
+                Self::Refused(foreign(&sentence(e)))
+            }
+            code if code.code() == NO_SLOT => Self::Refused(foreign(&sentence(e))),
             // What ends a connection: a server that stops, crashes or starts, a protocol cut short.
             code if code.code().starts_with("57P") || code.code().starts_with("08") => {
                 Self::Unknown(sentence(e))
@@ -65,6 +66,11 @@ impl Fate {
     }
 }
 
+/// What answers is another database than the store's.
+pub(crate) fn foreign(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("this is not the store's database: {why}"))
+}
+
 /// A failed read.
 pub(crate) fn read_failed(e: &tokio_postgres::Error) -> Error {
     Fate::from(e).of_read()
@@ -75,12 +81,16 @@ pub(crate) fn silent() -> Error {
     Fate::Undecided("it has been silent for too long".to_owned()).of_read()
 }
 
-/// Why no connection was to be had: nothing was sent.
+/// Why no connection was to be had, or it is none to the store's database: nothing was sent.
 pub(crate) fn unreachable(e: &PoolError) -> Error {
     let why = match e {
         PoolError::Timeout(_) => "no connection within the time for it".to_owned(),
         PoolError::Backend(e) => sentence(e),
-        PoolError::PostCreateHook(e) => format!("a session can't be set up: {e}"),
+        PoolError::PostCreateHook(HookError::Backend(e)) => match Fate::from(e) {
+            Fate::Refused(e) if e.kind() == ErrorKind::Corrupt => return e,
+            _ => format!("a session can't be set up: {}", sentence(e)),
+        },
+        PoolError::PostCreateHook(HookError::Message(why)) => return foreign(why),
         PoolError::Closed => {
             let message = "the service is stopping; send the request again later";
             return Error::new(ErrorKind::Stopping, message);

@@ -222,5 +222,7 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
     if offset > row.get(3) {
         return Err(ahead());
     }
+    // The topic may be in another database than the consumer, whose commit does not cover it.
+    group.commit().await?;
     Ok(Positions { topics: vec![row.get(2)], next_offsets: vec![offset], keeps: true })
 }

@@ -147,7 +147,8 @@ pub(super) async fn read(
         while next < range.high && bytes < bytes_max {
             let row =
                 rows.next_if(|row| (row.get(0), row.get(1), row.get(6)) == (range.id.0, range.id.1, next));
-            let event = event(shared, row.ok_or_else(|| missing(shared, range, next))?);
+            let row = row.ok_or_else(|| missing(shared, range, next))?;
+            let event = event(&shared.topic_name(range.number), row);
             bytes += EVENT_SURROUND_BYTES + event.bytes() - event.topic.len();
             events.push(event);
             next += 1;

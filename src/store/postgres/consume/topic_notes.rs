@@ -6,12 +6,13 @@ use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use crate::consumer::backlog::Backlog;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::limits::{CONSUMER_LOOK_TOPICS, TOPIC_NOTES_KEPT};
 use crate::store::postgres::connect::connection::Statement;
 use crate::store::postgres::node::consumer_cache::{ConsumerCache, NotesProgress};
+use crate::store::postgres::node::coverage::another_primary;
 use crate::store::postgres::node::shared::Shared;
-use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::postgres::node::topic_names::{TopicId, topic_id};
 use crate::store::postgres::read::topic_list::by_name;
 
 /// The topics of the events of some slots with numbers in a range.
@@ -143,14 +144,20 @@ async fn filtered_after(shared: &Shared, cache: &ConsumerCache, after: &str) -> 
         // Before the others are read: whoever finds that all answer has this gone through again.
         shared.consumers.notes.is_partial.store(true, Ordering::SeqCst);
     }
-    let read =
-        async |place: &usize| shared.groups.get(*place).read(LOOK, &[&firsts, &lasts, &after, &limit]).await;
+    let read = async |place: &usize| {
+        let client = shared.groups.get(*place).connections.read().await?;
+        shared.read_topics(*place, &client, LOOK, &[&firsts, &lasts, &after, &limit]).await
+    };
     let mut rows = by_name(try_join_all(well.iter().map(read)).await?, 2);
     rows.truncate(CONSUMER_LOOK_TOPICS);
-    shared.topics.learn(&rows);
     let names: Vec<&str> = rows.iter().map(|row| row.get(2)).collect();
     let positions = positions(shared, cache.number, &names).await?;
     shared.groups.commit(&well).await?;
+    shared.learn(rows.iter().map(topic_id)).await.map_err(|e| match e.kind() {
+        // They were not covered, and are lost.
+        ErrorKind::Corrupt => another_primary(),
+        _ => e,
+    })?;
     Ok((rows, positions))
 }
 

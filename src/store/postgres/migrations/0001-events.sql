@@ -178,7 +178,7 @@ BEGIN
 
     SELECT array_agg(t.topic_id), array_agg(c.next_offset) INTO topic_ids, next_offsets
     FROM (SELECT unnest(topic_names) AS name) n
-    LEFT JOIN LATERAL (SELECT k.topic_id FROM sekali_topics k WHERE k.name = n.name OFFSET 0) t ON true
+    LEFT JOIN LATERAL (SELECT k.topic_id, k.slot FROM sekali_topics k WHERE k.name = n.name OFFSET 0) t ON t.slot = of_slot
     LEFT JOIN LATERAL (SELECT k.next_offset FROM sekali_topic_counts k
           WHERE k.slot = of_slot AND k.topic_id = t.topic_id OFFSET 0) c ON true;
     IF array_position(topic_ids, NULL) IS NOT NULL THEN

@@ -78,10 +78,14 @@ impl Coverage {
         covered.topics.fetch_max(row.next_topic.into(), Ordering::SeqCst);
     }
 
+    /// Topics that are covered, by slot: those with lower numbers.
+    pub(crate) fn topics_by_slot(&self) -> Vec<i64> {
+        self.slots.iter().map(|covered| covered.topics.load(Ordering::SeqCst)).collect()
+    }
+
     /// Topics that there are, as far as this node knows.
     pub(crate) fn topics(&self) -> usize {
-        let sum: i64 = self.slots.iter().map(|covered| covered.topics.load(Ordering::SeqCst)).sum();
-        usize::try_from(sum).unwrap_or_default()
+        usize::try_from(self.topics_by_slot().iter().sum::<i64>()).unwrap_or_default()
     }
 
     /// Events that there are, as far as this node knows.
@@ -152,8 +156,7 @@ impl Coverage {
     ) -> Result<()> {
         if behind(present, rows).is_some() {
             connections.forget();
-            let message = "another server has become the primary of the database; retry later";
-            return Err(Error::new(ErrorKind::Overloaded, message));
+            return Err(another_primary());
         }
         let is_open = |row: &SlotRow| {
             let covered = &self.slots[row.slot];
@@ -262,6 +265,11 @@ pub(crate) fn behind(covered: &[(i64, i64)], rows: &[SlotRow]) -> Option<usize> 
         covered.get(row.slot).is_some_and(|covered| row.commits < covered.0 || row.next_seq < covered.1)
     };
     rows.iter().find(is_behind).map(|row| row.slot)
+}
+
+/// What was read is not there any more.
+pub(crate) fn another_primary() -> Error {
+    Error::new(ErrorKind::Overloaded, "another server has become the primary of the database; retry later")
 }
 
 fn uncovered(kind: ErrorKind, why: &str) -> Error {

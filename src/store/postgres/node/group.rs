@@ -1,6 +1,8 @@
 //! One of the databases of a store, as this node knows it: its slots, its connections, and what is
 //! wrong with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::types::ToSql;
 use tracing::{info, warn};
 
@@ -11,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Totals;
 use crate::store::postgres::connect::connection::{Connections, Reader, Statement};
 use crate::store::postgres::connect::options::Database;
+use crate::store::postgres::open::schema::NEWEST;
 use crate::sync::Mutex;
 
 /// Where topics end, and what their slots had then, all as of one moment.
@@ -55,6 +58,8 @@ pub(crate) struct Group {
     trouble: Mutex<Option<Trouble>>,
     /// Standbys that commits may wait for; `None` if that can't be seen.
     standbys: Mutex<Option<i64>>,
+    /// It was said that its schema is newer than this program.
+    is_newer_told: AtomicBool,
 }
 
 impl Group {
@@ -68,6 +73,7 @@ impl Group {
             totals: Mutex::default(),
             trouble: Mutex::new(None),
             standbys: Mutex::new(None),
+            is_newer_told: AtomicBool::new(false),
         }
     }
 
@@ -159,6 +165,18 @@ impl Group {
 
     pub(crate) fn standbys(&self) -> Option<i64> {
         *self.standbys.lock()
+    }
+
+    /// Its schema has this version. A newer one than this program knows only adds to what it uses, so
+    /// that nodes can be upgraded one by one.
+    pub(crate) fn set_version(&self, version: i64) {
+        if version > NEWEST && !self.is_newer_told.swap(true, Ordering::SeqCst) {
+            warn!(
+                "the schema of slots {} has version {version}, and this program knows {NEWEST}: it goes on, and does \
+                 not start again beside it; upgrade it",
+                self.names()
+            );
+        }
     }
 
     /// What is wrong from now on; `None` if nothing is.

@@ -1,24 +1,28 @@
 //! What all parts of an open store share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use tracing::warn;
 
 use super::consumer_cache::ConsumerCaches;
 use super::coverage::SlotRow;
 use super::groups::{Groups, Readers};
-use super::topic_names::{TopicId, TopicNames};
+use super::pauses::Pauses;
+use super::topic_names::{BY_ID, BY_NAME, Names, TopicId, TopicNames, topic_id};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{DATABASE_PAUSE_MILLIS_MAX, DATABASE_PAUSE_MILLIS_MIN, DATABASE_READ_SECONDS};
+use crate::limits::DATABASE_READ_SECONDS;
 use crate::metrics::Metrics;
+use crate::store::postgres::connect::connection::{Reader, Statement};
 use crate::store::postgres::open::schema::Store;
 use crate::store::{Health, Outcome, Status};
-use crate::sync;
 use crate::turnstile::Turnstile;
 
 /// What all parts of an open store share.
@@ -85,10 +89,62 @@ impl Shared {
 
     /// The name of a topic that this node has met.
     pub(crate) fn topic_name(&self, number: u32) -> Arc<str> {
-        self.topics.name(self.topic_id(number))
+        self.topics.name(self.topic_id(number)).unwrap_or_default()
     }
 
-    /// Makes sure that the names of these topics are known.
+    /// Topics as the database at this place shows them over a connection, as rows that begin with a
+    /// slot, a number and a name. This node remembers those that are covered.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) async fn read_topics(
+        &self,
+        place: usize,
+        client: &Reader,
+        statement: Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        // Before they are read: another server may become the primary meanwhile.
+        let covered = self.groups.get(place).coverage.topics_by_slot();
+        let rows = client.rows(statement, parameters).await?;
+        let is_covered = |row: &&Row| {
+            let (slot, number) = topic_id(row);
+            let covered = usize::try_from(slot).ok().and_then(|slot| covered.get(slot));
+            covered.is_some_and(|covered| i64::from(number) < *covered)
+        };
+        self.topics.learn(rows.iter().filter(is_covered));
+        Ok(rows)
+    }
+
+    /// The same by their numbers.
+    async fn read_names(
+        &self,
+        place: usize,
+        client: &Reader,
+        topics: impl IntoIterator<Item = TopicId>,
+    ) -> Result<Vec<Row>> {
+        let (slots, ids): (Vec<i16>, Vec<i32>) = topics.into_iter().unzip();
+        let rows = self.read_topics(place, client, BY_ID, &[&slots, &ids]).await?;
+        if rows.len() == ids.len() {
+            return Ok(rows);
+        }
+        Err(Error::new(ErrorKind::Corrupt, "the database has events of a topic that it does not have"))
+    }
+
+    /// What the database at this place calls a topic, for reads over the same connection: the topic may
+    /// not be covered.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) async fn id(&self, place: usize, client: &Reader, name: &str) -> Result<Option<TopicId>> {
+        if let Some(id) = self.topics.id(name) {
+            return Ok(Some(id));
+        }
+        let rows = self.read_topics(place, client, BY_NAME, &[&[name].as_slice()]).await?;
+        Ok(rows.first().map(topic_id))
+    }
+
+    /// Adds the names of topics, which may not be covered.
     ///
     /// # Errors
     /// `Overloaded`; `Corrupt`: a database has no such topic.
@@ -96,25 +152,44 @@ impl Shared {
         &self,
         readers: &Readers,
         topics: impl IntoIterator<Item = TopicId>,
+        names: &mut Names,
     ) -> Result<()> {
-        for (place, topics) in self.groups.sort(topics, |topic| topic.0).into_iter().enumerate() {
+        let mut unnamed = BTreeSet::new();
+        for topic in topics {
+            if names.contains_key(&topic) {
+                continue;
+            }
+            match self.topics.name(topic) {
+                Some(name) => drop(names.insert(topic, name)),
+                None => drop(unnamed.insert(topic)),
+            }
+        }
+        for (place, topics) in self.groups.sort(unnamed, |topic| topic.0).into_iter().enumerate() {
             if !topics.is_empty() {
-                self.topics.name_all(readers.of(place)?, topics.into_iter()).await?;
+                let rows = self.read_names(place, readers.of(place)?, topics).await?;
+                names.extend(rows.iter().map(|row| (topic_id(row), row.get::<_, &str>(2).into())));
             }
         }
         Ok(())
     }
 
-    /// The same over connections of its own, as far as any is needed.
+    /// Makes sure that this node knows the names of these topics, which are covered then.
     ///
     /// # Errors
-    /// As for [`Shared::name_all`].
+    /// `Overloaded`, `Unsure`; `Corrupt`: a database has no such topic.
     pub(crate) async fn learn(&self, topics: impl IntoIterator<Item = TopicId>) -> Result<()> {
         let unnamed = self.topics.unnamed(topics);
         for (place, topics) in self.groups.sort(unnamed, |topic| topic.0).into_iter().enumerate() {
-            if !topics.is_empty() {
-                let client = self.groups.get(place).connections.read().await?;
-                self.topics.name_all(&client, topics.into_iter()).await?;
+            if topics.is_empty() {
+                continue;
+            }
+            let group = self.groups.get(place);
+            let client = group.connections.read().await?;
+            let rows = self.read_names(place, &client, topics.iter().copied()).await?;
+            if !self.topics.unnamed(topics).is_empty() {
+                // By the same connection: another server may have other topics under these numbers.
+                group.coverage.commit_by(&group.connections, client.into_lease()).await?;
+                self.topics.learn(&rows);
             }
         }
         Ok(())
@@ -130,20 +205,11 @@ impl Shared {
         for (place, names) in self.groups.sort(self.topics.unknown(names), slot).into_iter().enumerate() {
             if !names.is_empty() {
                 let client = self.groups.get(place).connections.read().await?;
-                missing += self.topics.missing(&client, &names).await?;
+                let rows = self.read_topics(place, &client, BY_NAME, &[&names]).await?;
+                missing += names.len().saturating_sub(rows.len());
             }
         }
         Ok(missing)
-    }
-
-    /// Waits a moment, of random length; `None` if time is over by then.
-    pub(crate) async fn pause(&self, deadline: Instant) -> Option<()> {
-        let span = DATABASE_PAUSE_MILLIS_MAX - DATABASE_PAUSE_MILLIS_MIN;
-        let pause = DATABASE_PAUSE_MILLIS_MIN + sync::random_u64().unwrap_or_default() % span;
-        let pause = Duration::from_millis(pause);
-        (self.now() + pause < deadline).then_some(())?;
-        tokio::time::sleep(pause).await;
-        Some(())
     }
 
     /// Reads, again and again while the database does not answer: a connection may have been cut,
@@ -156,13 +222,14 @@ impl Shared {
         mut read: impl FnMut() -> F,
     ) -> Result<T> {
         let deadline = self.now() + Duration::from_secs(DATABASE_READ_SECONDS);
+        let mut pauses = Pauses::default();
         loop {
-            match read().await {
-                Err(e) if e.kind() == ErrorKind::Overloaded && self.pause(deadline).await.is_some() => {
-                    self.metrics.retried(1);
-                }
-                answer => return answer,
+            let answer = read().await;
+            let is_silent = answer.as_ref().is_err_and(|e| e.kind() == ErrorKind::Overloaded);
+            if !is_silent || pauses.pass(&*self.clock, deadline).await.is_none() {
+                return answer;
             }
+            self.metrics.retried(1);
         }
     }
 

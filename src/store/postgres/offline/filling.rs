@@ -17,9 +17,10 @@ use crate::metrics::Metrics;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::connect::connector::connect;
 use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::identity::Uuid;
 use crate::store::postgres::connect::options::Options;
 use crate::store::postgres::open::opening::{Prepared, prepare};
-use crate::store::postgres::open::schema::{Store, Uuid, unusable};
+use crate::store::postgres::open::schema::{Store, unusable};
 use crate::store::postgres::open::site::lasting;
 use crate::store::target::{Target, is_new, push};
 use crate::store::{StoredEvent, TopicStats};
@@ -113,7 +114,8 @@ impl Filling {
                  `sekali regroup` afterwards",
             ));
         };
-        let (client, connection) = connect(&database.connections).await.map_err(|e| lasting(&e))?;
+        let (client, connection) =
+            connect(&database.connections, options.durability).await.map_err(|e| lasting(&e))?;
         let (was_filling, slack) = (prepared.store.is_filling, prepared.store.arrival_slack);
         prepared.store.is_filling = true;
         let mut filling = Self {

@@ -21,10 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
 use crate::store::postgres::connect::connection::{Connections, Lease, Statement};
 use crate::store::postgres::connect::fault::{Fate, sentence};
+use crate::store::postgres::connect::identity::Uuid;
 use crate::store::postgres::connect::options::Options;
 use crate::store::postgres::node::group::Group;
 use crate::store::postgres::open::owners::{check_owners, one_store, owner};
-use crate::store::postgres::open::schema::{State, Store, Uuid, unusable};
+use crate::store::postgres::open::schema::{State, Store, unusable};
 use crate::store::postgres::open::site::{Site, lasting};
 use crate::sync;
 
@@ -105,7 +106,7 @@ pub async fn regroup(options: &Options, told: &mut dyn FnMut(&Moved)) -> Result<
         remove(from, to, slot).await?;
         told(&Moved { slot, events, from: from.name.clone(), to: to.name.clone() });
     }
-    let sites = Site::existing(options.ordered()).await?;
+    let sites = Site::existing(options.ordered(), options.durability).await?;
     check_owners(&sites, &[], store.slots)
 }
 

@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::event::BatchBuilder;
 use crate::limits::STATEMENT_EVENTS;
 use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::identity::Uuid;
 use crate::store::postgres::connect::options::Options;
 use crate::store::postgres::open::owners::{check_owners, one_store};
-use crate::store::postgres::open::schema::{Store, Uuid, unusable};
+use crate::store::postgres::open::schema::{Store, unusable};
 use crate::store::postgres::open::site::{Site, of};
 
 /// Faults that are told one by one; more are only counted.
@@ -76,7 +77,7 @@ struct Seen {
 /// # Errors
 /// `Unusable`: a database can't be read, or they do not hold a whole store of this version.
 pub async fn verify(options: &Options, progress: &dyn Fn(u64, u64)) -> Result<Report> {
-    let mut sites = Site::existing(options.ordered()).await?;
+    let mut sites = Site::existing(options.ordered(), options.durability).await?;
     let (store, _) = one_store(&sites)?;
     check_owners(&sites, &[], store.slots)?;
     let (mut report, mut done) = (Report::default(), 0);

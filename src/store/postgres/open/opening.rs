@@ -10,19 +10,20 @@
 use tracing::warn;
 
 use super::owners::{check_owners, one_store};
-use super::schema::{Store, existing, unusable};
+use super::schema::{Store, confirmed, existing, unusable};
 use super::site::{Site, lasting, of, slots};
 use crate::config::Durability;
 use crate::error::Result;
 use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::identity::{Identity, STANDBYS};
 use crate::store::postgres::connect::options::{Database, Options};
 
 /// A store whose databases can be served.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) store: Store,
-    /// Each with why it could not be looked at, if so.
-    pub(crate) databases: Vec<(Database, Option<String>)>,
+    /// Each with what it is known by, or why it could not be looked at.
+    pub(crate) databases: Vec<(Database, Result<Identity, String>)>,
     /// The place of the database that has the consumers.
     pub(crate) home: usize,
 }
@@ -49,21 +50,27 @@ pub(crate) async fn prepare(options: &Options, must_exist: bool) -> Result<Prepa
     check_owners(&sites, &away, store.slots)?;
     if sites[home].state.as_ref().is_some_and(|state| !state.is_whole) {
         let whole = "UPDATE sekali_store SET is_whole = true";
-        let noted = sites[home].client.execute(whole, &[]).await;
+        let client = &sites[home].client;
+        let noted = async {
+            let standbys = client.query_one(STANDBYS, &[]).await?.get(0);
+            confirmed(standbys, client.execute(whole, &[])).await
+        };
+        let noted = noted.await;
         noted.map_err(|e| of(&sites[home].database, &unusable(&sentence(&e))))?;
     }
-    let databases = sites.iter().map(|site| (site.database.clone(), None));
-    let away = away.into_iter().map(|(database, e)| (database, Some(e.to_string())));
+    let identified = |site: &Site| Some((site.database.clone(), Ok(site.state.as_ref()?.identity())));
+    let databases = sites.iter().filter_map(identified);
+    let away = away.into_iter().map(|(database, e)| (database, Err(e.to_string())));
     Ok(Prepared { store, databases: databases.chain(away).collect(), home })
 }
 
 /// Looks at a database that did not answer when the store was opened: it must be the part of it
-/// that it was taken for.
+/// that it was taken for. It is known again by what is returned.
 ///
 /// # Errors
 /// `Overloaded`: it does not answer. `Unusable`.
-pub(crate) async fn prove(database: &Database, store: &Store, durability: Durability) -> Result<()> {
-    let mut site = Site::connect(database.clone()).await?;
+pub(crate) async fn prove(database: &Database, store: &Store, durability: Durability) -> Result<Identity> {
+    let mut site = Site::connect(database.clone(), durability).await?;
     site.look(durability).await.map_err(|e| of(database, &e))?;
     let why = match &site.state {
         None => "it holds no store: is it the right one?".to_owned(),
@@ -77,7 +84,7 @@ pub(crate) async fn prove(database: &Database, store: &Store, durability: Durabi
             slots(&state.owned),
             slots(&database.slots)
         ),
-        Some(_) => return Ok(()),
+        Some(state) => return Ok(state.identity()),
     };
     Err(of(database, &unusable(&why)))
 }

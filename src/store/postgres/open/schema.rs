@@ -1,25 +1,31 @@
 //! The schema, the row that names the store, and what the server must be set to.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use siphasher::sip128::SipHasher13;
-use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DATABASE_MIGRATION_TRIES_MAX, DATABASE_SLOTS};
 use crate::store::postgres::connect::fault::sentence;
+use crate::store::postgres::connect::identity::{Identity, STANDBYS, Uuid};
+use crate::sync;
 
 /// The migrations, in order. What was released is never changed; a new version is one more.
 const MIGRATIONS: [&str; 2] =
     [include_str!("../migrations/0001-events.sql"), include_str!("../migrations/0002-consumers.sql")];
+/// The newest version of the schema that this program knows.
+pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// The table of those that were carried out.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS sekali_schema (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";
 /// Pause before a migration is tried again that another node was carrying out too.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a commit may take before it is said that a start waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The oldest server that has all that the schema and the sessions use.
 const SERVER_VERSION_MIN: i32 = 140_000;
 
@@ -76,43 +82,19 @@ pub(crate) struct State {
     pub(crate) leaving: Vec<(usize, u128)>,
 }
 
+impl State {
+    /// By what the database is known again.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { store: self.store.id, key: self.store.key, database: self.database }
+    }
+}
+
 /// What an empty database becomes.
 pub(crate) struct New<'s> {
     /// The store that it becomes part of; without one it is the home of a new store.
     pub(crate) part_of: Option<&'s Store>,
     /// The slots that it owns.
     pub(crate) owned: &'s [usize],
-}
-
-/// Sixteen bytes of the type `uuid`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Uuid(pub(crate) u128);
-
-impl ToSql for Uuid {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut bytes::BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0.to_be_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        *kind == Type::UUID
-    }
-
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Uuid {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(u128::from_be_bytes(raw.try_into()?)))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        *kind == Type::UUID
-    }
 }
 
 /// Checks whether a server can keep the promise.
@@ -144,6 +126,11 @@ pub(crate) const SETTINGS: &str = "
 pub(crate) fn fault_of_settings(row: &Row, durability: Durability) -> Option<&'static str> {
     let settings: [String; 4] = [row.get(0), row.get(1), row.get(2), row.get(3)];
     let [fsync, full_page_writes, synchronous_commit, standbys] = settings.each_ref().map(String::as_str);
+    // As each session is set.
+    let are_kept = match durability {
+        Durability::Replicated => ["on", "remote_apply"].contains(&synchronous_commit),
+        Durability::Local => synchronous_commit == "local",
+    };
     Some(if row.get(4) {
         "the server is a standby: name the primary too, or all servers"
     } else if fsync != "on" {
@@ -154,9 +141,9 @@ pub(crate) fn fault_of_settings(row: &Row, durability: Durability) -> Option<&'s
         "synchronous_standby_names is empty, so the loss of one machine takes answered events: set it to something \
          like ANY 1 (a, b) (Patroni: synchronous_mode: quorum, synchronous_mode_strict: true), or say that one \
          server is meant with --store-durability local"
-    } else if !["on", "remote_apply"].contains(&synchronous_commit) {
-        "something between this program and the server keeps it from setting synchronous_commit to on for its \
-         sessions: connect to the server itself, or set synchronous_commit = on there"
+    } else if !are_kept {
+        "something between this program and the server keeps it from setting synchronous_commit for its sessions: \
+         connect to the server itself"
     } else {
         return None;
     })
@@ -168,7 +155,7 @@ pub(crate) fn fault_of_settings(row: &Row, durability: Durability) -> Option<&'s
 /// # Errors
 /// `Unusable`: the version is newer, or the server refuses it.
 pub(crate) async fn migrate(client: &mut Client, new: &New<'_>) -> Result<()> {
-    let newest = MIGRATIONS.len() as i64;
+    let newest = NEWEST;
     for tried in 1.. {
         match version(client).await? {
             None => {}
@@ -208,7 +195,21 @@ async fn carry_out(client: &mut Client, new: &New<'_>) -> Result<(), tokio_postg
         let own = "INSERT INTO sekali_slots (slot) SELECT unnest($1::smallint[])";
         transaction.execute(own, &[&owned]).await?;
     }
-    transaction.commit().await
+    let standbys = transaction.query_one(STANDBYS, &[]).await?.get(0);
+    confirmed(standbys, transaction.commit()).await
+}
+
+/// Waits for a commit, and says for whom it waits if that takes long.
+pub(crate) async fn confirmed<T>(standbys: String, commit: impl Future<Output = T>) -> T {
+    let mut commit = pin!(commit);
+    if let Some(done) = sync::timeout(PATIENCE, &mut commit).await {
+        return done;
+    }
+    warn!(
+        synchronous_standby_names = standbys,
+        "the database does not confirm what was committed: this start waits for its synchronous standbys"
+    );
+    commit.await
 }
 
 /// The version of the schema; `None` where there is none.
@@ -231,7 +232,7 @@ pub(crate) async fn version(client: &Client) -> Result<Option<i64>> {
 /// # Errors
 /// `Unusable`: its store is of another version.
 pub(crate) async fn existing(client: &Client) -> Result<Option<State>> {
-    let newest = MIGRATIONS.len() as i64;
+    let newest = NEWEST;
     match version(client).await? {
         None => Ok(None),
         Some(version) if version > newest => Err(newer(version)),
@@ -244,9 +245,8 @@ pub(crate) async fn existing(client: &Client) -> Result<Option<State>> {
 
 /// A schema that this program does not know.
 fn newer(version: i64) -> Error {
-    let newest = MIGRATIONS.len();
     unusable(&format!(
-        "its schema has version {version}, and this program knows {newest} at most: use the newer program"
+        "its schema has version {version}, and this program knows {NEWEST} at most: use the newer program"
     ))
 }
 

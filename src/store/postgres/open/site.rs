@@ -34,8 +34,9 @@ impl Site {
     ///
     /// # Errors
     /// `Overloaded`: no primary answers. `Unusable`.
-    pub(crate) async fn connect(database: Database) -> Result<Self> {
-        let (client, connection) = connect(&database.connections).await.map_err(|e| of(&database, &e))?;
+    pub(crate) async fn connect(database: Database, durability: Durability) -> Result<Self> {
+        let (client, connection) =
+            connect(&database.connections, durability).await.map_err(|e| of(&database, &e))?;
         Ok(Self { database, client, connection, state: None })
     }
 
@@ -51,7 +52,7 @@ impl Site {
     ) -> Result<(Vec<Self>, Vec<Away>)> {
         let (mut sites, mut away) = (Vec::with_capacity(databases.len()), Vec::new());
         for database in databases.into_iter().rev() {
-            match Self::connect(database.clone()).await {
+            match Self::connect(database.clone(), durability).await {
                 Ok(mut site) => {
                     site.look(durability).await.map_err(|e| of(&site.database, &e))?;
                     sites.push(site);
@@ -68,10 +69,10 @@ impl Site {
     ///
     /// # Errors
     /// `Unusable`: one holds no store of this version.
-    pub(crate) async fn existing(databases: Vec<Database>) -> Result<Vec<Self>> {
+    pub(crate) async fn existing(databases: Vec<Database>, durability: Durability) -> Result<Vec<Self>> {
         let mut sites = Vec::with_capacity(databases.len());
         for database in databases {
-            let mut site = Self::connect(database).await.map_err(|e| lasting(&e))?;
+            let mut site = Self::connect(database, durability).await.map_err(|e| lasting(&e))?;
             site.state = existing(&site.client).await.map_err(|e| of(&site.database, &e))?;
             if site.state.is_none() {
                 return Err(of(&site.database, &unusable("it holds no store: is it the right one?")));

@@ -41,7 +41,8 @@ impl Listing {
         let Some(topic) = topic else { return Ok((Self::All, shared.groups.readers().await?)) };
         let slot = shared.store.slot(topic.as_bytes());
         let readers = shared.groups.reader(slot).await?;
-        let id = shared.topics.id(readers.of(shared.groups.place(slot))?, topic).await?;
+        let place = shared.groups.place(slot);
+        let id = shared.id(place, readers.of(place)?, topic).await?;
         Ok((Self::Topic { slot, id, hash: shared.store.hash(topic.as_bytes()) }, readers))
     }
 

@@ -12,6 +12,7 @@ use crate::limits::PAGE_BYTES_MAX;
 use crate::store::postgres::connect::connection::Statement;
 use crate::store::postgres::node::groups::Readers;
 use crate::store::postgres::node::shared::Shared;
+use crate::store::postgres::node::topic_names::Names;
 use crate::store::{Order, Page, Query, StoredEvent};
 
 /// What an event takes in an answer beside its fields.
@@ -49,31 +50,31 @@ async fn read(shared: &Shared, query: &Query) -> Result<(Page, Vec<Key>)> {
     let (listing, readers) = Listing::of(shared, query.topic.as_deref()).await?;
     let (mut positions, mut merge) = begin(shared, &readers, query, &listing).await?;
     let (mut page, mut taken, mut bytes) = (Page::default(), Vec::new(), 0);
+    // Its own, as they may not be covered before its events are.
+    let mut names = Names::new();
     let bytes_max = query.bytes_max.unwrap_or(PAGE_BYTES_MAX);
     while taken.len() < query.limit && bytes < bytes_max {
         if merge.is_dry() {
             let Some(keys) = merge.fill(&shared.groups, &readers).await? else { break };
-            shared.name_all(&readers, keys.iter().map(|key| key.topic)).await?;
+            shared.name_all(&readers, keys.iter().map(|key| key.topic), &mut names).await?;
         }
         let Some(key) = merge.next() else { break };
         positions[key.reader] = if query.order == Order::Ascending { key.place + 1 } else { key.place };
-        let is_meant = |only: &crate::event::pattern::TopicPatterns| {
-            only.matches(shared.topics.name(key.topic).as_bytes())
-        };
+        let name = names.get(&key.topic).map_or("", |name| &**name);
         if !key.is_wanted
             || !has_arrived(&key, query)
-            || query.only.as_deref().is_some_and(|only| !is_meant(only))
+            || query.only.as_deref().is_some_and(|only| !only.matches(name.as_bytes()))
         {
             page.passed += 1;
             continue;
         }
-        bytes += EVENT_SURROUND_BYTES + key.bytes + shared.topics.name(key.topic).len();
+        bytes += EVENT_SURROUND_BYTES + key.bytes + name.len();
         taken.push(key);
         if query.cursors {
             page.cursors.push(listing.write(shared, &positions));
         }
     }
-    page.events = events(shared, &readers, &taken).await?;
+    page.events = events(shared, &readers, &taken, &names).await?;
     page.reached = listing.write(shared, &positions);
     page.next_cursor = (query.limit > 0 && merge.is_left()).then(|| page.reached.clone());
     page.read_bytes = merge.bytes;
@@ -133,7 +134,7 @@ async fn begin<'q>(
 }
 
 /// The events of these keys, in their order.
-async fn events(shared: &Shared, readers: &Readers, keys: &[Key]) -> Result<Vec<StoredEvent>> {
+async fn events(shared: &Shared, readers: &Readers, keys: &[Key], names: &Names) -> Result<Vec<StoredEvent>> {
     let sorted = shared.groups.sort(keys.iter().enumerate(), |(_, key)| key.topic.0);
     let asked = sorted.iter().enumerate().filter(|(_, keys)| !keys.is_empty());
     let reads = asked.clone().map(async |(place, keys)| {
@@ -143,7 +144,9 @@ async fn events(shared: &Shared, readers: &Readers, keys: &[Key]) -> Result<Vec<
     let mut events: Vec<Option<StoredEvent>> = vec![None; keys.len()];
     for ((_, keys), rows) in asked.zip(try_join_all(reads).await?) {
         if rows.len() == keys.len() {
-            keys.iter().zip(&rows).for_each(|((number, _), row)| events[*number] = Some(event(shared, row)));
+            keys.iter().zip(&rows).for_each(|((number, key), row)| {
+                events[*number] = names.get(&key.topic).map(|topic| event(topic, row));
+            });
         }
     }
     events.into_iter().collect::<Option<_>>().ok_or_else(|| {
@@ -151,12 +154,11 @@ async fn events(shared: &Shared, readers: &Readers, keys: &[Key]) -> Result<Vec<
     })
 }
 
-/// An event as a row that begins with its slot, its topic's number, its texts, its offset and its
-/// arrival.
-pub(crate) fn event(shared: &Shared, row: &Row) -> StoredEvent {
+/// An event of a topic as a row that has its texts, its offset and its arrival after two columns.
+pub(crate) fn event(topic: &str, row: &Row) -> StoredEvent {
     let text = |column| row.get::<_, &str>(column).into();
     StoredEvent {
-        topic: (&*shared.topics.name((row.get(0), row.get(1)))).into(),
+        topic: topic.into(),
         event_id: text(2),
         timestamp: text(3),
         source: text(4),
@@ -171,13 +173,13 @@ pub(crate) fn event(shared: &Shared, row: &Row) -> StoredEvent {
 /// # Errors
 /// `Overloaded`, `Unsure`.
 pub(crate) async fn find(shared: &Shared, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-    let group = shared.groups.of(shared.store.slot(topic.as_bytes()));
+    let place = shared.groups.place(shared.store.slot(topic.as_bytes()));
     let (found, slot, seq) = {
-        let client = group.connections.read().await?;
-        let Some((slot, id)) = shared.topics.id(&client, topic).await? else { return Ok(None) };
+        let client = shared.groups.get(place).connections.read().await?;
+        let Some((slot, id)) = shared.id(place, &client, topic).await? else { return Ok(None) };
         let rows = client.rows(FIND, &[&slot, &id, &event_id]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        (event(shared, row), slot, row.get(8))
+        (event(topic, row), slot, row.get(8))
     };
     shared.groups.cover([(slot, seq)]).await?;
     Ok(Some(found))

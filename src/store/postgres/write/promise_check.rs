@@ -5,15 +5,19 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::postgres::connect::connection::Statement;
+use crate::store::postgres::connect::connection::{REPLACED, Statement};
+use crate::store::postgres::connect::fault::foreign;
+use crate::store::postgres::connect::identity::{self, Identity};
 use crate::store::postgres::node::coverage::{behind, read_rows};
 use crate::store::postgres::node::group::{Group, Trouble};
 use crate::store::postgres::node::shared::Shared;
 use crate::store::postgres::open::opening::prove;
-use crate::store::postgres::open::schema::{self, fault_of_settings};
+use crate::store::postgres::open::schema::{self, NEWEST, fault_of_settings};
 
 /// What the server is set to.
 const SETTINGS: Statement = ("settings", schema::SETTINGS);
+/// Which database it is, and the version of its schema.
+const STORE: Statement = ("settings", identity::IDENTITY);
 /// Standbys that commits may wait for, and whether the user may not see of each whether it is one.
 const STANDBYS: Statement = (
     "standbys",
@@ -45,7 +49,7 @@ pub(crate) async fn keep(shared: Weak<Shared>, place: usize) {
 pub(crate) async fn look(shared: &Shared, group: &Group) -> Result<Option<Trouble>> {
     match try_out(shared, group).await {
         Err(e) if e.kind() == ErrorKind::Corrupt => Err(e),
-        Err(e) if !group.connections.is_proven() => Ok(Some(Trouble::Unsafe(e.to_string()))),
+        Err(e) if group.connections.identity().is_none() => Ok(Some(Trouble::Unsafe(e.to_string()))),
         Err(e) => {
             if e.kind() == ErrorKind::Overloaded {
                 // The next look is at whichever server is the primary then.
@@ -59,9 +63,8 @@ pub(crate) async fn look(shared: &Shared, group: &Group) -> Result<Option<Troubl
 
 /// What of its settings would break the promise.
 async fn try_out(shared: &Shared, group: &Group) -> Result<Option<String>> {
-    if !group.connections.is_proven() {
-        prove(&group.database, &shared.store, shared.durability).await?;
-        group.connections.prove();
+    if group.connections.identity().is_none() {
+        group.connections.prove(prove(&group.database, &shared.store, shared.durability).await?);
     }
     // Before the rows are read: other answers may come meanwhile.
     let covered = group.coverage.present();
@@ -70,6 +73,11 @@ async fn try_out(shared: &Shared, group: &Group) -> Result<Option<String>> {
     if let Some(fault) = settings.first().and_then(|row| fault_of_settings(row, shared.durability)) {
         return Ok(Some(fault.to_owned()));
     }
+    let store = client.rows(STORE, &[]).await?;
+    if Identity::of(&store) != group.connections.identity() {
+        return Err(foreign(REPLACED));
+    }
+    group.set_version(store.first().map_or(NEWEST, |row| row.get(3)));
     // Who may not see it, or has a relative of PostgreSQL, goes without.
     let standbys = client.rows(STANDBYS, &[]).await.ok();
     let row = standbys.as_ref().and_then(|rows| rows.first()).filter(|row| !row.get::<_, bool>(1));

@@ -16,6 +16,7 @@ use crate::limits::DATABASE_REQUEST_SECONDS;
 use crate::store::postgres::connect::connection::{Lease, Statement};
 use crate::store::postgres::connect::fault::Fate;
 use crate::store::postgres::node::group::Group;
+use crate::store::postgres::node::pauses::Pauses;
 use crate::store::postgres::node::shared::Shared;
 use crate::sync;
 
@@ -36,12 +37,15 @@ pub(crate) enum Failure {
 /// # Errors
 /// `Overloaded`, `Stopping`.
 pub(crate) async fn connect(shared: &Shared, group: &Group, deadline: Instant) -> Result<Lease> {
+    let mut pauses = Pauses::default();
     loop {
-        let failed = match group.connections.write().await {
-            Ok(connection) => return Ok(connection),
-            Err(e) => e,
+        let left = deadline.saturating_duration_since(shared.now());
+        let failed = match sync::timeout(left, group.connections.write()).await {
+            Some(Ok(connection)) if !left.is_zero() => return Ok(connection),
+            Some(Err(e)) => e,
+            _ => Error::new(ErrorKind::Overloaded, "the database gave no connection in time; retry later"),
         };
-        if failed.kind() != ErrorKind::Overloaded || shared.pause(deadline).await.is_none() {
+        if failed.kind() != ErrorKind::Overloaded || pauses.pass(&*shared.clock, deadline).await.is_none() {
             return Err(failed);
         }
     }
@@ -59,7 +63,7 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
     mut connection: Result<Lease>,
     mut send: impl FnMut(Lease) -> F,
 ) -> Result<T, Failure> {
-    let mut unknown = None;
+    let (mut unknown, mut pauses) = (None, Pauses::default());
     loop {
         let (fate, is_over) = match connection {
             Ok(lease) => {
@@ -83,7 +87,7 @@ pub(crate) async fn until_answered<T, F: Future<Output = Result<T, Fate>>>(
             }
         };
         shared.retried(slot, &why);
-        if is_over || shared.pause(deadline).await.is_none() {
+        if is_over || pauses.pass(&*shared.clock, deadline).await.is_none() {
             return Err(unknown.map_or(Failure::Undone(why), Failure::Unknown));
         }
         connection = connect(shared, group, deadline).await;

@@ -21,9 +21,9 @@ use crate::event::Batch;
 use crate::limits::{DATABASE_REQUEST_SECONDS, STATEMENT_BYTES, STATEMENT_EVENTS};
 use crate::store::postgres::connect::connection::{Lease, Statement};
 use crate::store::postgres::connect::fault::Fate;
+use crate::store::postgres::connect::identity::Uuid;
 use crate::store::postgres::node::coverage::SlotRow;
 use crate::store::postgres::node::shared::Shared;
-use crate::store::postgres::open::schema::Uuid;
 use crate::store::{Outcome, Status};
 
 const APPEND: Statement =
@@ -69,7 +69,10 @@ pub(crate) async fn work(shared: Arc<Shared>, slot: usize, mut pieces: mpsc::Rec
         }
         let answer = match connection {
             Ok(connection) => worker.commit(connection, &group, deadline).await,
-            Err(e) => Err(e),
+            Err(e) => {
+                worker.shared.refused(&e, 0);
+                Err(e)
+            }
         };
         reply(group, answer);
     }
