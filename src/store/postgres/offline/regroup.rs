@@ -127,6 +127,7 @@ impl End {
             Metrics::default(),
             Arc::new(SystemClock),
         )?;
+        connections.prove(state.identity());
         let random = |e| Error::new(ErrorKind::Unusable, format!("the system has no random number: {e}"));
         let node = (sync::random_u64().map_err(random)? >> 1) as i64;
         let name = database.name.clone();
