@@ -85,7 +85,7 @@ fn a_topic_that_is_stuck_among_many_is_found_and_stays_found() {
     service.publish(round("1"));
     let seconds = || service.get("/consumers/c")["lag_seconds"].as_f64().unwrap();
     let looks = (0..TOPICS).position(|_| seconds() >= 3.0);
-    assert!(looks.is_some(), "it is never found");
+    assert!(looks.is_some(), "it is never found: {}", service.get("/consumers/c"));
     for _ in 0..10 {
         assert!(seconds() >= 3.0, "it is lost again");
     }

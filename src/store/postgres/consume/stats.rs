@@ -133,11 +133,15 @@ pub(super) async fn lag(
     // In steps: no statement is of more topics than one that looks for news.
     for topics in ready.chunks(CONSUMER_LOOK_TOPICS) {
         let seen = shared.patiently(|| seen(shared, cache.number, topics, places)).await?;
+        let mut all_lagging = Vec::new();
         for Seen { events: more, lagging, by } in seen {
             events += more.unsigned_abs();
             by.into_iter().for_each(|by| search.arrived_by(Timestamp(by)));
-            lagging.into_iter().for_each(|(topic, position)| search.see(topic, position.unsigned_abs()));
+            all_lagging.extend(lagging);
         }
+        // Each database has told of its own: a search goes by numbers over all of them.
+        all_lagging.sort_unstable();
+        all_lagging.into_iter().for_each(|(topic, position)| search.see(topic, position.unsigned_abs()));
     }
     let unread = search.unread();
     let arrivals = shared.patiently(|| arrivals(shared, &unread)).await?;
