@@ -17,8 +17,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
 use sekali::clock::SystemClock;
 use sekali::http::{Connection, Limits, Service as Http};
+use sekali::limits::BODY_WINDOW_SECONDS;
 use sekali::metrics::Metrics;
 use serde_json::Value;
 
@@ -272,4 +274,21 @@ fn a_large_body_is_decoded_beside_the_threads_that_answer() {
             }
         }
     });
+}
+
+#[test]
+fn a_sender_is_not_blamed_for_a_pause_of_the_service() {
+    let service = Service::new();
+    let event = event(1, "{}");
+    let (first, rest) = event.as_bytes().split_at(10);
+    let mut stream =
+        begin(service.addr, "content-type: application/json\r\nConnection: close\r\n", event.len(), first);
+    // Its time has begun.
+    sekali::sync::sleep(Duration::from_millis(500));
+    service.server.signal(Signal::STOP);
+    sekali::sync::sleep(Duration::from_secs(BODY_WINDOW_SECONDS + 2));
+    stream.write_all(rest).unwrap();
+    service.server.signal(Signal::CONT);
+    assert_eq!(status(&mut stream), 200);
+    assert_eq!(service.stored(), 1);
 }

@@ -19,6 +19,9 @@ use crate::http::wire::denial;
 use crate::http::wire::problem::Problem;
 use crate::limits::{BODY_RATE_MIN, BODY_SECONDS, BODY_WINDOW_SECONDS};
 
+/// A timer that ends so much later than it was to was not looked at: the process was stopped.
+const LATE: Duration = Duration::from_secs(1);
+
 /// What a body must bring in which time.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
@@ -138,7 +141,13 @@ impl<'a> Pace<'a> {
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
+                let is_late = timer.deadline().elapsed() > LATE;
                 self.timer = None;
+                if is_late {
+                    // This process stood still, and what was sent meanwhile may be on its way here.
+                    self.progress_before = self.progress;
+                    continue;
+                }
                 let brought = self.progress.saturating_sub(self.progress_before);
                 self.progress_before = self.progress;
                 self.windows += 1;
