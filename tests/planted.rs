@@ -223,7 +223,7 @@ const PLANTED: [Planted; 36] = [
         rule: "a journal that can't be asked for is not made anew by repair",
         file: "src/store/local/offline/repair.rs",
         right: "            if missing.contains(id) {\n                let folder = folder(dir, *id);\n                disk.create_dir_all(&folder).during(\"create\", &folder)?;\n                disk.open(&journal, Open::New)",
-        wrong: "            if missing.contains(id) || (PLANTED && !disk.presence(&journal).unwrap_or(false)) {\n                let folder = folder(dir, *id);\n                disk.create_dir_all(&folder).during(\"create\", &folder)?;\n                if PLANTED {\n                    let _ = disk.remove_file(&journal);\n                }\n                disk.open(&journal, Open::New)",
+        wrong: "            if missing.contains(id) || (PLANTED && !disk.presence(&journal).unwrap_or(false)) {\n                let folder = folder(dir, *id);\n                disk.create_dir_all(&folder).during(\"create\", &folder)?;\n                if PLANTED && !missing.contains(id) {\n                    disk.open(&journal, Open::Write).and_then(|file| file.set_len(0)).during(\"cut\", &journal)?;\n                }\n                disk.open(&journal, if PLANTED && !missing.contains(id) { Open::Write } else { Open::New })",
         test: ABSENT,
     },
     Planted {
