@@ -24,10 +24,11 @@ mod verify;
 mod versions;
 mod watching;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::support::postgres::{Postgres, configuration};
-use crate::support::process::Start;
+use crate::support::process::{Server, Start};
 
 /// A cluster, if this machine can have one.
 fn cluster(settings: &str) -> Option<Postgres> {
@@ -57,4 +58,12 @@ fn node(dir: &Path, url: &str, durability: &str) -> Start {
     start.env =
         vec![("SEKALI_STORE".into(), url.into()), ("SEKALI_STORE_DURABILITY".into(), durability.into())];
     start
+}
+
+/// A node of a new store, whose database has no standby.
+fn ready_node(cluster: &Postgres) -> (tempfile::TempDir, Server, SocketAddr) {
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let (server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    (dir, server, addr)
 }

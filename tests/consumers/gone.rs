@@ -9,7 +9,7 @@ use crate::support::until;
 use super::*;
 
 /// Seconds within which the service notices; those who wait would do so for longer.
-const SOON: u64 = 10;
+const SOON: u64 = 25;
 
 /// A reader that waits, after what it has asked before and not read the answer of.
 fn waiting(service: &Service, before: &str, query: &str) -> TcpStream {

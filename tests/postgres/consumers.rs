@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::group::Group;
-use super::{cluster, node};
+use super::{cluster, node, ready_node};
 use crate::support::client::Client;
 use crate::support::consuming::Consuming;
 use crate::support::process::Server;
@@ -165,9 +165,7 @@ fn those_who_wait_do_not_ask_the_database_for_events_of_others() {
 #[test]
 fn a_call_takes_as_many_statements_for_many_topics_as_for_one() {
     let Some(cluster) = cluster("") else { return };
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (_server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, _server, addr) = ready_node(&cluster);
     assert_eq!(ask(addr, "PUT", "/consumers/checked", &json!({"topics": ["*"]})).0, 201);
     let kinds = ["take", "acknowledge", "events", "news", "consumers", "topics"];
     let mut took = Vec::new();

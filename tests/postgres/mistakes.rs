@@ -13,7 +13,7 @@ use ureq::Agent;
 
 use super::plans::touched;
 use super::promise::{Helper, without_standbys};
-use super::{cluster, node};
+use super::{cluster, node, ready_node};
 use crate::support::checker::check;
 use crate::support::client::Client;
 use crate::support::consuming::Consuming;
@@ -195,9 +195,7 @@ fn a_read_for_which_nothing_is_committed_is_found_to_show_what_the_primary_alone
 /// Whether an event is known as a duplicate after the events were dropped.
 fn is_known_without_events(pieces: &[(&str, &str)]) -> Option<bool> {
     let cluster = cluster("")?;
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, mut server, addr) = ready_node(&cluster);
     put_wrong(&cluster, pieces);
     let mut client = Client::new(addr);
     let mut publish = || client.post("/publish?results=all", event("t", "old", 1).as_bytes()).unwrap();
@@ -317,9 +315,7 @@ fn an_acknowledgement_that_does_not_wait_for_the_disk_is_found_to_go_back() {
 /// What a worker finds that goes through two topics, with these pieces of what acknowledges replaced.
 fn found_in_two_topics(pieces: &[(&str, &str)]) -> Option<Vec<String>> {
     let cluster = cluster("")?;
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, mut server, addr) = ready_node(&cluster);
     put_wrong_in(&cluster, "sekali_acknowledge", pieces);
     let events = (0..10).map(|n| event(["a", "b"][n % 2], &format!("e{n}"), n)).collect::<Vec<_>>();
     let answer = Client::new(addr).post("/publish", format!("[{}]", events.join(",")).as_bytes()).unwrap();
@@ -347,9 +343,7 @@ fn a_position_that_is_kept_under_another_name_is_found() {
 /// a lease, with these pieces of functions replaced.
 fn refusals(pieces: &[(&str, &str, &str)]) -> Option<(u16, u16)> {
     let cluster = cluster("")?;
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, mut server, addr) = ready_node(&cluster);
     for (function, right, wrong) in pieces {
         put_wrong_in(&cluster, function, &[(right, wrong)]);
     }

@@ -1,6 +1,6 @@
 //! Databases that are no longer those that a running node has opened.
 
-use super::{cluster, node};
+use super::{cluster, node, ready_node};
 use crate::support::client::Client;
 use crate::support::postgres::Postgres;
 use crate::support::process::Server;
@@ -60,9 +60,7 @@ fn a_database_that_becomes_another_under_its_connections_ends_the_node() {
 #[test]
 fn a_topic_of_another_slot_takes_no_event() {
     let Some(cluster) = cluster("") else { return };
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, mut server, addr) = ready_node(&cluster);
     let publish = |id: &str| Client::new(addr).post("/publish", event("t", id, 1).as_bytes()).unwrap().status;
     assert_eq!(publish("first"), 200);
     cluster.client("events").execute("UPDATE sekali_topics SET slot = (slot + 1) % 64", &[]).unwrap();
@@ -74,9 +72,7 @@ fn a_topic_of_another_slot_takes_no_event() {
 #[test]
 fn a_database_without_the_function_that_stores_ends_the_node() {
     let Some(cluster) = cluster("") else { return };
-    cluster.create("events");
-    let dir = tempfile::tempdir().unwrap();
-    let (mut server, addr) = node(dir.path(), &cluster.url("events"), "local").ready().unwrap();
+    let (_dir, mut server, addr) = ready_node(&cluster);
     cluster.client("events").batch_execute("DROP FUNCTION sekali_append").unwrap();
     let answer = Client::new(addr).post("/publish", event("t", "e", 1).as_bytes());
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 500));

@@ -31,8 +31,8 @@ pub struct Consuming {
     positions: Mutex<BTreeMap<String, Position>>,
     violations: Mutex<Vec<String>>,
     acknowledged: AtomicU64,
-    /// Whether an acknowledgement to this process was not answered with 200: it may still be carried out, after
-    /// events were given from where the consumer was.
+    /// Whether an acknowledgement to this process was not answered with 200: it may still be carried
+    /// out, after events were given from where the consumer was.
     unsure: AtomicBool,
 }
 
