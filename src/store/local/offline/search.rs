@@ -1,7 +1,7 @@
 //! Reads every journal, over what is damaged, and finds what is lost and which offsets are lost
 //! with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct Search<'a> {
     /// JSON, an event a line.
     pub(super) salvaged: Vec<u8>,
     /// Damaged generations, as they are with their holes.
-    pub(super) closed: HashMap<u64, Closed>,
+    pub(super) closed: BTreeMap<u64, Closed>,
     /// Generations whose journal is not there.
     pub(super) missing: Vec<u64>,
 }
@@ -52,7 +52,7 @@ impl<'a> Search<'a> {
             gaps: Gaps::default(),
             given_up: Vec::new(),
             salvaged: Vec::new(),
-            closed: HashMap::new(),
+            closed: BTreeMap::new(),
             missing: Vec::new(),
         }
     }
