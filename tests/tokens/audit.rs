@@ -132,7 +132,9 @@ fn why_a_token_is_not_let_in_is_told_by_the_log_and_not_to_its_bearer() {
         (&expired, "expired"),
         (unknown.reveal(), "unknown"),
     ] {
-        let answer = until(10, || told(token));
+        // A request that was under way may be the first that is refused, and the log has no line for it.
+        until(10, || told(token));
+        let answer = told(token);
         guarded.audited(&[("reason", reason), ("token", id(token)), ("peer", "127.0.0.1")]);
         answers.push(answer.unwrap());
     }
