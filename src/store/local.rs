@@ -202,27 +202,22 @@ impl Local {
     ) -> Result<SmallVec<[OwnedSemaphorePermit; 1]>> {
         let mut places = SmallVec::new();
         for worker in workers {
-            let queue = &self.shared.queues[worker].places;
-            let place = match Arc::clone(queue).try_acquire_owned() {
-                Ok(place) => place,
-                Err(_) => {
-                    let deadline = Duration::from_secs(ADMISSION_SECONDS);
-                    // Boxed: it is seldom waited for, and all requests' futures would have its
-                    // size.
-                    match Box::pin(sync::timeout(deadline, Arc::clone(queue).acquire_owned())).await {
-                        Some(Ok(place)) => place,
-                        _ => {
-                            return Err(Error::new(
-                                ErrorKind::Overloaded,
-                                "too many requests wait; retry later",
-                            ));
-                        }
-                    }
-                }
-            };
-            places.push(place);
+            places.push(self.place(worker).await?);
         }
         Ok(places)
+    }
+
+    async fn place(&self, worker: usize) -> Result<OwnedSemaphorePermit> {
+        let queue = &self.shared.queues[worker].places;
+        if let Ok(place) = Arc::clone(queue).try_acquire_owned() {
+            return Ok(place);
+        }
+        let deadline = Duration::from_secs(ADMISSION_SECONDS);
+        // Boxed: it is seldom waited for, and all requests' futures would have its size.
+        match Box::pin(sync::timeout(deadline, Arc::clone(queue).acquire_owned())).await {
+            Some(Ok(place)) => Ok(place),
+            _ => Err(Error::new(ErrorKind::Overloaded, "too many requests wait; retry later")),
+        }
     }
 
     /// Waits for an answer, or for the failure of the store.
@@ -253,6 +248,13 @@ impl Local {
         let shared = Arc::clone(&self.shared);
         sync::blocking(move || read(&shared)).await.unwrap_or_else(|| Err(Error::stopping()))
     }
+}
+
+/// Wakes workers when the tasks that are ready to run have had their turn: what they send joins the
+/// group. If this is given up meanwhile, the workers are woken all the same.
+async fn wake_later<T>(wakes: T) {
+    sync::yield_task().await;
+    drop(wakes);
 }
 
 impl Drop for Local {
@@ -287,10 +289,7 @@ impl EventStore for Local {
             }
         }
         if !wakes.is_empty() {
-            // What they send joins the group. If this is given up meanwhile, the worker is woken
-            // all the same.
-            sync::yield_task().await;
-            drop(wakes);
+            wake_later(wakes).await;
         }
         if is_whole && let Some((_, answer)) = replies.pop() {
             return self.answer(answer).await.map(Outcomes::into_vec);

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use self::lag::Lag;
-use super::Local;
+use super::admission::job::{Change, Job, Step};
+use super::admission::queue::Closed;
+use super::admission::route::route;
 use super::generation::consumers::Consumer;
 use super::generation::consumers::leases::{Lease, Leases, Now};
 use super::generation::head::EntryBlocks;
 use super::read::batch::{BatchQuery, EventBatch, batch};
 use super::shared::Shared;
-use super::write::group::{Change, Step};
+use super::{Local, wake_later};
 use crate::clock::Timestamp;
 use crate::consumer::receipt::Receipt;
 use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Position, Take};
@@ -28,7 +30,6 @@ use crate::store::local::generation::consumers::each_reached;
 use crate::store::local::generation::head::table_bytes;
 use crate::store::local::generation::topic::Topic;
 use crate::store::{Given, StoredEvent, Taken};
-use crate::sync;
 
 mod lag;
 mod lag_metrics;
@@ -205,13 +206,14 @@ impl Local {
         let reserved = (bytes + FrameHeader::BYTES + BlockHeader::BYTES) as u64;
         let (reply, answer) = oneshot::channel();
         let change = Change { name: name.as_str().into(), step, blocks, reserved, reply };
-        let commits = self.commits.lock().clone().ok_or_else(Error::stopping)?;
-        let shared = Arc::clone(&self.shared);
-        let sent = sync::blocking(move || {
-            shared.preallocation.reserve(reserved)?;
-            if commits.change(change) { Ok(()) } else { Err(shared.failure.unsure()) }
-        });
-        sent.await.unwrap_or_else(|| Err(self.shared.failure.unsure()))?;
+        // All changes of a consumer go to one worker, whose next commit of events has them.
+        let worker = route(self.shared.secret.topic(name.as_str().as_bytes()), self.shared.queues.len());
+        let place = self.place(worker).await?;
+        match self.shared.queues[worker].push(Job::Change { place, change }, reserved, &self.shared.pace) {
+            Ok(Some(wake)) => wake_later(wake).await,
+            Ok(None) => {}
+            Err(Closed) => return Err(Error::stopping()),
+        }
         self.answer(answer).await
     }
 }

@@ -11,6 +11,8 @@ use crate::limits::TOPIC_BYTES_MAX;
 use crate::store::Outcome;
 use crate::store::local::format::codec::{BlockHeader, FixedRecord};
 use crate::store::local::format::entries::EventRecord;
+use crate::store::local::generation::consumers::Consumer;
+use crate::store::local::generation::head::TableBlock;
 
 /// Most that an event's record takes beside its fields, a block of its own included.
 pub(crate) const EVENT_OVERHEAD_BYTES: u64 = (2 * BlockHeader::BYTES + TOPIC_BYTES_MAX + 64) as u64;
@@ -48,6 +50,13 @@ pub(crate) enum Job {
         /// Gets an outcome for each item.
         reply: oneshot::Sender<Result<Outcomes>>,
     },
+    /// Have the next commit change a consumer.
+    Change {
+        /// Its place in the queue.
+        place: OwnedSemaphorePermit,
+        /// What becomes of the consumer.
+        change: Change,
+    },
     /// Where is this event?
     Find {
         /// `topic \0 event_id`, and where the id begins.
@@ -59,6 +68,28 @@ pub(crate) enum Job {
     },
     /// Claims can be found elsewhere: forget them.
     Forget,
+}
+
+/// What becomes of a consumer.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It begins, in the place of the one with this number, or where there is none.
+    Begin { replaces: Option<u64>, consumer: Arc<Consumer> },
+    /// The one with this number ends.
+    End(u64),
+    /// It gets to these offsets, by the topics' numbers.
+    Reach { consumer: Arc<Consumer>, positions: Vec<(u32, u64)> },
+}
+
+/// A change of a consumer, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) name: Box<str>,
+    pub(crate) step: Step,
+    pub(crate) blocks: Vec<TableBlock>,
+    /// Bytes reserved for it.
+    pub(crate) reserved: u64,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
 }
 
 /// Most bytes that an event takes in a frame.

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{CONSUMER_LOOK_TOPICS, CONSUMERS_MAX};
 use crate::store::local::Local;
+use crate::store::local::admission::job::Step;
 use crate::store::local::format::codec::BlockKind;
 use crate::store::local::format::entries::ConsumerEntry;
 use crate::store::local::format::manifest::random_u64;
@@ -18,7 +19,6 @@ use crate::store::local::generation::topic::Topic;
 use crate::store::local::read::offsets::OffsetsBefore;
 use crate::store::local::read::{Listing, read_cursor};
 use crate::store::local::shared::Shared;
-use crate::store::local::write::group::Step;
 use crate::store::{EventStore, Query};
 use crate::sync::atomic::Ordering;
 

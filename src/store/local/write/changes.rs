@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::group::{Change, Step};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::local::admission::job::{Change, Step};
 use crate::store::local::format::frame::FrameBuilder;
 use crate::store::local::generation::consumers::Consumers;
 

@@ -1,18 +1,15 @@
-//! What a worker hands to the journal's writer, what changes consumers, and what the writer hands
-//! to the checkpoint.
+//! What a worker hands to the journal's writer, and what the writer hands to the checkpoint.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::error::Result;
-use crate::store::local::admission::job::{EVENT_OVERHEAD_BYTES, JOB_BYTES, Outcomes};
+use crate::store::local::admission::job::{Change, EVENT_OVERHEAD_BYTES, JOB_BYTES, Outcomes};
 use crate::store::local::format::claim::BlockLocation;
 use crate::store::local::format::codec::RECORD_BYTES_MAX;
 use crate::store::local::generation::Generation;
 use crate::store::local::generation::claims::ClaimSet;
-use crate::store::local::generation::consumers::Consumer;
-use crate::store::local::generation::head::TableBlock;
 use crate::store::local::generation::topic::{Pending, Topic};
 
 /// A group takes no further request once it has so many bytes.
@@ -39,52 +36,27 @@ pub(crate) struct EventsBlock {
 }
 
 /// What one worker decided in one go.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) blocks: Vec<EventsBlock>,
     pub(crate) claims: Option<Arc<ClaimSet>>,
     /// Dropped events, which may rest on a claim of this group: durable with it or later, never
     /// before.
     pub(crate) counts: Vec<Pending>,
+    /// Changes of consumers that wait for the same commit.
+    pub(crate) changes: Vec<Change>,
     pub(crate) received_at: i64,
     pub(crate) replies: Vec<Reply>,
-    /// Bytes reserved for it.
+    /// Bytes reserved for it, but for its changes.
     pub(crate) reserved: u64,
 }
 
 impl Group {
     /// Bytes of its blocks.
     pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes.len()).sum()
-    }
-}
-
-/// What becomes of a consumer.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// It begins, in the place of the one with this number, or where there is none.
-    Begin { replaces: Option<u64>, consumer: Arc<Consumer> },
-    /// The one with this number ends.
-    End(u64),
-    /// It gets to these offsets, by the topics' numbers.
-    Reach { consumer: Arc<Consumer>, positions: Vec<(u32, u64)> },
-}
-
-/// A change of a consumer, ready to be written.
-#[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) name: Box<str>,
-    pub(crate) step: Step,
-    pub(crate) blocks: Vec<TableBlock>,
-    /// Bytes reserved for it.
-    pub(crate) reserved: u64,
-    pub(crate) reply: oneshot::Sender<Result<()>>,
-}
-
-impl Change {
-    /// Bytes of its blocks.
-    pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.body.len()).sum()
+        let events = self.blocks.iter().map(|block| block.bytes.len());
+        let changes = self.changes.iter().flat_map(|change| &change.blocks).map(|block| block.body.len());
+        events.chain(changes).sum()
     }
 }
 
@@ -93,8 +65,6 @@ impl Change {
 pub(crate) enum Message {
     /// Commit this.
     Group(Group),
-    /// Change a consumer.
-    Change(Change),
     /// Make pending counts durable.
     Flush(oneshot::Sender<Result<()>>),
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
-use super::group::{Change, Group, Message};
+use super::group::{Group, Message};
 use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::local::admission::queue::GROUP_WORTH_BYTES;
@@ -47,7 +47,7 @@ impl GroupCommit {
         let is_small = group.bytes() < GROUP_WORTH_BYTES;
         match self.groups.send(Message::Group(group)) {
             Err(SendError(Message::Group(group))) => return Err(group),
-            Ok(()) | Err(SendError(Message::Flush(_) | Message::Change(_))) => {}
+            Ok(()) | Err(SendError(Message::Flush(_))) => {}
         }
         let is_left_to_thread = match self.writer.try_lock() {
             Some(mut writer) if is_small => writer.commit_once(),
@@ -59,16 +59,6 @@ impl GroupCommit {
         Ok(())
     }
 
-    /// Commits a change of a consumer, here if the writer is idle; false if the store has ended.
-    pub(crate) fn change(&self, change: Change) -> bool {
-        let is_sent = self.groups.send(Message::Change(change)).is_ok();
-        let is_left_to_thread = self.writer.try_lock().is_none_or(|mut writer| writer.commit_once());
-        if is_left_to_thread {
-            self.wake();
-        }
-        is_sent
-    }
-
     /// Makes pending counts durable; false if the store has ended. Waits while many groups do.
     pub(crate) fn flush(&self, done: oneshot::Sender<Result<()>>) -> bool {
         let is_sent = self.groups.send(Message::Flush(done)).is_ok();
@@ -77,7 +67,7 @@ impl GroupCommit {
     }
 
     /// Has the journal's thread look at what there is to do.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             sync::unpark(thread);
         }

@@ -23,7 +23,7 @@ use super::lookahead::Lookahead;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Batch, EventRef};
-use crate::store::local::admission::job::{Item, Items, Job, Outcomes};
+use crate::store::local::admission::job::{Change, Item, Items, Job, Outcomes};
 use crate::store::local::format::claim::Claim;
 use crate::store::local::format::codec::{
     BLOCK_BYTES, BlockHeader, BlockKind, FixedRecord, FrameHeader, encode_varied, finish_block,
@@ -138,7 +138,8 @@ impl Worker {
         let refused = self.refusal(jobs);
         self.received_at = self.shared.seams.clock.now();
         let (mut requests, mut reserved) = (Vec::with_capacity(jobs.len()), 0);
-        while reserved < GROUP_BYTES
+        let (mut changes, mut changed) = (Vec::new(), 0);
+        while reserved + changed < GROUP_BYTES
             && let Some(job) = jobs.pop_front()
         {
             match job {
@@ -153,6 +154,11 @@ impl Worker {
                         // Nothing of it was decided, so nothing is waited for.
                         Err(e) => _ = reply.send(Err(e)),
                     }
+                }
+                Job::Change { place, change } => {
+                    drop(place);
+                    changed += change.reserved;
+                    changes.extend(self.admit_change(change));
                 }
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
                 // It was done before the group.
@@ -171,7 +177,7 @@ impl Worker {
             self.decide_together(together.collect(), &mut at_once, &mut with_commit);
         }
         self.answer(at_once);
-        self.commit(with_commit, reserved);
+        self.commit(with_commit, changes, reserved);
     }
 
     /// Reserves room for a request.
@@ -182,25 +188,41 @@ impl Worker {
         }
     }
 
-    /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing: what
-    /// there is of it in `jobs` is done first.
-    fn refusal(&self, jobs: &mut VecDeque<Job>) -> Option<(ErrorKind, String)> {
-        let (lag, max) = (&self.shared.lag, self.shared.lag_max());
+    /// Reserves room for a change of a consumer, or refuses it.
+    fn admit_change(&self, change: Change) -> Option<Change> {
+        match self.shared.preallocation.reserve(change.reserved) {
+            Ok(()) => Some(change),
+            Err(e) => {
+                let _ = change.reply.send(Err(e));
+                None
+            }
+        }
+    }
+
+    /// Why nothing can be decided: too much waits to be indexed. Finding waits for nothing, nor
+    /// does a consumer, which adds nothing to the index: what there is of it in `jobs` is done
+    /// first.
+    fn refusal(&mut self, jobs: &mut VecDeque<Job>) -> Option<(ErrorKind, String)> {
+        let shared = Arc::clone(&self.shared);
+        let (lag, max) = (&shared.lag, shared.lag_max());
         if lag.claims() <= max {
             return None;
         }
+        let mut changes = Vec::new();
         for job in std::mem::take(jobs) {
             match job {
                 Job::Find { key, hash, reply } => _ = reply.send(self.find(&key, hash)),
+                Job::Change { change, .. } => changes.extend(self.admit_change(change)),
                 append @ Job::Append { .. } => jobs.push_back(append),
                 Job::Forget => {}
             }
         }
+        self.commit(Decided::default(), changes, 0);
         if jobs.is_empty() {
             return None;
         }
         // What a full disk keeps from being indexed is no overload, and does not pass by itself.
-        if let Err(e) = self.shared.preallocation.check_index(lag.claims()) {
+        if let Err(e) = shared.preallocation.check_index(lag.claims()) {
             return Some((e.kind(), format!("{e}, then send it again; nothing of this was stored")));
         }
         let why =
@@ -376,9 +398,9 @@ impl Worker {
         replies.into_iter().for_each(|reply| _ = reply.to.send(reply.answer));
     }
 
-    /// Hands on requests that wait for a commit.
-    fn commit(&mut self, Decided { replies, known }: Decided, reserved: u64) {
-        if replies.is_empty() {
+    /// Hands on requests that wait for a commit, and changes of consumers.
+    fn commit(&mut self, Decided { replies, known }: Decided, changes: Vec<Change>, reserved: u64) {
+        if replies.is_empty() && changes.is_empty() {
             self.shared.preallocation.settle(reserved, None);
             return;
         }
@@ -397,10 +419,13 @@ impl Worker {
             self.shared.lag.add(fresh as u64);
         }
         let received_at = self.received_at.0;
-        let group = Group { blocks, claims, counts, received_at, replies, reserved };
+        let group = Group { blocks, claims, counts, changes, received_at, replies, reserved };
         if let Err(group) = self.journal.commit(group) {
             for reply in group.replies {
                 _ = reply.to.send(Err(self.shared.failure.unsure()));
+            }
+            for change in group.changes {
+                _ = change.reply.send(Err(self.shared.failure.unsure()));
             }
         }
     }

@@ -140,13 +140,10 @@ impl Writer {
         let mut bytes = 0;
         while let Some(next) = message.take() {
             match next {
-                Message::Group(group) => {
+                Message::Group(mut group) => {
                     bytes += group.bytes();
+                    group.changes.drain(..).for_each(|change| changes.take(change, &shared.consumers));
                     groups.push(group);
-                }
-                Message::Change(change) => {
-                    bytes += change.bytes();
-                    changes.take(change, &shared.consumers);
                 }
                 Message::Flush(done) => flushes.push(done),
             }
