@@ -137,8 +137,9 @@ def runs():
 
 def guards():
     rows = []
-    for name, what in [("tokens-2", "tokens"), ("tls", "TLS"), ("pages-2", "twenty open pages")]:
-        pairs = run(f"2026-11-30-pairs-{name}")["rows"]
+    with_each = [("11-30-pairs-tokens-2", "tokens"), ("11-30-pairs-tls", "TLS"), ("11-30-pairs-pages-2", "twenty open pages")]
+    for name, what in [*with_each, ("12-01-pairs-since-2026-11-28", "neither, and the version of 2026-11-28 without")]:
+        pairs = run(f"2026-{name}")["rows"]
         for load in ("batch", "single"):
             ratios = [[pair["after"][n] / pair["before"][n] for pair in pairs if pair["load"] == load] for n in (0, 1)]
             rates = sorted(ratios[0])
@@ -150,7 +151,7 @@ def guards():
 def consumers():
     heads = ["consumers", "memory of the service, MB", "an acknowledgement, p50, ms", "p99, ms", "bytes of its commit"]
     keys = ["acknowledgement_ms_p50", "acknowledgement_ms_p99", "commit_bytes"]
-    rows = run("2026-11-30-consumers")["rows"]
+    rows = run("2026-12-01-consumers")["rows"]
     return markdown(heads, [[row["consumers"], row["resident_bytes"] / 1e6, *(row[key] for key in keys)] for row in rows])
 
 
