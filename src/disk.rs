@@ -345,7 +345,7 @@ impl DiskFile for fs::File {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        Held::is_at(self, path)
+        held::is_at(self, path)
     }
 
     #[cfg(target_os = "linux")]

@@ -24,33 +24,51 @@ pub trait Held: Send + Sync + Debug {
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
-impl Held for File {
+/// A file or directory with its lock.
+#[derive(Debug)]
+pub(super) struct Locked(File);
+
+impl Drop for Locked {
+    /// Closing it is not enough: a child that another thread begins at this moment shares the lock
+    /// until it runs its program.
+    fn drop(&mut self) {
+        // Where it can't be unlocked, closing it has to do.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Held for Locked {
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        use ErrorKind::{NotADirectory, NotFound, StaleNetworkFileHandle};
-        let same = self.metadata().and_then(|own| {
-            let found = fs::metadata(path)?;
-            Ok((found.dev(), found.ino()) == (own.dev(), own.ino()))
-        });
-        match same {
-            // The last one is how NFS says that what is open was removed.
-            Err(e) if matches!(e.kind(), NotFound | NotADirectory | StaleNetworkFileHandle) => Ok(false),
-            same => same,
-        }
+        is_at(&self.0, path)
+    }
+}
+
+/// Whether `path` leads to an open file or directory.
+pub(super) fn is_at(open: &File, path: &Path) -> io::Result<bool> {
+    use ErrorKind::{NotADirectory, NotFound, StaleNetworkFileHandle};
+    let same = open.metadata().and_then(|own| {
+        let found = fs::metadata(path)?;
+        Ok((found.dev(), found.ino()) == (own.dev(), own.ino()))
+    });
+    match same {
+        // The last one is how NFS says that what is open was removed.
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory | StaleNetworkFileHandle) => Ok(false),
+        same => same,
     }
 }
 
 /// Takes a file, which is created if need be.
-pub(super) fn file(path: &Path) -> io::Result<File> {
+pub(super) fn file(path: &Path) -> io::Result<Locked> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(super::FILE_MODE);
     let file = super::open_own(&mut options, path)?;
     taken(&file)?;
-    Ok(file)
+    Ok(Locked(file))
 }
 
 /// Takes a directory that only its owner, a group and root can change. Where a directory can't be
 /// locked, as on NFS, the log says so.
-pub(super) fn directory(path: &Path) -> io::Result<File> {
+pub(super) fn directory(path: &Path) -> io::Result<Locked> {
     let flags = OFlags::DIRECTORY.bits().cast_signed();
     let directory = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     refuse_strangers(path, &directory.metadata()?, rustix::process::geteuid().as_raw())?;
@@ -61,9 +79,9 @@ pub(super) fn directory(path: &Path) -> io::Result<File> {
                 error = %e,
                 "the directory itself can't be locked on this file system; LOCK alone keeps a second process away: never remove it"
             );
-            Ok(directory)
+            Ok(Locked(directory))
         }
-        taken => taken.map(|()| directory),
+        taken => taken.map(|()| Locked(directory)),
     }
 }
 
@@ -155,7 +173,10 @@ mod tests {
         assert_eq!(directory(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
         fs::rename(&path, &elsewhere).unwrap();
         assert_eq!(directory(&elsewhere).unwrap_err().kind(), ErrorKind::WouldBlock);
+        // As a child of another thread has for a moment.
+        let shared = held.0.try_clone().unwrap();
         drop(held);
         directory(&elsewhere).unwrap();
+        drop(shared);
     }
 }
