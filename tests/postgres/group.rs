@@ -53,6 +53,17 @@ impl Group {
     /// Kills the primary, and has a standby take its place.
     pub fn fail_over(&mut self) {
         self.primary.kill();
+        self.replace();
+    }
+
+    /// The same, and the primary is killed when another one is there already.
+    pub fn fail_over_late(&mut self) {
+        let replaced = self.replace();
+        self.standbys[replaced].kill();
+    }
+
+    /// Has a standby take the place of the primary; the place of that from then on.
+    fn replace(&mut self) -> usize {
         // The one that has more has all that was acknowledged, as each commit is on one of them.
         let [one, two] = &self.standbys;
         let next = usize::from(one.received() < two.received());
@@ -62,6 +73,7 @@ impl Group {
         self.standbys[other].follow(&self.standbys[next], NAMES[other]);
         connected(&self.standbys[next], 1);
         std::mem::swap(&mut self.primary, &mut self.standbys[next]);
+        next
     }
 
     /// Has new standbys in the place of servers that are lost; nodes must be told of them.

@@ -5,3 +5,4 @@ pub(crate) mod connector;
 pub(crate) mod fault;
 pub(crate) mod identity;
 pub(crate) mod options;
+pub(crate) mod primary;

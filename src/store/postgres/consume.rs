@@ -198,6 +198,7 @@ pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &st
     let known_ends = shared.patiently(|| ends_elsewhere(shared, &topics, &offsets)).await?;
     let lease = i64::try_from(receipt.lease).unwrap_or_default();
     let (name_text, positions_max) = (name.as_str(), POSITIONS_MAX as i64);
+    let primaries = shared.groups.primaries();
     let rows = change(
         shared,
         ACKNOWLEDGE,
@@ -220,7 +221,7 @@ pub(crate) async fn acknowledge(shared: &Shared, key: &ConsumerKey, receipt: &st
         None => Err(none(name)),
         Some(0) => Ok(()),
         // It rests on what another commit has changed.
-        Some(1) => shared.groups.home().commit().await,
+        Some(1) => shared.groups.commit_at_home(&primaries).await,
         Some(2) => Err(over()),
         Some(3) => Err(foreign()),
         Some(_) => Err(no_room()),

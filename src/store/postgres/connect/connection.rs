@@ -12,7 +12,8 @@ use tokio_postgres::{Config, Row};
 
 use super::connector::{Connector, set_session};
 use super::fault::{Fate, read_failed, silent, unreachable};
-use super::identity::{IDENTITY, Identity, STANDBYS};
+use super::identity::{IDENTITY, Identity, SERVER, STANDBYS};
+use super::primary::{Primary, PrimaryNumber};
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,7 @@ pub(crate) struct Connections {
     /// Which database it is, once that was seen. Before, no connection is given, and none to another
     /// one.
     identity: Arc<OnceLock<Identity>>,
+    primary: Arc<Primary>,
     durability: Durability,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
@@ -61,9 +63,11 @@ impl Connections {
     ) -> Result<Self> {
         let connector = Connector::new(config)?;
         let (warnings, identity) = (connector.warnings(), Arc::new(OnceLock::new()));
+        let primary = Arc::new(Primary::default());
         let pool = |size| {
             let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            let identity = Arc::clone(&identity);
+            let (identity, primary, clock) =
+                (Arc::clone(&identity), Arc::clone(&primary), Arc::clone(&clock));
             let patience = Some(Duration::from_secs(DATABASE_CONNECT_SECONDS));
             Pool::builder(Manager::from_connect(config.clone(), connector.clone(), recycling))
                 .max_size(size)
@@ -71,14 +75,18 @@ impl Connections {
                 .create_timeout(patience)
                 .runtime(Runtime::Tokio1)
                 .post_create(Hook::async_fn(move |client, _| {
-                    let identity = Arc::clone(&identity);
+                    let (identity, primary) = (Arc::clone(&identity), Arc::clone(&primary));
+                    let clock = Arc::clone(&clock);
                     Box::pin(async move {
                         set_session(client, durability).await.map_err(HookError::Backend)?;
-                        let rows = client.query(IDENTITY, &[]).await.map_err(HookError::Backend)?;
-                        match Identity::of(&rows).as_ref() == identity.get() {
-                            true => Ok(()),
-                            false => Err(HookError::message(REPLACED)),
+                        let looked =
+                            future::try_join(client.query(IDENTITY, &[]), client.query_one(SERVER, &[]));
+                        let (rows, server) = looked.await.map_err(HookError::Backend)?;
+                        if Identity::of(&rows).as_ref() != identity.get() {
+                            return Err(HookError::message(REPLACED));
                         }
+                        primary.meet(server.get(0), clock.monotonic());
+                        Ok(())
                     })
                 }))
                 .build()
@@ -91,6 +99,7 @@ impl Connections {
             reads: pool(DATABASE_READS_MAX)?,
             warnings,
             identity,
+            primary,
             durability,
             metrics,
             clock,
@@ -113,7 +122,18 @@ impl Connections {
             let message = "the database has not answered since this node was started; retry later";
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
-        pool.get().await.map(|client| Lease(Some(client))).map_err(|e| unreachable(&e))
+        loop {
+            let client = pool.get().await.map_err(|e| unreachable(&e))?;
+            if self.primary.is_present(Object::metrics(&client).created) {
+                return Ok(Lease(Some(client)));
+            }
+            drop(Object::take(client));
+        }
+    }
+
+    /// Which server is the primary, as far as it was met.
+    pub(crate) fn primary(&self) -> PrimaryNumber {
+        self.primary.number()
     }
 
     /// One for a statement that may wait for standbys.

@@ -6,6 +6,10 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 /// For whom commits wait.
 pub(crate) const STANDBYS: &str = "SELECT current_setting('synchronous_standby_names')";
 
+/// When the server was started, which no other one was: a standby that becomes the primary has a time
+/// of its own.
+pub(crate) const SERVER: &str = "SELECT pg_postmaster_start_time()";
+
 /// Which database of which store it is. A new one in its place has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {

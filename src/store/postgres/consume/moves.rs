@@ -63,6 +63,7 @@ struct Positions {
 /// `Conflict`, `BadCursor`, `ExpiredCursor`, `NoSpace`, `Overloaded`, `Unsure`.
 pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Result<bool> {
     let ConsumerKey { name, topics } = key;
+    let primaries = shared.groups.primaries();
     let begun = match find(shared, name).await {
         // A start is not looked at for one that is there.
         Ok(row) => Some(if row.topics == *topics { 1 } else { 2 }),
@@ -74,7 +75,7 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
     };
     match begun {
         Some(0) => Ok(true),
-        Some(1) => shared.groups.home().commit().await.map(|()| false),
+        Some(1) => shared.groups.commit_at_home(&primaries).await.map(|()| false),
         Some(2) => {
             let message = format!(
                 "there is a consumer {name} with other topics, and its topics don't change: give this one another name, or \
@@ -117,10 +118,11 @@ pub(crate) async fn seek(shared: &Shared, key: &ConsumerKey, to: &Start) -> Resu
 /// `Overloaded`, `Unsure`.
 pub(crate) async fn end(shared: &Shared, key: &ConsumerKey) -> Result<bool> {
     let patterns: Vec<String> = key.topics.iter().map(TopicPattern::to_string).collect();
+    let primaries = shared.groups.primaries();
     let rows = change(shared, END, &[&key.name.as_str(), &patterns]).await?;
     let was_there = rows.first().is_some_and(|row| row.get(0));
     if !was_there {
-        shared.groups.home().commit().await?;
+        shared.groups.commit_at_home(&primaries).await?;
     }
     Ok(was_there)
 }
@@ -216,6 +218,7 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
     let offset = read_topic(shared.store.half(), hash, cursor).map_err(|_| foreign())?;
     let slot = (hash % shared.store.slots as u64) as i16;
     let group = shared.groups.of(usize::try_from(slot).unwrap_or_default());
+    let primary = group.connections.primary();
     let rows = group.read(OF_SLOT, &[&slot]).await?;
     let is_it = |name: &str| shared.store.hash(name.as_bytes()) == hash && topics.matches(name.as_bytes());
     let row = rows.iter().find(|row| is_it(row.get(2))).ok_or_else(foreign)?;
@@ -223,6 +226,6 @@ async fn in_one_topic(shared: &Shared, topics: &TopicPatterns, cursor: &str) -> 
         return Err(ahead());
     }
     // The topic may be in another database than the consumer, whose commit does not cover it.
-    group.commit().await?;
+    group.commit(primary).await?;
     Ok(Positions { topics: vec![row.get(2)], next_offsets: vec![offset], keeps: true })
 }

@@ -135,9 +135,13 @@ pub(super) async fn read(
     ranges: &[Range],
     bytes_max: usize,
 ) -> Result<(Vec<StoredEvent>, Vec<(u32, u64)>)> {
-    let rows = shared.patiently(|| rows_of(shared, ranges, bytes_max)).await?;
-    let seqs = || rows.iter().flatten().map(|row| (row.get(0), row.get(8)));
-    shared.patiently(|| shared.groups.cover(seqs())).await?;
+    let covered = async || {
+        let primaries = shared.groups.primaries();
+        let rows = rows_of(shared, ranges, bytes_max).await?;
+        let seqs = rows.iter().flatten().map(|row| (row.get(0), row.get(8)));
+        shared.groups.cover(&primaries, seqs).await.map(|()| rows)
+    };
+    let rows = shared.patiently(covered).await?;
     let mut rows: Vec<_> = rows.iter().map(|rows| rows.iter().peekable()).collect();
     let (mut events, mut reached, mut bytes) = (Vec::new(), Vec::new(), 0);
     for range in ranges {

@@ -70,12 +70,17 @@ const ERROR: Statement = (
 /// # Errors
 /// `NoConsumer`, `Overloaded`, `Unsure`, `Corrupt`.
 pub(crate) async fn stats(shared: &Shared, key: &ConsumerKey, shown: usize) -> Result<ConsumerStats> {
+    shared.patiently(|| read_stats(shared, key, shown)).await
+}
+
+async fn read_stats(shared: &Shared, key: &ConsumerKey, shown: usize) -> Result<ConsumerStats> {
+    let primaries = shared.groups.primaries();
     let (name, row) = (&key.name, find_meant(shared, key).await?);
     let cache = shared.consumers.of(name, row.number, &row.topics);
     let well = shared.groups.well();
     let (lag_events, lags_since) = lag(shared, &cache, &well).await?;
-    let [leases, errors, positions] = shared.patiently(|| rows(shared, name, row.number, shown)).await?;
-    shared.patiently(|| shared.groups.commit(&well)).await?;
+    let [leases, errors, positions] = rows(shared, name, row.number, shown).await?;
+    shared.groups.commit(&primaries, &well).await?;
     let lease = |row: &Row| {
         let holder = row.get::<_, &str>(0).into();
         Ok(LeaseStats { holder, partition: partition(row.get(1), row.get(2))?, until: Timestamp(row.get(3)) })

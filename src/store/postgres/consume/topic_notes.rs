@@ -144,6 +144,7 @@ async fn filtered_after(shared: &Shared, cache: &ConsumerCache, after: &str) -> 
         // Before the others are read: whoever finds that all answer has this gone through again.
         shared.consumers.notes.is_partial.store(true, Ordering::SeqCst);
     }
+    let primaries = shared.groups.primaries();
     let read = async |place: &usize| {
         let client = shared.groups.get(*place).connections.read().await?;
         shared.read_topics(*place, &client, LOOK, &[&firsts, &lasts, &after, &limit]).await
@@ -152,7 +153,7 @@ async fn filtered_after(shared: &Shared, cache: &ConsumerCache, after: &str) -> 
     rows.truncate(CONSUMER_LOOK_TOPICS);
     let names: Vec<&str> = rows.iter().map(|row| row.get(2)).collect();
     let positions = positions(shared, cache.number, &names).await?;
-    shared.groups.commit(&well).await?;
+    shared.groups.commit(&primaries, &well).await?;
     shared.learn(rows.iter().map(topic_id)).await.map_err(|e| match e.kind() {
         // They were not covered, and are lost.
         ErrorKind::Corrupt => another_primary(),

@@ -3,8 +3,9 @@
 //! A primary shows what it has committed. Not all of it need be on a standby: a wait for standbys
 //! may have been cancelled, and a primary that crashed and came back shows what it never
 //! acknowledged. But standbys take the log in order, so a commit that was acknowledged covers all
-//! that was visible before it began. A read therefore is made first, and given out once its newest
-//! part is covered. If no answer of this node covers it, the node commits something of its own.
+//! that was visible on its server before it began. A read therefore is made first, and given out once
+//! its newest part is covered, if the primary is the one that it was before the read. If no answer of
+//! this node covers it, the node commits something of its own.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::limits::DATABASE_COVER_SECONDS;
 use crate::store::Totals;
 use crate::store::postgres::connect::connection::{Connections, Lease, Reader, Statement};
 use crate::store::postgres::connect::fault::Fate;
+use crate::store::postgres::connect::primary::PrimaryNumber;
 use crate::sync;
 
 /// Changes the row of a node, which is made with the first change.
@@ -109,20 +111,22 @@ impl Coverage {
         seq < self.next_seq(slot)
     }
 
-    /// Waits until these events, each by its slot and number, are covered.
+    /// Waits until these events, each by its slot and number, are covered. `primary` is what it was
+    /// before they were read.
     ///
     /// # Errors
     /// Those of [`Coverage::commit`].
     pub(crate) async fn events(
         &self,
         connections: &Connections,
+        primary: PrimaryNumber,
         events: impl Iterator<Item = (usize, i64)>,
     ) -> Result<()> {
         let open: Vec<(usize, i64)> = events.filter(|(slot, seq)| !self.has_event(*slot, *seq)).collect();
         if open.is_empty() {
-            return Ok(());
+            return is_still(connections, primary);
         }
-        self.commit(connections).await?;
+        self.commit(connections, primary).await?;
         for (slot, seq) in open {
             self.note(&SlotRow { slot, next_seq: seq + 1, ..SlotRow::default() });
         }
@@ -135,22 +139,23 @@ impl Coverage {
     /// `Overloaded`, `Corrupt`, and those of [`Coverage::commit`].
     pub(crate) async fn rows(&self, connections: &Connections, slots: &[usize]) -> Result<Vec<SlotRow>> {
         // Before the rows are read: other answers may come meanwhile.
-        let present = self.present();
+        let (present, primary) = (self.present(), connections.primary());
         let rows = {
             let client = connections.read().await?;
             read_rows(&client, slots).await?
         };
-        self.confirm(connections, &present, &rows).await?;
+        self.confirm(connections, primary, &present, &rows).await?;
         Ok(rows)
     }
 
-    /// Waits until what rows say is covered that were read after `present` was.
+    /// Waits until what rows say is covered that were read after `present` and `primary` were.
     ///
     /// # Errors
     /// `Overloaded`, and those of [`Coverage::commit`].
     pub(crate) async fn confirm(
         &self,
         connections: &Connections,
+        primary: PrimaryNumber,
         present: &[(i64, i64)],
         rows: &[SlotRow],
     ) -> Result<()> {
@@ -163,30 +168,33 @@ impl Coverage {
             row.commits > covered.commits.load(Ordering::SeqCst)
                 || row.next_seq > covered.next_seq.load(Ordering::SeqCst)
         };
-        if rows.iter().any(is_open) {
-            self.commit(connections).await?;
+        match rows.iter().any(is_open) {
+            true => self.commit(connections, primary).await?,
+            false => is_still(connections, primary)?,
         }
         rows.iter().for_each(|row| self.note(row));
         Ok(())
     }
 
-    /// Commits something that covers all that was visible when this was called.
+    /// Commits something that covers all that was visible when this was called, and read after
+    /// `primary` was.
     ///
     /// # Errors
-    /// `Unsure`: the standbys did not answer; `Overloaded`: the database did not.
-    pub(crate) async fn commit(&self, connections: &Connections) -> Result<()> {
+    /// `Unsure`: the standbys did not answer; `Overloaded`: the database did not, or another server has
+    /// become the primary.
+    pub(crate) async fn commit(&self, connections: &Connections, primary: PrimaryNumber) -> Result<()> {
         let begun = self.begun.load(Ordering::SeqCst);
         let turn = self.turn.lock().await;
-        if self.done.load(Ordering::SeqCst) > begun {
-            return Ok(());
+        if self.done.load(Ordering::SeqCst) <= begun {
+            self.carry_out(connections, connections.cover(), turn).await?;
         }
-        self.carry_out(connections, connections.cover(), turn).await
+        is_still(connections, primary)
     }
 
     /// The same by this connection, whatever others commit: then its server is the primary.
     ///
     /// # Errors
-    /// As for [`Coverage::commit`].
+    /// `Unsure`, `Overloaded`.
     pub(crate) async fn commit_by(&self, connections: &Connections, lease: Lease) -> Result<()> {
         let turn = self.turn.lock().await;
         self.carry_out(connections, std::future::ready(Ok(lease)), turn).await
@@ -265,6 +273,11 @@ pub(crate) fn behind(covered: &[(i64, i64)], rows: &[SlotRow]) -> Option<usize> 
         covered.get(row.slot).is_some_and(|covered| row.commits < covered.0 || row.next_seq < covered.1)
     };
     rows.iter().find(is_behind).map(|row| row.slot)
+}
+
+/// What was covered is what was read.
+fn is_still(connections: &Connections, primary: PrimaryNumber) -> Result<()> {
+    if connections.primary() == primary { Ok(()) } else { Err(another_primary()) }
 }
 
 /// What was read is not there any more.

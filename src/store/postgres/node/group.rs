@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Totals;
 use crate::store::postgres::connect::connection::{Connections, Reader, Statement};
 use crate::store::postgres::connect::options::Database;
+use crate::store::postgres::connect::primary::PrimaryNumber;
 use crate::store::postgres::open::schema::NEWEST;
 use crate::sync::Mutex;
 
@@ -77,12 +78,13 @@ impl Group {
         }
     }
 
-    /// Commits something that covers all that it showed when this was called.
+    /// Commits something that covers all that it showed when this was called, and that was read after
+    /// `primary` was.
     ///
     /// # Errors
     /// `Unsure`, `Overloaded`.
-    pub(crate) async fn commit(&self) -> Result<()> {
-        self.coverage.commit(&self.connections).await
+    pub(crate) async fn commit(&self, primary: PrimaryNumber) -> Result<()> {
+        self.coverage.commit(&self.connections, primary).await
     }
 
     /// The rows of its slots, once what they say is covered.
@@ -93,13 +95,14 @@ impl Group {
         self.coverage.rows(&self.connections, &self.slots).await
     }
 
-    /// Waits until these events, each by its slot and number, are covered.
+    /// Waits until these events, each by its slot and number, are covered. `primary` is what it was
+    /// before they were read.
     ///
     /// # Errors
     /// `Unsure`, `Overloaded`.
-    pub(crate) async fn cover(&self, events: Vec<(i16, i64)>) -> Result<()> {
+    pub(crate) async fn cover(&self, primary: PrimaryNumber, events: Vec<(i16, i64)>) -> Result<()> {
         let events = events.into_iter().map(|(slot, seq)| (usize::try_from(slot).unwrap_or_default(), seq));
-        self.coverage.events(&self.connections, events).await
+        self.coverage.events(&self.connections, primary, events).await
     }
 
     /// The rows of a statement that reads.
@@ -121,7 +124,7 @@ impl Group {
     /// # Errors
     /// `Overloaded`, `Unsure`; `Corrupt`: it has no such topic.
     pub(crate) async fn ends(&self, topics: &[TopicId], expected: &[i64]) -> Result<Vec<i64>> {
-        let present = self.coverage.present();
+        let (present, primary) = (self.coverage.present(), self.connections.primary());
         let client = self.connections.read().await?;
         let (slots, ids): (Vec<i16>, Vec<i32>) = topics.iter().copied().unzip();
         let rows = client.rows(ENDS, &[&slots, &ids]).await?;
@@ -144,7 +147,7 @@ impl Group {
             ..SlotRow::default()
         };
         let rows: Vec<SlotRow> = rows.iter().map(slot).collect();
-        self.coverage.confirm(&self.connections, &present, &rows).await?;
+        self.coverage.confirm(&self.connections, primary, &present, &rows).await?;
         Ok(ends)
     }
 

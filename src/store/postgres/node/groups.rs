@@ -8,6 +8,7 @@ use super::group::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{DATABASE_CONNECTIONS, DATABASE_PROMISE, DATABASE_STANDBYS, DATABASE_WAITING, Metrics};
 use crate::store::postgres::connect::connection::Reader;
+use crate::store::postgres::connect::primary::PrimaryNumber;
 use crate::store::{Health, Totals};
 
 /// All databases of a store.
@@ -19,6 +20,10 @@ pub(crate) struct Groups {
     /// The place of the database that has the consumers.
     home: usize,
 }
+
+/// The primary of each database at a moment.
+#[derive(Debug)]
+pub(crate) struct Primaries(Vec<PrimaryNumber>);
 
 impl Groups {
     /// Databases whose slots are all slots, each once.
@@ -112,13 +117,22 @@ impl Groups {
         Ok((0..self.places.len()).map(|slot| self.of(slot).coverage.next_seq(slot)).collect())
     }
 
+    /// The primaries of all of them, to be asked for before what is to be covered is read.
+    pub(crate) fn primaries(&self) -> Primaries {
+        Primaries(self.iter().map(|group| group.connections.primary()).collect())
+    }
+
     /// Waits until these events, each by its slot and number, are covered.
     ///
     /// # Errors
     /// `Overloaded`, `Unsure`.
-    pub(crate) async fn cover(&self, events: impl IntoIterator<Item = (i16, i64)>) -> Result<()> {
-        let sorted = self.sort(events, |event| event.0);
-        try_join_all(self.iter().zip(sorted).map(|(group, events)| group.cover(events))).await.map(drop)
+    pub(crate) async fn cover(
+        &self,
+        Primaries(primaries): &Primaries,
+        events: impl IntoIterator<Item = (i16, i64)>,
+    ) -> Result<()> {
+        let sorted = self.iter().zip(primaries).zip(self.sort(events, |event| event.0));
+        try_join_all(sorted.map(|((group, primary), events)| group.cover(*primary, events))).await.map(drop)
     }
 
     /// Commits something in the home and in those at these places, which covers all that they
@@ -126,9 +140,18 @@ impl Groups {
     ///
     /// # Errors
     /// `Overloaded`, `Unsure`.
-    pub(crate) async fn commit(&self, places: &[usize]) -> Result<()> {
-        let others = places.iter().filter(|place| !self.is_home(**place)).map(|place| self.get(*place));
-        try_join_all(others.chain([self.home()]).map(Group::commit)).await.map(drop)
+    pub(crate) async fn commit(&self, Primaries(primaries): &Primaries, places: &[usize]) -> Result<()> {
+        let others = places.iter().copied().filter(|place| !self.is_home(*place));
+        let commit = |place: usize| self.get(place).commit(primaries[place]);
+        try_join_all(others.chain([self.home]).map(commit)).await.map(drop)
+    }
+
+    /// The same in the home alone.
+    ///
+    /// # Errors
+    /// `Overloaded`, `Unsure`.
+    pub(crate) async fn commit_at_home(&self, primaries: &Primaries) -> Result<()> {
+        self.commit(primaries, &[]).await
     }
 
     /// Connections to all of them. They are taken in one order, so that readers can't wait for each

@@ -40,8 +40,9 @@ const FIND: Statement = (
 /// # Errors
 /// `BadCursor`, `ExpiredCursor`, `Overloaded`, `Unsure`, `Corrupt`.
 pub(crate) async fn page(shared: &Shared, query: &Query) -> Result<Page> {
+    let primaries = shared.groups.primaries();
     let (page, taken) = read(shared, query).await?;
-    shared.groups.cover(taken.iter().map(|key| (key.topic.0, key.seq))).await?;
+    shared.groups.cover(&primaries, taken.iter().map(|key| (key.topic.0, key.seq))).await?;
     Ok(page)
 }
 
@@ -174,6 +175,7 @@ pub(crate) fn event(topic: &str, row: &Row) -> StoredEvent {
 /// `Overloaded`, `Unsure`.
 pub(crate) async fn find(shared: &Shared, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
     let place = shared.groups.place(shared.store.slot(topic.as_bytes()));
+    let primaries = shared.groups.primaries();
     let (found, slot, seq) = {
         let client = shared.groups.get(place).connections.read().await?;
         let Some((slot, id)) = shared.id(place, &client, topic).await? else { return Ok(None) };
@@ -181,7 +183,7 @@ pub(crate) async fn find(shared: &Shared, topic: &str, event_id: &str) -> Result
         let Some(row) = rows.first() else { return Ok(None) };
         (event(topic, row), slot, row.get(8))
     };
-    shared.groups.cover([(slot, seq)]).await?;
+    shared.groups.cover(&primaries, [(slot, seq)]).await?;
     Ok(Some(found))
 }
 
