@@ -87,7 +87,7 @@ test-faults: tools
 	cargo test --locked --no-run --test faults --test model
 	$(MAKE) --no-print-directory test-postgres test-locked
 	$(MAKE) --no-print-directory measured
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line machines processes
+	$(MAKE) --no-print-directory --jobs=2 machines processes
 	$(SIMULATED) --test planted -- --show-output
 	$(MAKE) --no-print-directory fuzz
 
