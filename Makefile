@@ -2,15 +2,15 @@
 #
 #   make check         format, lints and the quick tests, while you work
 #   make test          everything that shows that the product works, and a short round of each fault
-#   make test-faults   all suites against each store and door, each fault as often as a change needs, simulated histories,
-#                      planted mistakes, fuzzing
+#   make test-faults   all suites against each store and door, each fault as often as a change needs,
+#                      simulated histories, planted mistakes, fuzzing
 #   make soak          each fault many times over, for a day or two
 #   make deny, audit   what comes in as a dependency
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
 #   make screenshots   the pictures of the live page in docs/images
 
-# Modules of the test program that plays faults; tests/support/rounds.rs says how often. Those that measure run alone. Those that
-# wait for disks and machines run beside those that wait for processes.
+# Modules of the test program that plays faults; tests/support/rounds.rs says how often. Those that measure
+# run alone. Those that wait for disks and machines run beside those that wait for processes.
 MEASURED = attacks overload
 MACHINES = disk_full patroni power_cut
 PROCESSES = crash syscalls postgres damage repair soak
@@ -62,20 +62,20 @@ test-short:
 	$(MAKE) --no-print-directory measured
 	$(QUICK) --test faults -- --show-output $(MEASURED:%=--skip %::)
 
-# The suites of the local store, unchanged, against a store in two databases that each of them starts; but for what is said of a
-# stopped store, which is a data directory.
+# The suites of the local store, unchanged, against a store in two databases that each of them starts; but
+# for what is said of a stopped store, which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
 	$(QUICK) --test quick -- --show-output $(SUITES:%=%::) --skip stopped::
 
-# The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay speaks TLS for tests that
-# write bytes of their own (tests/support/door.rs).
+# The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay
+# speaks TLS for tests that write bytes of their own (tests/support/door.rs).
 test-locked: export SEKALI_TEST_DOOR = locked
 test-locked: built-examples
 	$(QUICK) --test quick -- --show-output $(LOCKED:%=%::)
 
-# Programs that tests start, which cargo builds by itself only for a test of everything. Without flags of make, as cargo would have
-# no more processors than make has jobs.
+# Programs that tests start, which cargo builds by itself only for a test of everything. Without flags of
+# make, as cargo would have no more processors than make has jobs.
 built-examples:
 	MAKEFLAGS= cargo build --locked --bins --examples
 

@@ -86,7 +86,7 @@ pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option
 }
 
 /// Lets every other thread of the process go first. It is for good: only root could take it back.
-/// `SCHED_IDLE` does no better, and needs a crate.
+/// `SCHED_IDLE` needs a crate, and would keep consumers from reading beside any busy program.
 pub fn give_way() {
     // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less
     // smooth.

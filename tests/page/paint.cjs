@@ -1,5 +1,5 @@
-// Something is to be seen before the service has said anything but its files. How soon, on a processor that is slowed four
-// times, is told.
+// Something is to be seen before the service has said anything but its files. How soon, on a processor that
+// is slowed four times, is told.
 
 const { assert, browse, open, run, url } = require("./browser.cjs");
 

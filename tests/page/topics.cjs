@@ -20,7 +20,8 @@ run(() => browse(async (page, context) => {
     await page.getByText(`topic.${String(number).padStart(5, "0")}`).waitFor();
   }
   assert.ok(await rows.count() < ROWS_MAX);
-  // No more are made at once while it is scrolled, filtered and sorted. How long a slow processor is busy with it is told.
+  // No more are made at once while it is scrolled, filtered and sorted. How long a slow processor is busy
+  // with it is told.
   const devtools = await context.newCDPSession(page);
   await devtools.send("Emulation.setCPUThrottlingRate", { rate: 4 });
   const measured = async (act) => {

@@ -14,7 +14,7 @@ use crate::store::local::generation::topic::{Pending, Topic};
 
 /// A group takes no further request once it has so many bytes.
 pub(crate) const GROUP_BYTES: u64 = 1 << 20;
-/// Most bytes of a group.
+/// Most bytes of a group's events.
 pub(crate) const GROUP_BYTES_MAX: usize =
     (GROUP_BYTES + JOB_BYTES + EVENT_OVERHEAD_BYTES) as usize + RECORD_BYTES_MAX;
 

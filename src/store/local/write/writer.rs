@@ -47,7 +47,7 @@ const COUNTER_BYTES_MAX: usize = TOPIC_BYTES_MAX + 32;
 /// Most bytes of counters in one frame; what is left waits for the next.
 const COUNTERS_BYTES: usize = 1 << 20;
 
-// A frame that has nearly all it takes may get one more group or change, and counters.
+// A frame that has nearly all it takes may get one more group, with a change of a consumer, and counters.
 const _: () = assert!(
     FRAME_BYTES + GROUP_BYTES_MAX + CONSUMER_CHANGE_BYTES_MAX + COUNTERS_BYTES + (64 << 10)
         <= FRAME_BYTES_MAX
