@@ -88,6 +88,11 @@ pub const GZIP_ENCODER_BYTES: usize = 320 << 10;
 pub const ANSWER_WAIT_SECONDS: u64 = 30;
 /// Reads of the disk at once; more wait. Each may hold a frame of the journal.
 pub const READS_MAX: usize = 8;
+/// Niceness of threads that go on with answers whose beginning was read: a tenth of the weight of
+/// others, while those want a processor.
+pub const NICENESS: i32 = 10;
+/// The most that there is.
+pub const NICENESS_LOWEST: i32 = 19;
 /// Single events that are read at once, or wait for the budget of answers. Each is twice in memory.
 pub const EVENTS_READ_MAX: usize = READS_MAX;
 /// Pages that are read at once.

@@ -108,11 +108,24 @@ pub struct Query {
     pub client: u64,
     /// Which listing of that client, as a number: these take turns too.
     pub reader: u64,
-    /// It goes on with a listing that looked at much and gave little. Such reads take turns of
-    /// their own, after all others.
-    pub is_scan: bool,
+    /// How soon it wants to be read.
+    pub priority: Priority,
     /// Also give the cursor after each event.
     pub cursors: bool,
+}
+
+/// How soon a page is read where others want the processor too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody waits for its beginning.
+    #[default]
+    AtOnce,
+    /// It goes on with a listing of which its reader has a part: whoever publishes or begins to
+    /// read goes first.
+    GivesWay,
+    /// It goes on with a listing that looked at much and gave little. Such reads take turns of
+    /// their own, after all others.
+    Scan,
 }
 
 /// One page of a listing.
@@ -136,6 +149,16 @@ impl Page {
     /// Whether much was looked at for what it gives.
     pub fn is_scan(&self) -> bool {
         self.next_cursor.is_some() && self.events.len().saturating_mul(SCAN_PASSED_MIN) <= self.passed
+    }
+
+    /// How soon the page after it is read. A reader who has had all there was is one who waits for
+    /// what comes.
+    pub fn next_priority(&self) -> Priority {
+        match self.next_cursor {
+            Some(_) if self.is_scan() => Priority::Scan,
+            Some(_) => Priority::GivesWay,
+            None => Priority::AtOnce,
+        }
     }
 }
 
@@ -329,11 +352,17 @@ pub trait EventStore: Send + Sync + 'static {
     /// Counts `events` that were refused as invalid before they got here.
     fn count_rejected(&self, events: u64);
 
-    /// The stored event with this id.
+    /// The stored event with this id. `check` is told how many bytes a long one has, before they
+    /// are read where that is known then, and may refuse them.
     ///
     /// # Errors
-    /// `Rebuilding`, `Corrupt`, `Io`, `Stopping`.
-    fn find(&self, topic: &str, event_id: &str) -> impl Future<Output = Result<Option<StoredEvent>>> + Send;
+    /// `Rebuilding`, `Corrupt`, `Io`, `Stopping`, and those of `check`.
+    fn find(
+        &self,
+        topic: &str,
+        event_id: &str,
+        check: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> impl Future<Output = Result<Option<StoredEvent>>> + Send;
 
     /// One page of durable events. A query with `limit` 0 gives an empty page. It takes a bounded
     /// time: where it would have to look at more, the page is short, and says where to go on.
@@ -341,7 +370,20 @@ pub trait EventStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// `BadCursor`, `ExpiredCursor`, `Rebuilding`, `Corrupt`, `Io`.
-    fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send;
+    fn read(&self, query: Query) -> impl Future<Output = Result<Page>> + Send {
+        async { Ok(self.read_as(query, |_| ()).await?.0) }
+    }
+
+    /// The same, and what `write` makes of it where it is read: others go first there, if the query
+    /// says so.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::read`].
+    fn read_as<T: Send + 'static>(
+        &self,
+        query: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<(Page, T)>> + Send;
 
     /// The cursor after the newest durable event, of `topic` or of all. It is asked for often, by
     /// readers that wait for events. The cursor of all moves after that of a topic, so a reader

@@ -20,7 +20,7 @@ pub(crate) struct Turns {
 #[derive(Debug)]
 struct State {
     /// Places that nobody has; none while somebody waits.
-    free: usize,
+    free: Vec<usize>,
     /// The clients that wait, and their readers; the first has its turn next.
     clients: VecDeque<Line<Line<oneshot::Sender<Turn>>>>,
 }
@@ -60,11 +60,21 @@ fn next<T, U>(lines: &mut VecDeque<Line<T>>, take: impl Fn(&mut VecDeque<T>) -> 
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Arc<Turns>,
+    place: usize,
+}
+
+impl Turn {
+    /// The number of the place, from 0; nobody else has it meanwhile.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
 }
 
 impl Turns {
     pub(crate) fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { free: places, clients: VecDeque::new() }) })
+        Arc::new(Self {
+            state: Mutex::new(State { free: (0..places).rev().collect(), clients: VecDeque::new() }),
+        })
     }
 
     /// Waits for a place. Who stops waiting is passed over.
@@ -73,23 +83,22 @@ impl Turns {
             Ok(turn) => turn,
             // A place is passed on to whoever waits, so the sender is never dropped unused; were
             // it, one reads out of turn.
-            Err(turn) => turn.await.unwrap_or_else(|_| Turn { turns: Arc::clone(self) }),
+            Err(turn) => turn.await.unwrap_or_else(|_| Turn { turns: Arc::clone(self), place: 0 }),
         }
     }
 
     fn ask(self: &Arc<Self>, client: u64, reader: u64) -> Result<Turn, oneshot::Receiver<Turn>> {
         let mut state = self.state.lock();
-        if state.free > 0 {
-            state.free -= 1;
-            return Ok(Turn { turns: Arc::clone(self) });
+        if let Some(place) = state.free.pop() {
+            return Ok(Turn { turns: Arc::clone(self), place });
         }
         let (sender, turn) = oneshot::channel();
         waiting(waiting(&mut state.clients, client), reader).push_back(sender);
         Err(turn)
     }
 
-    /// Whose turn it is; if nobody waits any more, the place is free.
-    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+    /// Whose turn it is; if nobody waits any more, this place is free.
+    fn next(&self, place: usize) -> Option<oneshot::Sender<Turn>> {
         let mut state = self.state.lock();
         let next = next(&mut state.clients, |readers| {
             next(readers, |waiting| {
@@ -97,7 +106,7 @@ impl Turns {
             })
         });
         if next.is_none() {
-            state.free += 1;
+            state.free.push(place);
         }
         next
     }
@@ -105,9 +114,9 @@ impl Turns {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(next) = self.turns.next() {
+        if let Some(next) = self.turns.next(self.place) {
             // Who has just stopped waiting drops it, and it is passed on.
-            let _ = next.send(Self { turns: Arc::clone(&self.turns) });
+            let _ = next.send(Self { turns: Arc::clone(&self.turns), place: self.place });
         }
     }
 }

@@ -42,9 +42,9 @@ const STORE_FILES: u64 = OPEN_FILES_MAX as u64 + 64;
 /// How long a failed store's last answers may take to leave.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Threads beside the runtime's and the workers: the store has eight, sled some of its own, the
+/// Threads beside the runtime's and the workers: the store has twelve, sled some of its own, the
 /// process two.
-const OTHER_THREADS: usize = 16;
+const OTHER_THREADS: usize = 20;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

@@ -27,7 +27,7 @@ use crate::http::wire::problem::Problem;
 use crate::http::wire::query::{Parameters, bad, decode};
 use crate::http::wire::streaming::Responder;
 use crate::limits::{ANSWER_BYTES_UNCOUNTED, PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX};
-use crate::store::{EventStore, Order, Query};
+use crate::store::{EventStore, Order, Query, StoredEvent};
 use crate::turns::Turn;
 
 /// Where a reader of server-sent events goes on.
@@ -117,7 +117,7 @@ impl<S: EventStore> Service<S> {
         let mut body = b"{\"topic\":".to_vec();
         push_string(&mut body, topic);
         let _turn = self.event_turn(responder).await;
-        match self.store.find(topic, event_id).await? {
+        match self.found(topic, event_id, responder).await? {
             Some(event) => {
                 body.reserve(event.payload.len() + ANSWER_BYTES_UNCOUNTED);
                 body.extend_from_slice(b",\"count\":1,\"events\":[");
@@ -136,6 +136,17 @@ impl<S: EventStore> Service<S> {
         self.event_turns.wait(account.key().number(), account.number()).await
     }
 
+    /// The event with this id. A long one is not read while the budget has no room for it.
+    async fn found(
+        &self,
+        topic: &str,
+        event_id: &str,
+        responder: &Responder<'_>,
+    ) -> Result<Option<StoredEvent>, Problem> {
+        let account = responder.account();
+        Ok(self.store.find(topic, event_id, move |bytes| account.check_room(bytes)).await?)
+    }
+
     pub(super) async fn event(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let path = call.head.uri.path();
         let names = path.strip_suffix('/').unwrap_or(path).strip_prefix("/events/");
@@ -144,7 +155,7 @@ impl<S: EventStore> Service<S> {
         let found = match (decode(topic, false), decode(event_id, false)) {
             (Some(topic), Some(event_id)) => {
                 check_readable(call.caller, &topic)?;
-                self.store.find(&topic, &event_id).await?
+                self.found(&topic, &event_id, call.responder).await?
             }
             // No event has such a name.
             _ => None,

@@ -55,12 +55,21 @@ impl EventStore for Backend {
         each!(self, store => store.count_rejected(events));
     }
 
-    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-        awaited!(self, store => store.find(topic, event_id))
+    async fn find(
+        &self,
+        topic: &str,
+        event_id: &str,
+        check: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> Result<Option<StoredEvent>> {
+        awaited!(self, store => store.find(topic, event_id, check))
     }
 
-    async fn read(&self, query: Query) -> Result<Page> {
-        awaited!(self, store => store.read(query))
+    async fn read_as<T: Send + 'static>(
+        &self,
+        query: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> Result<(Page, T)> {
+        awaited!(self, store => store.read_as(query, write))
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {

@@ -34,10 +34,13 @@ use crate::consumer::{ConsumerKey, ConsumerName, ConsumerStats, Look, Start, Tak
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
 use crate::event::pattern::TopicPatterns;
-use crate::limits::{ADMISSION_SECONDS, LAG_FIGURES_SECONDS, PAGES_READ_MAX, SCANS_READ_MAX, TAKES_READ_MAX};
+use crate::limits::{
+    ADMISSION_SECONDS, LAG_FIGURES_SECONDS, NICENESS, NICENESS_LOWEST, PAGES_READ_MAX, SCANS_READ_MAX,
+    TAKES_READ_MAX,
+};
 use crate::store::{
-    Condition, EventStore, Health, Outcome, Page, Query, Stats, StoredEvent, Taken, TopicCount, TopicPage,
-    TopicStats,
+    Condition, EventStore, Health, Outcome, Page, Priority, Query, Stats, StoredEvent, Taken, TopicCount,
+    TopicPage, TopicStats,
 };
 use crate::sync::{self, Mutex};
 use crate::turns::Turns;
@@ -86,6 +89,8 @@ pub struct Local {
     page_turns: Arc<Turns>,
     scan_turns: Arc<Turns>,
     take_turns: Arc<Turns>,
+    /// Threads of those who give way; one for each place among those who read pages.
+    pages: [StepThread; PAGES_READ_MAX],
     scans: StepThread,
     takes: StepThread,
     /// Tells leases of this process from those of others.
@@ -107,8 +112,9 @@ impl Local {
             page_turns: Turns::new(PAGES_READ_MAX),
             scan_turns: Turns::new(SCANS_READ_MAX),
             take_turns: Turns::new(TAKES_READ_MAX),
-            scans: StepThread::new("scans"),
-            takes: StepThread::new("takes"),
+            pages: std::array::from_fn(|_| StepThread::new("pages", NICENESS)),
+            scans: StepThread::new("scans", NICENESS_LOWEST),
+            takes: StepThread::new("takes", NICENESS_LOWEST),
             life: random_u64()? as u32,
         })
     }
@@ -189,8 +195,7 @@ impl Local {
     fn join(&self) -> Option<(Option<Chain>, Option<Option<LiveIndex>>)> {
         let threads = self.threads.lock().take()?;
         self.shared.queues.iter().for_each(Queue::close);
-        self.scans.stop();
-        self.takes.stop();
+        self.pages.iter().chain([&self.scans, &self.takes]).for_each(StepThread::stop);
         Some(threads.join(&self.shared, self.commits.lock().take()))
     }
 
@@ -317,7 +322,12 @@ impl EventStore for Local {
         self.shared.topics.count_rejected(events);
     }
 
-    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
+    async fn find(
+        &self,
+        topic: &str,
+        event_id: &str,
+        check: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> Result<Option<StoredEvent>> {
         let Some(known) = self.shared.topics.get(topic) else { return Ok(None) };
         let hash = self.shared.secret.event(topic.as_bytes(), event_id.as_bytes());
         let key = ([topic.as_bytes(), b"\0", event_id.as_bytes()].concat(), topic.len() + 1);
@@ -327,30 +337,42 @@ impl EventStore for Local {
             return Err(Error::stopping());
         }
         match self.answer(answer).await? {
-            Some(offset) => self.blocking(move |shared| read::event(shared, &known, offset)).await.map(Some),
+            Some(offset) => {
+                self.blocking(move |shared| read::event(shared, &known, offset, check)).await.map(Some)
+            }
             None => Ok(None),
         }
     }
 
-    async fn read(&self, query: Query) -> Result<Page> {
-        let turns = if query.is_scan { &self.scan_turns } else { &self.page_turns };
+    async fn read_as<T: Send + 'static>(
+        &self,
+        query: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> Result<(Page, T)> {
+        let priority = query.priority;
+        let turns = if priority == Priority::Scan { &self.scan_turns } else { &self.page_turns };
         let turn = turns.wait(query.client, query.reader).await;
-        let is_scan = query.is_scan;
-        if is_scan {
+        let place = turn.place();
+        if priority == Priority::Scan {
             // It may have waited for long: whoever has gone meanwhile is noticed before anything is
             // read for it.
             sync::yield_task().await;
         }
         // The place is given back when the read is done, whether anybody waits for it or not.
         let read = move |shared: &Shared| {
-            let page = read::page(shared, &query);
+            let page = read::page(shared, &query).map(|page| {
+                let written = write(&page);
+                (page, written)
+            });
             drop(turn);
             page
         };
-        if is_scan {
-            return self.scans.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()));
-        }
-        self.blocking(read).await
+        let thread = match priority {
+            Priority::AtOnce => return self.blocking(read).await,
+            Priority::GivesWay => &self.pages[place],
+            Priority::Scan => &self.scans,
+        };
+        thread.run(&self.shared, read).await?.unwrap_or_else(|| Err(Error::stopping()))
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {

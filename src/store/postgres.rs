@@ -305,12 +305,27 @@ impl EventStore for Postgres {
         self.shared.put_back_rejected(i64::try_from(events).unwrap_or(i64::MAX));
     }
 
-    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-        self.shared.patiently(|| pages::find(&self.shared, topic, event_id)).await
+    async fn find(
+        &self,
+        topic: &str,
+        event_id: &str,
+        check: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> Result<Option<StoredEvent>> {
+        let found = self.shared.patiently(|| pages::find(&self.shared, topic, event_id)).await?;
+        if let Some(event) = &found {
+            check(event.payload.len())?;
+        }
+        Ok(found)
     }
 
-    async fn read(&self, query: Query) -> Result<Page> {
-        self.shared.patiently(|| pages::page(&self.shared, &query)).await
+    async fn read_as<T: Send + 'static>(
+        &self,
+        query: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> Result<(Page, T)> {
+        let page = self.shared.patiently(|| pages::page(&self.shared, &query)).await?;
+        let written = write(&page);
+        Ok((page, written))
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {

@@ -10,7 +10,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 pub use self::directory::Directory;
 use super::target::Target;
-use super::{EventStore, Query, Stats, StoredEvent, TopicStats};
+use super::{EventStore, Priority, Query, Stats, StoredEvent, TopicStats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{STATEMENT_BYTES, STATEMENT_EVENTS};
 
@@ -145,7 +145,7 @@ fn chained(before: u128, event: &StoredEvent) -> u128 {
 #[derive(Debug, Default)]
 struct Pages {
     cursor: Option<String>,
-    is_scan: bool,
+    priority: Priority,
     is_over: bool,
 }
 
@@ -158,11 +158,11 @@ impl Pages {
             cursor: self.cursor.take(),
             limit: STATEMENT_EVENTS,
             bytes_max: Some(STATEMENT_BYTES),
-            is_scan: self.is_scan,
+            priority: self.priority,
             ..Query::default()
         };
         let page = store.read(query).await?;
-        self.is_scan = page.is_scan();
+        self.priority = page.next_priority();
         self.is_over = page.next_cursor.is_none();
         self.cursor = page.next_cursor;
         Ok(Some(page.events))

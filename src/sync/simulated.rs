@@ -222,4 +222,4 @@ pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option
 }
 
 /// Nothing: the scheduler favours none.
-pub fn give_way() {}
+pub fn give_way(_niceness: i32) {}

@@ -85,11 +85,12 @@ pub async fn timeout<T>(time: Duration, task: impl Future<Output = T>) -> Option
     tokio::time::timeout(time, task).await.ok()
 }
 
-/// Lets every other thread of the process go first. It is for good: only root could take it back.
-/// `SCHED_IDLE` needs a crate, and would keep consumers from reading beside any busy program.
-pub fn give_way() {
+/// Lets other threads of the process go first, by so much of niceness. It is for good: only root
+/// could take it back. `SCHED_IDLE` needs a crate, and would keep consumers from reading beside any
+/// busy program.
+pub fn give_way(niceness: i32) {
     // On Linux it is the thread's, elsewhere the process's. A system that refuses it is only less
     // smooth.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(19);
+    let _ = rustix::process::nice(niceness);
 }

@@ -45,13 +45,22 @@ impl EventStore for Counting {
         self.store.count_rejected(events);
     }
 
-    async fn find(&self, topic: &str, event_id: &str) -> Result<Option<StoredEvent>> {
-        self.store.find(topic, event_id).await
+    async fn find(
+        &self,
+        topic: &str,
+        event_id: &str,
+        check: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> Result<Option<StoredEvent>> {
+        self.store.find(topic, event_id, check).await
     }
 
-    async fn read(&self, query: Query) -> Result<Page> {
+    async fn read_as<T: Send + 'static>(
+        &self,
+        query: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> Result<(Page, T)> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.read(query).await
+        self.store.read_as(query, write).await
     }
 
     async fn end(&self, topic: Option<&str>) -> Result<String> {

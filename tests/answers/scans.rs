@@ -173,3 +173,40 @@ fn finds_and_publishes_do_not_wait_for_scans() {
     assert!(took < Duration::from_secs(20), "150 small requests took {took:?} beside scans");
     drop((scans, exports));
 }
+
+/// Ticks of processor time that threads have had which let others go first, and that all have had.
+fn ticks_of_threads(service: &Service) -> (u64, u64) {
+    let (mut giving_way, mut all) = (0, 0);
+    for thread in std::fs::read_dir(format!("/proc/{}/task", service.server.pid())).unwrap() {
+        // A thread that has just ended has nothing to read.
+        let Ok(stat) = std::fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        all += ticks;
+        if fields[16].parse::<i64>().unwrap() > 0 {
+            giving_way += ticks;
+        }
+    }
+    (giving_way, all)
+}
+
+#[test]
+fn who_goes_on_with_a_long_answer_lets_others_go_first() {
+    let service = long_service();
+    let kinds = [("/events", "application/x-ndjson", 4), ("/events?limit=10000", "application/json", 30)];
+    for (path, accept, times) in kinds {
+        rests(&service);
+        let (giving_way, all) = ticks_of_threads(&service);
+        let mut client = Client::new(service.addr);
+        for _ in 0..times {
+            let answer = client.send("GET", path, &[("Accept", accept)], b"").unwrap();
+            assert_eq!(answer.status, 200);
+            assert!(answer.body.len() > 8_000_000, "{} bytes", answer.body.len());
+        }
+        let (giving_way_after, all_after) = ticks_of_threads(&service);
+        let (giving_way, all) = (giving_way_after - giving_way, all_after - all);
+        eprintln!("{path}: of {all} ticks, threads that give way had {giving_way}");
+        // What is left is what writes to the connection.
+        assert!(giving_way * 3 > all, "{path}: of {all} ticks, threads that give way had {giving_way}");
+    }
+}

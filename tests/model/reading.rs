@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use sekali::clock::Timestamp;
-use sekali::store::{EventStore, Order, Page, Query, StoredEvent, TopicStats};
+use sekali::store::{EventStore, Order, Page, Priority, Query, StoredEvent, TopicStats};
 
 use super::expected::{Verdict, require};
 use super::runtime::wait;
@@ -115,7 +115,7 @@ pub fn read(world: &mut World, rng: &mut Rng) -> Verdict {
         bytes_max: (rng.u8(..4) == 0).then(|| rng.usize(1..2_000)),
         client: rng.u64(..2),
         reader: rng.u64(..3),
-        is_scan: rng.bool(),
+        priority: if rng.bool() { Priority::Scan } else { Priority::AtOnce },
         cursors: rng.bool(),
     };
     if rng.u8(..4) == 0 {
@@ -184,7 +184,7 @@ pub fn find(world: &mut World, rng: &mut Rng) -> Verdict {
             None => (traffic::topic(rng), rng.u32(..3_100).to_string()),
         };
         let store = world.store();
-        let found = wait("find", patiently(|| store.find(&topic, &id)))?;
+        let found = wait("find", patiently(|| store.find(&topic, &id, |_| Ok(()))))?;
         let found = found.map_err(|e| format!("find {topic:?} {id:?}: {e}"))?;
         let listed = events.iter().find(|event| *event.topic == *topic && *event.event_id == *id);
         require(found.as_ref() == listed, || format!("{topic:?} {id:?} is found otherwise than listed"))?;

@@ -24,12 +24,23 @@ impl EventStore for Sink {
 
     fn count_rejected(&self, _: u64) {}
 
-    async fn find(&self, _: &str, _: &str) -> Result<Option<StoredEvent>> {
+    async fn find(
+        &self,
+        _: &str,
+        _: &str,
+        _: impl FnOnce(usize) -> Result<()> + Send + 'static,
+    ) -> Result<Option<StoredEvent>> {
         Ok(None)
     }
 
-    async fn read(&self, _: Query) -> Result<Page> {
-        Ok(Page::default())
+    async fn read_as<T: Send + 'static>(
+        &self,
+        _: Query,
+        write: impl FnOnce(&Page) -> T + Send + 'static,
+    ) -> Result<(Page, T)> {
+        let page = Page::default();
+        let written = write(&page);
+        Ok((page, written))
     }
 
     async fn end(&self, _: Option<&str>) -> Result<String> {

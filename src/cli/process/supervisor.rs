@@ -80,7 +80,7 @@ pub(crate) async fn watch(store: Arc<impl EventStore>) {
     loop {
         times.tick().await;
         // The way to a worker and back, whether such an event is there or not.
-        let _ = store.find("watchdog", "watchdog").await;
+        let _ = store.find("watchdog", "watchdog", |_| Ok(())).await;
         notify(&[NotifyState::Watchdog]);
     }
 }

@@ -56,8 +56,8 @@ impl<S: EventStore> PageOfEvents<S> {
 
 impl<S: EventStore> Maker for PageOfEvents<S> {
     async fn step(&mut self) -> Result<Made> {
-        let (object, left) = (&self.object, self.left);
-        let write = |page: &Page| {
+        let (object, left) = (self.object.clone(), self.left);
+        let write = move |page: &Page| {
             let mut events = Vec::new();
             for (number, event) in page.events.iter().enumerate() {
                 object.comma(&mut events, number);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::http::wire::answer_budget::{Account, AnswerPermit};
 use crate::http::wire::streaming::Portion;
 use crate::limits::{PIECE_BYTES, READ_BYTES, READ_EVENTS_MAX};
-use crate::store::{EventStore, Page, Query};
+use crate::store::{EventStore, Page, Priority, Query};
 
 /// Pages in a row.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ impl<S: EventStore> Pages<S> {
     /// The next page, of at most `left` events, and what `write` makes of it: bytes, and what else
     /// it wants to tell. `write` is called again if the page needs a larger permit than was
     /// thought.
-    pub(crate) async fn next<T>(
+    pub(crate) async fn next<T: Send + 'static>(
         &mut self,
         left: usize,
-        write: impl Fn(&Page) -> (Vec<u8>, T) + Send,
+        write: impl Fn(&Page) -> (Vec<u8>, T) + Clone + Send + 'static,
     ) -> Result<(Page, Portion, T)> {
         let mut least = 0;
         // A client that has begun to read gets more at once, if the budget allows.
@@ -40,10 +40,10 @@ impl<S: EventStore> Pages<S> {
         loop {
             let mut permit = self.permit(least, most).await?;
             let (limit, bytes_max) = (READ_EVENTS_MAX.min(left), Some(permit.bytes()));
-            let page = self.store.read(Query { limit, bytes_max, ..self.query.clone() }).await?;
-            let (bytes, told) = write(&page);
+            let query = Query { limit, bytes_max, ..self.query.clone() };
+            let (page, (bytes, told)) = self.store.read_as(query, write.clone()).await?;
             if permit.resize(bytes.len()) {
-                self.go_on(page.reached.clone(), page.is_scan());
+                self.go_on(page.reached.clone(), page.next_priority());
                 return Ok((page, Portion::new(bytes, permit), told));
             }
             // A large event: it is read again once there is a permit for it.
@@ -52,9 +52,9 @@ impl<S: EventStore> Pages<S> {
     }
 
     /// Goes on after a page.
-    pub(crate) fn go_on(&mut self, reached: String, is_scan: bool) {
+    pub(crate) fn go_on(&mut self, reached: String, priority: Priority) {
         self.query.cursor = Some(reached);
-        self.query.is_scan = is_scan;
+        self.query.priority = priority;
         self.has_begun = true;
     }
 

@@ -157,12 +157,12 @@ impl<S: EventStore> Tail<S> {
         let (store, query) = (&self.pages.store, &self.pages.query);
         let shared = self.hub.page(position, async || {
             let (limit, bytes_max) = (READ_EVENTS_MAX, Some(PIECE_BYTES));
-            let page = store.read(Query { limit, bytes_max, ..query.clone() }).await?;
-            Ok(TailPage::new(&page, messages(&page)))
+            let query = Query { limit, bytes_max, ..query.clone() };
+            Ok(store.read_as(query, |page| TailPage::new(page, messages(page))).await?.1)
         });
         let shared = shared.await?;
         if permit.resize(shared.messages.len()) {
-            self.pages.go_on(shared.reached.clone(), shared.is_scan);
+            self.pages.go_on(shared.reached.clone(), shared.next_priority);
             let portion = Portion::new(shared.messages.clone(), permit);
             return Ok((shared, portion));
         }

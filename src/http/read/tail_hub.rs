@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::event::pattern::TopicPatterns;
 use crate::limits::{PIECE_BYTES, TAIL_PAGES_KEPT, TAILS_WOKEN_MAX};
-use crate::store::{Page, Query};
+use crate::store::{Page, Priority, Query};
 use crate::sync::Mutex;
 
 /// Where the store ends, as tails were told last; `None` when they shall end.
@@ -69,7 +69,7 @@ pub(crate) struct TailPage {
     pub(crate) reached: String,
     /// Whether it ended before the store did.
     pub(crate) has_more: bool,
-    pub(crate) is_scan: bool,
+    pub(crate) next_priority: Priority,
 }
 
 impl TailPage {
@@ -79,7 +79,7 @@ impl TailPage {
             last: page.cursors.last().cloned(),
             reached: page.reached.clone(),
             has_more: page.next_cursor.is_some(),
-            is_scan: page.is_scan(),
+            next_priority: page.next_priority(),
         }
     }
 }

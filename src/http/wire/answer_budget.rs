@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::wire::connection::Connection;
 use crate::limits::{
     ADMISSION_SECONDS, ANSWER_BYTES_FREE_SHARE, ANSWER_BYTES_INFLIGHT_MAX, ANSWER_BYTES_RESERVED,
-    ANSWER_WAIT_SECONDS,
+    ANSWER_BYTES_UNCOUNTED, ANSWER_WAIT_SECONDS,
 };
 use crate::quota::QuotaKey;
 use crate::sync::Mutex;
@@ -131,7 +131,16 @@ impl Account {
         permit.add(least, most).then_some(permit)
     }
 
-    /// The same; waits for it no longer than `patience`.
+    /// Refuses to make a whole answer of at least so many bytes if there is no room for it now.
+    ///
+    /// # Errors
+    /// `Overloaded`: the budget is spent.
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<()> {
+        let has_room = bytes <= ANSWER_BYTES_UNCOUNTED || self.take(Kind::Whole, bytes, bytes).is_some();
+        if has_room { Ok(()) } else { Err(budget_spent()) }
+    }
+
+    /// A permit as [`Account::take`] gives it; waits for it no longer than `patience`.
     ///
     /// # Errors
     /// `Overloaded`: there was none.

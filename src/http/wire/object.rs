@@ -7,7 +7,7 @@ use std::io::Write;
 use crate::http::wire::json::push_number;
 
 /// The object, and how far it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Object {
     /// Its members before the list, without the brace.
     before: Vec<u8>,

@@ -103,10 +103,10 @@ fn through_restarts(indexes: &Arc<dyn Indexes>) {
                 reversed.reverse();
                 assert_eq!(of_topic, reversed);
             }
-            let found = store.find("b", "e1").await.unwrap().unwrap();
+            let found = store.find("b", "e1", |_| Ok(())).await.unwrap().unwrap();
             assert_eq!((&*found.event_id, found.offset), ("e1", 0));
-            assert_eq!(store.find("b", "e0").await.unwrap(), None);
-            assert_eq!(store.find("none", "e0").await.unwrap(), None);
+            assert_eq!(store.find("b", "e0", |_| Ok(())).await.unwrap(), None);
+            assert_eq!(store.find("none", "e0", |_| Ok(())).await.unwrap(), None);
             let stats = store.stats().await.unwrap();
             assert_eq!(stats.totals.unique_processed, sent as u64);
             assert_eq!(stats.topics, topics.len() as u64);

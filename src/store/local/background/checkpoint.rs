@@ -14,6 +14,7 @@ use super::index_set::{IndexSet, fill, open_index};
 use super::seal::STEPS;
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::NICENESS_LOWEST;
 use crate::store::local::admission::job::Job;
 use crate::store::local::format::claim::Covered;
 use crate::store::local::format::layout::INDEX;
@@ -382,7 +383,7 @@ impl Checkpoint {
     /// Calls into sled don't give way: they have a deadline.
     fn giving_way(&mut self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         let work = || {
-            sync::give_way();
+            sync::give_way(NICENESS_LOWEST);
             work()
         };
         let meanwhile = || {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::NICENESS_LOWEST;
 use crate::store::local::format::layout::{FILTER, MERGED_FILTERS};
 use crate::store::local::generation::Generation;
 use crate::store::local::sealed::files::SealedFiles;
@@ -33,7 +34,7 @@ pub(crate) fn run(shared: &Shared) {
             read(shared, id);
         }
     }
-    sync::give_way();
+    sync::give_way(NICENESS_LOWEST);
     while !shared.is_stopping() {
         let pause = match shared.filters.view().mergeable().map(|ids| merge(shared, &ids)) {
             Some(Ok(())) => continue,

@@ -19,7 +19,7 @@ use crate::store::local::generation::topic::Topic;
 use crate::store::local::read::offsets::OffsetsBefore;
 use crate::store::local::read::{Listing, read_cursor};
 use crate::store::local::shared::Shared;
-use crate::store::{EventStore, Query};
+use crate::store::{EventStore, Priority, Query};
 use crate::sync::atomic::Ordering;
 
 impl Local {
@@ -133,8 +133,13 @@ impl Local {
 
     /// Number of the first event, in order of arrival, that arrived at or after a time.
     async fn first_since(&self, since: Timestamp) -> Result<Option<u64>> {
-        let mut query =
-            Query { since: Some(since), limit: 1, cursors: true, is_scan: true, ..Query::default() };
+        let mut query = Query {
+            since: Some(since),
+            limit: 1,
+            cursors: true,
+            priority: Priority::Scan,
+            ..Query::default()
+        };
         loop {
             let page = self.read(query.clone()).await?;
             if let Some(after) = page.cursors.first() {

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::claim::BlockLocation;
-use super::codec::{BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, decode_varied, unpack};
+use super::codec::{
+    BlockEncoding, BlockHeader, BlockKind, DecodeError, FixedRecord, decode_varied, unpack, unpacked_bytes,
+};
 use super::entries::{ConsumerEntry, CounterEntry, EventRecord, EventsHead, TopicEntry};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -46,6 +48,11 @@ impl<'a> Block<'a> {
     /// Where it lies, as indexes keep it.
     pub(crate) fn location(&self) -> BlockLocation {
         BlockLocation { at: self.at, length: self.length, count: self.count }
+    }
+
+    /// How long its body says that it is, unpacked.
+    pub(crate) fn unpacked_bytes(&self) -> usize {
+        unpacked_bytes(self.encoding, self.kept)
     }
 
     /// What is in it, unpacked.

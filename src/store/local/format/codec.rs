@@ -342,6 +342,14 @@ impl BlockHeader {
     }
 }
 
+/// How long the body of a block says that it is, unpacked.
+pub fn unpacked_bytes(encoding: BlockEncoding, kept: &[u8]) -> usize {
+    match (encoding, kept.first_chunk()) {
+        (BlockEncoding::Lz4, Some(length)) => u32::from_le_bytes(*length) as usize,
+        _ => kept.len(),
+    }
+}
+
 /// The body of a block, unpacked if need be. What is kept may say no longer length than a block can
 /// have.
 ///

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{LOOK_BYTES, PAGE_BYTES_MAX, SCAN_BYTES};
 use crate::store::local::format::entries::{EventRecord, EventsHead};
 use crate::store::local::shared::Shared;
-use crate::store::{Order, Page, Query, StoredEvent};
+use crate::store::{Order, Page, Priority, Query, StoredEvent};
 
 /// What an event takes in an answer beside its fields: their names, its offset, its time of
 /// arrival.
@@ -67,7 +67,9 @@ impl<'a> Collector<'a> {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.is_full() || self.page.read_bytes >= if self.query.is_scan { SCAN_BYTES } else { LOOK_BYTES }
+        self.is_full()
+            || self.page.read_bytes
+                >= if self.query.priority == Priority::Scan { SCAN_BYTES } else { LOOK_BYTES }
     }
 
     pub(crate) fn is_ahead(&self, position: u64) -> bool {

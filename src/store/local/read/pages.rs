@@ -4,6 +4,7 @@
 //! What it reads is bounded, so that nobody waits long for a turn.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::collector::{Collector, Turned};
@@ -55,11 +56,23 @@ fn events(generations: &[Arc<Generation>]) -> u64 {
     generations.last().map_or(0, |live| live.first_event + live.events())
 }
 
-/// The event at `offset` of `topic`.
-pub(crate) fn event(shared: &Shared, topic: &Topic, offset: u64) -> Result<StoredEvent> {
+/// The event at `offset` of `topic`. One that has a block of its own is shown to `check`, which may
+/// refuse so many bytes, before it is unpacked.
+pub(crate) fn event(
+    shared: &Shared,
+    topic: &Topic,
+    offset: u64,
+    check: impl FnOnce(usize) -> Result<()>,
+) -> Result<StoredEvent> {
     let (generation, first, location) = locate(shared, topic, offset, None)?;
+    let path = generation.journal_path();
+    let bytes = kept(&generation, &location, &path)?;
+    let block = block(&bytes, &location, &path)?;
+    if block.count == 1 {
+        check(block.unpacked_bytes())?;
+    }
     let mut found = None;
-    read_block(&generation, first, &location, topic, &mut |block, head, event, at| {
+    each_event(&block, first, topic, &mut |block, head, event, at| {
         if at == offset {
             found = Some(stored(block, head, event, at)?);
         }
@@ -271,22 +284,37 @@ fn read_block(
     show: &mut dyn FnMut(&Block<'_>, &EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
 ) -> Result<()> {
     let path = generation.journal_path();
+    let bytes = kept(generation, location, &path)?;
+    each_event(&block(&bytes, location, &path)?, first, topic, show)
+}
+
+/// What is kept at a location of a journal.
+fn kept(generation: &Generation, location: &BlockLocation, path: &Path) -> Result<Vec<u8>> {
     if location.length as usize > BLOCK_BYTES_MAX + 64 {
-        return Err(Error::corrupt(&path, location.at, "a block's location in the index is impossible"));
+        return Err(Error::corrupt(path, location.at, "a block's location in the index is impossible"));
     }
     let mut bytes = vec![0; location.length as usize];
-    generation.journal()?.read_exact_at(&mut bytes, location.at).during("read", &path)?;
+    generation.journal()?.read_exact_at(&mut bytes, location.at).during("read", path)?;
+    Ok(bytes)
+}
+
+/// The block of events that was read from a location.
+fn block<'a>(bytes: &'a [u8], location: &BlockLocation, path: &'a Path) -> Result<Block<'a>> {
     // Its head has no checksum of its own; that of its frame is not read here. So all of it is held
     // against the location.
-    let block = Block::open(&bytes, location.at, &path);
     let is_it = |block: &Block<'_>| block.kind == BlockKind::Events && block.location() == *location;
-    let Some(block) = block.ok().filter(is_it) else {
-        return Err(Error::corrupt(
-            &path,
-            location.at,
-            "not the block of events that the index says is here",
-        ));
-    };
+    Block::open(bytes, location.at, path).ok().filter(is_it).ok_or_else(|| {
+        Error::corrupt(path, location.at, "not the block of events that the index says is here")
+    })
+}
+
+/// Shows the events of a block, which must be the one of `topic` that begins with offset `first`.
+fn each_event(
+    block: &Block<'_>,
+    first: u64,
+    topic: &Topic,
+    show: &mut dyn FnMut(&Block<'_>, &EventsHead<'_>, &EventRecord<'_>, u64) -> Result<bool>,
+) -> Result<()> {
     let body = block.body()?;
     let events = body.events()?;
     let head = events.head;
@@ -295,7 +323,7 @@ fn read_block(
     }
     for event in events {
         let (offset, event) = event?;
-        if !show(&block, &head, &event, offset)? {
+        if !show(block, &head, &event, offset)? {
             break;
         }
     }

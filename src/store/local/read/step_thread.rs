@@ -1,6 +1,9 @@
-//! A thread of the lowest niceness for reads that let publishers go first. It does one short step
-//! of one of them at a time.
+//! A thread for reads that let publishers and other readers go first: the operating system runs it
+//! when those leave a processor, and for a share of the time otherwise. It does one short step of
+//! one of them at a time.
 //!
+//! * Readers who go on with a long answer take what they can get. Without this, a hundred of them
+//!   have everybody else wait for ten milliseconds and more.
 //! * Scans look at much and give little. Anybody can ask for them in a few bytes, and each can have
 //!   a processor for as long as it takes to read the store.
 //! * Consumers that are behind read as fast as they can. What they read waits for them durably.
@@ -19,6 +22,7 @@ type Step = Box<dyn FnOnce(&Shared) + Send>;
 /// The thread, from its first step on.
 pub(crate) struct StepThread {
     name: &'static str,
+    niceness: i32,
     thread: Mutex<Option<(Sender<Step>, JoinHandle<()>)>>,
 }
 
@@ -29,8 +33,8 @@ impl std::fmt::Debug for StepThread {
 }
 
 impl StepThread {
-    pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, thread: Mutex::new(None) }
+    pub(crate) fn new(name: &'static str, niceness: i32) -> Self {
+        Self { name, niceness, thread: Mutex::new(None) }
     }
 
     /// Does `step` there; `None` if it panicked.
@@ -61,9 +65,9 @@ impl StepThread {
         let (sender, steps) = channel::<Step>();
         // The receiver lives in this function.
         let _ = sender.send(step);
-        let shared = Arc::clone(shared);
+        let (shared, niceness) = (Arc::clone(shared), self.niceness);
         let run = move || {
-            sync::give_way();
+            sync::give_way(niceness);
             while let Ok(step) = steps.recv() {
                 step(&shared);
             }

@@ -11,9 +11,9 @@ use tokio_postgres::Row;
 
 use crate::error::Result;
 use crate::limits::{DATABASE_KEYS_FIRST, DATABASE_LOOKED_MAX, DATABASE_SCANNED_MAX};
-use crate::store::Order;
 use crate::store::postgres::node::groups::{Groups, Readers};
 use crate::store::postgres::node::topic_names::TopicId;
+use crate::store::{Order, Priority};
 
 /// The keys of events in an order: `$place` numbers them, and `$topic` narrows a slot down.
 macro_rules! keys {
@@ -98,10 +98,10 @@ impl<'q> Merge<'q> {
         event_source: Option<&'q str>,
         slot_readers: Vec<SlotReader>,
         limit: usize,
-        is_scan: bool,
+        priority: Priority,
     ) -> Self {
         let busy = slot_readers.iter().filter(|reader| reader.has_unread()).count().max(1);
-        let looked_max = if is_scan { DATABASE_SCANNED_MAX } else { DATABASE_LOOKED_MAX };
+        let looked_max = if priority == Priority::Scan { DATABASE_SCANNED_MAX } else { DATABASE_LOOKED_MAX };
         let chunk = match busy {
             1 => limit,
             _ => 2 * limit / busy + 4,

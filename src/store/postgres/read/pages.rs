@@ -130,7 +130,7 @@ async fn begin<'q>(
         }
     }
     let slot_readers = listing.slot_readers(&lows, &highs);
-    let merge = Merge::new(query.order, query.source.as_deref(), slot_readers, query.limit, query.is_scan);
+    let merge = Merge::new(query.order, query.source.as_deref(), slot_readers, query.limit, query.priority);
     Ok((positions, merge))
 }
 
