@@ -43,7 +43,7 @@ PACKED = target/packed
 # Programs of cargo that ship things, each in its version.
 SHIPPERS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0
 
-.PHONY: check built-examples built-tests test test-short test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist static pages deb sbom reproducible deny audit
+.PHONY: check built-examples built-tests test test-short short-postgres short-locked short-faults test-postgres test-locked test-faults measured machines processes soak fuzz tools programs bench compare screenshots dist static pages deb sbom reproducible deny audit
 
 check:
 	cargo fmt --check
@@ -56,11 +56,17 @@ test:
 	$(QUICK) --lib --bins --test quick -- --show-output
 	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory test-short)
 
-# Of what test-faults does: one suite against each other store and door, and a short round of each fault.
+# Of what test-faults does: one suite against each other store and door, and a short round of each fault. All
+# but what is measured mostly waits, so it runs side by side.
 test-short:
-	$(MAKE) --no-print-directory test-postgres test-locked SUITES=api LOCKED=api
 	$(MAKE) --no-print-directory measured
-	$(QUICK) --test faults -- --show-output $(MEASURED:%=--skip %::)
+	$(MAKE) --no-print-directory --jobs=3 short-postgres short-locked short-faults
+
+short-postgres short-locked: short-%:
+	$(MAKE) --no-print-directory test-$* SUITES=api LOCKED=api
+
+short-faults:
+	RUST_TEST_THREADS=$$(( $$(nproc) * 5 )) cargo test --locked --test faults -- --show-output $(MEASURED:%=--skip %::)
 
 # The suites of the local store, unchanged, against a store in two databases that each of them starts; but
 # for what is said of a stopped store, which is a data directory.

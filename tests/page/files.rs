@@ -64,6 +64,8 @@ fn a_browser_gets_the_page_and_a_program_the_description() {
     let policy = header(&page, "content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
     assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let permissions = header(&page, "permissions-policy").unwrap();
+    assert!(["camera=()", "geolocation=()", "microphone=()"].iter().all(|none| permissions.contains(none)));
     assert_eq!(header(&page, "cache-control"), Some("no-cache"));
     let mut known =
         ask(&service, "/", &[("accept", BROWSER), ("if-none-match", header(&page, "etag").unwrap())]);
