@@ -381,6 +381,10 @@ pub const LEASE_SECONDS_DEFAULT: u64 = 30;
 pub const LEASE_SECONDS_MAX: u64 = 3_600;
 /// Most seconds that a reader waits for an event.
 pub const CONSUMER_WAIT_SECONDS_MAX: u64 = 60;
+/// Seconds after which whoever waits for a consumer's events looks whether another node moved it.
+pub const CONSUMER_LOOK_SECONDS: u64 = 5;
+/// Names of consumers that were moved, kept for those who wait; who missed some looks for itself.
+pub const CONSUMER_MOVES_KEPT: usize = 64;
 /// Most events that are given to a consumer at once.
 pub const CONSUMER_EVENTS_MAX: usize = 1_000;
 /// Bytes of events at which an answer to a consumer ends; it may have one event more.

@@ -9,6 +9,8 @@ mod leases;
 mod positions;
 mod stopped;
 
+use std::net::SocketAddr;
+
 use crate::support::client::{Client, escape};
 use crate::support::service::{Service, event};
 use serde_json::{Value, json};
@@ -17,8 +19,12 @@ const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
 /// The status and the JSON of an answer; null if it has no body.
 fn ask(service: &Service, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    ask_at(service.addr, method, path, body)
+}
+
+fn ask_at(addr: SocketAddr, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let answer = Client::new(service.addr).send(method, path, JSON, &bytes).unwrap();
+    let answer = Client::new(addr).send(method, path, JSON, &bytes).unwrap();
     (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
 }
 

@@ -78,6 +78,7 @@ impl<S: EventStore> Service<S> {
     pub(super) async fn delete_consumer(&self, call: Call<'_>) -> Result<Answer, Problem> {
         let consumer = self.allowed(&call).await?;
         self.store.delete_consumer(&consumer).await?;
+        self.tell_move(consumer.name);
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -106,7 +107,14 @@ impl<S: EventStore> Service<S> {
         let (consumer, responder) = (self.allowed(&call).await?, call.responder);
         let Move { to } = self.json_body(call).await?;
         self.store.seek_consumer(&consumer, &Start::from(&*to)).await?;
+        self.tell_move(consumer.name.clone());
         self.told(StatusCode::OK, &consumer, responder).await
+    }
+
+    /// Has whoever waits for the consumer's events look again.
+    fn tell_move(&self, name: ConsumerName) {
+        // Nobody may be waiting.
+        let _ = self.consumer_moves.send(name);
     }
 
     /// Answers with what is known of a consumer.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::http::request::Parts;
+use tokio::sync::broadcast;
 
 use crate::auth::Caller;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::failures::Failures;
 use crate::auth::tickets::Tickets;
 use crate::clock::{Clock, SystemClock};
+use crate::consumer::ConsumerName;
 use crate::http::body::budget::BodyBudget;
 use crate::http::body::upload::Upload;
 use crate::http::guard::Access;
@@ -105,6 +107,8 @@ pub struct Service<S> {
     /// Of single events that are read, until the budget has their answers.
     pub(super) event_turns: Arc<Turns>,
     pub(super) tail_hub: Arc<TailHub>,
+    /// Tells whoever waits for a consumer's events that it was moved or removed here.
+    pub(super) consumer_moves: broadcast::Sender<ConsumerName>,
     pub(super) live: Arc<Live>,
     pub(super) recent_drops: RecentDrops,
     pub(super) tail_permits: Arc<FairPermits>,
@@ -147,6 +151,7 @@ impl<S: EventStore> Service<S> {
             answer_budget,
             event_turns,
             tail_hub,
+            consumer_moves: broadcast::Sender::new(limits::CONSUMER_MOVES_KEPT),
             live,
             recent_drops: RecentDrops::default(),
             tail_permits,

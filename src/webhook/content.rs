@@ -37,7 +37,9 @@ impl<'a> Content<'a> {
         if kind == "application/x-www-form-urlencoded" {
             return Self::Form(text, Pairs::of(body));
         }
-        let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
+        // Some write a byte order mark before it, which is no part of JSON.
+        let unmarked = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let trimmed = unmarked.trim_matches([' ', '\t', '\r', '\n']);
         let is_candidate = trimmed.starts_with(['{', '['])
             || kind.is_empty()
             || kind.ends_with("/json")
@@ -46,6 +48,11 @@ impl<'a> Content<'a> {
             true => Self::Json(trimmed),
             false => Self::Text(text),
         }
+    }
+
+    /// Whether places in it have no names.
+    pub(super) fn is_opaque(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Bytes(_))
     }
 
     pub(super) fn is_form(&self) -> bool {

@@ -25,6 +25,15 @@ impl<'a> Delivery<'a> {
         std::str::from_utf8(value).ok().map(str::trim)
     }
 
+    /// All that came under the name of a header, as HTTP puts values together; what is no text is
+    /// marked. It is for keeping, and proves nothing.
+    pub(super) fn whole_header(&self, name: &str) -> Option<String> {
+        let values = self.headers.iter().filter(|(known, _)| *known == name);
+        let texts: Vec<_> =
+            values.map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned()).collect();
+        (!texts.is_empty()).then(|| texts.join(", "))
+    }
+
     /// The value of a query parameter that is there once and is text.
     pub fn parameter(&self, name: &str) -> Option<String> {
         only(&Pairs::of(self.query.as_bytes()).texts, name).map(str::to_owned)

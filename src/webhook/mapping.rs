@@ -17,6 +17,8 @@ use crate::limits::LISTED_EVENTS_MAX;
 pub enum Unmapped {
     /// The delivery has nothing for this placeholder.
     Absent(Field, String),
+    /// Nor could it: its body is neither JSON nor a form.
+    Opaque(Field, String),
     /// A field is none that an event may have.
     Invalid(Fault),
     /// The body is no list of events.
@@ -32,7 +34,7 @@ impl Unmapped {
     /// The field of an event that can't be made.
     pub fn field(&self) -> Field {
         match self {
-            Self::Absent(field, _) => *field,
+            Self::Absent(field, _) | Self::Opaque(field, _) => *field,
             Self::Invalid(fault) => fault.field,
             Self::NoList => Field::Payload,
         }
@@ -45,6 +47,11 @@ impl std::fmt::Display for Unmapped {
             Self::Absent(field, place) => {
                 write!(f, "there is no {place}, of which the {} is made", field.name())
             }
+            Self::Opaque(field, place) => write!(
+                f,
+                "the body is neither JSON nor a form, so it has no {place}, of which the {} is made",
+                field.name()
+            ),
             Self::Invalid(fault) => f.write_str(fault.message),
             Self::NoList => write!(f, "the body is no JSON array of at most {LISTED_EVENTS_MAX} events"),
         }
@@ -91,8 +98,13 @@ impl Mapping {
 
     /// Takes one event.
     fn push(&self, builder: &mut BatchBuilder, look: &Look<'_>, arrival: Timestamp) -> Result<(), Unmapped> {
-        let text =
-            |field, template| look.text(template).map_err(|Absent(place)| Unmapped::Absent(field, place));
+        let is_opaque = |place: &str| place.starts_with("{body.") && look.content().is_opaque();
+        let text = |field, template| {
+            look.text(template).map_err(|Absent(place)| match is_opaque(&place) {
+                true => Unmapped::Opaque(field, place),
+                false => Unmapped::Absent(field, place),
+            })
+        };
         let (topic, event_id) = self.fitting(look);
         let (topic, event_id) = (text(Field::Topic, topic)?, text(Field::EventId, event_id)?);
         let timestamp = self.timestamp.as_ref().and_then(|template| time(&look.text(template).ok()?));
@@ -152,7 +164,7 @@ impl Mapping {
     fn digest(&self, delivery: &Delivery<'_>) -> String {
         let made_of = self.topic.headers().chain(self.event_id.headers());
         let names = self.headers.iter().map(String::as_str).chain(made_of).chain(["content-type"]);
-        let headers: BTreeMap<_, _> = names.map(|name| (name, delivery.header(name))).collect();
+        let headers: BTreeMap<_, _> = names.map(|name| (name, delivery.whole_header(name))).collect();
         let beside = serde_json::json!([headers, delivery.query]).to_string();
         hex_sha256(&[beside.as_bytes(), delivery.body].concat())
     }
@@ -163,8 +175,8 @@ impl Mapping {
         let mut envelope = format!("{{\"content_type\":{content_type}");
         if !self.headers.is_empty() {
             let kept = self.headers.iter().filter_map(|name| {
-                let value = delivery.header(name)?;
-                Some(format!("{}:{}", string(name), string(value)))
+                let value = delivery.whole_header(name)?;
+                Some(format!("{}:{}", string(name), string(&value)))
             });
             envelope.extend([",\"headers\":{", &kept.collect::<Vec<_>>().join(","), "}"]);
         }

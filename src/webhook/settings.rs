@@ -131,6 +131,11 @@ impl Settings {
         let (proof, mapping) = (self.proof(&sender.preset)?, self.mapping(name, &sender.preset)?);
         if let Some(topic) = &self.quarantine {
             check_topic(topic).map_err(|found| format!("quarantine: {}", found.message))?;
+            if topic.contains('{') && topic.contains('}') {
+                return Err(format!(
+                    "quarantine is {topic:?}: it is one topic for all, so write it without braces"
+                ));
+            }
         }
         if self.verify_token_file.is_some() && !sender.preset.is_hub {
             return Err(
@@ -187,8 +192,16 @@ impl Settings {
         let names = || Algorithm::ALL.map(Algorithm::name).join(", ");
         let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == scheme);
         let algorithm = algorithm.ok_or_else(|| format!("scheme is {scheme:?}: write one of {}", names()))?;
-        if self.header.is_none() {
-            return Err("header is missing: write the name of the header that has the signature".to_owned());
+        match &self.header {
+            None => {
+                return Err(
+                    "header is missing: write the name of the header that has the signature".to_owned()
+                );
+            }
+            Some(name) if !is_header_name(name) => {
+                return Err(format!("header is {name:?}, which is no name of a header"));
+            }
+            Some(_) => {}
         }
         let encodings = [Encoding::Hex, Encoding::Base64, Encoding::Text];
         let encoding = match (&self.encoding, algorithm) {
@@ -199,6 +212,9 @@ impl Settings {
                 format!("encoding is {name:?}: write {}", encodings.map(Encoding::name).join(", "))
             })?,
         };
+        if algorithm != Algorithm::Token && encoding == Encoding::Text {
+            return Err("encoding \"text\" is for the scheme token: write hex or base64".to_owned());
+        }
         if algorithm == Algorithm::Token && (self.signed.is_some() || self.signed_at.is_some()) {
             return Err("with the scheme token nothing is signed: leave out signed and signed_at".to_owned());
         }
@@ -259,7 +275,7 @@ impl Settings {
         if has_time && proof.signed_at.is_none() {
             return Err("signed holds {timestamp}: write where that stands, as signed_at".to_owned());
         }
-        let is_in_body = self.signed_at.as_ref().is_none_or(|at| at.starts_with("{body"));
+        let is_in_body = self.signed_at.as_ref().is_none_or(|at| at.starts_with("{body."));
         if !has_time && !is_in_body {
             return Err("signed must hold {timestamp}: otherwise anybody could write another time".to_owned());
         }
@@ -327,8 +343,10 @@ impl Settings {
     /// A header that is to be kept, in lower case.
     fn kept(&self, name: &str, preset: &Preset) -> Result<String, String> {
         let lower = name.to_ascii_lowercase();
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if lower.is_empty() || !lower.bytes().all(is_token) {
+        if self.headers.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1 {
+            return Err(format!("headers has {name} twice: name it once"));
+        }
+        if !is_header_name(&lower) {
             return Err(format!("headers has {name:?}, which is no name of a header"));
         }
         match self.holds_credential(&lower, preset) {
@@ -384,6 +402,12 @@ fn readable(file: &Path) -> String {
 
 fn fault(name: &str, why: &str) -> SettingsError {
     SettingsError(format!("[sources.{name}]: {why}"))
+}
+
+/// Whether a header can have this name.
+fn is_header_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -116,3 +116,56 @@ fn consumers_are_listed_with_their_lag() {
     assert_eq!(rest["consumers"][0]["name"], "c");
     assert!(rest["next_cursor"].is_null());
 }
+
+#[test]
+fn a_consumer_that_many_make_move_and_remove_at_once_is_as_if_one_came_after_the_other() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    let addr = service.addr;
+    let at_once = |method: &str, path: &str, body: &Value| -> Vec<u16> {
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..6).map(|_| scope.spawn(|| ask_at(addr, method, path, body).0)).collect();
+            asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+        })
+    };
+    for round in 0..10 {
+        let mut made = at_once("PUT", "/consumers/c", &json!({"topics": ["t"]}));
+        made.sort_unstable();
+        assert_eq!(made, [200, 200, 200, 200, 200, 201], "round {round}");
+        let moved = at_once("POST", "/consumers/c/seek", &json!({"to": "start"}));
+        assert_eq!(moved, [200; 6], "round {round}");
+        let removed = at_once("DELETE", "/consumers/c", &Value::Null);
+        assert!(removed.iter().all(|status| [204, 404].contains(status)), "round {round}: {removed:?}");
+    }
+}
+
+#[test]
+fn whoever_waits_is_given_what_a_move_makes_new_and_told_that_there_is_no_consumer_any_more() {
+    let service = Service::new();
+    publish(&service, "t", 0, 3);
+    let addr = service.addr;
+    let while_one_waits = |work: &dyn Fn()| {
+        std::thread::scope(|scope| {
+            let waiting = scope
+                .spawn(move || ask_at(addr, "GET", "/consumers/c/events?wait=20s&lease=60s", &Value::Null));
+            let is_waiting = || {
+                let leases = service.get("/consumers/c")["leases"].as_array().unwrap().len();
+                (leases == 1).then_some(())
+            };
+            assert!(crate::support::until(30, is_waiting).is_some(), "nobody waits");
+            work();
+            waiting.join().unwrap()
+        })
+    };
+    put(&service, "c", &["t"], "end");
+    let (status, given) = while_one_waits(&|| {
+        let moved = ask(&service, "POST", "/consumers/c/seek", &json!({"to": "start"}));
+        assert_eq!(moved.0, 200, "{}", moved.1);
+    });
+    assert_eq!((status, offsets(&given).len()), (200, 3), "{given}");
+    assert_eq!(acknowledge(&service, "c", &given), 200);
+    let (status, answer) = while_one_waits(&|| {
+        assert_eq!(ask(&service, "DELETE", "/consumers/c", &Value::Null).0, 204);
+    });
+    assert_eq!(status, 404, "{answer}");
+}

@@ -198,6 +198,11 @@ fn a_wrong_configuration_is_refused_with_what_to_write() {
         (&format!("{custom}signed = 'x'"), "signed must hold {body}"),
         (&format!("{custom}signed = '{{timestamp}}{{body}}'"), "write where that stands, as signed_at"),
         (&format!("{custom}signed_at = '{{header.X-T}}'"), "signed must hold {timestamp}"),
+        (&format!("{custom}signed_at = '{{body_sha256}}'"), "signed must hold {timestamp}"),
+        (&format!("{custom}encoding = 'text'"), "encoding \"text\" is for the scheme token"),
+        (&custom.replace("X-S", "X-S:"), "header is \"X-S:\", which is no name of a header"),
+        (&format!("{custom}headers = ['X-A', 'x-a']"), "twice: name it once"),
+        (&format!("{custom}quarantine = '{{source}}.q'"), "write it without braces"),
     ] {
         let folder = Folder::new(&format!("[sources.one]\n{lines}"));
         for command in [&["source", "list"][..], &["config"]] {

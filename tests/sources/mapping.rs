@@ -264,3 +264,15 @@ fn a_secrets_file_may_begin_with_a_byte_order_mark() {
     let webhooks = Webhooks::new(config, &[("key", &format!("\u{feff}{SECRET}\r\n"))]);
     assert_eq!(send(&webhooks, "", &[], br#"{"id":"1"}"#).0, 200);
 }
+
+#[test]
+fn a_body_after_a_byte_order_mark_is_json_and_one_that_is_none_is_told() {
+    let webhooks = open("topic = 't'\nevent_id = '{body.id}'\n");
+    let (status, _) = send(&webhooks, "", &[], "\u{feff}{\"id\":\"1\"}".as_bytes());
+    assert_eq!(status, 200);
+    assert_eq!(webhooks.service.get("/events/t/1")["payload"]["id"], "1");
+    let (status, answer) = send(&webhooks, "", &[], b"{\"id\":\"2\"");
+    assert_eq!(status, 422);
+    let why = answer.to_string();
+    assert!(why.contains("neither JSON nor a form") && why.contains("{body.id}"), "{why}");
+}

@@ -56,3 +56,21 @@ fn what_is_too_large_for_its_envelope_is_refused_as_large() {
     assert_eq!(answer.status, 413);
     assert_eq!((webhooks.counted("open", "large"), webhooks.counted("open", "unmapped")), (1, 0));
 }
+
+#[test]
+fn a_header_that_is_there_twice_or_no_text_is_kept_and_tells_deliveries_apart() {
+    let config = "[sources.open]\npreset = 'bearer'\nsecret_files = ['DIR/key']\ntopic = 't'\n\
+                  event_id = '{body.id}'\nheaders = ['X-Kept']\nquarantine = 'apart'";
+    let webhooks = Webhooks::new(config, &[("key", SECRET)]);
+    let token = format!("Bearer {SECRET}");
+    let sent = |values: [&str; 2]| {
+        let [first, second] = values.map(|value| ("X-Kept", value));
+        let headers = [("Authorization", token.as_str()), first, second];
+        let mut client = Client::new(webhooks.service.addr);
+        let answer = client.post_with("/in/open", &headers, b"{}").unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["results"][0]["status"].clone()
+    };
+    assert_eq!([["a", "b"], ["a", "c"], ["a", "b"]].map(sent), ["stored", "stored", "duplicate"]);
+    let page = webhooks.service.get("/events?topic=apart");
+    assert_eq!(page["events"][0]["payload"]["headers"], json!({"x-kept": "a, b"}), "{page}");
+}

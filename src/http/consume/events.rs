@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::auth::Caller;
 use crate::consumer::partition::Partition;
@@ -19,10 +21,12 @@ use crate::http::wire::problem::Problem;
 use crate::http::wire::query::{Parameters, bad};
 use crate::http::wire::streaming::Responder;
 use crate::limits::{
-    ADMISSION_SECONDS, CONSUMER_BYTES, CONSUMER_EVENTS_MAX, CONSUMER_WAIT_SECONDS_MAX, LEASE_SECONDS_DEFAULT,
-    LEASE_SECONDS_MAX, PAGE_EVENTS_DEFAULT, PIECE_BYTES,
+    ADMISSION_SECONDS, CONSUMER_BYTES, CONSUMER_EVENTS_MAX, CONSUMER_LOOK_SECONDS, CONSUMER_WAIT_SECONDS_MAX,
+    LEASE_SECONDS_DEFAULT, LEASE_SECONDS_MAX, PAGE_EVENTS_DEFAULT, PIECE_BYTES,
 };
 use crate::store::{EventStore, Given, StoredEvent, Taken};
+
+const CONSUMER_LOOK: Duration = Duration::from_secs(CONSUMER_LOOK_SECONDS);
 
 /// Ends the lease of somebody without a name who gets nothing, also where the request is dropped:
 /// its client has gone, or the service stops. A lease with a name is not renewed from then on.
@@ -91,6 +95,8 @@ impl<S: EventStore> Service<S> {
         let mut over = pin!(tokio::time::sleep(wait));
         // Whoever waits is woken as tails are, and counts as one.
         let _permit = if wait.is_zero() { None } else { Some(self.tail_permit(responder.key)?) };
+        let mut is_over = wait.is_zero();
+        let mut moves = self.consumer_moves.subscribe();
         let mut end = self.tail_hub.subscribe();
         let mut waiting =
             Waiting { store: Arc::clone(&self.store), consumer: take.consumer.name.clone(), lease_id: None };
@@ -114,21 +120,40 @@ impl<S: EventStore> Service<S> {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let waits_on = end.borrow().is_some()
+            let looks_again = !is_over
+                && end.borrow().is_some()
                 && tokio::select! {
                     biased;
                     // What would be given now might be read by nobody.
                     () = responder.connection.closed() => false,
                     () = caller.ended() => return Err(denial::ended()),
-                    () = &mut over => false,
+                    () = &mut over => {
+                        is_over = true;
+                        true
+                    }
                     changed = end.changed() => changed.is_ok(),
-                    // So that the lease lasts as long as the wait.
-                    () = tokio::time::sleep(take.lease / 2) => true,
+                    () = is_moved(&mut moves, &take.consumer.name) => true,
+                    // So that the lease lasts as long as the wait, and for what others change by
+                    // another node.
+                    () = tokio::time::sleep(CONSUMER_LOOK.min(take.lease / 2)) => true,
                 };
-            if !waits_on {
+            if !looks_again {
                 waiting.end().await;
                 return Ok(json(StatusCode::OK, body(given)));
             }
+        }
+    }
+}
+
+/// Waits until a consumer may have been moved or removed.
+async fn is_moved(moves: &mut broadcast::Receiver<ConsumerName>, consumer: &ConsumerName) {
+    loop {
+        match moves.recv().await {
+            Ok(name) if name != *consumer => {}
+            // That one was, or nobody knows which.
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            // The service has the sender.
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -118,7 +118,7 @@ fn unmapped(why: &Unmapped) -> Problem {
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, why.to_string());
     }
     let kind = match why {
-        Unmapped::Absent(..) => "missing",
+        Unmapped::Absent(..) | Unmapped::Opaque(..) => "missing",
         Unmapped::Invalid(fault) => fault.kind,
         Unmapped::NoList => "list_type",
     };

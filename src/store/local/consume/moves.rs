@@ -22,6 +22,15 @@ use crate::store::local::shared::Shared;
 use crate::store::{EventStore, Priority, Query};
 use crate::sync::atomic::Ordering;
 
+/// A change that was made; none if another one of the same consumer came before it. Then what is
+/// there now is looked at, as if this one had been asked for after that.
+fn settled(changed: Result<()>) -> Result<Option<()>> {
+    match changed {
+        Err(e) if e.kind() == ErrorKind::Conflict => Ok(None),
+        changed => changed.map(Some),
+    }
+}
+
 impl Local {
     /// Makes a consumer; whether it was made.
     pub(in crate::store::local) async fn begin_consumer(
@@ -29,45 +38,57 @@ impl Local {
         ConsumerKey { name, topics }: &ConsumerKey,
         start: &Start,
     ) -> Result<bool> {
-        if let Some(known) = self.shared.consumers.get(name.as_str()) {
-            if known.topics == *topics {
-                return Ok(false);
+        loop {
+            if let Some(known) = self.shared.consumers.get(name.as_str()) {
+                if known.topics == *topics {
+                    return Ok(false);
+                }
+                let message = format!(
+                    "there is a consumer {name} with other topics, and its topics don't change: give this one another \
+                     name, or remove that one first"
+                );
+                return Err(Error::new(ErrorKind::Conflict, message));
             }
-            let message = format!(
-                "there is a consumer {name} with other topics, and its topics don't change: give this one another name, \
-                 or remove that one first"
-            );
-            return Err(Error::new(ErrorKind::Conflict, message));
+            if self.shared.consumers.len() >= CONSUMERS_MAX {
+                let message =
+                    format!("there are {CONSUMERS_MAX} consumers, as many as there may be: remove some");
+                return Err(Error::new(ErrorKind::NoSpace, message));
+            }
+            let positions = self.positions_at(topics, start, BTreeMap::new()).await?;
+            let created_at = self.shared.seams.clock.now().0;
+            let topics = Arc::clone(topics);
+            let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
+            self.check_room(consumer.positions_len())?;
+            if settled(self.begin(name, None, consumer).await)?.is_some() {
+                return Ok(true);
+            }
         }
-        if self.shared.consumers.len() >= CONSUMERS_MAX {
-            let message =
-                format!("there are {CONSUMERS_MAX} consumers, as many as there may be: remove some");
-            return Err(Error::new(ErrorKind::NoSpace, message));
-        }
-        let positions = self.positions_at(topics, start, BTreeMap::new()).await?;
-        let created_at = self.shared.seams.clock.now().0;
-        let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, Arc::clone(topics), positions);
-        self.check_room(consumer.positions_len())?;
-        self.begin(name, None, consumer).await?;
-        Ok(true)
     }
 
     /// Ends a consumer; whether there was one.
     pub(in crate::store::local) async fn end_consumer(&self, key: &ConsumerKey) -> Result<bool> {
-        let Ok(known) = self.known_consumer(key) else { return Ok(false) };
-        let mut entries = EntryBlocks::new(BlockKind::Consumers);
-        entries.push(&ConsumerEntry::Ended { name: known.name.as_bytes() });
-        self.change(&key.name, Step::End(known.number), entries).await.map(|()| true)
+        loop {
+            let Ok(known) = self.known_consumer(key) else { return Ok(false) };
+            let mut entries = EntryBlocks::new(BlockKind::Consumers);
+            entries.push(&ConsumerEntry::Ended { name: known.name.as_bytes() });
+            if settled(self.change(&key.name, Step::End(known.number), entries).await)?.is_some() {
+                return Ok(true);
+            }
+        }
     }
 
     /// Has a consumer begin again elsewhere.
     pub(in crate::store::local) async fn move_consumer(&self, key: &ConsumerKey, to: &Start) -> Result<()> {
-        let (name, known) = (&key.name, self.known_consumer(key)?);
-        let positions = self.positions_at(&known.topics, to, known.positions()).await?;
-        let (topics, created_at) = (Arc::clone(&known.topics), known.created_at);
-        let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
-        self.check_room(consumer.positions_len().saturating_sub(known.positions_len()))?;
-        self.begin(name, Some(known.number), consumer).await
+        loop {
+            let (name, known) = (&key.name, self.known_consumer(key)?);
+            let positions = self.positions_at(&known.topics, to, known.positions()).await?;
+            let (topics, created_at) = (Arc::clone(&known.topics), known.created_at);
+            let consumer = Consumer::new(name.as_str(), random_u64()?, created_at, topics, positions);
+            self.check_room(consumer.positions_len().saturating_sub(known.positions_len()))?;
+            if settled(self.begin(name, Some(known.number), consumer).await)?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     async fn begin(&self, name: &ConsumerName, replaces: Option<u64>, consumer: Consumer) -> Result<()> {

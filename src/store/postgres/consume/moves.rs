@@ -98,17 +98,16 @@ pub(crate) async fn put(shared: &Shared, key: &ConsumerKey, start: &Start) -> Re
 /// `NoConsumer`, and those of [`put`].
 pub(crate) async fn seek(shared: &Shared, key: &ConsumerKey, to: &Start) -> Result<()> {
     let name = &key.name;
-    let ConsumerRow { number, topics, .. } = find_meant(shared, key).await?;
-    let positions = positions_of(shared, &topics, to).await?;
-    match begin(shared, name, Some(number), &topics, positions).await? {
-        Some(0) => Ok(()),
-        None => Err(none(name)),
-        Some(2) => {
-            let message =
-                format!("the consumer {name} was changed at the same time: look at it, and try again");
-            Err(Error::new(ErrorKind::Conflict, message))
+    loop {
+        let ConsumerRow { number, topics, .. } = find_meant(shared, key).await?;
+        let positions = positions_of(shared, &topics, to).await?;
+        match begin(shared, name, Some(number), &topics, positions).await? {
+            Some(0) => return Ok(()),
+            None => return Err(none(name)),
+            // It was changed at the same time: this comes after that.
+            Some(2) => {}
+            Some(_) => return Err(no_room()),
         }
-        Some(_) => Err(no_room()),
     }
 }
 
