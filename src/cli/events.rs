@@ -61,6 +61,7 @@ pub(super) struct Arguments {
         value_name = "PLACE",
         default_value = "start",
         requires = "follow",
+        conflicts_with = "since",
         hide_possible_values = true
     )]
     from: Beginning,

@@ -1,5 +1,6 @@
 //! `sekali get`: did it arrive?
 
+use clap::builder::NonEmptyStringValueParser;
 use sekali::limits::CLIENT_LINE_BYTES_MAX;
 use serde_json::Value;
 
@@ -23,9 +24,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     service: ServiceUrl,
     /// The topic of the event
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     /// The id of the event
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     event_id: String,
 }
 

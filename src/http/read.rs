@@ -66,7 +66,7 @@ impl<S: EventStore> Service<S> {
         if let Some(event_id) = parameters.get("event_id") {
             // There is one event at most; what is no limit is a slip all the same.
             parameters.limit(PAGE_EVENTS_DEFAULT, PAGE_EVENTS_MAX)?;
-            return self.only(form, query.topic.as_deref(), event_id, responder).await;
+            return self.only(form, &query, event_id, responder).await;
         }
         match form {
             Form::Page => {
@@ -102,7 +102,7 @@ impl<S: EventStore> Service<S> {
     async fn only(
         &self,
         form: Form,
-        topic: Option<&str>,
+        query: &Query,
         event_id: &str,
         responder: &Responder<'_>,
     ) -> Result<Answer, Problem> {
@@ -110,14 +110,24 @@ impl<S: EventStore> Service<S> {
             let message = "One event comes as application/json only: leave this out, or mend Accept";
             return Err(bad("event_id", "value_error", message.to_owned()));
         }
-        let Some(topic) = topic else {
+        if query.cursor.is_some() {
+            let message = "There is one page of one event: leave this out".to_owned();
+            return Err(bad("cursor", "value_error", message));
+        }
+        let Some(topic) = query.topic.as_deref() else {
             let message = "An event is known by its topic and its id: add topic".to_owned();
             return Err(bad("event_id", "value_error", message));
         };
         let mut body = b"{\"topic\":".to_vec();
         push_string(&mut body, topic);
         let _turn = self.event_turn(responder).await;
-        match self.found(topic, event_id, responder).await? {
+        let found = self.found(topic, event_id, responder).await?;
+        let is_wanted = |event: &StoredEvent| {
+            query.source.as_deref().is_none_or(|source| source == &*event.source)
+                && query.since.is_none_or(|since| event.received_at >= since)
+                && query.until.is_none_or(|until| event.received_at < until)
+        };
+        match found.filter(is_wanted) {
             Some(event) => {
                 body.reserve(event.payload.len() + ANSWER_BYTES_UNCOUNTED);
                 body.extend_from_slice(b",\"count\":1,\"events\":[");

@@ -96,6 +96,7 @@ fn listings_filter_order_and_page_without_gap_or_repeat() {
         ("limit=0", "limit"),
         ("limit=0&topic=a&event_id=1", "limit"),
         ("event_id=1", "event_id"),
+        ("topic=a&event_id=1&cursor=x", "cursor"),
     ] {
         let (status, answer) = service.get(&format!("/events?{query}"));
         assert_eq!((status, &answer["detail"][0]["loc"]), (422, &json!(["query", place])));
@@ -120,6 +121,16 @@ fn any_name_can_be_looked_up_by_a_query() {
         assert_eq!(page["next_cursor"], json!(null));
         let none = json!({"topic": topic, "count": 0, "events": [], "next_cursor": null});
         assert_eq!(service.get(&query(topic, "none")), (200, none));
+        let source = escape(page["events"][0]["source"].as_str().unwrap());
+        for (filter, count) in [
+            (format!("source={source}&since=2020-01-01&until=2999-01-01"), 1),
+            (format!("source={source}-"), 0),
+            ("since=2999-01-01".to_owned(), 0),
+            ("until=2020-01-01".to_owned(), 0),
+        ] {
+            let (status, page) = service.get(&format!("{}&{filter}", query(topic, id)));
+            assert_eq!((status, &page["count"]), (200, &json!(count)), "{filter}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::{text, totals};
+use crate::support::client::Client;
 use crate::support::service::Service;
 
 const EVENTS: &str =
@@ -184,5 +185,35 @@ fn ids_without_an_event_are_only_told_whatever_the_columns_of_the_events_are_cal
     ] {
         let output = service.run(&[&["publish"], option, &[&file]].concat());
         assert_eq!(output.status.code(), Some(2), "{option:?} means nothing for a file");
+    }
+}
+
+#[test]
+fn ids_are_compared_byte_for_byte_and_numbers_as_sqlite_writes_them_whatever_a_column_says() {
+    let service = Service::new();
+    let schema = "CREATE TABLE events (topic TEXT COLLATE NOCASE, event_id COLLATE RTRIM, timestamp TEXT, source TEXT, payload);
+        CREATE TABLE processed_events (topic TEXT, event_id TEXT COLLATE NOCASE);
+        INSERT INTO events VALUES ('t', 'a', '2025-10-20T10:00:00Z', 's', 1.0), ('T', 'a ', '2025-10-20T10:00:00Z', 's', 1),
+            ('t', 7.0, '2025-10-20T10:00:00Z', 's', 1e22), ('t', 7, '2025-10-20T10:00:00Z', 's', 7);
+        INSERT INTO processed_events VALUES ('t', 'A'), ('t', 'b'), ('t', 'B'), ('t', 'a');";
+    let (path, _connection) = database(&service, schema);
+    for (more, said) in [(&[][..], "all 4 events with 4 ids"), (&["--ids-only"], "all 3 events with 3 ids")] {
+        let output = service.run(&[&["publish", "--sqlite", &path][..], more].concat());
+        let told = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
+    for (event, payload) in [
+        ("t/a", "1.0"),
+        ("T/a%20", "1"),
+        ("t/7.0", "1.0e+22"),
+        ("t/7", "7"),
+        ("t/A", "null"),
+        ("t/b", "null"),
+        ("t/B", "null"),
+    ] {
+        let answer = Client::new(service.addr).get(&format!("/events/{event}")).unwrap();
+        let body = text(&answer.body);
+        assert!(body.contains(&format!("\"payload\":{payload}")), "{event}: {body}");
     }
 }

@@ -93,6 +93,10 @@ impl<R: BufRead> Unpacked<R> {
                 })) => {
                     io::copy(&mut (&mut self.input).take(length.into()), &mut io::sink())?;
                 }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(_))) => {
+                    let sentence = format!("{}: something else follows what zstd has packed", self.name);
+                    return Err(io::Error::other(sentence));
+                }
                 Err(e) => return Err(self.damaged("zstd", &e.to_string())),
             }
         }

@@ -188,7 +188,7 @@ pub(crate) fn broken_body() -> Problem {
 
 /// The body as it was sent is too large.
 pub(crate) fn body_too_large(max: usize) -> Problem {
-    let message = format!("the body has more than {max} bytes: send less at once");
+    let message = format!("the body has more than {max} bytes: send fewer events at once");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message).close()
 }
 

@@ -220,8 +220,9 @@ impl Search<'_> {
         let (topic, event_id) = (ids.column(TOPIC), ids.column(EVENT_ID));
         // What is NULL is refused by name, not left out.
         let only = format!(
-            "WHERE (CAST({topic} AS TEXT), CAST({event_id} AS TEXT)) IN ({}{known}) \
-             OR {topic} IS NULL OR {event_id} IS NULL",
+            "WHERE ({}, {}) IN ({}{known}) OR {topic} IS NULL OR {event_id} IS NULL",
+            ids.text(TOPIC),
+            ids.text(EVENT_ID),
             ids.ids()
         );
         Ok((only, events.into_iter().map(|events| events.table).collect()))

@@ -133,7 +133,7 @@ impl Conversion {
 /// Selects the number of each row, if the table numbers them, and its fields. `only` bounds which
 /// rows.
 pub(super) fn selection(database: &Connection, reading: &Reading, only: &str) -> String {
-    let fields: Vec<_> = (0..FIELDS.len()).map(|field| reading.column(field)).collect();
+    let fields: Vec<_> = (0..FIELDS.len()).map(|field| reading.moved(field)).collect();
     let select = |number: &str| {
         format!("SELECT {number}, {} FROM {} {only}", fields.join(", "), quoted(&reading.table))
     };

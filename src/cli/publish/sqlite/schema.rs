@@ -261,8 +261,23 @@ impl Reading {
 
     /// Its ids as text, which is what they are compared by.
     pub(super) fn ids(&self) -> String {
-        let (topic, event_id, table) = (self.column(TOPIC), self.column(EVENT_ID), quoted(&self.table));
-        format!("SELECT CAST({topic} AS TEXT), CAST({event_id} AS TEXT) FROM {table}")
+        let (topic, event_id) = (self.text(TOPIC), self.text(EVENT_ID));
+        format!("SELECT {topic}, {event_id} FROM {}", quoted(&self.table))
+    }
+
+    /// A column as text in SQL, which is compared byte for byte whatever the column's collation is.
+    pub(super) fn text(&self, field: usize) -> String {
+        format!("CAST({} AS TEXT) COLLATE BINARY", self.column(field))
+    }
+
+    /// A column in SQL as its value is moved. A number with a point is moved as the text that SQLite
+    /// has for it, by which ids are compared too; a time may be such a number.
+    pub(super) fn moved(&self, field: usize) -> String {
+        let column = self.column(field);
+        match field {
+            TIMESTAMP => column,
+            _ => format!("CASE typeof({column}) WHEN 'real' THEN CAST({column} AS TEXT) ELSE {column} END"),
+        }
     }
 
     /// Which column each field comes from, as a person reads it.

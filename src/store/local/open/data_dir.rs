@@ -20,7 +20,7 @@ pub(crate) fn create(options: &Options, disk: &dyn Disk, hold: &Hold) -> Result<
     }
     if options.must_exist {
         let message = format!(
-            "{} holds no store (no {MANIFEST}): mount the right volume, or start without --must-exist to create one",
+            "{} holds no store (no {MANIFEST}): mount the right volume, or name another directory; `sekali serve` makes a store where --must-exist is not set",
             dir.display()
         );
         return Err(Error::new(ErrorKind::Unusable, message));
@@ -51,7 +51,7 @@ pub(crate) fn take(options: &Options, disk: &dyn Disk) -> Result<Hold> {
     };
     if options.must_exist && !has_manifest()? {
         let message = format!(
-            "{} holds no store: mount the right volume, or start without --must-exist to create one",
+            "{} holds no store: mount the right volume, or name another directory; `sekali serve` makes a store where --must-exist is not set",
             dir.display()
         );
         return Err(Error::new(ErrorKind::Unusable, message));
