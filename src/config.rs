@@ -371,7 +371,9 @@ impl Layer {
 
     fn from_toml(text: &str) -> Result<Self, ConfigError> {
         // Somebody may have written a secret of a source here, where none belongs, or a password.
-        let may_be_secret = |line: &str| line.contains("sources") || line.contains("[[group");
+        let may_be_secret = |line: &str| {
+            ["sources", "[[group", "store", "://", "password"].iter().any(|sign| line.contains(sign))
+        };
         toml::from_str(text).map_err(|fault| ConfigError(toml_fault::sentence(text, &fault, may_be_secret)))
     }
 }

@@ -228,11 +228,23 @@ impl TokensFile {
         change: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let (locked, path) = lock(path)?;
-        let mut file = Self::from_file(&locked, &path)?;
-        let done = change(&mut file)?;
-        file.check().map_err(|why| Error::new(ErrorKind::Unusable, why))?;
-        file.replace(&path, &locked)?;
-        Ok(done)
+        let done = Self::from_file(&locked, &path).map_err(E::from).and_then(|mut file| {
+            let done = change(&mut file)?;
+            file.check().map_err(|why| Error::new(ErrorKind::Unusable, why))?;
+            file.replace(&path, &locked)?;
+            Ok(done)
+        });
+        if done.is_err() && locked.metadata().is_ok_and(|about| about.len() == 0) {
+            // Nobody else changes it while it is locked. A service would take it for one that lets
+            // nobody in.
+            let _ = std::fs::remove_file(&path);
+        }
+        done
+    }
+
+    /// Whether it lets nobody in, and never did.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.certificates.is_empty()
     }
 
     /// Puts this file in the place of another one, whose owner and mode it gets.

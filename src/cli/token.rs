@@ -14,6 +14,9 @@ use super::exit::{Exit, Failure};
 use super::terminal::output::{print, say};
 use super::terminal::text::for_stdout;
 
+/// Longer ones are slips, and times have years of four digits.
+const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 86_400);
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sekali token create --name checkout --allow 'publish:orders.*' --source checkout --expires 90d
@@ -46,7 +49,7 @@ enum Command {
         #[arg(long)]
         source: Vec<String>,
         /// How long it is valid, such as 90d [default: for ever]
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = span)]
         expires: Option<Duration>,
     },
     /// List tokens, and what they allow
@@ -71,7 +74,7 @@ enum Command {
         /// The id of the token to replace
         id: String,
         /// How long the old one stays valid
-        #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = span)]
         overlap: Duration,
     },
 }
@@ -183,6 +186,15 @@ fn check_valid(entry: &Entry, now: Timestamp) -> Result<(), Failure> {
                 format!("the token {} is {state}: make another one with `sekali token create`", entry.id);
             Err(Failure::new(Exit::Fault, sentence))
         }
+    }
+}
+
+/// A span of time up to when a token ends.
+fn span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match span <= SPAN_MAX {
+        true => Ok(span),
+        false => Err("a token that expires does so within 1000 years".to_owned()),
     }
 }
 

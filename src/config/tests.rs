@@ -210,3 +210,16 @@ fn groups_are_shown_without_passwords_and_exclude_a_store() {
         assert!(said.contains(words) && !said.contains("s3cret"), "{said}");
     }
 }
+
+#[test]
+fn a_line_that_may_hold_the_password_of_a_database_is_not_shown() {
+    for line in [
+        "store = \"postgres://u:hunter2@h/db",
+        "stor = \"postgres://u:hunter2@h/db\"",
+        "store = \"host=h password=hunter2",
+        "listen = [\"postgres://u:hunter2@h/db\"]",
+    ] {
+        let fault = Layer::from_toml(line).unwrap_err().to_string();
+        assert!(!fault.contains("hunter2") && fault.contains("line 1"), "{fault}");
+    }
+}

@@ -67,12 +67,15 @@ fn what_is_wrong_with_a_command_is_told_and_nothing_is_changed() {
         (&["create", "--name", "x"], 2, "--allow"),
         (&["create", "--name", "x", "--allow", "read:a*b"], 2, "comes last"),
         (&["create", "--name", "x", "--allow", "admin", "--expires", "soon"], 2, "--expires"),
+        (&["create", "--name", "x", "--allow", "admin", "--expires", "999999999d"], 2, "within 1000 years"),
+        (&["create", "--name", "", "--allow", "admin"], 5, "1 to 100 bytes"),
         (&["revoke", "8hQ2mVx0Lr"], 1, "no token has the id"),
     ] {
         let output = token_command(&file, arguments);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
         assert!(told.contains(expected), "{arguments:?}: {told}");
+        assert!(!file.exists(), "{arguments:?}: an empty file would let nobody in");
     }
     let elsewhere = dir.path().join("absent/tokens.toml");
     let output = token_command(&elsewhere, &["create", "--name", "x", "--allow", "admin"]);
@@ -111,10 +114,15 @@ fn a_service_that_others_reach_makes_a_first_token_once() {
     let file = start.data_dir.join("tokens.toml");
     assert!(printed(&token_command(&file, &["list"])).contains(id(&token)));
     // Without its entry, as after a crash between both files, the same token gets one again.
-    std::fs::remove_file(&file).unwrap();
-    let mut server = reachable(&start, &[]).unwrap();
-    assert!(printed(&token_command(&file, &["list"])).contains(id(&token)));
-    assert_eq!(server.terminate(), Some(0));
+    for is_there in [false, true] {
+        std::fs::remove_file(&file).unwrap();
+        if is_there {
+            std::fs::write(&file, "").unwrap();
+        }
+        let mut server = reachable(&start, &[]).unwrap();
+        assert!(printed(&token_command(&file, &["list"])).contains(id(&token)));
+        assert_eq!(server.terminate(), Some(0));
+    }
     let verified = program().args(["verify", "--data-dir"]).arg(&start.data_dir).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
@@ -245,4 +253,17 @@ fn a_token_that_is_readable_on_the_way_to_another_machine_is_warned_of() {
         let told = told(url, token);
         assert!(!told.contains(hidden), "{told}");
     }
+}
+
+#[test]
+fn an_empty_tokens_file_ends_nothing() {
+    let (guarded, admin) = Guarded::new();
+    let before = std::fs::read(&guarded.tokens_file).unwrap();
+    std::fs::write(&guarded.tokens_file, "# to be written\n").unwrap();
+    let told = until(10, || guarded.service.server.log().contains("the tokens file is empty").then_some(()));
+    assert!(told.is_some(), "{}", guarded.service.server.log());
+    assert_eq!(guarded.ask(Some(&admin), "GET", "/stats").status, 200);
+    assert_eq!(guarded.ask(None, "GET", "/stats").status, 401);
+    std::fs::write(&guarded.tokens_file, before).unwrap();
+    guarded.token(&["metrics"]);
 }

@@ -76,6 +76,10 @@ impl Authentication {
             );
             return Err(Failure::new(Exit::Configuration, sentence));
         }
+        if config.insecure_no_auth && !config.bootstrap_token_file.as_os_str().is_empty() {
+            let sentence = "insecure_no_auth is set, and bootstrap_token_file names a first token: leave out one of them";
+            return Err(Failure::new(Exit::Configuration, sentence));
+        }
         Ok(Self { path, file, watched })
     }
 
@@ -111,9 +115,11 @@ impl Authentication {
     ) -> Result<Arc<Authenticator>, Failure> {
         let authenticator = Arc::new(Authenticator::open(Arc::new(SystemClock)));
         let Self { path, mut file, watched } = self;
+        // A first start that was cut short may have left an empty one.
+        let is_first = file.as_ref().is_none_or(TokensFile::is_empty) && wants_first(config, reach);
         if file.is_none() && config.insecure_no_auth {
             warn!(target: AUDIT, "insecure: whoever reaches this service can read and write, as insecure_no_auth is set");
-        } else if file.is_none() && wants_first(config, reach) {
+        } else if is_first {
             bootstrap(config, reach, &path)?;
             file = TokensFile::read(&path)?;
         } else if file.is_none() {
@@ -224,6 +230,11 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         });
         let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
         match read {
+            // A writer that begins with nothing may not be done.
+            Ok(Some(file)) if file.is_empty() => {
+                warn!(target: AUDIT, path = %path.display(), "the tokens file is empty; the tokens of before stay in use: revoke them, or take out all but one");
+                metrics.set(TOKENS_FILE_READ, &[], 0.0);
+            }
             Ok(Some(file)) => {
                 warn_of_group(&path);
                 let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
