@@ -220,7 +220,10 @@ fn an_index_that_is_made_anew_is_counted_and_one_that_cannot_be_is_told() {
             break;
         }
         let events: Vec<_> = (0..200).map(|n| event("t", &format!("{batch}-{n}"), 1)).collect();
-        assert_eq!(service.post(&format!("[{}]", events.join(","))), 200);
+        // On a busy machine it is told to come back, as generations that small end all the time.
+        let body = format!("[{}]", events.join(","));
+        let taken = until(60, || Some(service.post(&body)).filter(|status| *status != 503));
+        assert_eq!(taken, Some(200));
     }
     assert_eq!(service.server.terminate(), Some(0));
     let data_dir = service.start.data_dir.clone();

@@ -14,6 +14,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderName;
 
 use crate::auth::{Caller, Permission};
+use crate::error::{Error, ErrorKind};
 use crate::event::pattern::TopicPattern;
 use crate::http::read::list::{ListOfTopics, PageOfEvents};
 use crate::http::read::pages::Pages;
@@ -111,8 +112,8 @@ impl<S: EventStore> Service<S> {
             return Err(bad("event_id", "value_error", message.to_owned()));
         }
         if query.cursor.is_some() {
-            let message = "There is one page of one event: leave this out".to_owned();
-            return Err(bad("cursor", "value_error", message));
+            let message = "the cursor is of a listing, and one event has one page: leave it out";
+            return Err(Error::new(ErrorKind::BadCursor, message).into());
         }
         let Some(topic) = query.topic.as_deref() else {
             let message = "An event is known by its topic and its id: add topic".to_owned();
