@@ -204,6 +204,29 @@ fn a_store_with_events_of_its_own_is_never_filled() {
     assert!(!dir.path().join("none").exists());
 }
 
+#[test]
+fn a_database_that_a_node_serves_is_not_filled_and_the_node_goes_on() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let mut service = Service::new();
+    service.publish([event("t", "1", "1")]);
+    let data = service.start.data_dir.clone();
+    assert_eq!(service.server.terminate(), Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let url = cluster.url("events");
+    let start = node(dir.path(), &url, "local");
+    let (mut server, addr) = start.ready().unwrap();
+    let output = moving(data.to_str().unwrap(), &url).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains("another program uses it"), "{said}");
+    let stored = Client::new(addr).post("/publish", event("t", "2", "1").as_bytes()).unwrap();
+    assert_eq!(stored.status, 200);
+    assert_eq!(server.terminate(), Some(0));
+    let (mut server, addr) = start.ready().unwrap();
+    assert_eq!(Client::new(addr).get("/events/t/2").unwrap().status, 200);
+    assert_eq!(server.terminate(), Some(0));
+}
+
 /// Appends an event that arrives at `at`.
 fn arrive(store: &Local, clock: &ManualClock, runtime: &tokio::runtime::Runtime, at: i64, number: usize) {
     clock.set(Timestamp(at));

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -24,6 +25,14 @@ use crate::store::postgres::open::schema::{Store, unusable};
 use crate::store::postgres::open::site::lasting;
 use crate::store::target::{Target, is_new, push};
 use crate::store::{StoredEvent, TopicStats};
+
+/// Other connections of programs like this one.
+const OTHERS: &str = "
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+       AND backend_type = 'client backend' AND application_name = current_setting('application_name')";
+/// How often, and after what time each, they are looked for before that is a fault.
+const ALONE_LOOKS: u32 = 50;
+const ALONE_LOOK: Duration = Duration::from_millis(100);
 
 const IDS: &str = "
     INSERT INTO sekali_ids (seq, topic_offset, received_at, digest, topic_id, slot, event_id)
@@ -133,7 +142,30 @@ impl Filling {
             return Err(unusable("it holds events already: name an empty database"));
         }
         filling.execute("UPDATE sekali_store SET is_filling = true").await?;
+        if let Err(e) = filling.check_alone().await {
+            if !was_filling {
+                filling.execute("UPDATE sekali_store SET is_filling = false").await?;
+            }
+            return Err(e);
+        }
         Ok(filling)
+    }
+
+    /// Refuses a database that another program uses. A node that opens it from now on refuses by
+    /// itself; one that has it open would answer for events that are lost to the copy.
+    async fn check_alone(&self) -> Result<()> {
+        for _ in 0..ALONE_LOOKS {
+            let others: i64 = match self.client.query_one(OTHERS, &[]).await {
+                Ok(row) => row.get(0),
+                Err(e) => return Err(unusable(&sentence(&e))),
+            };
+            if others == 0 {
+                return Ok(());
+            }
+            // Connections that were closed just now take a moment to go.
+            tokio::time::sleep(ALONE_LOOK).await;
+        }
+        Err(unusable("another program uses it: stop all nodes and every other `move`, and run this again"))
     }
 
     /// Gives the database to the nodes.
