@@ -155,7 +155,7 @@ pub fn go_through(disk: &MemDisk) {
             let Some(next) = page.next_cursor else { break };
             query.cursor = Some(next);
         }
-        let _ = wait(store.find("topic-1", "id-1"));
+        let _ = wait(store.find("topic-1", "id-1", |_| Ok(())));
         let _ = store.close();
     }
     let _ = repair::repair(&options(), &seams(disk), true, &|_, _| ());
