@@ -254,16 +254,3 @@ fn a_token_that_is_readable_on_the_way_to_another_machine_is_warned_of() {
         assert!(!told.contains(hidden), "{told}");
     }
 }
-
-#[test]
-fn an_empty_tokens_file_ends_nothing() {
-    let (guarded, admin) = Guarded::new();
-    let before = std::fs::read(&guarded.tokens_file).unwrap();
-    std::fs::write(&guarded.tokens_file, "# to be written\n").unwrap();
-    let told = until(10, || guarded.service.server.log().contains("the tokens file is empty").then_some(()));
-    assert!(told.is_some(), "{}", guarded.service.server.log());
-    assert_eq!(guarded.ask(Some(&admin), "GET", "/stats").status, 200);
-    assert_eq!(guarded.ask(None, "GET", "/stats").status, 401);
-    std::fs::write(&guarded.tokens_file, before).unwrap();
-    guarded.token(&["metrics"]);
-}

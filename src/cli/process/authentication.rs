@@ -230,11 +230,6 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut watched: W
         });
         let read = read.await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Io, e.to_string())));
         match read {
-            // A writer that begins with nothing may not be done.
-            Ok(Some(file)) if file.is_empty() => {
-                warn!(target: AUDIT, path = %path.display(), "the tokens file is empty; the tokens of before stay in use: revoke them, or take out all but one");
-                metrics.set(TOKENS_FILE_READ, &[], 0.0);
-            }
             Ok(Some(file)) => {
                 warn_of_group(&path);
                 let (tokens, certificates) = (file.tokens.len(), file.certificates.len());
