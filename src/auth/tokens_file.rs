@@ -227,14 +227,14 @@ impl TokensFile {
         path: &Path,
         change: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (locked, path) = lock(path)?;
+        let (locked, path, is_made) = lock(path)?;
         let done = Self::from_file(&locked, &path).map_err(E::from).and_then(|mut file| {
             let done = change(&mut file)?;
             file.check().map_err(|why| Error::new(ErrorKind::Unusable, why))?;
             file.replace(&path, &locked)?;
             Ok(done)
         });
-        if done.is_err() && locked.metadata().is_ok_and(|about| about.len() == 0) {
+        if done.is_err() && is_made {
             // Nobody else changes it while it is locked. A service would take it for one that lets
             // nobody in.
             let _ = std::fs::remove_file(&path);
@@ -242,7 +242,7 @@ impl TokensFile {
         done
     }
 
-    /// Whether it lets nobody in, and never did.
+    /// Whether it lets nobody in.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.certificates.is_empty()
     }
@@ -291,13 +291,18 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens the file and locks it; makes an empty one if there is none. The path is that of the file
-/// itself, whatever links lead to it.
-fn lock(path: &Path) -> Result<(File, PathBuf)> {
+/// Opens the file and locks it; makes an empty one if there is none, and says so. The path is that
+/// of the file itself, whatever links lead to it.
+fn lock(path: &Path) -> Result<(File, PathBuf, bool)> {
     loop {
+        let is_made = !path.try_exists().during("look for", path)?;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = open_regular(&mut options, OFlags::empty(), path).during("open", path)?;
+        options.read(true).write(true).create(is_made).truncate(false).mode(0o600);
+        let file = match open_regular(&mut options, OFlags::empty(), path) {
+            // It was there a moment ago.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !is_made => continue,
+            opened => opened.during("open", path)?,
+        };
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .map_err(|e| Error::io("lock", path, e.into()))?;
         let there = std::fs::canonicalize(path).and_then(|real| Ok((std::fs::metadata(&real)?, real)));
@@ -305,11 +310,13 @@ fn lock(path: &Path) -> Result<(File, PathBuf)> {
         // Whoever had it before may have replaced it.
         let Ok((there, real)) = there else { continue };
         if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) {
-            if locked.len() == 0 {
+            // Another command may have made it meanwhile, and filled it.
+            let is_made = is_made && locked.len() == 0;
+            if is_made {
                 let about = std::fs::metadata(folder(&real)).during("look at", folder(&real))?;
                 keep_owner(&file, (about.uid(), about.gid()), &real)?;
             }
-            return Ok((file, real));
+            return Ok((file, real, is_made));
         }
     }
 }

@@ -115,11 +115,9 @@ impl Authentication {
     ) -> Result<Arc<Authenticator>, Failure> {
         let authenticator = Arc::new(Authenticator::open(Arc::new(SystemClock)));
         let Self { path, mut file, watched } = self;
-        // A first start that was cut short may have left an empty one.
-        let is_first = file.as_ref().is_none_or(TokensFile::is_empty) && wants_first(config, reach);
         if file.is_none() && config.insecure_no_auth {
             warn!(target: AUDIT, "insecure: whoever reaches this service can read and write, as insecure_no_auth is set");
-        } else if is_first {
+        } else if file.is_none() && wants_first(config, reach) {
             bootstrap(config, reach, &path)?;
             file = TokensFile::read(&path)?;
         } else if file.is_none() {
@@ -128,6 +126,9 @@ impl Authentication {
         if let Some(file) = file {
             info!(target: AUDIT, tokens = file.tokens.len(), certificates = file.certificates.len(), path = %path.display(), "tokens are asked for");
             warn_of_group(&path);
+            if file.is_empty() {
+                warn!(target: AUDIT, path = %path.display(), "the tokens file lets nobody in: make a token with `sekali token create`, or remove the file to get a first one");
+            }
             authenticator.replace(file);
         }
         metrics.set(TOKENS_FILE_READ, &[], 1.0);

@@ -159,8 +159,9 @@ impl Local {
             if receipt.consumer == consumer.number {
                 leases.refuse(now);
             }
-            let message = "the lease is over under which these events were given, or the consumer was moved: what is not acknowledged is \
-                   given again, so read again; if the work takes longer than the lease, ask for a longer one";
+            let message = "the lease is over under which these events were given, or the consumer was moved: what is not \
+                           acknowledged is given again, so read again; if the work takes longer than the lease, ask \
+                           for a longer one";
             return Err(Error::new(ErrorKind::Conflict, message));
         };
         let is_own = |(number, next_offset): &(u32, u64)| {

@@ -266,8 +266,9 @@ fn partition(part: i32, parts: i32) -> Result<Partition> {
 }
 
 fn over() -> Error {
-    let message = "the lease is over under which these events were given, or the consumer was moved: what is not acknowledged is \
-                   given again, so read again; if the work takes longer than the lease, ask for a longer one";
+    let message = "the lease is over under which these events were given, or the consumer was moved: what is not \
+                   acknowledged is given again, so read again; if the work takes longer than the lease, ask for a \
+                   longer one";
     Error::new(ErrorKind::Conflict, message)
 }
 

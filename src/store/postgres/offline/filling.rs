@@ -137,6 +137,9 @@ impl Filling {
             prepared,
             opened: None,
         };
+        // Once before anything is changed, so that of two moves neither takes back what the other has
+        // written; and again, as a node may have opened it meanwhile.
+        filling.check_alone().await?;
         filling.look().await.map_err(|e| unusable(&sentence(&e)))?;
         if !was_filling && filling.slots.iter().any(|slot| slot.next_seq > 0) {
             return Err(unusable("it holds events already: name an empty database"));
