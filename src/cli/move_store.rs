@@ -67,7 +67,7 @@ impl From<OsString> for StoreLocation {
     fn from(text: OsString) -> Self {
         match text.to_str() {
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Self::Database(url.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}))
+                url.parse().map_or_else(|_| Self::Directory(url.into()), Self::Database)
             }
             _ => Self::Directory(text.into()),
         }
@@ -151,7 +151,7 @@ fn into_directory(runtime: &Runtime, source: &Backend, to: &Config) -> Result<Mo
 }
 
 fn into_database(runtime: &Runtime, source: &Backend, to: &Config) -> Result<Moved, Failure> {
-    let mut filling = runtime.block_on(Filling::begin(database_store::options(to)?))?;
+    let mut filling = runtime.block_on(Filling::begin(database_store::options(to)?, source.id()))?;
     let moved = watched(runtime, source, &mut filling);
     if let Some(opened) = filling.opened() {
         opened.close()?;

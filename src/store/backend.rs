@@ -46,6 +46,13 @@ macro_rules! awaited {
     };
 }
 
+impl Backend {
+    /// The number of the store, which no other one has.
+    pub fn id(&self) -> u128 {
+        each!(self, store => store.id())
+    }
+}
+
 impl EventStore for Backend {
     async fn append(&self, batch: Arc<Batch>) -> Result<Vec<Outcome>> {
         awaited!(self, store => store.append(batch))

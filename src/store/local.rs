@@ -148,6 +148,11 @@ impl Local {
         self.shared.update_manifest(|manifest| manifest.clean = Some(clean))
     }
 
+    /// The number of the store, which no other one has.
+    pub fn id(&self) -> u128 {
+        u128::from_be_bytes(self.shared.store_id)
+    }
+
     /// Raises the counts of a topic, which must hold events, to what another store has counted;
     /// durable with the next [`EventStore::stats`].
     pub fn raise_counts(&self, topic: &str, duplicates: u64, conflicts: u64) {

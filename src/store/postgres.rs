@@ -154,6 +154,11 @@ impl Postgres {
         Ok(Self { shared, queues, tasks, runtime: Handle::current() })
     }
 
+    /// The number of the store, which no other one has.
+    pub fn id(&self) -> u128 {
+        self.shared.store.id
+    }
+
     /// The parts of a batch, by slot, each small enough for a statement.
     fn split(&self, batch: &Batch) -> Vec<(usize, Vec<u32>, usize)> {
         let mut parts: Vec<(usize, Vec<u32>, usize)> = Vec::new();

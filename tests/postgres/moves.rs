@@ -205,6 +205,31 @@ fn a_store_with_events_of_its_own_is_never_filled() {
 }
 
 #[test]
+fn a_move_that_broke_off_is_gone_on_with_from_the_same_store_alone() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let url = cluster.url("events");
+    let data = [1, 2].map(|number| {
+        let mut service = Service::new();
+        service.publish([event("t", &number.to_string(), "1")]);
+        assert_eq!(service.server.terminate(), Some(0));
+        service
+    });
+    let path = |number: usize| data[number].start.data_dir.to_str().unwrap();
+    done(&moving(path(0), &url).output().unwrap());
+    // As if it had been killed just before its end.
+    cluster.client("events").batch_execute("UPDATE sekali_store SET is_filling = true").unwrap();
+    let output = moving(path(1), &url).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains("from another store has begun"), "{said}");
+    assert_eq!(done(&moving(path(0), &url).output().unwrap())["events"], 1);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, addr) = node(dir.path(), &url, "local").ready().unwrap();
+    assert_eq!(listed(addr, ""), ["1"]);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn a_database_that_a_node_serves_is_not_filled_and_the_node_goes_on() {
     let Some(cluster) = cluster("") else { return };
     cluster.create("events");

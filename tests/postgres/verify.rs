@@ -18,7 +18,7 @@ fn verify(url: &str) -> (Option<i32>, Value) {
 }
 
 /// Each breaks something, which the report must then name in these words.
-const BREAKS: [(&str, &str); 13] = [
+const BREAKS: [(&str, &str); 16] = [
     ("DELETE FROM sekali_ids WHERE event_id = 'e7'", "its id is not known"),
     ("DELETE FROM sekali_events WHERE event_id = 'e7'", "has no event with the number"),
     ("DELETE FROM sekali_events WHERE event_id = 'e29'", "counts 30 events, and its events and topics make"),
@@ -31,6 +31,12 @@ const BREAKS: [(&str, &str); 13] = [
     ("UPDATE sekali_topic_counts SET next_offset = 31", "counts 31 events and has 30"),
     ("UPDATE sekali_topic_counts SET duplicates = 9", "duplicates, and its events and topics make 9"),
     ("UPDATE sekali_topic_counts SET last_received_at = 9", "other times of arrival"),
+    ("UPDATE sekali_slots SET last_received_at = 9", "another time of its last event"),
+    (
+        "UPDATE sekali_events SET received_at = 1 WHERE event_id = 'e7'; UPDATE sekali_ids SET received_at = 1 WHERE event_id = 'e7'",
+        "arrived before one with a lower number",
+    ),
+    ("UPDATE sekali_store SET is_filling = true", "has not come to its end"),
     // Eight, as the slot of one could be the right one by chance.
     (
         "INSERT INTO sekali_topics SELECT n, slot, 'sent elsewhere ' || n FROM sekali_topics, generate_series(100, 107) n",

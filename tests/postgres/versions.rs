@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::{cluster, node};
 use crate::support::checker::{check, expect_clean};
+use crate::support::client::Client;
 use crate::support::load::Workload;
 use crate::support::reader::HttpReader;
 use crate::support::relay::Relay;
+use crate::support::service::event;
 use crate::support::{seed, until};
 
 /// What a newer version may do to the schema when its first node starts: each table gets a column, and
@@ -27,6 +29,34 @@ const NEXT: &str = "
     CREATE TABLE sekali_next (number bigint PRIMARY KEY);
     INSERT INTO sekali_schema (version) SELECT max(version) + 1 FROM sekali_schema;
     COMMIT;";
+
+/// What the newest migration has made is taken back.
+const BEFORE: &str = "
+    ALTER TABLE sekali_store DROP COLUMN filled_from;
+    DELETE FROM sekali_schema WHERE version = 3;";
+/// From now on names without a schema would be looked for, and made, in this one first.
+const IN_THE_WAY: &str = "DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$";
+
+#[test]
+fn a_migration_changes_the_store_where_it_is_whatever_schema_comes_first() {
+    let Some(cluster) = cluster("") else { return };
+    cluster.create("events");
+    let dir = tempfile::tempdir().unwrap();
+    let start = node(dir.path(), &cluster.url("events"), "local");
+    let (mut server, addr) = start.ready().unwrap();
+    let publish = |addr| Client::new(addr).post("/publish", event("t", "1", "1").as_bytes()).unwrap();
+    assert!(String::from_utf8_lossy(&publish(addr).body).contains(r#""unique_processed":1"#));
+    assert_eq!(server.terminate(), Some(0));
+    let mut admin = cluster.client("events");
+    admin.batch_execute(BEFORE).unwrap();
+    admin.batch_execute(IN_THE_WAY).unwrap();
+    let (mut server, addr) = start.ready().unwrap();
+    assert!(server.log().contains("the schema is brought up to date"), "{}", server.log());
+    assert!(String::from_utf8_lossy(&publish(addr).body).contains(r#""duplicate_dropped":1"#));
+    assert_eq!(server.terminate(), Some(0));
+    let made = "SELECT count(*) FROM pg_class WHERE relnamespace = current_user::regnamespace";
+    assert_eq!(admin.query_one(made, &[]).unwrap().get::<_, i64>(0), 0);
+}
 
 #[test]
 fn nodes_go_on_beside_a_newer_schema_and_do_not_start_on_it() {

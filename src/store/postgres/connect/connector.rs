@@ -1,6 +1,7 @@
 //! How a connection to the database is made: to the primary of the servers that a URL names, and
 //! how its session is set.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,14 +34,21 @@ use crate::sync;
 /// * A backend that waits for a lock ends when its node has gone.
 /// * All statements are prepared, and look rows up by their keys: a plan must not depend on how
 ///   large the tables were when it was made.
+/// * Names are looked for in one schema alone, that of the store. Otherwise a schema that somebody
+///   makes later, and that comes before it, would get the tables of the next migration.
 const SESSION: &str = "
     SELECT set_config(v.name, v.value, false)
     FROM (VALUES
         ('synchronous_commit',
          CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END),
+        ('search_path', coalesce(
+            (SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid = to_regclass('sekali_schema')),
+            quote_ident(current_schema()))),
         ('statement_timeout', '0'),
         ('transaction_timeout', '0'),
         ('idle_session_timeout', '0'),
+        ('idle_in_transaction_session_timeout', '0'),
         ('lock_timeout', '4s'),
         ('client_connection_check_interval', '2s'),
         ('default_transaction_isolation', 'read committed'),
@@ -232,14 +240,24 @@ fn without_servers(config: &Config) -> Config {
 
 /// Whom the system trusts; `SSL_CERT_FILE` names others.
 fn tls(config: &Config) -> Result<MakeRustlsConnect> {
+    let unusable = |e: &dyn Display| {
+        Error::new(ErrorKind::Unusable, format!("TLS to the database can't be set up: {e}"))
+    };
     let mut roots = RootCertStore::empty();
     if config.get_ssl_mode() != SslMode::Disable {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        match found.errors.first() {
+            Some(e) if roots.is_empty() && config.get_ssl_mode() == SslMode::Require => {
+                return Err(unusable(e));
+            }
+            Some(e) => warn!("not all certificates that the system trusts can be read: {e}"),
+            None => {}
+        }
     }
-    let unusable = |e| Error::new(ErrorKind::Unusable, format!("TLS to the database can't be set up: {e}"));
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .map_err(|e| unusable(&e))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use crate::clock::SystemClock;
@@ -69,6 +70,9 @@ const COUNTS: &str = "
     FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[]) u (duplicates, conflicts, topic_id, slot)
     WHERE c.slot = u.slot AND c.topic_id = u.topic_id";
 
+/// The database is for nodes from now on.
+const FILLED: &str = "UPDATE sekali_store SET is_filling = false";
+
 const SLOT_COUNTS: &str = "
     UPDATE sekali_slots s
     SET duplicates = coalesce(c.duplicates, 0), conflicts = coalesce(c.conflicts, 0),
@@ -111,11 +115,12 @@ struct Topic {
 }
 
 impl Filling {
-    /// Makes the schema in an empty database, or goes on with filling it.
+    /// Makes the schema in an empty database, or goes on with filling it, from the store with the
+    /// number `from`.
     ///
     /// # Errors
     /// `Unusable`: what is wrong with the database, and what to do.
-    pub async fn begin(options: Options) -> Result<Self> {
+    pub async fn begin(options: Options, from: u128) -> Result<Self> {
         let mut prepared = prepare(&options, false).await?;
         let [(database, _)] = &prepared.databases[..] else {
             return Err(unusable(
@@ -140,14 +145,23 @@ impl Filling {
         // Once before anything is changed, so that of two moves neither takes back what the other has
         // written; and again, as a node may have opened it meanwhile.
         filling.check_alone().await?;
-        filling.look().await.map_err(|e| unusable(&sentence(&e)))?;
-        if !was_filling && filling.slots.iter().any(|slot| slot.next_seq > 0) {
-            return Err(unusable("it holds events already: name an empty database"));
+        let filled_from = filling.look().await.map_err(|e| unusable(&sentence(&e)))?;
+        if filling.slots.iter().any(|slot| slot.next_seq > 0) {
+            if !was_filling {
+                return Err(unusable("it holds events already: name an empty database"));
+            }
+            if filled_from != Some(from) {
+                return Err(unusable(
+                    "a move from another store has begun to fill it: run that to its end, or name an empty database",
+                ));
+            }
         }
-        filling.execute("UPDATE sekali_store SET is_filling = true").await?;
+        filling
+            .execute("UPDATE sekali_store SET is_filling = true, filled_from = $1", &[&Uuid(from)])
+            .await?;
         if let Err(e) = filling.check_alone().await {
             if !was_filling {
-                filling.execute("UPDATE sekali_store SET is_filling = false").await?;
+                filling.execute(FILLED, &[]).await?;
             }
             return Err(e);
         }
@@ -176,7 +190,7 @@ impl Filling {
     /// # Errors
     /// `Io`: the database refuses it; run it again.
     pub async fn finish(mut self) -> Result<()> {
-        self.execute("UPDATE sekali_store SET is_filling = false").await?;
+        self.execute(FILLED, &[]).await?;
         self.connection.abort();
         Ok(())
     }
@@ -186,13 +200,13 @@ impl Filling {
         self.opened.take()
     }
 
-    async fn execute(&mut self, statement: &str) -> Result<()> {
-        self.client.execute(statement, &[]).await.map(drop).map_err(|e| failed(&e))
+    async fn execute(&mut self, statement: &str, values: &[&(dyn ToSql + Sync)]) -> Result<()> {
+        self.client.execute(statement, values).await.map(drop).map_err(|e| failed(&e))
     }
 
-    /// Learns how far everything is. It waits for what an earlier run that was killed has left
-    /// under way.
-    async fn look(&mut self) -> Result<(), tokio_postgres::Error> {
+    /// Learns how far everything is, and from which store that came. It waits for what an earlier
+    /// run that was killed has left under way.
+    async fn look(&mut self) -> Result<Option<u128>, tokio_postgres::Error> {
         let query =
             "SELECT next_seq, next_topic, last_received_at FROM sekali_slots ORDER BY slot FOR UPDATE";
         let rows = self.client.query(query, &[]).await?;
@@ -214,7 +228,8 @@ impl Filling {
             };
             self.topics.insert(row.get::<_, &str>(0).into(), topic);
         }
-        Ok(())
+        let row = self.client.query_one("SELECT filled_from FROM sekali_store", &[]).await?;
+        Ok(row.get::<_, Option<Uuid>>(0).map(|Uuid(store)| store))
     }
 
     /// The row of an event, of which the topic and the slot move on; `None` if it is there already.
@@ -382,14 +397,12 @@ impl Target for Filling {
             (signed(topic.duplicate_dropped), signed(topic.conflicts))
         };
         let (duplicates, conflicts): (Vec<i64>, Vec<i64>) = known.iter().map(counts).unzip();
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&duplicates, &conflicts, &ids, &slots];
-        self.client.execute(COUNTS, &parameters).await.map(drop).map_err(|e| failed(&e))
+        self.execute(COUNTS, &[&duplicates, &conflicts, &ids, &slots]).await
     }
 
     async fn count_rejected(&mut self, rejected: u64) -> Result<()> {
         let rejected = i64::try_from(rejected).unwrap_or(i64::MAX);
-        self.client.execute(SLOT_COUNTS, &[&rejected]).await.map(drop).map_err(|e| failed(&e))
+        self.execute(SLOT_COUNTS, &[&rejected]).await
     }
 
     async fn store(&mut self) -> Result<&Postgres> {

@@ -15,8 +15,11 @@ use crate::store::postgres::connect::identity::{Identity, STANDBYS, Uuid};
 use crate::sync;
 
 /// The migrations, in order. What was released is never changed; a new version is one more.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001-events.sql"), include_str!("../migrations/0002-consumers.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001-events.sql"),
+    include_str!("../migrations/0002-consumers.sql"),
+    include_str!("../migrations/0003-filled-from.sql"),
+];
 /// The newest version of the schema that this program knows.
 pub(crate) const NEWEST: i64 = MIGRATIONS.len() as i64;
 /// The table of those that were carried out.
