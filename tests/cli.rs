@@ -170,7 +170,15 @@ fn help_is_a_command_too() {
 
 #[test]
 fn a_wrong_command_line_exits_2() {
-    for arguments in [&["nonsense"][..], &["serve", "--nonsense"], &["serve", "--workers", "many"], &[]] {
+    for arguments in [
+        &["nonsense"][..],
+        &["serve", "--nonsense"],
+        &["serve", "--workers", "many"],
+        // As a variable that is not set leaves it.
+        &["serve", "--store", ""],
+        &["verify", "--store", ""],
+        &[],
+    ] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -210,6 +210,9 @@ impl TokensFile {
                         "certificate {name:?}: san ip: needs an address in its shortest form"
                     ));
                 }
+                if san.starts_with("dns:") && san.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    return Err(format!("certificate {name:?}: san dns: needs a name in lower case"));
+                }
                 if self.certificates[..at].iter().any(|other| other.san.contains(san)) {
                     return Err(format!("two certificates have the san {san:?}"));
                 }
@@ -451,6 +454,7 @@ mod tests {
             ))
         };
         assert!(certificate("worker").unwrap_err().contains("must begin with one of dns:"));
+        assert!(certificate("dns:A.example").unwrap_err().contains("lower case"));
         for (address, is_fit) in
             [("192.0.2.1", true), ("2001:db8::1", true), ("2001:DB8:0::1", false), ("x", false)]
         {

@@ -1,6 +1,5 @@
 //! Where events are kept: the data directory, or a database that a URL names.
 
-use std::convert::Infallible;
 use std::fmt::{self, Debug, Display};
 use std::str::FromStr;
 
@@ -9,8 +8,8 @@ use tokio_postgres::config::Host;
 
 /// The URL of a database, which may have a password; or nothing, which means the data directory.
 ///
-/// It is shown without the password and its options. Reading it never fails, as what a reader says
-/// of a text that it can't take has that text; [`StoreUrl::check`] says what is wrong.
+/// It is shown without the password and its options. Reading it fails for no text that could have a
+/// password, as whoever reads it tells that text; [`StoreUrl::connections`] says what is wrong.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct StoreUrl(String);
@@ -51,10 +50,13 @@ impl StoreUrl {
 }
 
 impl FromStr for StoreUrl {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text.is_empty() {
+            true => Err("it names no database: leave it out if the data directory is meant"),
+            false => Ok(Self(text.to_owned())),
+        }
     }
 }
 
@@ -125,6 +127,6 @@ mod tests {
         for text in ["mysql://one/events", "postgres:///events", "postgres://one/events?port=x"] {
             assert!(url(text).connections().is_err(), "{text}");
         }
-        assert!(url("").is_local() && !url("postgres://one/events").is_local());
+        assert!("".parse::<StoreUrl>().is_err() && !url("postgres://one/events").is_local());
     }
 }

@@ -73,6 +73,15 @@ fn client_commands_go_where_the_service_listens_by_the_same_environment() {
         assert_eq!((output.status.code(), said.contains(told)), (Some(3), true), "{said}");
     }
     assert_eq!(sekali(&["stats", "--url", "localhost"], &[]).status.code(), Some(2));
+    // What may be a token is not shown.
+    let secret = "http://me:s3cret@127.0.0.1:1";
+    for (output, code) in
+        [(sekali(&["stats", "--url", secret], &[]), 2), (sekali(&["stats"], &[("SEKALI_URL", secret)]), 3)]
+    {
+        let said = text(&output.stderr);
+        let is_told = said.contains("--token-file") && !said.contains("s3cret");
+        assert!(output.status.code() == Some(code) && is_told, "{said}");
+    }
 }
 
 #[test]

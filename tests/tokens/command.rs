@@ -1,7 +1,8 @@
 //! `sekali token`, the first token of a service that others can reach, and the commands that show
 //! tokens.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{Guarded, id, made, printed, program, token_command};
 use crate::support::client::Client;
@@ -132,10 +133,14 @@ fn a_first_token_may_be_given() {
     let start = Start::tiny_generations(&dir.path().join("data"));
     let (given, wrong) = (dir.path().join("given"), dir.path().join("wrong"));
     let token = made(&dir.path().join("other.toml"), &["--name", "x", "--allow", "admin"]);
-    std::fs::write(&given, format!("{token}\n")).unwrap();
+    std::fs::write(&given, format!("\u{feff}{token}\r\n")).unwrap();
     std::fs::write(&wrong, "planted-5d1e").unwrap();
     let refused = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", wrong.as_os_str())]).unwrap_err();
     assert!(refused.contains("this is no token") && !refused.contains("planted-5d1e"), "{refused}");
+    std::fs::set_permissions(&given, Permissions::from_mode(0o666)).unwrap();
+    let refused = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", given.as_os_str())]).unwrap_err();
+    assert!(refused.contains("chmod o-w"), "{refused}");
+    std::fs::set_permissions(&given, Permissions::from_mode(0o600)).unwrap();
     let mut server = reachable(&start, &[("SEKALI_BOOTSTRAP_TOKEN_FILE", given.as_os_str())]).unwrap();
     assert!(!start.data_dir.join("admin-token").exists());
     let listed = printed(&token_command(&start.data_dir.join("tokens.toml"), &["list"]));

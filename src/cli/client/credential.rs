@@ -30,7 +30,7 @@ impl Credential {
             (None, None) => return Ok(None),
         };
         // What it has to look like is the service's affair, which may have changed.
-        let token = text.trim();
+        let token = text.trim_start_matches('\u{feff}').trim();
         let value = HeaderValue::try_from(format!("Bearer {token}"));
         match value {
             Ok(mut value) if !token.is_empty() && !token.contains(char::is_whitespace) => {

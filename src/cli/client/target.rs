@@ -1,11 +1,15 @@
 //! Where a client command finds the service, and what it shows there.
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use sekali::config::address::{Address, from_here, is_localhost};
 use sekali::config::{Config, Layer};
 use ureq::http::HeaderValue;
@@ -19,6 +23,8 @@ use crate::cli::terminal::output::say;
 /// What an address may look like, in a sentence.
 const FORM: &str =
     "use http://host:port, https://host:port, host:port or a port of this machine, without a path";
+/// What is said of a URL with a user. The URL itself is not shown: it may have a password or a token.
+const USER: &str = "a URL of a service has neither a user nor a password: name a token with --token-file or SEKALI_TOKEN_FILE";
 /// The ports of URLs that name none.
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
@@ -52,6 +58,9 @@ impl FromStr for Target {
             None => (false, false),
         };
         let host = rest.strip_suffix('/').unwrap_or(rest);
+        if host.contains('@') {
+            return Err(USER.to_owned());
+        }
         // A port alone, as `--listen` takes it.
         if !has_scheme && let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
             return Ok(Self::at(SocketAddr::from(([127, 0, 0, 1], port)), false));
@@ -59,8 +68,7 @@ impl FromStr for Target {
         let authority: ureq::http::uri::Authority = host.parse().map_err(|_| FORM.to_owned())?;
         let (name, port) = (authority.host(), authority.port_u16());
         let has_port = authority.port().is_some() || host.len() > name.len();
-        if name.is_empty() || host.contains('@') || (has_port && port.is_none()) || (!has_scheme && !has_port)
-        {
+        if name.is_empty() || (has_port && port.is_none()) || (!has_scheme && !has_port) {
             return Err(FORM.to_owned());
         }
         let port_or_default = port.unwrap_or(if is_tls { HTTPS_PORT } else { HTTP_PORT });
@@ -80,6 +88,26 @@ impl FromStr for Target {
                 is_tls,
                 authorization: None,
             }),
+        }
+    }
+}
+
+/// Reads an argument, of which an error would show the value.
+#[derive(Clone)]
+struct UrlParser;
+
+impl TypedValueParser for UrlParser {
+    type Value = Target;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Target, clap::Error> {
+        match value.to_string_lossy().contains('@') {
+            true => Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{USER}\n")).with_cmd(command)),
+            false => Target::from_str.parse_ref(command, argument, value),
         }
     }
 }
@@ -161,7 +189,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct ServiceUrl {
     /// The service: http://host:port, https://host:port, host:port, or a port of this machine
     /// [default: where `sekali serve` listens by the same environment] [env: SEKALI_URL]
-    #[arg(long)]
+    #[arg(long, value_parser = UrlParser)]
     url: Option<Target>,
     #[command(flatten)]
     trust: TrustFiles,
@@ -212,7 +240,8 @@ fn named(url: Option<Target>, file: ConfigFile) -> Result<Target, Failure> {
     }
     if let Some(text) = std::env::var_os("SEKALI_URL").filter(|text| !text.is_empty()) {
         let text = text.to_string_lossy();
-        return text.parse().map_err(|why| unusable(format!("SEKALI_URL is {text:?}: {why}")));
+        let shown = if text.contains('@') { String::new() } else { format!(" is {text:?}") };
+        return text.parse().map_err(|why| unusable(format!("SEKALI_URL{shown}: {why}")));
     }
     let config = file.resolve(Layer::default())?;
     let is_tls = !config.tls_cert.as_os_str().is_empty();

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -178,7 +178,15 @@ fn bootstrap(config: &Config, reach: Reach, path: &Path) -> Result<(), Failure> 
 fn read_token(path: &Path) -> Result<Token, Failure> {
     let failure = |why: String| Failure::new(Exit::Configuration, format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| failure(format!("cannot read a token: {e}")))?;
-    text.trim().parse().map_err(|e: sekali::auth::token::NoToken| failure(e.to_string()))
+    if std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o002 != 0) {
+        return Err(failure(
+            "everybody may write to it, and so choose the first token: chmod o-w it".to_owned(),
+        ));
+    }
+    text.trim_start_matches('\u{feff}')
+        .trim()
+        .parse()
+        .map_err(|e: sekali::auth::token::NoToken| failure(e.to_string()))
 }
 
 /// Makes a token, durably, in a file that its owner alone can read. The file is there whole or not

@@ -1,6 +1,6 @@
 //! What the client accepts: the form of a listing, and codings (RFC 9110, section 12.5).
 
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 
 /// In what form events are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ const FORMS: [(Form, &[&str]); 3] = [
 /// The form that the client likes most; of those that it likes as much, the one that it names more
 /// closely. `None` if it likes none of them.
 pub(crate) fn form(headers: &HeaderMap) -> Option<Form> {
-    if !headers.contains_key(ACCEPT) {
+    // One without a value says as little as none.
+    if headers.get_all(ACCEPT).iter().all(HeaderValue::is_empty) {
         return Some(Form::Page);
     }
     let liked = FORMS.map(|(form, kinds)| (form, liking(headers, kinds)));
@@ -84,8 +85,6 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     fn asked(accept: &[&'static str]) -> Option<Form> {
@@ -118,7 +117,8 @@ mod tests {
             (&["application/json;q=0, */*;q=0.1"], Some(Form::Lines)),
             (&["text/csv"], None),
             (&["application/json;q=0"], None),
-            (&[""], None),
+            (&["", ""], Some(Form::Page)),
+            (&["", "text/csv"], None),
         ] {
             assert_eq!(asked(accept), expected, "{accept:?}");
         }

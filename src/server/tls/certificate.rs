@@ -35,7 +35,8 @@ pub(super) fn client_certificate(certificate: &CertificateDer<'_>) -> Result<Cli
 /// A name of a kind that somebody can be known by.
 fn name(name: &GeneralName) -> Option<String> {
     match name {
-        GeneralName::DnsName(name) => Some(format!("dns:{name}")),
+        // Names of hosts are alike in upper and lower case.
+        GeneralName::DnsName(name) => Some(format!("dns:{name}").to_ascii_lowercase()),
         GeneralName::UniformResourceIdentifier(uri) => Some(format!("uri:{uri}")),
         GeneralName::Rfc822Name(address) => Some(format!("email:{address}")),
         GeneralName::IpAddress(bytes) => address(bytes.as_bytes()).map(|address| format!("ip:{address}")),
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn a_certificate_tells_its_names_with_their_kinds_and_when_it_expires() {
         let mut params = CertificateParams::new([
-            "a.example".to_owned(),
+            "A.Example".to_owned(),
             "192.0.2.1".to_owned(),
             "2001:db8::1".to_owned(),
         ])
