@@ -14,6 +14,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use super::{guard, openapi};
 use crate::auth::{Caller, Permission};
 use crate::http::body::upload::Upload;
+use crate::http::publish::permitted::HasForbidden;
 use crate::http::read::tail::IsTail;
 use crate::http::routes::Route;
 use crate::http::service::{Call, Service};
@@ -47,9 +48,7 @@ impl<S: EventStore> Service<S> {
         let headers = Headers::of(&head.headers);
         let body = Upload::new(body, &headers);
         let request_id = self.request_ids.identify(&headers);
-        let is_head = head.method == Method::HEAD;
-        let is_read = is_head || head.method == Method::GET;
-        let is_gzip = is_read && takes_gzip(&head.headers);
+        let is_gzip = is_read(&head.method) && takes_gzip(&head.headers);
         let peer = forwarded::client(&self.limits.trusted_proxies, connection.peer(), &head.headers);
         let responder = Responder {
             budget: &self.answer_budget,
@@ -65,10 +64,8 @@ impl<S: EventStore> Service<S> {
             _ => Ok(None),
         };
         let access = &self.limits.access;
-        let checked = match &permit {
-            Ok(_) => access.check(&head, &headers, connection),
-            Err(none) => Err(too_many_at_once(*none)),
-        };
+        let checked = permit.as_ref().map_err(|none| too_many_at_once(*none));
+        let checked = checked.and_then(|_| access.check(&head, &headers, connection));
         let (page, route, answered) = match checked {
             Ok(page) => {
                 let route = Route::find(head.uri.path(), &head.method)
@@ -79,28 +76,15 @@ impl<S: EventStore> Service<S> {
             Err(problem) => (None, None, Err(problem)),
         };
         let label = route.map_or(RouteLabel::NONE, Route::label);
-        let refuse = |problem: Problem| {
-            if let Some(cause) = problem.cause() {
-                self.log_cause(&request_id, cause);
-            }
-            problem.into_answer(problem::is_wanted(&head.headers), request_id.id())
-        };
+        let refuse = |problem| self.refused(problem, &head.headers, &request_id);
         let answer = answered.unwrap_or_else(refuse);
         // Boxed: most answers are short, and wait for nothing.
         let held = match is_short(&answer) {
             true => Ok(answer),
             false => Box::pin(hold(answer, &responder.account(), is_gzip)).await,
         };
-        let mut answer = held.unwrap_or_else(|e| refuse(e.into()));
-        if is_read {
-            answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
-        }
-        if is_head {
-            answer = without_body(answer);
-            answer.extensions_mut().remove::<IsTail>();
-            answer.extensions_mut().remove::<IsStream>();
-        }
-        protect(label, answer.headers_mut());
+        let answer = held.unwrap_or_else(|e| refuse(e.into()));
+        let mut answer = complete(answer, &head.method, label);
         access.share(page, answer.headers_mut());
         let took = self.clock.monotonic().saturating_duration_since(begin);
         self.metrics.answered(label, answer.status(), took);
@@ -154,7 +138,11 @@ impl<S: EventStore> Service<S> {
             Ok(()) => self.handle(route, call).await,
             Err(problem) => Err(problem),
         };
-        if answered.as_ref().is_err_and(|problem| problem.status() == StatusCode::FORBIDDEN) {
+        let is_beyond_scope = match &answered {
+            Ok(answer) => answer.extensions().get::<HasForbidden>().is_some(),
+            Err(problem) => problem.status() == StatusCode::FORBIDDEN,
+        };
+        if is_beyond_scope {
             self.log_forbidden(caller, responder);
         }
         if let (Some(deed), Ok(_)) = (route.deed(), &answered) {
@@ -165,6 +153,14 @@ impl<S: EventStore> Service<S> {
             return Err(denial::ended());
         }
         answered.map(|answer| until(answer, caller))
+    }
+
+    /// The answer to a request that is refused, or failed.
+    fn refused(&self, problem: Problem, headers: &HeaderMap, request_id: &RequestId) -> Answer {
+        if let Some(cause) = problem.cause() {
+            self.log_cause(request_id, cause);
+        }
+        problem.into_answer(problem::is_wanted(headers), request_id.id())
     }
 
     /// Counts a request for whoever sends it. What tells how the service is does not count.
@@ -227,6 +223,24 @@ fn too_many(per_second: u32, wait: Duration) -> Problem {
     );
     let seconds = HeaderValue::from(wait.as_secs() + 1);
     Problem::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, seconds)
+}
+
+fn is_read(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+/// Gives an answer what the method asks for, and what all answers of its route have.
+fn complete(mut answer: Answer, method: &Method, route: RouteLabel) -> Answer {
+    if is_read(method) {
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    }
+    if *method == Method::HEAD {
+        answer = without_body(answer);
+        answer.extensions_mut().remove::<IsTail>();
+        answer.extensions_mut().remove::<IsStream>();
+    }
+    protect(route, answer.headers_mut());
+    answer
 }
 
 /// Tells browsers of every answer that it is what its type says, that it is for pages of this

@@ -7,7 +7,7 @@ pub(super) mod decode_pool;
 mod faults;
 mod lines;
 mod options;
-mod permitted;
+pub(super) mod permitted;
 pub(super) mod publish_answer;
 pub(super) mod recent_drops;
 pub(super) mod topic_lanes;
@@ -26,6 +26,7 @@ use crate::http::body::eviction::Sender;
 use crate::http::publish::decode::{Decoded, Refused};
 use crate::http::publish::decode_pool::Decoding;
 use crate::http::publish::options::Options;
+use crate::http::publish::permitted::HasForbidden;
 use crate::http::publish::publish_answer::{Counts, RESULT_BYTES, conflict, push_errors, push_results};
 use crate::http::service::{Call, Service};
 use crate::http::wire::answer::{Answer, held, json};
@@ -108,6 +109,7 @@ impl<S: EventStore> Service<S> {
         if decoded.rejected > 0 {
             self.reject(decoded.rejected);
         }
+        let invalid = decoded.rejected;
         let Decoded { batch, is_single, indexes, faults: mut errors, rejected } =
             permitted::only(caller, decoded, options.partial)?;
         let is_shown = options.all_results || options.partial || options.reject_conflicts || is_single;
@@ -142,10 +144,14 @@ impl<S: EventStore> Service<S> {
         }
         body.push(b'}');
         let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::OK };
-        Ok(match permit {
+        let mut answer = match permit {
             Some(permit) => held(status, body, permit),
             None => json(status, body),
-        })
+        };
+        if rejected > invalid {
+            answer.extensions_mut().insert(HasForbidden);
+        }
+        Ok(answer)
     }
 }
 

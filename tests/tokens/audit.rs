@@ -7,6 +7,7 @@ use sekali::auth::AUDIT;
 use serde_json::Value;
 
 use super::{Guarded, id, made, token_command};
+use crate::support::service::event;
 use crate::support::until;
 
 impl Guarded {
@@ -87,6 +88,25 @@ fn requests_that_change_what_others_depend_on_are_lines_of_the_log() {
     let ids = deeds.map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].clone());
     let ids: Vec<Value> = ids.collect();
     assert!(ids.len() == 1 && ids[0].as_str().is_some_and(|id| !id.is_empty()), "{ids:?}");
+}
+
+#[test]
+fn what_a_token_may_not_publish_is_a_line_of_the_log_though_the_rest_is_stored() {
+    for (path, lines) in
+        [("/publish", false), ("/publish?partial=true", false), ("/publish?partial=true", true)]
+    {
+        let (guarded, _) = Guarded::new();
+        let token = guarded.token(&["publish:a"]);
+        let events = [event("a", "1", 1), event("b", "1", 1)];
+        let (kind, body) = match lines {
+            true => ("application/x-ndjson", events.join("\n")),
+            false => ("application/json", format!("[{}]", events.join(","))),
+        };
+        let status = guarded.send(Some(&token), "POST", path, kind, body.as_bytes()).status;
+        assert_eq!(status, if path == "/publish" { 403 } else { 207 });
+        let message = ("message", "refused: the token's scopes do not allow it");
+        guarded.audited(&[message, ("token", id(&token)), ("peer", "127.0.0.1")]);
+    }
 }
 
 #[test]

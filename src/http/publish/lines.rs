@@ -95,6 +95,8 @@ struct LineReader<'a> {
     is_fruitless: bool,
     /// Lines cut so far.
     cut: usize,
+    /// Lines may not be published with this token, and were left out.
+    has_forbidden: bool,
     is_ended: bool,
     /// Why it ended, if not because it was over.
     failure: Option<Problem>,
@@ -119,12 +121,19 @@ impl<S: EventStore> Service<S> {
             fruitful: (0, 0),
             is_fruitless: false,
             cut: 0,
+            has_forbidden: false,
             is_ended: false,
             failure: None,
         };
         let mut progress = Progress::default();
         match self.store_lines(&mut reader, &mut progress, options, caller, sender.key).await {
-            Ok(()) => Ok(progress.into_answer()),
+            Ok(()) => {
+                let mut answer = progress.into_answer();
+                if reader.has_forbidden {
+                    answer.extensions_mut().insert(permitted::HasForbidden);
+                }
+                Ok(answer)
+            }
             Err(problem) => Err(progress.refuse(problem)),
         }
     }
@@ -181,6 +190,7 @@ impl<S: EventStore> Service<S> {
                 self.reject(chunk.rejected);
             }
             chunk.rejected += forbidden;
+            reader.has_forbidden |= forbidden > 0;
         } else {
             chunk.rejected = forbidden;
         }

@@ -14,6 +14,11 @@ use crate::limits::FAULTS_LISTED_MAX;
 /// The word for programs of a fault that is the sender's lack of a scope.
 pub(crate) const FORBIDDEN: &str = "forbidden";
 
+/// Marks an answer to a sender who takes part of a request for done: some of it may not be
+/// published with this token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HasForbidden;
+
 /// Leaves of a body what its caller may publish.
 ///
 /// # Errors
