@@ -225,17 +225,7 @@ impl Recovery<'_> {
         replay.begin_sets();
         // A generation with holes is sealed.
         let mut walk = Walk::new(Arc::clone(&file), &path, self.store_id, entry, Arc::new([]));
-        let mut durable_through = clean.map_or(0, |clean| clean.last_frame);
-        // Frames after the last one that is proven durable.
-        let mut unproven = Vec::new();
-        while let Step::Frame(frame) = walk.step()? {
-            replay.apply(&frame)?;
-            durable_through = durable_through.max(frame.header.durable_through);
-            unproven.retain(|(sequence, _)| *sequence > durable_through);
-            if frame.header.sequence > durable_through {
-                unproven.push((frame.header.sequence, frame.header.at));
-            }
-        }
+        let unproven = apply_all(&mut replay, &mut walk, clean.map_or(0, |clean| clean.last_frame))?;
         let mut chain = walk.chain.clone();
         replay.end_sets(chain.sequence.saturating_sub(1));
         let generation = replay.generation;
@@ -254,6 +244,21 @@ impl Recovery<'_> {
         chain.durable_through = chain.sequence - 1;
         Ok((chain, zeroed))
     }
+}
+
+/// Applies the frames of a journal; the numbers and places of those after the last one that is
+/// proven durable.
+fn apply_all(replay: &mut Replay<'_>, walk: &mut Walk, mut durable_through: u64) -> Result<Vec<(u64, u64)>> {
+    let mut unproven = Vec::new();
+    while let Step::Frame(frame) = walk.step()? {
+        replay.apply(&frame)?;
+        durable_through = durable_through.max(frame.header.durable_through);
+        unproven.retain(|(sequence, _)| *sequence > durable_through);
+        if frame.header.sequence > durable_through {
+            unproven.push((frame.header.sequence, frame.header.at));
+        }
+    }
+    Ok(unproven)
 }
 
 /// Checks where the live journal ends, and makes all before it durable: `unproven` are the numbers
