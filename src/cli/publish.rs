@@ -16,6 +16,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressFinish};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::sender::Sender;
 use self::sqlite::Plan;
@@ -25,6 +26,9 @@ use super::exit::{Exit, Failure};
 use super::terminal::interrupt::{Interrupt, Interruptible};
 use super::terminal::output::print;
 use super::terminal::progress;
+
+/// Longest that an input says nothing before the lines that came are sent.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -74,11 +78,12 @@ impl Arguments {
             }
             Input::File { file, name, length } => {
                 let bar = progress(length);
+                let other = file.try_clone().map_err(|e| unreadable(&name, &e))?;
                 let input = Interruptible::new(file, name.clone(), interrupt.clone());
                 let input = BufReader::with_capacity(1 << 16, bar.wrap_read(input));
                 let input = BufReader::with_capacity(1 << 16, Unpacked::new(input, name.clone()));
                 let mut sender = Sender::new(remote, name, "line", bar, interrupt.clone());
-                let fed = document::feed(input, &mut sender);
+                let fed = document::feed(input, &mut sender, &|| stands_still(&other));
                 (sender, fed)
             }
         };
@@ -115,16 +120,23 @@ enum Input {
 fn open(path: &Path) -> Result<Input, Failure> {
     if path.as_os_str() == "-" {
         let stdin = io::stdin().as_fd().try_clone_to_owned();
-        let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read stdin: {e}"));
-        let file = stdin.map_err(unreadable)?.into();
+        let file = stdin.map_err(|e| unreadable("stdin", &e))?.into();
         return Ok(Input::File { file, name: "stdin".to_owned(), length: None });
     }
     let name = path.display().to_string();
-    let unreadable = |e: io::Error| Failure::new(Exit::Fault, format!("cannot read {name}: {e}"));
-    let file = File::open(path).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?;
+    let file = File::open(path).map_err(|e| unreadable(&name, &e))?;
+    let length = file.metadata().map_err(|e| unreadable(&name, &e))?;
     let length = length.is_file().then_some(length.len());
     Ok(Input::File { file, name, length })
+}
+
+fn unreadable(name: &str, e: &io::Error) -> Failure {
+    Failure::new(Exit::Fault, format!("cannot read {name}: {e}"))
+}
+
+/// Whether nothing comes for a moment, and the end does not either.
+fn stands_still(input: &File) -> bool {
+    matches!(poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&MOMENT)), Ok(0))
 }
 
 /// Bytes read, on a terminal's stderr; hidden elsewhere.

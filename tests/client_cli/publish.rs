@@ -46,6 +46,20 @@ fn every_form_of_input_is_understood() {
 }
 
 #[test]
+fn lines_are_sent_when_no_more_come_for_a_moment() {
+    let service = Service::new();
+    let mut command = service.command(&["publish", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for number in 1..4 {
+        writeln!(stdin, "{}", event("t", &number.to_string())).unwrap();
+        assert!(until(20, || (service.stored() == number).then_some(())).is_some(), "{number}");
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn what_is_packed_is_published_whatever_its_name_and_from_a_pipe() {
     let service = Service::new();
     let lines: String = (0..2_500).map(|id| event("t", &id.to_string()) + "\n").collect();
@@ -117,7 +131,7 @@ fn what_is_invalid_is_named_by_its_place_and_the_rest_is_stored() {
         ("an array", format!("[{a}, 7, {b}]"), &["event 2: "]),
         ("half an array", format!("[{a}, {b}, {{"), &["can't be read to its end: event 3: EOF"]),
         ("an element without end", format!("[{a}, {b}, \"{long}"), &["its end: event 3: far too long"]),
-        ("a long event", format!("{{\"topic\": \"{long}\"}}"), &["event 1: far too long"]),
+        ("a long event", format!("{{\"topic\": \"{long}\"}}"), &["line 1: far too long"]),
         ("a document", "{\n\"topic\": \"t\"\n}".to_owned(), &["event 1: event_id: "]),
         ("no JSON", "hello\n".to_owned(), &["neither lines of JSON nor a JSON document"]),
     ] {

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,8 +15,12 @@ use crate::cli::exit::{Exit, Failure};
 /// Largest document that is no array.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 
-/// Gives all events of `input` to `sender`.
-pub(super) fn feed(mut input: impl BufRead, sender: &mut Sender) -> Result<(), Failure> {
+/// Gives all events of `input` to `sender`. `stands_still` says whether nothing more comes for now.
+pub(super) fn feed<R: Read>(
+    mut input: BufReader<R>,
+    sender: &mut Sender,
+    stands_still: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
     let mut lines = Lines { input: &mut input, number: 0, is_cut: false };
     let Some(mut first) = lines.next_full()? else { return Ok(()) };
     if first.begins_with(b'[') {
@@ -26,14 +30,18 @@ pub(super) fn feed(mut input: impl BufRead, sender: &mut Sender) -> Result<(), F
     // A document may be a single line.
     lines.lengthen(&mut first)?;
     if is_json(&first.text) {
+        // What can't have several events in it need not wait for the second line.
+        if let Ok(Envelope { events: None }) = serde_json::from_slice(&first.text) {
+            return feed_lines([first], lines, sender, stands_still);
+        }
         return match lines.next_full()? {
-            Some(second) => feed_lines([first, second], lines, sender),
+            Some(second) => feed_lines([first, second], lines, sender, stands_still),
             None => feed_document(&first.text, sender),
         };
     }
     match lines.next_full()? {
         Some(second) if is_json(&second.text) && second.begins_with(b'{') => {
-            feed_lines([first, second], lines, sender)
+            feed_lines([first, second], lines, sender, stands_still)
         }
         second => {
             let mut text = first.text;
@@ -57,14 +65,14 @@ impl Line {
 }
 
 struct Lines<'a, R> {
-    input: &'a mut R,
+    input: &'a mut BufReader<R>,
     number: u64,
     /// Whether the input stands within the last line. Its rest is skipped as late as the next line
     /// is asked for: until then it may belong to an array or a document.
     is_cut: bool,
 }
 
-impl<R: BufRead> Lines<'_, R> {
+impl<R: Read> Lines<'_, R> {
     fn next(&mut self) -> Result<Option<Line>, Failure> {
         if self.is_cut {
             self.input.skip_until(b'\n').map_err(unreadable)?;
@@ -105,27 +113,33 @@ impl<R: BufRead> Lines<'_, R> {
     }
 }
 
-fn feed_lines<R: BufRead>(
-    first: [Line; 2],
+fn feed_lines<R: Read>(
+    first: impl IntoIterator<Item = Line>,
     mut lines: Lines<'_, R>,
     sender: &mut Sender,
+    stands_still: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
     for line in first {
         sender.take(line.number, &line.text)?;
     }
-    while let Some(line) = lines.next()? {
+    loop {
+        if lines.input.buffer().is_empty() && stands_still() {
+            sender.flush()?;
+        }
+        let Some(line) = lines.next()? else { return Ok(()) };
         sender.take(line.number, &line.text)?;
     }
-    Ok(())
+}
+
+/// An object whose `events` are one or many; without them it may be an event.
+#[derive(serde::Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    events: Option<&'a RawValue>,
 }
 
 /// An event, or an object whose `events` are one or many.
 fn feed_document(text: &[u8], sender: &mut Sender) -> Result<(), Failure> {
-    #[derive(serde::Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        events: Option<&'a RawValue>,
-    }
     sender.count_by("event");
     if !is_json(text) {
         let what = "the input is neither lines of JSON nor a JSON document of at most 256 MiB; for lines, one event a line";

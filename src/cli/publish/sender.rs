@@ -1,9 +1,10 @@
 //! Sends lines in chunks, and adds up the answers.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use sekali::clock::{Clock, SystemClock};
 use sekali::limits::LINE_BYTES_MAX;
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ use crate::cli::terminal::output::say;
 /// there was no answer.
 const CHUNK_LINES: usize = 1_000;
 const CHUNK_BYTES: usize = 512 << 10;
+/// Longest that a line waits for others that fill the chunk.
+const CHUNK_TIME: Duration = Duration::from_secs(1);
 /// A text of this length is no event: it is neither held nor sent.
 pub(super) const TEXT_BYTES_MAX: usize = 4 << 20;
 const _: () = assert!(TEXT_BYTES_MAX > LINE_BYTES_MAX);
@@ -75,8 +78,9 @@ pub(super) struct Sender {
     bar: ProgressBar,
     interrupt: Interrupt,
     lines: Vec<u8>,
-    /// Positions of the lines that wait.
+    /// Positions of the lines that wait, and since when the first of them does.
     positions: Vec<u64>,
+    since: Instant,
     totals: Totals,
     /// Refusals that were told one by one.
     told: u64,
@@ -105,6 +109,7 @@ impl Sender {
             interrupt,
             lines,
             positions,
+            since: SystemClock.monotonic(),
             totals,
             told: 0,
             is_naming: false,
@@ -149,7 +154,13 @@ impl Sender {
         self.lines.extend(text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         self.lines.push(b'\n');
         self.positions.push(position);
-        if self.positions.len() >= CHUNK_LINES { self.flush() } else { Ok(()) }
+        let now = SystemClock.monotonic();
+        if self.positions.len() == 1 {
+            self.since = now;
+        }
+        let is_due =
+            self.positions.len() >= CHUNK_LINES || now.saturating_duration_since(self.since) > CHUNK_TIME;
+        if is_due { self.flush() } else { Ok(()) }
     }
 
     /// Counts and tells a refusal.
