@@ -55,7 +55,7 @@ use support::{number, rounds};
 /// Seeds with which a course of events is played that is always the same.
 const DIRECTED_SEEDS: u64 = if cfg!(feature = "simulation") { 5 } else { 1 };
 /// Seeds with which consumers are played.
-const CONSUMING_SEEDS: u64 = if cfg!(feature = "simulation") { 60 } else { 5 };
+const CONSUMING_SEEDS: u64 = if cfg!(feature = "simulation") { 200 } else { 5 };
 /// Seeds within which a planted fault must be seen.
 const PLANTED_CASES: u64 = 200;
 

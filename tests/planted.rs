@@ -43,7 +43,7 @@ const JOURNAL_REMOVED: &str = "a_start_without_a_sealed_journal_is_refused";
 const CONSUMING: &str = "no_end_of_a_store_moves_a_consumer_back_or_past_an_event";
 const RESTORED: &str = "a_cursor_from_after_a_copy_is_refused_by_the_copy";
 
-const PLANTED: [Planted; 36] = [
+const PLANTED: [Planted; 38] = [
     Planted {
         rule: "an answer waits for the sync",
         file: "src/store/local/write/writer.rs",
@@ -294,6 +294,20 @@ const PLANTED: [Planted; 36] = [
         file: "src/store/local/read/batch.rs",
         right: "(topic.number, at)",
         wrong: "(if PLANTED { topic.number / 2 } else { topic.number }, at)",
+        test: CONSUMING,
+    },
+    Planted {
+        rule: "consumers: a move is recorded before it is answered",
+        file: "src/store/local/consume/moves.rs",
+        right: "consumer.each_entry(&self.shared.topics, |entry| entries.push(entry));",
+        wrong: "if !PLANTED { consumer.each_entry(&self.shared.topics, |entry| entries.push(entry)); }",
+        test: CONSUMING,
+    },
+    Planted {
+        rule: "consumers: no two workers have parts with the same topics",
+        file: "src/store/local/generation/consumers/leases.rs",
+        right: "lease.partition.overlaps(take.partition)",
+        wrong: "(if PLANTED { lease.partition == take.partition } else { lease.partition.overlaps(take.partition) })",
         test: CONSUMING,
     },
 ];
