@@ -96,6 +96,7 @@ class Variant:
         subprocess.run([*group.psql("postgres"), create], check=True, stdout=subprocess.DEVNULL)
         self.connection = Connection(group.host, database)
         self.connection.query(schema)
+        self.connection.query(f"INSERT INTO sekali_slots (slot) VALUES ({SLOT}) ON CONFLICT DO NOTHING")
         self.connection.query(re.search(r'SESSION: &str = "(.*?)";', (tables.ROOT / CONNECTOR).read_text(), re.S)[1])
         signature = re.search(r"FUNCTION sekali_append\((.*?)\)", schema, re.S)[1]
         self.parameters = [parameter.split()[0] for parameter in signature.split(",")]
