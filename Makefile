@@ -85,8 +85,10 @@ test-locked: built-examples
 built-examples:
 	MAKEFLAGS= cargo build --locked --bins --examples
 
-built-tests: built-examples
+# Tests first: more of those can be compiled at once.
+built-tests:
 	MAKEFLAGS= cargo test --locked --no-run --lib --bins --test quick --test faults
+	$(MAKE) --no-print-directory built-examples
 
 test-faults: export SEKALI_FAULTS = all
 test-faults: tools
