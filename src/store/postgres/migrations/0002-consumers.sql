@@ -1,13 +1,13 @@
 -- Consumers. docs/decisions/0038-consumers-of-a-database.md says why they are as they are.
 --
--- Whatever reads or changes a consumer's leases and positions locks its row first, so each of these functions sees
--- what the one before has left, through whichever node it came. A lock of a row is in the log, too, so the commit of one that
--- changes nothing more waits for the standbys.
+-- Whatever reads or changes a consumer's leases and positions locks its row first, so each of these
+-- functions sees what the one before has left, through whichever node it came. A lock of a row is
+-- in the log, too, so the commit of one that changes nothing more waits for the standbys.
 
--- number: random, of this life of the name. A consumer that is moved gets another, and receipts from before fit no more.
--- positions: how many it has. turn: the topic that was acknowledged last, as readers number topics.
--- error_at: when something went wrong last. error_reason: 0, a lease ended before its events were acknowledged; 1,
--- an acknowledgement was refused.
+-- number: random, of this life of the name. A consumer that is moved gets another, and receipts
+-- from before fit no more. positions: how many it has. turn: the topic that was acknowledged last,
+-- as readers number topics. error_at: when something went wrong last. error_reason: 0, a lease
+-- ended before its events were acknowledged; 1, an acknowledgement was refused.
 CREATE TABLE sekali_consumers (
     number bigint NOT NULL,
     created_at bigint NOT NULL,
@@ -28,9 +28,9 @@ CREATE TABLE sekali_positions (
     PRIMARY KEY (consumer, topic)
 ) WITH (fillfactor = 50);
 
--- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970. is_given_back: its holder
--- had it end sooner, and works on nothing that is given under it. is_open: events were given under it, and no
--- acknowledgement has come since.
+-- Who reads for a consumer. until: by the clock of the primary, in microseconds since 1970.
+-- is_given_back: its holder had it end sooner, and works on nothing that is given under it.
+-- is_open: events were given under it, and no acknowledgement has come since.
 CREATE TABLE sekali_leases (
     consumer bigint NOT NULL,
     lease bigint NOT NULL,
@@ -47,11 +47,13 @@ CREATE TABLE sekali_leases (
 CREATE FUNCTION sekali_now() RETURNS bigint LANGUAGE sql VOLATILE
 AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
 
--- Makes a consumer, or has one begin again elsewhere: replaces is the number that it must have then. Its positions are those
--- that are given; if keeps is true, in other topics those that it has.
+-- Makes a consumer, or has one begin again elsewhere: replaces is the number that it must have
+-- then. Its positions are those that are given; if keeps is true, in other topics those that it
+-- has.
 --
--- 0: it is done. 1: there is one with the same topics. 2: it has other topics, or another number. 3: there are too many
--- consumers. 4: there are too many positions. None: there is no such consumer.
+-- 0: it is done. 1: there is one with the same topics. 2: it has other topics, or another number.
+-- 3: there are too many consumers. 4: there are too many positions. None: there is no such
+-- consumer.
 CREATE FUNCTION sekali_begin_consumer(
     of_name text, replaces bigint, new_number bigint, of_topics text[], names text[], offsets bigint[], keeps boolean,
     consumers_max bigint, positions_max bigint
@@ -114,12 +116,14 @@ BEGIN
 END
 $$;
 
--- Takes a lease on a part of a consumer's topics, or has one last longer, and says where the consumer is in topics that
--- may have something new, and where these end. It writes, so that its answer waits for the standbys.
+-- Takes a lease on a part of a consumer's topics, or has one last longer, and says where the
+-- consumer is in topics that may have something new, and where these end. It writes, so that its
+-- answer waits for the standbys.
 --
--- own_leases: those that the reader knows as its own, and the number of a new one, which comes last. If another's lease
--- stands against it, the row is of that one, without positions. No row comes back if the consumer is not there with this
--- number. known_ends: where topics of other databases end, and null for those of this one.
+-- own_leases: those that the reader knows as its own, and the number of a new one, which comes
+-- last. If another's lease stands against it, the row is of that one, without positions. No row
+-- comes back if the consumer is not there with this number. known_ends: where topics of other
+-- databases end, and null for those of this one.
 CREATE FUNCTION sekali_take(
     of_name text, of_number bigint, own_leases bigint[], of_holder text, of_named boolean, of_part integer,
     of_parts integer, lasts_us bigint, slots smallint[], topic_ids integer[], topic_names text[], known_ends bigint[]
@@ -149,7 +153,8 @@ BEGIN
     INTO given_lease, given_until, given_holder, given_part, given_parts
     FROM sekali_leases l
     WHERE l.consumer = of_number
-      -- A hash can leave one remainder with each of two counts if the remainders are the same for what they share.
+      -- A hash can leave one remainder with each of two counts if the remainders are the same for
+      -- what they share.
       AND (l.part - 1) % gcd(l.parts, of_parts) = (of_part - 1) % gcd(l.parts, of_parts)
       AND NOT (l.part = of_part AND l.parts = of_parts
                AND (l.lease = ANY (own_leases) OR (l.is_named AND of_named AND l.holder = of_holder)))
@@ -194,12 +199,12 @@ AS $$
     RETURNING 2::smallint
 $$;
 
--- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held. known_ends: as
--- above.
+-- Moves a consumer on in these topics, as far as it is not there yet, if the lease is still held.
+-- known_ends: as above.
 --
--- 0: it is done. 1: it was there before, and nothing is changed but that a lease without a name may have ended. 2: the lease
--- is over, or the consumer has another number. 3: a topic is not there, or does not go so far. 4: there are too many
--- positions. None: there is no such consumer.
+-- 0: it is done. 1: it was there before, and nothing is changed but that a lease without a name may
+-- have ended. 2: the lease is over, or the consumer has another number. 3: a topic is not there, or
+-- does not go so far. 4: there are too many positions. None: there is no such consumer.
 CREATE FUNCTION sekali_acknowledge(
     of_name text, of_number bigint, of_lease bigint, slots smallint[], topic_ids integer[], topic_names text[],
     next_offsets bigint[], known_ends bigint[], new_turn bigint, positions_max bigint
