@@ -57,7 +57,7 @@ use self::terminal::output::{say_in_time, unwritable};
 
 Exit codes: 0 done, 1 a fault was found, 2 usage, 3 bad configuration, 4 data directory in use,
   5 data directory unusable, 6 cannot listen, 7 data damaged, 8 the store failed while running,
-  9 the service could not be reached, 10 no such event is stored, 130 interrupted."
+  9 the service could not be reached, 10 no such event is stored, 130 or 143 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]

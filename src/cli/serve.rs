@@ -150,7 +150,7 @@ fn limits(config: &Config, listeners: &Listeners) -> Limits {
         access: Access {
             hosts: config.allowed_host.clone(),
             origins: config.cors_origin.clone(),
-            is_any_address: listeners.addresses().any(|address| address.is_unspecified()),
+            is_any_address: listeners.addresses().any(|(_, address)| address.is_unspecified()),
         },
         ..Limits::default()
     }

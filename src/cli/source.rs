@@ -22,7 +22,8 @@ use super::terminal::text::for_stdout;
   sekali source test github --body - --header 'X-Hub-Signature-256: sha256=…' --json < body
 
 Nothing is sent or stored. Exit codes: 0 done, or the delivery would be taken, 1 it would be
-refused, 3 the configuration is wrong, or a secret can't be read.")]
+refused, or a secret in a list can't be read, 3 the configuration is wrong, or the secret of the
+source that is tested can't be read.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,

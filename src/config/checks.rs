@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{Config, ConfigError, Group, Origin, WORKERS_MAX};
 use crate::{limits, webhook};
@@ -56,7 +56,7 @@ impl Config {
         self.needs("tls_key", &self.tls_key, "tls_cert", &self.tls_cert)?;
         self.needs("tls_client_ca", &self.tls_client_ca, "tls_cert", &self.tls_cert)?;
         self.needs("tls_client_crl", &self.tls_client_crl, "tls_client_ca", &self.tls_client_ca)?;
-        if let Err(fault) = self.log.parse::<Targets>() {
+        if let Some(fault) = fault_of_filter(&self.log) {
             return Err(ConfigError(format!("log is {:?} ({}): {fault}", self.log, self.origin("log"))));
         }
         webhook::Sources::check(&self.sources).map_err(|fault| ConfigError(fault.to_string()))
@@ -117,5 +117,17 @@ impl Config {
             .into_iter()
             .find(|entry| entry.key == key)
             .map_or(Origin::Default, |entry| entry.origin)
+    }
+}
+
+/// What is wrong with a filter of the log. A word alone that is no level would be the name of a part
+/// of the program, and so silence all others.
+fn fault_of_filter(log: &str) -> Option<String> {
+    let mut words = log.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    match words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        Some(word) => Some(format!(
+            "{word:?} is no level: use error, warn, info, debug, trace or off, or a filter such as info,sekali::store=debug"
+        )),
+        None => log.parse::<Targets>().err().map(|fault| fault.to_string()),
     }
 }

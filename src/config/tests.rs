@@ -94,6 +94,7 @@ fn a_value_out_of_its_bounds_is_refused_with_the_bounds() {
         ),
         ("data_dir = ''", "data_dir is empty"),
         ("log = 'sekali=loud'", "log is \"sekali=loud\""),
+        ("log = 'info,inof'", "\"inof\" is no level"),
     ] {
         let said = fault(text);
         assert!(said.contains(bounds) && said.contains("(file "), "{said}");

@@ -39,10 +39,10 @@ impl From<TcpListener> for Listeners {
 }
 
 impl Listeners {
-    /// Where they listen, as far as the system says.
-    pub fn addresses(&self) -> impl Iterator<Item = Address> {
-        let all = [Some(&self.main), self.operators.as_ref()];
-        all.into_iter().flatten().filter_map(|listener| listener.address().ok())
+    /// Where they listen, each by its setting, as far as the system says.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, Address)> {
+        let all = [("listen", Some(&self.main)), ("ops_listen", self.operators.as_ref())];
+        all.into_iter().filter_map(|(setting, listener)| Some((setting, listener?.address().ok()?)))
     }
 }
 

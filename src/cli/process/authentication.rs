@@ -41,14 +41,14 @@ pub(crate) enum Reach {
 impl Reach {
     /// How far a service is reached that listens at these addresses. Whoever names a proxy or a
     /// foreign host says that others come by it, although the service itself listens on loopback.
-    pub(crate) fn of(config: &Config, mut addresses: impl Iterator<Item = Address>) -> Self {
+    pub(crate) fn of(config: &Config, addresses: impl Iterator<Item = (&'static str, Address)>) -> Self {
+        let bound = addresses.map(|(setting, address)| (setting, !address.is_local()));
         let signs = [
-            ("listen", addresses.any(|address| !address.is_local())),
             ("trusted_proxy", !config.trusted_proxy.is_empty()),
             ("proxy_protocol", config.proxy_protocol),
             ("allowed_host", config.allowed_host.iter().any(|host| !host.is_loopback())),
         ];
-        let sign = signs.into_iter().find(|(_, is_there)| *is_there);
+        let sign = bound.chain(signs).find(|(_, is_there)| *is_there);
         sign.map_or(Self::Machine, |(setting, _)| Self::Beyond(setting))
     }
 }
@@ -271,7 +271,8 @@ mod tests {
         let mut flags = Layer::default();
         change(&mut flags);
         let config = Config::resolve(flags, |_| None, None).unwrap();
-        Reach::of(&config, [config.listen.clone()].into_iter())
+        let operators = config.ops_listen.clone().map(|address| ("ops_listen", address));
+        Reach::of(&config, [("listen", config.listen.clone())].into_iter().chain(operators))
     }
 
     #[test]
@@ -280,6 +281,8 @@ mod tests {
         assert_eq!(reach(|_| {}), Reach::Machine);
         assert_eq!(reach(|flags| flags.listen = Some("unix:/tmp/sock".parse().unwrap())), Reach::Machine);
         assert_eq!(reach(|flags| flags.listen = Some("0.0.0.0:1".parse().unwrap())), Reach::Beyond("listen"));
+        let ops = reach(|flags| flags.ops_listen = Some("0.0.0.0:1".parse().unwrap()));
+        assert_eq!(ops, Reach::Beyond("ops_listen"));
         for proxy in ["127.0.0.1", "unix"] {
             let beyond = reach(|flags| flags.trusted_proxy = Some(vec![proxy.parse().unwrap()]));
             assert_eq!(beyond, Reach::Beyond("trusted_proxy"));
