@@ -96,6 +96,8 @@ fn programs_own_pages_and_links_that_lead_here_are_served() {
         for (method, path, status) in [
             ("GET", "/events", 200),
             ("HEAD", "/stats", 200),
+            // It would keep a consumer's events from others.
+            ("GET", "/consumers/c/events", 403),
             ("POST", "/publish", 403),
             ("DELETE", "/events", 403),
         ] {

@@ -65,7 +65,7 @@ impl<S: EventStore> Service<S> {
         };
         let access = &self.limits.access;
         let checked = permit.as_ref().map_err(|none| too_many_at_once(*none));
-        let checked = checked.and_then(|_| access.check(&head, &headers, connection));
+        let checked = checked.and_then(|_| access.check(&head, &headers, connection, is_led_to(&head)));
         let (page, route, answered) = match checked {
             Ok(page) => {
                 let route = Route::find(head.uri.path(), &head.method)
@@ -227,6 +227,11 @@ fn too_many(per_second: u32, wait: Duration) -> Problem {
 
 fn is_read(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
+}
+
+/// Whether a page of another origin may lead a browser to what is asked for: it changes nothing.
+fn is_led_to(head: &Parts) -> bool {
+    Route::find(head.uri.path(), &head.method).is_none_or(Route::is_read)
 }
 
 /// Gives an answer what the method asks for, and what all answers of its route have.

@@ -50,7 +50,7 @@ pub struct Access {
 
 impl Access {
     /// Whether the request may be looked at; the foreign origin that it comes from, if that is
-    /// allowed.
+    /// allowed. `is_read` says that it changes nothing.
     ///
     /// # Errors
     /// 400, 421 or 403, as the table above says.
@@ -59,6 +59,7 @@ impl Access {
         head: &Parts,
         headers: &Headers<'a>,
         connection: &Connection,
+        is_read: bool,
     ) -> Result<Option<&'a HeaderValue>, Problem> {
         let scheme = connection.scheme();
         let authority = authority(head, headers, scheme)?;
@@ -69,7 +70,7 @@ impl Access {
                            start it with --allowed-host and this name";
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, message));
         }
-        self.check_page(head, headers, authority, scheme)
+        self.check_page(head, headers, authority, scheme, is_read)
     }
 
     fn is_ours(&self, host: &Host<'_>, connection: &Connection) -> bool {
@@ -87,6 +88,7 @@ impl Access {
         headers: &Headers<'a>,
         authority: Option<Authority<'_>>,
         own_scheme: &str,
+        is_read: bool,
     ) -> Result<Option<&'a HeaderValue>, Problem> {
         let (origin, site) = (headers.origin, headers.fetch_site);
         if origin.count == 0 && site.count == 0 {
@@ -106,7 +108,7 @@ impl Access {
             0 => true,
             _ => matches!(site, "same-origin" | "none"),
         };
-        if is_near || is_navigation(head) { Ok(None) } else { Err(foreign()) }
+        if is_near || (is_read && is_navigation(head)) { Ok(None) } else { Err(foreign()) }
     }
 
     /// Lets the page at `origin` read the answer.
@@ -175,8 +177,8 @@ fn is_own(origin: &str, site: &str, authority: Option<Authority<'_>>, own_scheme
 /// led sees nothing of it.
 fn is_navigation(head: &Parts) -> bool {
     let is = |name: &HeaderName, value: &str| head.headers.get(name).is_some_and(|found| found == value);
-    let is_read = head.method == Method::GET || head.method == Method::HEAD;
-    is_read && is(&FETCH_MODE, "navigate") && is(&FETCH_DEST, "document")
+    let is_get = head.method == Method::GET || head.method == Method::HEAD;
+    is_get && is(&FETCH_MODE, "navigate") && is(&FETCH_DEST, "document")
 }
 
 /// The answer to `OPTIONS`, if it is a question that is understood. A browser asks ahead of what a
@@ -220,7 +222,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let checked = access.check(&head, &Headers::of(&head.headers), &Connection::within_process());
+        let checked = access.check(&head, &Headers::of(&head.headers), &Connection::within_process(), true);
         checked.map_or_else(|problem| problem.status().as_u16(), |_| 200)
     }
 

@@ -43,6 +43,10 @@ pub(crate) fn start(config: &Config) -> Result<(), Failure> {
     let filter: Targets = (config.log).parse().map_err(|fault: ParseError| {
         Failure::new(Exit::Configuration, format!("log is {:?}: {fault}", config.log))
     })?;
+    // The library of HTTP/2 warns of frames that clients send, each by itself: only whoever names it
+    // wants that.
+    let of_frames = filter.default_level().unwrap_or(LevelFilter::OFF).min(LevelFilter::ERROR);
+    let filter = if config.log.contains("h2") { filter } else { filter.with_target("h2", of_frames) };
     let terminal = stderr().is_terminal();
     let json = match config.log_format {
         LogFormat::Auto => !terminal,
