@@ -1,12 +1,14 @@
 //! A log that nobody reads stops nothing, and whoever is refused can't fill it.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::client::Client;
+use crate::support::frames::{ACK, PING, PREFACE, SETTINGS, frame};
 use crate::support::service::Service;
 use crate::support::{now, until};
 
@@ -68,6 +70,29 @@ fn a_log_that_is_read_again_says_how_much_was_dropped() {
     assert!(told);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn odd_frames_of_a_client_are_no_lines() {
+    let mut service = Service::new();
+    let mut stream = TcpStream::connect(service.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).unwrap();
+    // Acknowledgements of what was never sent; then a question, whose answer says that all was read.
+    stream.write_all(&frame(PING, ACK, 0, b"unwanted").repeat(1_000)).unwrap();
+    stream.write_all(&frame(PING, 0, 0, b"answered")).unwrap();
+    let answer = frame(PING, ACK, 0, b"answered");
+    let mut came = Vec::new();
+    while !came.windows(answer.len()).any(|bytes| bytes == answer) {
+        let mut piece = [0; 1024];
+        let read = stream.read(&mut piece).unwrap();
+        assert!(read > 0, "the connection ended: {}", service.server.log());
+        came.extend_from_slice(&piece[..read]);
+    }
+    drop(stream);
+    // All of the log is written when it has ended.
+    assert_eq!(service.server.terminate(), Some(0));
+    assert!(!service.server.log().contains("h2::"), "{}", service.server.log());
 }
 
 #[test]

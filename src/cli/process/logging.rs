@@ -45,8 +45,9 @@ pub(crate) fn start(config: &Config) -> Result<(), Failure> {
     })?;
     // The library of HTTP/2 warns of frames that clients send, each by itself: only whoever names it
     // wants that.
-    let of_frames = filter.default_level().unwrap_or(LevelFilter::OFF).min(LevelFilter::ERROR);
-    let filter = if config.log.contains("h2") { filter } else { filter.with_target("h2", of_frames) };
+    let names_it = filter.iter().any(|(target, _)| target.starts_with("h2"));
+    let most = filter.default_level().unwrap_or(LevelFilter::OFF).min(LevelFilter::ERROR);
+    let filter = if names_it { filter } else { filter.with_target("h2", most) };
     let terminal = stderr().is_terminal();
     let json = match config.log_format {
         LogFormat::Auto => !terminal,
